@@ -1,0 +1,56 @@
+"""The agents: one file per algorithm. Names are resolved when they are used, so that listing them imports no jax."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rlgd.errors import unknown
+
+if TYPE_CHECKING:
+    from rlgd.agents.a2c import A2C
+    from rlgd.agents.common import Agent
+    from rlgd.agents.ppo import PPO
+    from rlgd.agents.reinforce import REINFORCE
+
+__all__ = ["A2C", "ALIASES", "PPO", "REGISTRY", "REINFORCE", "agent_class", "make_agent"]
+
+# name on the command line: module, class, what it is
+REGISTRY: dict[str, tuple[str, str, str]] = {
+    "reinforce": ("rlgd.agents.reinforce", "REINFORCE", "Monte-Carlo policy gradient on whole episodes"),
+    "a2c": ("rlgd.agents.a2c", "A2C", "advantage actor-critic: one step of ascent on each short rollout"),
+    "ppo": ("rlgd.agents.ppo", "PPO", "proximal policy optimization: clipped surrogate, several epochs of minibatches"),
+}
+ALIASES = {"actor-critic": "a2c"}
+
+
+def agent_class(name: str) -> "type[Agent]":
+    """The class of an agent by its name or alias, upper or lower case.
+
+    Raises:
+        UsageError: naming the nearest known name.
+    """
+    key = name.lower()
+    key = ALIASES.get(key, key)
+    if key not in REGISTRY:
+        raise unknown("agent", name, [*REGISTRY, *ALIASES])
+    module, cls, _ = REGISTRY[key]
+    return getattr(importlib.import_module(module), cls)  # type: ignore[no-any-return]
+
+
+def make_agent(name: str, **overrides: Any) -> "Agent":
+    """An agent by name, with hyper-parameters by their flat names: ``make_agent("ppo", learning_rate=1e-3)``.
+
+    Raises:
+        UsageError: for an unknown agent or hyper-parameter, or a value out of its range.
+    """
+    from rlgd.config import with_values
+
+    agent = with_values(agent_class(name)(), overrides)
+    agent.validate()
+    return agent
+
+
+def __getattr__(name: str) -> Any:
+    for module, cls, _ in REGISTRY.values():
+        if cls == name:
+            return getattr(importlib.import_module(module), cls)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

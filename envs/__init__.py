@@ -1,0 +1,80 @@
+"""Environments: on-device ones, and the bridge to Gymnasium. ``make`` turns an id into either."""
+
+import functools
+import json
+from typing import Any, TypeAlias
+
+import gymnasium
+from gymnasium.experimental.functional import FuncEnv
+
+from rlgd.envs.cartpole import CartPole
+from rlgd.envs.device import DeviceEnv
+from rlgd.envs.host import HostEnv
+from rlgd.errors import UsageError, unknown
+
+__all__ = ["CartPole", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
+
+Env: TypeAlias = DeviceEnv | HostEnv
+
+# Gymnasium's id: the same environment on the device
+TWINS: dict[str, type[FuncEnv[Any, Any, Any, Any, Any, Any, Any]]] = {"CartPole-v1": CartPole}
+BACKENDS = ("auto", "device", "host")
+
+
+def device_ids() -> list[str]:
+    """The Gymnasium ids that have a twin on the device."""
+    return sorted(TWINS)
+
+
+def make(
+    env: "str | Env | FuncEnv[Any, Any, Any, Any, Any, Any, Any]",
+    *,
+    backend: str = "auto",
+    max_episode_steps: int | None = None,
+    **kwargs: Any,
+) -> Env:
+    """An environment by its Gymnasium id, on the device where a twin is registered, else on the host.
+
+    Equal arguments give equal, hashable results: nothing compiles twice.
+
+    Args:
+        env: a Gymnasium id; a FuncEnv, which runs on the device; or what ``make`` returned.
+        backend: "auto", or "device" or "host" to force the choice.
+        max_episode_steps: the time limit; None takes the registered one (for a FuncEnv: none).
+        kwargs: handed to Gymnasium, or to the twin.
+
+    Raises:
+        UsageError: for an unknown id or backend, an unsupported space, or arguments that do not fit.
+    """
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    if isinstance(env, DeviceEnv | HostEnv):
+        return env
+    if isinstance(env, FuncEnv):
+        return DeviceEnv(env, type(env).__name__, max_episode_steps)
+    if env not in gymnasium.registry and ":" not in env:
+        resolved = _latest_version(env)
+        if resolved is None:
+            raise unknown("environment", env, gymnasium.registry)
+        env = resolved
+    if backend == "device" and env not in TWINS:
+        raise UsageError(f"{env} has no twin on the device; those that have: {', '.join(device_ids())}. Use backend 'host'.")
+    if backend == "host" or env not in TWINS:
+        return HostEnv(env, max_episode_steps, json.dumps(kwargs, sort_keys=True))
+    return _device(env, max_episode_steps, json.dumps(kwargs, sort_keys=True))
+
+
+def _latest_version(name: str) -> str | None:
+    """The id with the highest version, for a name without one, as Gymnasium would choose."""
+    versions = [spec.version for spec in gymnasium.registry.values() if f"{spec.namespace}/{spec.name}".endswith(f"/{name}")]
+    return f"{name}-v{max(v or 0 for v in versions)}" if versions else None
+
+
+@functools.cache
+def _device(env_id: str, max_episode_steps: int | None, kwargs: str) -> DeviceEnv:
+    limit = max_episode_steps or gymnasium.registry[env_id].max_episode_steps
+    try:
+        func_env = TWINS[env_id](options=json.loads(kwargs))
+    except TypeError as error:
+        raise UsageError(f"{env_id} on the device: {error}") from error
+    return DeviceEnv(func_env, env_id, limit)

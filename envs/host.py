@@ -1,0 +1,155 @@
+"""The bridge to Gymnasium's vector API: every autoreset mode becomes the same kind of step."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+
+from rlgd import spaces
+from rlgd.data import Spec
+from rlgd.errors import EnvironmentFault, UsageError
+
+Bools = NDArray[np.bool_]
+
+
+class HostStep(NamedTuple):
+    """One step of N environments.
+
+    Attributes:
+        obs: ``[N, ...]``, what the policy sees next.
+        first: ``[N]`` bool, whether ``obs`` begins an episode.
+        reward: ``[N]``.
+        terminated, truncated: ``[N]`` bool.
+        valid: ``[N]`` bool, False where the step was no transition but a reset (NEXT_STEP autoreset).
+        final_obs: the true observation behind each truncation, by environment; empty where ``obs`` is the true one.
+    """
+
+    obs: NDArray[Any]
+    first: Bools
+    reward: NDArray[Any]
+    terminated: Bools
+    truncated: Bools
+    valid: Bools
+    final_obs: dict[int, NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class HostEnv:
+    """A Gymnasium environment by its id. Hashable; ``open`` makes the environments.
+
+    Attributes:
+        kwargs: arguments for ``gymnasium.make``, as JSON.
+        autoreset_mode: None takes the native vector environment's where there is one, else SAME_STEP.
+    """
+
+    env_id: str
+    max_episode_steps: int | None = None
+    kwargs: str = "{}"
+    autoreset_mode: AutoresetMode | None = None
+
+    @functools.cached_property
+    def spec(self) -> Spec:
+        """The static description for agents; makes one environment to ask it."""
+        with self._explained():
+            env = gymnasium.make(self.env_id, **self._make_arguments)
+        limit = None if env.spec is None else env.spec.max_episode_steps
+        described = spaces.spec(env.observation_space, env.action_space, limit)
+        env.close()
+        return described
+
+    @property
+    def _make_arguments(self) -> dict[str, Any]:
+        limit = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
+        return json.loads(self.kwargs) | limit
+
+    def open(self, num_envs: int) -> "HostVector":
+        """Make ``num_envs`` environments: Gymnasium's native vector environment where it has one, else one by one."""
+        with self._explained():
+            return HostVector(self._make(num_envs), self.spec, self.env_id)
+
+    def _make(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+        native = gymnasium.spec(self.env_id).vector_entry_point is not None
+        if native and self.autoreset_mode in (None, AutoresetMode.NEXT_STEP):
+            return gymnasium.make_vec(self.env_id, num_envs, "vector_entry_point", **self._make_arguments)
+        mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
+        arguments = {"disable_env_checker": True} | self._make_arguments
+        makers: list[Callable[[], Any]] = [functools.partial(gymnasium.make, self.env_id, **arguments)] * num_envs
+        return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
+
+    def _explained(self) -> "_Explained":
+        return _Explained(self.env_id)
+
+
+class _Explained:
+    """Turns what goes wrong while an environment is made into a ``UsageError`` that names it."""
+
+    def __init__(self, env_id: str) -> None:
+        self.env_id = env_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UsageError):
+            raise UsageError(f"{self.env_id} cannot be made: {error}") from error
+
+
+class HostVector:
+    """Running environments. Whatever their autoreset mode, ``step`` says what happened in the same terms."""
+
+    def __init__(self, vector: VectorEnv[Any, Any, Any], spec: Spec, env_id: str) -> None:
+        self.vector = vector
+        self.spec = spec
+        self.env_id = env_id
+        self.mode = vector.metadata.get("autoreset_mode")
+        if not isinstance(self.mode, AutoresetMode):
+            raise UsageError(f"{env_id} does not say its autoreset mode; got {self.mode!r} in metadata['autoreset_mode'].")
+        self._resetting = np.zeros(vector.num_envs, bool)
+
+    @property
+    def has_reset_rows(self) -> bool:
+        """Whether some rows are resets and no transitions."""
+        return self.mode is AutoresetMode.NEXT_STEP
+
+    def reset(self, seed: int | None = None) -> NDArray[Any]:
+        """Begin an episode everywhere: ``obs [N, ...]``. Without a seed the environments' generators go on."""
+        self._resetting = np.zeros(self.vector.num_envs, bool)
+        obs, _ = self.vector.reset(seed=seed)
+        return self._stored(obs)
+
+    def step(self, action: NDArray[Any]) -> HostStep:
+        """Step every environment with ``action [N, ...]``.
+
+        Raises:
+            EnvironmentFault: if an environment raises.
+        """
+        try:
+            obs, reward, terminated, truncated, info = self.vector.step(action)
+        except Exception as error:
+            raise EnvironmentFault(f"{self.env_id} raised {type(error).__name__} in step: {error}") from error
+        if self.mode is AutoresetMode.NEXT_STEP:
+            was_reset, self._resetting = self._resetting, terminated | truncated
+            valid = ~was_reset
+            return HostStep(self._stored(obs), was_reset, reward, terminated & valid, truncated & valid, valid, {})
+        done, valid = terminated | truncated, np.ones(len(reward), bool)
+        final_obs = {}
+        if done.any():
+            true_obs = info["final_obs"] if self.mode is AutoresetMode.SAME_STEP else np.copy(obs)
+            final_obs = {int(n): self._stored(np.asarray(true_obs[n])) for n in np.flatnonzero(truncated)}
+            if self.mode is AutoresetMode.DISABLED:
+                obs, _ = self.vector.reset(options={"reset_mask": done})
+        return HostStep(self._stored(obs), done, reward, terminated, truncated, valid, final_obs)
+
+    def _stored(self, obs: NDArray[Any]) -> NDArray[Any]:
+        _, dtype = spaces.obs_shape_dtype(self.spec.obs)
+        # Copied: vector environments may give out the buffer that they write to next.
+        return np.array(obs, dtype=dtype)
+
+    def close(self) -> None:
+        self.vector.close()

@@ -1,0 +1,28 @@
+"""rlgd: policy gradients as compiled gradient ascent. Names are resolved when they are used, so that importing is fast."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlgd.evaluation import EvalResult, evaluate
+    from rlgd.policy import Policy
+    from rlgd.run import TrainResult, load, resume, train
+
+__version__ = "0.1.0"
+__all__ = ["EvalResult", "Policy", "TrainResult", "evaluate", "load", "resume", "train"]
+
+_HOME = {
+    "EvalResult": "rlgd.evaluation",
+    "Policy": "rlgd.policy",
+    "TrainResult": "rlgd.run",
+    "evaluate": "rlgd.evaluation",
+    "load": "rlgd.run",
+    "resume": "rlgd.run",
+    "train": "rlgd.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,158 @@
+"""Hyper-parameters as frozen pytree dataclasses: what is traced, what is static, and what each may be.
+
+A *traced* field enters arithmetic: it is a leaf of the pytree, so it can be stacked, vmapped and changed without a new
+compilation. A *static* field decides a shape or a Python branch: it is part of the tree's structure. Fields of a
+nested hyper-parameter class have flat names: ``learning_rate`` of an agent is ``agent.ascent.learning_rate``.
+"""
+
+import dataclasses
+import math
+import numbers
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from rlgd.errors import UsageError, unknown
+
+T = TypeVar("T")
+
+
+def traced(default: Any, doc: str, within: str = "(-inf, inf)") -> Any:
+    """A number that enters arithmetic. ``within`` is its range in interval notation, such as ``"[0, 1)"``."""
+    return dataclasses.field(default=default, metadata={"doc": doc, "within": within, "static": False})
+
+
+def static(default: Any, doc: str, within: str | None = None, choices: tuple[str, ...] | None = None) -> Any:
+    """A value that decides a shape or a branch: an integer (or a tuple of them) in ``within``, one of ``choices``."""
+    return dataclasses.field(
+        default=default, metadata={"doc": doc, "within": within, "choices": choices, "static": True}
+    )
+
+
+def nested(default: Any) -> Any:
+    """A field that is itself a hyper-parameter class; its fields are reached by their own, flat names."""
+    return dataclasses.field(default=default, metadata={"nested": True})
+
+
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(traced, static, nested))
+def hyperparameters(cls: type[T]) -> type[T]:
+    """Make ``cls`` a frozen dataclass and a pytree whose leaves are its traced fields."""
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    is_static = {field.name: field.metadata.get("static", False) for field in fields}
+    jax.tree_util.register_dataclass(
+        cls,
+        data_fields=[name for name, fixed in is_static.items() if not fixed],
+        meta_fields=[name for name, fixed in is_static.items() if fixed],
+    )
+    return cls
+
+
+class FlatField(NamedTuple):
+    """One hyper-parameter under its flat name."""
+
+    path: tuple[str, ...]
+    field: dataclasses.Field[Any]
+    annotation: Any
+    value: Any
+
+
+def flat_fields(config: Any) -> dict[str, FlatField]:
+    """Every hyper-parameter of a configuration by its flat name, in the order of declaration."""
+    return dict(_walk(config, ()))
+
+
+def _walk(config: Any, path: tuple[str, ...]) -> Iterator[tuple[str, FlatField]]:
+    annotations = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.metadata.get("nested"):
+            yield from _walk(value, (*path, field.name))
+        else:
+            yield field.name, FlatField((*path, field.name), field, annotations[field.name], value)
+
+
+def with_values(config: T, values: Mapping[str, Any]) -> T:
+    """A copy of ``config`` with the named hyper-parameters changed; names are flat, or those of nested classes."""
+    flat = flat_fields(config)
+    direct = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in flat and name not in direct:
+            raise unknown("hyper-parameter", name, flat)
+        config = _replaced(config, flat[name].path if name in flat else (name,), value)
+    return config
+
+
+def _replaced(config: Any, path: tuple[str, ...], value: Any) -> Any:
+    head, *rest = path
+    if rest:
+        value = _replaced(getattr(config, head), tuple(rest), value)
+    return dataclasses.replace(config, **{head: value})
+
+
+def validate(config: Any) -> None:
+    """Check every hyper-parameter against its declared range; stacked values are checked element by element.
+
+    Raises:
+        UsageError: naming the field, what was given and what is allowed.
+    """
+    for name, (_, field, annotation, value) in flat_fields(config).items():
+        optional = type(None) in typing.get_args(annotation)
+        if not (optional and value is None):
+            _check(name, value, field.metadata, annotation)
+
+
+def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> None:
+    if meta.get("choices"):
+        if value not in meta["choices"]:
+            raise unknown(name, value, meta["choices"])
+    elif annotation is bool:
+        if not isinstance(value, bool):
+            raise UsageError(f"{name} is {value!r}; allowed: True or False.")
+    elif meta.get("within"):
+        whole = meta["static"]
+        for item in value if isinstance(value, tuple | list) else np.ravel(np.asarray(value, dtype=object)):
+            number = item.item() if hasattr(item, "item") and np.ndim(item) == 0 else item
+            kind = numbers.Integral if whole else numbers.Real
+            if not isinstance(number, kind) or isinstance(number, bool) or not contains(meta["within"], number):
+                what = "a whole number" if whole else "a number"
+                raise UsageError(f"{name} is {number!r}; allowed: {what} within {meta['within']}.")
+
+
+def contains(interval: str, number: float) -> bool:
+    """Whether a number lies in an interval such as ``"[0, 1)"``; NaN lies in none."""
+    low, high = (float(part) for part in interval[1:-1].split(","))
+    above = number >= low if interval[0] == "[" else number > low
+    below = number <= high if interval[-1] == "]" else number < high
+    return bool(above and below and not math.isnan(number))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The hyper-parameters as plain Python values by flat name, ready for JSON."""
+    return {name: _plain(flat.value) for name, flat in flat_fields(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        # A float32 prints as the shortest decimal that reads back as the same float32: 0.1, not 0.10000000149.
+        return [_plain(item) for item in value] if np.ndim(value) else float(str(np.asarray(value)[()]))
+    return value
+
+
+def from_dict(config: T, values: Mapping[str, Any]) -> T:
+    """``config`` with the values of a dict that ``to_dict`` made; unknown names are refused."""
+    return with_values(config, {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def as_arrays(config: T) -> T:
+    """Every traced value as a strongly typed array of JAX's default float type.
+
+    ``2``, ``2.0`` and ``jnp.float32(2)`` are three different types to a tracer and would compile three times.
+    """
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, dtype), config)

@@ -1,0 +1,150 @@
+"""The values that flow between collectors, agents and the training loop.
+
+Time-major everywhere: T = ``rollout_length`` rows by N = ``num_envs`` environments lead, ``[T, N, ...]``.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+from jax import Array
+
+T = TypeVar("T")
+Metrics = dict[str, Array]
+
+
+def pytree(cls: type[T]) -> type[T]:
+    """Register a frozen dataclass, all of whose fields hold arrays, as a pytree."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=[])
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxSpec:
+    """Arrays of numbers. ``low`` and ``high`` are flattened bounds; empty where the bounds do not matter."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscreteSpec:
+    """The integers ``start`` to ``start + n - 1``."""
+
+    n: int
+    start: int = 0
+    dtype: str = "int64"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What an agent knows of an environment: static and hashable, made by ``rlgd.spaces.spec``."""
+
+    obs: BoxSpec | DiscreteSpec
+    action: BoxSpec | DiscreteSpec
+    max_episode_steps: int | None = None
+
+
+class View(NamedTuple):
+    """What a policy sees: ``obs [N, ...]``, ``first [N]`` (an episode begins here), ``action_mask`` or None."""
+
+    obs: Array
+    first: Array
+    action_mask: Array | None = None
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    """T rows of N environments, the same from every collector.
+
+    Attributes:
+        obs: ``[T, N, ...]`` in the environment's dtype.
+        action: ``[T, N, ...]`` as sampled: unclipped, before tanh, counted from 0.
+        reward: ``[T, N]`` float32, raw.
+        terminated, truncated: ``[T, N]`` bool, about the transition that begins in the row. Where both are set,
+            termination wins.
+        mask: ``[T, N]`` bool, False where the row is no real transition; None where all are.
+        action_mask: ``[T, N, n]`` bool or None.
+        last_obs: ``[N, ...]`` the observation after the last row.
+        final_obs: ``[K, N, ...]`` the true observation after each environment's k-th truncation, before any reset.
+            K = 0 where ``obs[t + 1]`` already is the true one.
+        first: ``[N]`` bool, which environments begin an episode in row 0.
+    """
+
+    obs: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    mask: Array | None
+    action_mask: Array | None
+    last_obs: Array
+    final_obs: Array
+    first: Array
+
+    @property
+    def done(self) -> Array:
+        """``[T, N]`` bool: the episode ended, for whichever reason."""
+        return self.terminated | self.truncated
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """Policy and value function, two trees: what concerns the one never touches the other."""
+
+    policy: Any
+    value: Any
+
+
+class Actor(NamedTuple):
+    """All that acting needs."""
+
+    policy: Any
+    obs_statistics: Any
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class AgentState:
+    """All that an agent learns. Arrays only; a part that an agent does not use is None.
+
+    Attributes:
+        params: parameters of policy and value function.
+        moments: the optimizer's state for each of the two.
+        obs_statistics: running mean and variance of the encoded observations.
+        reward_statistics: running variance of the discounted return and the returns so far, ``[N]``.
+    """
+
+    params: Params
+    moments: Params
+    obs_statistics: Any
+    reward_statistics: Any
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.params.policy, self.obs_statistics)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class LoopState:
+    """Everything a run is, at the boundary between two iterations.
+
+    ``progress`` is the share of the run done, in [0, 1]; ``progress_per_step`` is what one step adds to it (0 for a run
+    without an end). The number of steps is not here: it outgrows 32 bits, so the loop keeps it as a Python integer.
+    """
+
+    agent_state: AgentState
+    env_state: Any
+    obs: Array
+    first: Array
+    memory: Any
+    episodes: Any
+    iteration: Array
+    key: Array
+    progress: Array
+    progress_per_step: Array

@@ -1,0 +1,145 @@
+"""Action distributions. Batch axes lead; the event axes of ``x`` are summed over in ``log_prob`` and ``entropy``."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rlgd.data import pytree
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """Integers 0 to n - 1 with unnormalized log-probabilities ``logits [..., n]``."""
+
+    logits: Array
+
+    @property
+    def log_probs(self) -> Array:
+        """``[..., n]`` normalized log-probabilities."""
+        return jax.nn.log_softmax(self.logits)
+
+    def sample(self, key: Array) -> Array:
+        """``[...]`` int32, by the inverse of the distribution function: one uniform number a sample."""
+        cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
+        uniform = jax.random.uniform(key, (*self.logits.shape[:-1], 1), self.logits.dtype)
+        # Rounding can leave the last cumulative sum below the uniform number: only the first n - 1 are thresholds.
+        return jnp.sum(uniform >= cumulative[..., :-1], axis=-1, dtype=jnp.int32)
+
+    def log_prob(self, x: Array) -> Array:
+        """``[...]`` log-probability of ``x [...]`` int."""
+        return jnp.take_along_axis(self.log_probs, x[..., None], axis=-1)[..., 0]
+
+    def entropy(self) -> Array:
+        """``[...]`` in nats."""
+        return -jnp.sum(jax.nn.softmax(self.logits) * self.log_probs, axis=-1)
+
+    def mode(self) -> Array:
+        """``[...]`` int32, the most probable value."""
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
+
+    def kl(self, other: "Categorical") -> Array:
+        """``[...]`` KL(self || other) in nats."""
+        return jnp.sum(jax.nn.softmax(self.logits) * (self.log_probs - other.log_probs), axis=-1)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class DiagGaussian:
+    """Independent normal numbers: ``mean [..., d]`` and ``log_std``, broadcast to it."""
+
+    mean: Array
+    log_std: Array
+
+    @property
+    def _log_std(self) -> Array:
+        return jnp.broadcast_to(self.log_std, self.mean.shape)
+
+    def sample(self, key: Array) -> Array:
+        """``[..., d]`` float."""
+        return self.mean + jnp.exp(self._log_std) * jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def log_prob(self, x: Array) -> Array:
+        """``[...]`` log-density of ``x [..., d]``."""
+        z = (x - self.mean) * jnp.exp(-self._log_std)
+        return jnp.sum(-0.5 * jnp.square(z) - self._log_std - LOG_SQRT_2PI, axis=-1)
+
+    def entropy(self) -> Array:
+        """``[...]`` differential entropy in nats."""
+        return jnp.sum(self._log_std + 0.5 + LOG_SQRT_2PI, axis=-1)
+
+    def mode(self) -> Array:
+        """``[..., d]``, the mean."""
+        return self.mean
+
+    def kl(self, other: "DiagGaussian") -> Array:
+        """``[...]`` KL(self || other) in nats."""
+        ratio = jnp.exp(2 * (self._log_std - other._log_std))
+        distance = jnp.square((self.mean - other.mean) * jnp.exp(-other._log_std))
+        return 0.5 * jnp.sum(ratio + distance - 1 - jnp.log(ratio), axis=-1)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class TanhGaussian:
+    """A diagonal Gaussian squashed into the box from ``low`` to ``high`` (each ``[d]``), by tanh.
+
+    ``sample``, ``log_prob`` and ``mode`` speak of the value *before* tanh, which is what is stored: it is never
+    recovered by atanh. ``log_prob`` is the log-density of ``squash(x)``: it includes the correction for the change of
+    variable, log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)), which does not overflow.
+    """
+
+    mean: Array
+    log_std: Array
+    low: Array
+    high: Array
+
+    @property
+    def _gaussian(self) -> DiagGaussian:
+        return DiagGaussian(self.mean, self.log_std)
+
+    def _log_slope(self, x: Array) -> Array:
+        half_width = jnp.broadcast_to(0.5 * (self.high - self.low), x.shape)
+        return jnp.log(half_width) + 2 * (math.log(2) - x - jax.nn.softplus(-2 * x))
+
+    def squash(self, x: Array) -> Array:
+        """``[..., d]``, what the environment receives for the sample ``x``; always inside the box."""
+        low, high = (jnp.broadcast_to(bound, x.shape) for bound in (self.low, self.high))
+        return jnp.clip(low + 0.5 * (high - low) * (jnp.tanh(x) + 1), low, high)
+
+    def sample(self, key: Array) -> Array:
+        """``[..., d]`` float, before tanh."""
+        return self._gaussian.sample(key)
+
+    def log_prob(self, x: Array) -> Array:
+        """``[...]`` log-density of ``squash(x)``."""
+        return self._gaussian.log_prob(x) - jnp.sum(self._log_slope(x), axis=-1)
+
+    def entropy(self) -> Array:
+        """``[...]`` differential entropy of the squashed value, by Gauss-Hermite quadrature with 16 nodes.
+
+        The integrand is almost linear far out, so the rule is accurate to 1e-3 nats for standard deviations up to 2.
+        """
+        nodes = jnp.asarray(_NODES, self.mean.dtype).reshape(-1, *(1,) * self.mean.ndim)
+        weights = jnp.asarray(_WEIGHTS / _WEIGHTS.sum(), self.mean.dtype)
+        std = jnp.exp(jnp.broadcast_to(self.log_std, self.mean.shape))
+        correction = jnp.tensordot(weights, self._log_slope(self.mean[None] + std[None] * nodes), axes=1)
+        return self._gaussian.entropy() + jnp.sum(correction, axis=-1)
+
+    def mode(self) -> Array:
+        """``[..., d]``, the Gaussian's mean, before tanh."""
+        return self.mean
+
+    def kl(self, other: "TanhGaussian") -> Array:
+        """``[...]`` KL(self || other) in nats; squashing both alike does not change it."""
+        return self._gaussian.kl(other._gaussian)
+
+
+Distribution = Categorical | DiagGaussian | TanhGaussian

@@ -1,0 +1,46 @@
+"""The ways a run can fail, each with the exit code that the command line returns for it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RlgdError(Exception):
+    """A failure that is explained in one message; ``exit_code`` is the process's exit status."""
+
+    exit_code = 1
+
+
+class UsageError(RlgdError, ValueError):
+    """The caller asked for something that is not possible: what was given, what is allowed, what to do."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(RlgdError):
+    """The environment broke its contract: a non-finite observation, a wrong shape, an exception in ``step``."""
+
+    exit_code = 3
+
+
+class Diverged(RlgdError):
+    """Training left the finite numbers; the last finite state is kept."""
+
+    exit_code = 4
+
+
+class StorageFault(RlgdError):
+    """A file could not be written, or what was read is not what was written."""
+
+    exit_code = 5
+
+
+def unknown(kind: str, given: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not known: names the nearest known ones, or lists all if none is near."""
+    names = sorted(known)
+    by_lower = {name.lower(): name for name in names}
+    near = [by_lower[match] for match in difflib.get_close_matches(str(given).lower(), by_lower, n=3, cutoff=0.6)]
+    if near:
+        hint = f"did you mean {' or '.join(repr(name) for name in near)}?"
+    else:
+        hint = f"known: {', '.join(names)}."
+    return UsageError(f"unknown {kind} {given!r}; {hint}")

@@ -1,0 +1,97 @@
+"""Networks as pairs of pure functions. The only module that imports flax."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+from jax import Array
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+    "elu": jax.nn.elu,
+}
+
+Initializer = Callable[..., Array]
+
+
+def orthogonal(scale: float) -> Initializer:
+    """Orthogonal matrices, uniformly distributed, times ``scale`` (Saxe, McClelland & Ganguli 2014, arXiv 1312.6120).
+
+    A product of random Householder reflections (Stewart 1980) rather than a QR factorization: several of those,
+    batched, make XLA hang on the CPU.
+    """
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        rows, columns = shape
+        size, rank = max(shape), min(shape)
+        normal = jax.random.normal(key, (rank, size), dtype)
+
+        def reflect(index: Array, q: Array) -> Array:
+            # The vector that is reflected lives in the coordinates from ``rank - 1 - index`` on.
+            first = rank - 1 - index
+            x = jnp.where(jnp.arange(size) >= first, normal[first], 0)
+            sign = jnp.where(x[first] >= 0, 1, -1).astype(dtype)
+            v = x + jnp.where(jnp.arange(size) == first, sign * jnp.linalg.norm(x), 0)
+            v = v / jnp.linalg.norm(v)
+            reflected = q - 2 * jnp.outer(v, v @ q)
+            # The sign makes the factor's diagonal positive, without which the product is not uniform.
+            return reflected * jnp.where(jnp.arange(rank) == first, -sign, 1)[None]
+
+        q = jax.lax.fori_loop(0, rank, reflect, jnp.eye(size, rank, dtype=dtype))
+        return scale * (q if rows >= columns else q.T)
+
+    return init
+
+
+INITIALIZATIONS: dict[str, Callable[[float], Initializer]] = {
+    "orthogonal": orthogonal,
+    "glorot": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_avg", "uniform"),
+    "he": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal"),
+    "lecun": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_in", "uniform"),
+}
+
+# What the hidden layers' weights are multiplied by; the last layer's scale is its caller's.
+HIDDEN_SCALE = 2**0.5
+
+
+class Network(NamedTuple):
+    """``init(key) -> params`` and ``apply(params, x [..., inputs]) -> [..., outputs]``."""
+
+    init: Callable[[Array], Any]
+    apply: Callable[[Any, Array], Array]
+
+
+class MLP(linen.Module):
+    """Dense layers with an activation between them; no hidden layer makes a linear map."""
+
+    sizes: tuple[int, ...]
+    activation: str
+    initialization: str
+    output_scale: float
+
+    @linen.compact
+    def __call__(self, x: Array) -> Array:
+        *hidden, outputs = self.sizes
+        initializer = INITIALIZATIONS[self.initialization]
+        for size in hidden:
+            x = ACTIVATIONS[self.activation](linen.Dense(size, kernel_init=initializer(HIDDEN_SCALE))(x))
+        return linen.Dense(outputs, kernel_init=initializer(self.output_scale))(x)
+
+
+def mlp(
+    inputs: int,
+    outputs: int,
+    hidden_sizes: tuple[int, ...] = (64, 64),
+    activation: str = "tanh",
+    initialization: str = "orthogonal",
+    output_scale: float = 1.0,
+) -> Network:
+    """A multi-layer perceptron; biases start at 0, the last layer's weights are scaled by ``output_scale``."""
+    module = MLP((*hidden_sizes, outputs), activation, initialization, output_scale)
+    return Network(lambda key: module.init(key, jnp.zeros((1, inputs)))["params"], lambda p, x: module.apply({"params": p}, x))

@@ -1,0 +1,99 @@
+"""What is ascended. Every objective is maximized; ``value_error`` is an error and is minimized.
+
+``log_prob``, ``advantage`` and ``mask`` have the same shape. Rows whose mask is False count for nothing, whatever
+they hold.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+# exp of more than this overflows float32; where the clipping acts the gradient is 0 as it should be.
+MAX_LOG_RATIO = 80.0
+
+
+def _same_shape(**arrays: Array | None) -> None:
+    shapes = {name: array.shape for name, array in arrays.items() if array is not None}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"shapes differ: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}.")
+
+
+def masked_mean(x: Array, mask: Array | None = None) -> Array:
+    """The mean of ``x`` over the rows of the mask; 0 if there is none. NaN in other rows does not spread."""
+    _same_shape(x=x, mask=mask)
+    if mask is None:
+        return jnp.mean(x)
+    return jnp.sum(jnp.where(mask, x, 0)) / jnp.maximum(jnp.sum(mask, dtype=x.dtype), 1)
+
+
+def normalize_advantage(advantage: Array, mask: Array | None = None, epsilon: float = 1e-8) -> Array:
+    """Shift and scale to mean 0 and standard deviation 1 over the mask's rows; a single row becomes 0, never NaN."""
+    centred = advantage - masked_mean(advantage, mask)
+    return centred / (jnp.sqrt(masked_mean(jnp.square(centred), mask)) + epsilon)
+
+
+def score_function(log_prob: Array, advantage: Array, mask: Array | None = None) -> Array:
+    """The surrogate whose gradient is the policy gradient: mean(log pi(a|s) * A) (Williams 1992; A2C).
+
+    No gradient flows through ``advantage``. Returns a scalar, the mean over the mask's rows.
+    """
+    _same_shape(log_prob=log_prob, advantage=advantage, mask=mask)
+    return masked_mean(log_prob * jax.lax.stop_gradient(advantage), mask)
+
+
+def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
+    """pi(a|s) / pi_old(a|s), kept finite."""
+    return jnp.exp(jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+
+
+def clipped_surrogate(
+    log_prob: Array, old_log_prob: Array, advantage: Array, clip_eps: ArrayLike, mask: Array | None = None
+) -> Array:
+    """PPO's objective (Schulman et al. 2017, arXiv 1707.06347, eq. 7).
+
+        mean(min(rho * A, clip(rho, 1 - clip_eps, 1 + clip_eps) * A)),    rho = pi(a|s) / pi_old(a|s)
+
+    No gradient flows through ``old_log_prob`` and ``advantage``. Returns a scalar, the mean over the mask's rows.
+    """
+    _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage, mask=mask)
+    advantage = jax.lax.stop_gradient(advantage)
+    ratio = importance_ratio(log_prob, jax.lax.stop_gradient(old_log_prob))
+    clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
+    return masked_mean(jnp.minimum(ratio * advantage, clipped * advantage), mask)
+
+
+def approx_kl(log_prob: Array, old_log_prob: Array, mask: Array | None = None) -> Array:
+    """KL(pi_old || pi) from samples of pi_old, the low-variance estimator k3 (Schulman 2020): mean(rho - 1 - log rho)."""
+    log_ratio = jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return masked_mean(jnp.expm1(log_ratio) - log_ratio, mask)
+
+
+def clip_fraction(log_prob: Array, old_log_prob: Array, clip_eps: ArrayLike, mask: Array | None = None) -> Array:
+    """The share of rows whose ratio lies outside [1 - clip_eps, 1 + clip_eps]."""
+    outside = jnp.abs(importance_ratio(log_prob, old_log_prob) - 1) > clip_eps
+    return masked_mean(outside.astype(log_prob.dtype), mask)
+
+
+def value_error(value: Array, value_target: Array, mask: Array | None = None) -> Array:
+    """Half the mean squared error of the value function; no gradient flows through the target."""
+    _same_shape(value=value, value_target=value_target, mask=mask)
+    return 0.5 * masked_mean(jnp.square(value - jax.lax.stop_gradient(value_target)), mask)
+
+
+def clipped_value_error(
+    value: Array, old_value: Array, value_target: Array, clip_eps: ArrayLike, mask: Array | None = None
+) -> Array:
+    """PPO's clipped value error: the larger of the errors of the value and of old_value + clip(value - old_value)."""
+    _same_shape(value=value, old_value=old_value, value_target=value_target, mask=mask)
+    target = jax.lax.stop_gradient(value_target)
+    clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
+    return 0.5 * masked_mean(jnp.maximum(jnp.square(value - target), jnp.square(clipped - target)), mask)
+
+
+def explained_variance(value: Array, value_target: Array, mask: Array | None = None) -> Array:
+    """1 - Var(target - value) / Var(target): 1 is a perfect value function, 0 as good as a constant."""
+    residual = value_target - value
+    unexplained = masked_mean(jnp.square(residual - masked_mean(residual, mask)), mask)
+    total = masked_mean(jnp.square(value_target - masked_mean(value_target, mask)), mask)
+    return 1 - unexplained / jnp.maximum(total, jnp.finfo(value.dtype).tiny)

@@ -1,0 +1,220 @@
+"""The training loop: pure ``initialize`` and ``iterate``, and chunks of iterations that are one compiled program.
+
+Nothing here knows where metrics go: ``chunks`` yields them.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rlgd import episodes, spaces
+from rlgd.agents.common import ActorCriticAgent, Agent
+from rlgd.data import LoopState, Metrics, Rollout, Spec
+from rlgd.envs import DeviceEnv, Env
+from rlgd.envs.host import HostVector
+from rlgd.rollout import collect, collect_on_host, padded_limit
+
+INIT, ENV, ROLLOUT, UPDATE = range(4)  # purposes of the random keys of a run
+CHUNK_COST = 1_000_000  # rows times passes over them: about a second on one CPU core for a small network
+HOST_ROW_COST = 20  # what stepping on the host costs, in passes
+MAX_CHUNK = 512  # iterations; bounds what a chunk's metrics take
+
+
+def initialize(agent: Agent, env: Env, key: Array, total_timesteps: int | None = None) -> LoopState:
+    """The state before the first iteration.
+
+    Args:
+        agent: its values may be traced or stacked.
+        env: a device or host environment; a host environment's observations are filled in when it is opened.
+        key: the root of all randomness of the run.
+        total_timesteps: the length of the run, which schedules refer to; None: progress stays 0.
+    """
+    spec, num_envs = env.spec, agent.num_envs
+    if agent.whole_episodes:
+        padded_limit(spec)
+    if isinstance(env, DeviceEnv):
+        env_state, obs = env.reset(jax.random.fold_in(key, ENV), num_envs)
+    else:
+        shape, dtype = spaces.obs_shape_dtype(spec.obs)
+        env_state, obs = (), jnp.zeros((num_envs, *shape), dtype)
+    return LoopState(
+        agent_state=agent.init(spec, jax.random.fold_in(key, INIT)),
+        env_state=env_state,
+        obs=obs,
+        first=jnp.ones(num_envs, bool),
+        memory=agent.memory(spec, num_envs),
+        episodes=episodes.begin(num_envs),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+        progress=jnp.zeros(()),
+        progress_per_step=jnp.asarray(1 / total_timesteps if total_timesteps else 0.0),
+    )
+
+
+def iterate(agent: Agent, env: DeviceEnv, loop: LoopState) -> tuple[LoopState, Metrics]:
+    """One iteration on the device: collect a rollout, learn from it. Pure: jit it, vmap it over agents and states."""
+    rollout, loop = collect(agent, env, loop, _iteration_key(loop, ROLLOUT))
+    return learn(agent, env.spec, loop, rollout)
+
+
+def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[LoopState, Metrics]:
+    """The second half of an iteration: the agent's update and the episodes' statistics."""
+    agent_state, metrics = agent.update(
+        spec, loop.agent_state, rollout, jnp.clip(loop.progress, 0, 1), _iteration_key(loop, UPDATE)
+    )
+    counters, sums = episodes.advance(loop.episodes, rollout)
+    loop = dataclasses.replace(
+        loop,
+        agent_state=agent_state,
+        episodes=counters,
+        iteration=loop.iteration + 1,
+        progress=loop.progress + loop.progress_per_step * sums["rollout/steps"].astype(loop.progress.dtype),
+    )
+    return loop, metrics | sums
+
+
+def _iteration_key(loop: LoopState, purpose: int) -> Array:
+    return jax.random.fold_in(jax.random.fold_in(loop.key, purpose), loop.iteration)
+
+
+def chunk_length(agent: Agent, env: Env) -> int:
+    """How many iterations make a chunk of about a second: estimated from the configuration alone, never measured."""
+    spec = env.spec
+    length = agent.rollout_length if isinstance(agent, ActorCriticAgent) else padded_limit(spec)
+    state = jax.eval_shape(lambda key: agent.init(spec, key), jax.random.key(0))
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    passes = 1 + getattr(agent, "num_epochs", 1)
+    row_cost = passes * (1 + num_params / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
+    return int(np.clip(CHUNK_COST // (agent.num_envs * length * row_cost), 1, MAX_CHUNK))
+
+
+def _run(
+    agent: Agent, env: DeviceEnv, length: int, loop: LoopState, iterations: Array, rows: Array
+) -> tuple[LoopState, Metrics, Array]:
+    """Up to ``iterations`` (at most ``length``) iterations, ending with the first that reaches ``rows`` real rows.
+
+    One program whatever the number: the metrics are ``[length]``, of which the first ``n`` returned are valid.
+    """
+    blank = jax.eval_shape(functools.partial(iterate, agent, env), loop)[1]
+    stacked = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), blank)
+
+    def unfinished(carry: Any) -> Array:
+        _, _, done, seen = carry
+        return (done < iterations) & (seen < rows)
+
+    def body(carry: Any) -> Any:
+        loop, stacked, done, seen = carry
+        loop, metrics = iterate(agent, env, loop)
+        stacked = jax.tree.map(lambda whole, x: whole.at[done].set(x), stacked, metrics)
+        return loop, stacked, done + 1, seen + metrics["rollout/steps"]
+
+    zero = jnp.zeros((), jnp.int32)
+    loop, stacked, done, _ = jax.lax.while_loop(unfinished, body, (loop, stacked, zero, zero))
+    return loop, stacked, done
+
+
+_run_jitted = jax.jit(_run, static_argnums=(1, 2))
+_learn_jitted = jax.jit(learn, static_argnums=(1,))
+
+
+class Chunk(NamedTuple):
+    """What a chunk of iterations did.
+
+    Attributes:
+        loop: the state behind it.
+        steps: environment steps of the whole run so far.
+        metrics: NumPy arrays, ``[iterations]``; ``rollout/steps`` are each iteration's.
+        training_seconds, compile_seconds: wall time of this chunk.
+    """
+
+    loop: LoopState
+    steps: int
+    metrics: dict[str, np.ndarray]
+    training_seconds: float
+    compile_seconds: float
+
+
+class Runner(Protocol):
+    """Runs iterations, on the device or on the host: up to ``iterations``, ending with the first to reach ``rows``."""
+
+    def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]: ...
+
+    compile_seconds: float
+
+
+class DeviceRunner:
+    """Whole chunks as one compiled program."""
+
+    def __init__(self, agent: Agent, env: DeviceEnv, length: int) -> None:
+        self.program = functools.partial(_run_jitted, agent, env, length)
+        self.compile_seconds = 0.0
+
+    def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
+        start = time.perf_counter()
+        # No iteration at all: what this takes is compilation, the first time.
+        jax.block_until_ready(self.program(loop, np.int32(0), np.int32(0)))
+        self.compile_seconds += time.perf_counter() - start
+        loop, metrics, done = self.program(loop, np.int32(iterations), np.int32(min(rows, 2**31 - 1)))
+        return loop, {name: np.asarray(values)[: int(done)] for name, values in metrics.items()}
+
+
+class HostRunner:
+    """Rollouts from Gymnasium, one compiled update each."""
+
+    def __init__(self, agent: Agent, vector: HostVector) -> None:
+        self.agent = agent
+        self.vector = vector
+        self.compile_seconds = 0.0
+        self._compiled: set[int] = set()
+
+    def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
+        history: list[Metrics] = []
+        seen = 0
+        while len(history) < iterations and seen < rows:
+            rollout, loop = collect_on_host(self.agent, self.vector, loop, _iteration_key(loop, ROLLOUT))
+            start = time.perf_counter()
+            loop, metrics = _learn_jitted(self.agent, self.vector.spec, loop, rollout)
+            history.append(metrics)
+            seen += int(metrics["rollout/steps"])
+            num_final = rollout.final_obs.shape[0]
+            if num_final not in self._compiled:
+                self._compiled.add(num_final)
+                self.compile_seconds += time.perf_counter() - start
+        return loop, {name: np.stack([np.asarray(m[name]) for m in history]) for name in history[0]}
+
+
+def chunks(
+    runner: Runner,
+    loop: LoopState,
+    length: int,
+    total_timesteps: int,
+    steps: int = 0,
+    pause_every: int | None = None,
+) -> Iterator[Chunk]:
+    """Train to the end of the run, a chunk at a time.
+
+    Chunks end at multiples of ``length`` iterations, counted from the run's beginning, and with the iterations that
+    reach a multiple of ``pause_every`` steps. Only at the former is ``progress`` set anew from the exact number of
+    steps, so that pausing more or less often changes no bit of the result.
+    """
+    iteration = int(loop.iteration)
+    while steps < total_timesteps:
+        if iteration % length == 0:
+            loop = dataclasses.replace(loop, progress=jnp.asarray(steps / total_timesteps, loop.progress.dtype))
+        end = total_timesteps
+        if pause_every is not None:
+            end = min(end, (steps // pause_every + 1) * pause_every)
+        start, compiled = time.perf_counter(), runner.compile_seconds
+        loop, metrics = runner(loop, length - iteration % length, end - steps)
+        compile_seconds = runner.compile_seconds - compiled
+        seconds = time.perf_counter() - start - compile_seconds
+        iteration += len(metrics["rollout/steps"])
+        steps += int(metrics["rollout/steps"].sum(dtype=np.int64))
+        yield Chunk(loop, steps, metrics, seconds, compile_seconds)
