@@ -55,8 +55,9 @@ class Agent:
         """Encoded observations to the action head's outputs, with free log standard deviations beside the network."""
         head = spaces.action_head(spec.action, self.squash)
         mlp = self._mlp(spec, head.num_outputs, POLICY_OUTPUT_SCALE)
+        free = {"log_std": jnp.zeros(head.num_log_stds)} if head.num_log_stds else {}
         return Network(
-            init=lambda key: {"network": mlp.init(key), "log_std": jnp.zeros(head.num_log_stds)},
+            init=lambda key: {"network": mlp.init(key)} | free,
             apply=lambda params, x: mlp.apply(params["network"], x),
         )
 
@@ -75,7 +76,7 @@ class Agent:
     def distribution(self, spec: Spec, policy: Any, features: Array) -> Distribution:
         """The action distribution at ``features [..., num_features]``."""
         outputs = self.policy_network(spec).apply(policy, features)
-        return spaces.action_head(spec.action, self.squash).distribution(outputs, policy["log_std"])
+        return spaces.action_head(spec.action, self.squash).distribution(outputs, policy.get("log_std"))
 
     def value(self, spec: Spec, params: Any, features: Array) -> Array:
         """The value function at ``features [..., num_features]``, ``[...]``."""

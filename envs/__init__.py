@@ -41,7 +41,7 @@ def make(
         env: a Gymnasium id; a FuncEnv, which runs on the device; or what ``make`` returned.
         backend: "auto", or "device" or "host" to force the choice.
         max_episode_steps: the time limit; None takes the registered one (for a FuncEnv: none).
-        kwargs: handed to Gymnasium, or to the twin.
+        kwargs: handed to Gymnasium.
 
     Raises:
         UsageError: for an unknown id or backend, an unsupported space, or arguments that do not fit.
@@ -57,11 +57,14 @@ def make(
         if resolved is None:
             raise unknown("environment", env, gymnasium.registry)
         env = resolved
-    if backend == "device" and env not in TWINS:
-        raise UsageError(f"{env} has no twin on the device; those that have: {', '.join(device_ids())}. Use backend 'host'.")
-    if backend == "host" or env not in TWINS:
+    # A twin is the registered environment: other arguments make another environment, which is Gymnasium's.
+    if backend == "host" or (backend == "auto" and (env not in TWINS or kwargs)):
         return HostEnv(env, max_episode_steps, json.dumps(kwargs, sort_keys=True))
-    return _device(env, max_episode_steps, json.dumps(kwargs, sort_keys=True))
+    if env not in TWINS:
+        raise UsageError(f"{env} has no twin on the device; those that have: {', '.join(device_ids())}. Use backend 'host'.")
+    if kwargs:
+        raise UsageError(f"{env} takes no arguments on the device; got {', '.join(kwargs)}. Use backend 'host'.")
+    return _device(env, max_episode_steps)
 
 
 def _latest_version(name: str) -> str | None:
@@ -71,10 +74,5 @@ def _latest_version(name: str) -> str | None:
 
 
 @functools.cache
-def _device(env_id: str, max_episode_steps: int | None, kwargs: str) -> DeviceEnv:
-    limit = max_episode_steps or gymnasium.registry[env_id].max_episode_steps
-    try:
-        func_env = TWINS[env_id](options=json.loads(kwargs))
-    except TypeError as error:
-        raise UsageError(f"{env_id} on the device: {error}") from error
-    return DeviceEnv(func_env, env_id, limit)
+def _device(env_id: str, max_episode_steps: int | None) -> DeviceEnv:
+    return DeviceEnv(TWINS[env_id](), env_id, max_episode_steps or gymnasium.registry[env_id].max_episode_steps)

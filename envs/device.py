@@ -54,18 +54,21 @@ class DeviceEnv:
         obs = self._observe(inner, jax.random.split(obs_key, num_envs))
         return EnvState(inner, jnp.zeros(num_envs, jnp.int32)), obs
 
-    def step(self, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep]:
+    def step(
+        self, key: Array, state: EnvState, action: Array, fresh: tuple[EnvState, Array]
+    ) -> tuple[EnvState, Timestep]:
         """Step every environment, and begin the next episode in those that ended.
 
         Args:
             key: one key for the whole batch.
+            state: as ``reset`` or ``step`` returned it.
             action: ``[N, ...]``, as the environment receives it.
+            fresh: what ``reset`` returned for this step: where the next episodes begin. Drawn by the caller, who can
+                draw those of many steps at once.
         """
-        step_key, reset_key = jax.random.split(key)
-        moved, timestep = self.step_without_reset(step_key, state, action)
+        moved, timestep = self.step_without_reset(key, state, action)
         done = timestep.terminated | timestep.truncated
-        fresh, fresh_obs = self.reset(reset_key, done.shape[0])
-        state, obs = select_envs(done, (fresh, fresh_obs), (moved, timestep.next_obs))
+        state, obs = select_envs(done, fresh, (moved, timestep.next_obs))
         return state, timestep._replace(obs=obs)
 
     def step_without_reset(self, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep]:

@@ -121,7 +121,9 @@ class Ascent:
     second_moment: float | None = traced(None, "coefficient of the mean of squared gradients: Adam's b2", "[0, 1)")
     epsilon: float | None = traced(None, "keeps the adaptive methods' denominator from 0", "(0, inf)")
     weight_decay: float | None = traced(None, "decoupled: each step shrinks weights by this share of it", "[0, inf)")
-    max_grad_norm: float = traced(math.inf, "a gradient with a larger global norm is scaled down to it", "(0, inf]")
+    max_grad_norm: float | None = traced(
+        None, "a gradient with a larger global norm is scaled down to it; None: never", "(0, inf)"
+    )
     schedule: str = static("constant", "how the step size changes over the run, from 1 to 0", choices=tuple(SCHEDULES))
 
     def validate(self) -> None:
@@ -144,7 +146,7 @@ class Ascent:
         """A copy in which every field that the optimizer uses has its value."""
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        defaults = {"weight_decay": 0.0} | OPTIMIZERS[self.optimizer].defaults
+        defaults = {"weight_decay": 0.0, "max_grad_norm": math.inf} | OPTIMIZERS[self.optimizer].defaults
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)  # type: ignore[arg-type]
 

@@ -1,6 +1,7 @@
 """Collecting a ``Rollout``: on the device by a scan, on the host by a loop. Both draw the same actions from a key."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -45,12 +46,15 @@ def _collect_steps(
 ) -> tuple[Rollout, LoopState]:
     spec, actor = env.spec, loop.agent_state.actor
     num_final = 0 if env.max_episode_steps is None else -(-length // env.max_episode_steps)
-    step_key = jax.random.fold_in(key, STEP)
+    step_key, times = jax.random.fold_in(key, STEP), jnp.arange(length)
+    reset_keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, RESET)))(times)
+    fresh_states = jax.vmap(lambda key: env.reset(key, agent.num_envs))(reset_keys)
 
-    def step(carry: Any, t: Array) -> tuple[Any, Any]:
+    def step(carry: Any, row: Any) -> tuple[Any, Any]:
         state, obs, first, memory, final_obs, num_truncated = carry
+        t, fresh = row
         action, env_action, memory = _choose(agent, spec, actor, memory, obs, first, key, t)
-        state, timestep = env.step(jax.random.fold_in(step_key, t), state, env_action)
+        state, timestep = env.step(jax.random.fold_in(step_key, t), state, env_action, fresh)
         final_obs = _keep_final(final_obs, num_truncated, timestep)
         done = timestep.terminated | timestep.truncated
         carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated)
@@ -58,7 +62,7 @@ def _collect_steps(
 
     final_obs = jnp.zeros((num_final, *loop.obs.shape), loop.obs.dtype)
     start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, jnp.zeros(loop.first.shape, jnp.int32))
-    (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, jnp.arange(length))
+    (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, (times, fresh_states))
     rollout = Rollout(*rows, mask=None, action_mask=None, last_obs=obs, final_obs=final_obs, first=loop.first)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 

@@ -71,13 +71,13 @@ class ActionHead(NamedTuple):
     Attributes:
         num_outputs: how many numbers the network puts out.
         num_log_stds: how many free log standard deviations the policy has beside the network.
-        distribution: ``(outputs [..., num_outputs], log_std [num_log_stds]) -> Distribution``.
+        distribution: ``(outputs [..., num_outputs], log_std [num_log_stds] or None) -> Distribution``.
         to_env: the sampled action ``[N, ...]`` to what the environment receives, in its shape and dtype.
     """
 
     num_outputs: int
     num_log_stds: int
-    distribution: Callable[[Array, Array], Distribution]
+    distribution: Callable[[Array, Array | None], Distribution]
     to_env: Callable[[Array], Array]
 
 
@@ -100,7 +100,8 @@ def action_head(action: BoxSpec | DiscreteSpec, squash: bool) -> ActionHead:
             f"squash needs finite bounds, but the action space goes from {action.low} to {action.high}; leave squash off."
         )
 
-    def distribution(outputs: Array, log_std: Array) -> DiagGaussian | TanhGaussian:
+    def distribution(outputs: Array, log_std: Array | None) -> DiagGaussian | TanhGaussian:
+        assert log_std is not None
         log_std = jnp.broadcast_to(jnp.clip(log_std, *LOG_STD_RANGE), outputs.shape)
         return TanhGaussian(outputs, log_std, low, high) if squash else DiagGaussian(outputs, log_std)
 

@@ -1,0 +1,520 @@
+"""The command line. Flags come from the dataclasses; the command and the agent are chosen before jax is imported."""
+
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rlgd.errors import RlgdError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from rlgd.evaluation import EvalResult
+    from rlgd.run import TrainResult
+
+HELP = """\
+rlgd: policy gradients as compiled gradient ascent.
+
+usage: rlgd COMMAND [arguments]
+
+  train AGENT --env ID [flags]   train an agent (reinforce, a2c, ppo) and evaluate it
+  resume RUN [flags]             go on with a run, to its end or further
+  eval RUN [flags]               play episodes with a trained policy
+  list agents|envs|optimizers    what there is to choose from
+
+`rlgd COMMAND --help` and `rlgd train AGENT --help` explain the flags. To begin with:
+
+  rlgd train ppo --env CartPole-v1
+  tensorboard --logdir runs
+"""
+TRAIN_HELP = """\
+usage: rlgd train AGENT --env ID [flags]
+
+Train an agent, write its curves and its checkpoint to runs/, and evaluate it.
+
+agents:
+{agents}
+
+`rlgd train AGENT --help` lists the agent's flags; `rlgd list envs` the environments.
+"""
+
+
+def doc(kind: Any, text: str, default: Any = dataclasses.MISSING) -> tuple[Any, Any]:
+    """A flag: its type with its help text, and its default."""
+    import tyro
+
+    name = {"name": ""} if False else {}
+    return Annotated[kind, tyro.conf.arg(help=text, **name)], default
+
+
+def count(text: str) -> int:
+    """A whole number as people write it: 100000, 100_000, 1e5, 100k, 2M."""
+    factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    number = float(text[:-1] if factor > 1 else text) * factor
+    if not number.is_integer():
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(number)
+
+
+def counts() -> Any:
+    """The type of a flag that takes a number as ``count`` reads it."""
+    import tyro
+
+    spec = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda args: count(args[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
+    return Annotated[int, spec]
+
+
+Flags = dict[str, tuple[Any, Any]]
+
+
+def output_flags() -> Flags:
+    """Flags of every command that runs something."""
+    return {
+        "device": doc(str | None, "cpu or gpu; the default is a GPU if there is one", None),
+        "quiet": doc(bool, "print nothing but the result", False),
+        "json": doc(bool, "print one JSON document on standard output, and nothing else there", False),
+        "debug": doc(bool, "show the traceback of a failure", False),
+    }
+
+
+def train_flags() -> Flags:
+    """Flags of ``rlgd train`` beside the agent's."""
+    number = counts()
+    return {
+        "env": doc(str | None, "Gymnasium id, such as CartPole-v1 (required)", None),
+        "total_timesteps": doc(number, "environment steps to train for", 100_000),
+        "seed": doc(int, "of everything random", 0),
+        "config": doc(str | None, "take flags from a run's config.json, or from a TOML file of flags", None),
+        "env_arg": doc(tuple[str, ...], "arguments for the environment, key=value", ()),
+        "max_episode_steps": doc(int | None, "a time limit instead of the registered one", None),
+        "backend": doc(str, "auto, device or host: where the environment runs", "auto"),
+        "eval_every": doc(number | None, "evaluate after so many steps; by default only at the end", None),
+        "eval_episodes": doc(int, "episodes of each evaluation, in Gymnasium's own environment", 100),
+        "run_dir": doc(str | None, "where to write; by default runs/<env>/<agent>/<time>-seed<seed>", None),
+        "overwrite": doc(bool, "replace the run that --run-dir holds", False),
+        "deterministic_ops": doc(bool, "the same bits from every run on a GPU, at some cost in speed", False),
+        **output_flags(),
+    }
+
+
+def parse(prog: str, flags: Flags, argv: list[str], description: str) -> Any:
+    """Read flags into an object with an attribute for each; unknown ones end the program with exit code 2."""
+    import tyro
+
+    fields = [(name, kind, dataclasses.field(default=value)) for name, (kind, value) in flags.items()]
+    options = dataclasses.make_dataclass("Options", fields, frozen=True)
+    options.__doc__ = description
+    return tyro.cli(options, args=argv, prog=prog, config=(tyro.conf.FlagConversionOff,) if False else ())
+
+
+def agent_flags(agent: Any) -> Flags:
+    """The agent's hyper-parameters as flags, by their flat names."""
+    from rlgd.config import flat_fields
+
+    flags = {}
+    for name, (_, field, annotation, value) in flat_fields(agent).items():
+        meta = field.metadata
+        allowed = ", ".join(meta["choices"]) if meta.get("choices") else meta.get("within")
+        text = f"{meta['doc']} [{allowed}]" if meta.get("choices") else meta["doc"]
+        if allowed and not meta.get("choices") and allowed != "(-inf, inf)":
+            text += f", in {allowed}"
+        flags[name] = doc(annotation, text, value)
+    return flags
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Flags from a file: a run's ``config.json``, or TOML with flat names.
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
+    import tomllib
+
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        content = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--config {path} is not {'JSON' if path.endswith('.json') else 'TOML'}: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path} holds no table of flags.")
+    if "hyperparameters" in content:
+        env = content["env"]
+        kept = {name: content[name] for name in ("total_timesteps", "seed", "eval_every", "eval_episodes")}
+        run = {"env": env["id"], "backend": env["backend"], "max_episode_steps": env["max_episode_steps"]}
+        content = {**content["hyperparameters"], **kept, **run}
+    return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+
+
+def with_defaults(flags: Flags, values: dict[str, Any]) -> Flags:
+    """The flags with other defaults."""
+    for name in values:
+        if name not in flags:
+            raise unknown("flag", name, flags)
+    return flags | {name: (flags[name][0], value) for name, value in values.items()}
+
+
+def option_value(argv: list[str], name: str) -> str | None:
+    """The value of ``--name VALUE`` or ``--name=VALUE`` before the rest is parsed."""
+    for index, word in enumerate(argv):
+        if word == f"--{name}" and index + 1 < len(argv):
+            return argv[index + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def train(argv: list[str]) -> int:
+    """``rlgd train``."""
+    from rlgd.agents import ALIASES, REGISTRY
+
+    if not argv or argv[0] in ("-h", "--help"):
+        rows = {name: text for name, (_, _, text) in REGISTRY.items()}
+        rows |= {alias: f"another name for {name}" for alias, name in ALIASES.items()}
+        print(TRAIN_HELP.format(agents="\n".join(f"  {name:14}{text}" for name, text in rows.items())), end="")
+        return 0 if argv else 2
+    from rlgd.agents import make_agent
+
+    name, argv = argv[0], argv[1:]
+    agent = make_agent(name)
+    own, common = agent_flags(agent), train_flags()
+    flags = {**{k: common[k] for k in ("env", "total_timesteps", "seed")}, **own, **common}
+    if (path := option_value(argv, "config")) is not None:
+        flags = with_defaults(flags, read_config(path))
+    options = parse(f"rlgd train {name}", flags, argv, f"Train {type(agent).__name__} and evaluate it.")
+    if options.env is None:
+        raise UsageError("--env is missing; for example --env CartPole-v1. `rlgd list envs` lists what is installed.")
+    return start_run(make_agent(name, **{key: getattr(options, key) for key in own}), options)
+
+
+def start_run(agent: Any, options: Any) -> int:
+    """Check everything, say what will run where, train."""
+    from rlgd import envs, rundir
+    from rlgd.rundir import RunConfig
+
+    env_args = dict(key_value(text) for text in options.env_arg)
+    env = envs.make(
+        options.env, backend=options.backend, max_episode_steps=options.max_episode_steps, **env_args
+    )
+    settings = RunConfig(
+        agent, env, options.total_timesteps, options.seed, options.eval_every, options.eval_episodes
+    )
+    settings.validate()
+    set_up_jax(settings, options)
+    directory = options.run_dir
+    if directory is None:
+        directory = rundir.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)
+    from rlgd.run import train as run_train
+
+    announce(settings, options)
+    result = run_train(
+        agent,
+        env,
+        total_timesteps=options.total_timesteps,
+        seed=options.seed,
+        run_dir=directory,
+        eval_every=options.eval_every,
+        eval_episodes=options.eval_episodes,
+        overwrite=options.overwrite,
+        sinks=console_sinks(options, options.total_timesteps),
+    )
+    return report(result, settings.evaluation_env.env_id, options)
+
+
+def resume(argv: list[str]) -> int:
+    """``rlgd resume``."""
+    from rlgd import rundir
+
+    run, argv = take_run("resume", argv)
+    flags: Flags = {
+        "env": doc(str | None, "the environment, where the run's own id is not enough", None),
+        "total_timesteps": doc(counts() | None, "a new end; schedules stretch to it", None),
+        **output_flags(),
+    }
+    if run is None:
+        parse("rlgd resume RUN", flags, ["--help"], "Go on with a run from its newest checkpoint.")
+    assert run is not None
+    agent, _ = rundir.read_agent(run)
+    own = {k: v for k, v in agent_flags(agent).items() if not rundir.is_static(agent, k)}
+    options = parse(f"rlgd resume {run}", {**flags, **own}, argv, "Go on with a run from its newest checkpoint.")
+    changes = {name: getattr(options, name) for name in own if getattr(options, name) != own[name][1]}
+    settings = rundir.changed(rundir.read(run, options.env), options.total_timesteps, changes)
+    set_up_jax(settings, options)
+    from rlgd.run import resume as run_resume
+
+    announce(settings, options)
+    result = run_resume(
+        run,
+        env=options.env,
+        total_timesteps=options.total_timesteps,
+        sinks=console_sinks(options, settings.total_timesteps),
+        **changes,
+    )
+    return report(result, settings.evaluation_env.env_id, options)
+
+
+def evaluate(argv: list[str]) -> int:
+    """``rlgd eval``."""
+    run, argv = take_run("eval", argv)
+    flags: Flags = {
+        "episodes": doc(int, "how many", 100),
+        "sampled": doc(bool, "sample actions instead of taking the most probable", False),
+        "seed": doc(int, "of environments and sampled actions", 0),
+        "env": doc(str | None, "another environment than the run's", None),
+        **output_flags(),
+    }
+    prog = f"rlgd eval {run or 'RUN'}"
+    options = parse(prog, flags, argv if run else ["--help"], "Play whole episodes with a trained policy.")
+    assert run is not None
+    from rlgd import rundir
+    from rlgd.evaluation import evaluate as run_evaluate
+    from rlgd.run import load
+
+    settings = rundir.read(run, options.env)
+    set_up_jax(settings, options)
+    result = run_evaluate(
+        load(run),
+        settings.evaluation_env,
+        episodes=options.episodes,
+        seed=options.seed,
+        deterministic=not options.sampled,
+    )
+    summary = describe(result, settings.evaluation_env.env_id)
+    if options.json:
+        print(json.dumps(summary | {"returns": result.returns.tolist(), "lengths": result.lengths.tolist()}))
+    else:
+        print(sentence(summary))
+    return 0
+
+
+def take_run(command: str, argv: list[str]) -> tuple[Path | None, list[str]]:
+    """The run directory in front of the flags; None where help was asked for."""
+    if not argv or argv[0] in ("-h", "--help"):
+        return None, argv
+    if argv[0].startswith("-"):
+        raise UsageError(f"the run comes first: rlgd {command} RUN [flags].")
+    return Path(argv[0]), argv[1:]
+
+
+def list_things(argv: list[str]) -> int:
+    """``rlgd list``."""
+    kinds: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
+        "agents": agent_rows,
+        "envs": env_rows,
+        "optimizers": optimizer_rows,
+    }
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: rlgd list {'|'.join(kinds)}")
+        return 0 if argv else 2
+    if argv[0] not in kinds:
+        raise unknown("list", argv[0], kinds)
+    from rich.console import Console
+    from rich.table import Table
+
+    header, rows = kinds[argv[0]]()
+    table = Table(*header, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    terminal = Console()
+    # Not on a terminal, a line is as long as it needs to be.
+    Console(width=None if terminal.is_terminal else 250, soft_wrap=not terminal.is_terminal).print(table)
+    return 0
+
+
+def agent_rows() -> tuple[list[str], list[list[str]]]:
+    """The table of agents."""
+    from rlgd.agents import ALIASES, REGISTRY
+
+    names = {name: ", ".join([name, *(a for a, of in ALIASES.items() if of == name)]) for name in REGISTRY}
+    return ["agent", "class", "what it is"], [[names[name], cls, text] for name, (_, cls, text) in REGISTRY.items()]
+
+
+def env_rows() -> tuple[list[str], list[list[str]]]:
+    """The table of environments: those with a twin on the device, then what Gymnasium has registered."""
+    import gymnasium
+
+    from rlgd.envs import device_ids
+
+    on_device = device_ids()
+    ids = on_device + sorted(set(gymnasium.registry) - set(on_device))
+    rows = []
+    for env_id in ids:
+        spec = gymnasium.registry[env_id]
+        limit = "-" if spec.max_episode_steps is None else str(spec.max_episode_steps)
+        threshold = "-" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
+        rows.append([env_id, "device, host" if env_id in on_device else "host", limit, threshold])
+    return ["environment", "runs on", "time limit", "solved at"], rows
+
+
+def optimizer_rows() -> tuple[list[str], list[list[str]]]:
+    """The table of optimizers."""
+    from rlgd.ascent import OPTIMIZERS
+
+    rows = [
+        [name, row.formula, " ".join(f"{k}={v:g}" for k, v in row.defaults.items()) or "-", row.paper]
+        for name, row in OPTIMIZERS.items()
+    ]
+    return ["optimizer", "the step that is added", "uses, with defaults", "paper"], rows
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """``key=value``, the value as JSON if it is, else as text."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--env-arg {text!r} is not of the form key=value.")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def set_up_jax(settings: Any, options: Any) -> None:
+    """Choose the device and what makes it fast, before JAX starts up."""
+    from rlgd.data import BoxSpec
+    from rlgd.envs import HostEnv
+
+    if options.device not in (None, "cpu", "gpu"):
+        raise unknown("device", options.device, ["cpu", "gpu"])
+    obs = settings.env.spec.obs
+    if not isinstance(obs, BoxSpec) or (len(obs.shape) <= 1 and max(settings.agent.hidden_sizes, default=0) <= 256):
+        # Threads cost a small network more than they bring; a GPU does not look at this.
+        os.environ.setdefault("PJRT_NPROC", "1")
+    if getattr(options, "deterministic_ops", False):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    import jax
+
+    if options.device is not None:
+        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[options.device])
+    if isinstance(settings.env, HostEnv):
+        # Each step waits for its action anyway.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlgd" / "xla"
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def announce(settings: Any, options: Any) -> None:
+    """Say what runs where, and why."""
+    if options.quiet or options.json:
+        return
+    from rlgd.envs import DeviceEnv, device_ids
+    from rlgd.rundir import device_name
+
+    try:
+        device = device_name()
+    except RuntimeError as error:
+        raise UsageError(f"--device {options.device}: {error}") from error
+    if isinstance(settings.env, DeviceEnv):
+        where = f"{settings.env.env_id} on the device (its twin of Gymnasium's)"
+    else:
+        why = "has a twin on the device, but was asked for so" if settings.env.env_id in device_ids() else "no twin"
+        where = f"{settings.env.env_id} on the host through Gymnasium ({why})"
+    print(f"{type(settings.agent).__name__} on {device}; {where}", file=sys.stderr)
+
+
+def console_sinks(options: Any, total_timesteps: int) -> list[Any]:
+    """The progress display, unless it is not wanted."""
+    if options.quiet or options.json:
+        return []
+    from rlgd.console import Console
+
+    return [Console(total_timesteps)]
+
+
+def describe(result: "EvalResult", env_id: str) -> dict[str, Any]:
+    """An evaluation in a few numbers."""
+    return {
+        "env": env_id,
+        "episodes": len(result.returns),
+        "policy": "greedy" if result.deterministic else "sampled",
+        "mean_return": result.mean,
+        "std_return": result.std,
+        "mean_length": float(result.lengths.mean()),
+    }
+
+
+def sentence(summary: dict[str, Any]) -> str:
+    """An evaluation as a line of text."""
+    return (
+        f"evaluation: mean return {summary['mean_return']:.1f} +- {summary['std_return']:.1f} over "
+        f"{summary['episodes']} episodes in {summary['env']} ({summary['policy']} policy)"
+    )
+
+
+def report(result: "TrainResult", env_id: str, options: Any) -> int:
+    """The end of a run, for a person or as JSON."""
+    from rlgd.rundir import read_summary
+
+    assert result.run_dir is not None
+    summary = read_summary(result.run_dir)
+    if options.json:
+        print(json.dumps({"run_dir": str(result.run_dir), "reason": result.reason, **summary}))
+        return 0
+    if result.reason == "already complete":
+        print(f"already complete ({result.steps:,} steps)")
+    else:
+        seconds, compiling = result.training_seconds, result.compile_seconds
+        speed = result.steps / max(seconds, 1e-9)
+        print(f"{result.steps:,} steps in {seconds:.1f} s ({speed:,.0f} a second), compiling {compiling:.1f} s")
+    if result.evaluation is not None:
+        print(sentence(describe(result.evaluation, env_id)))
+    print(f"run:         {result.run_dir}")
+    print(f"curves:      {tensorboard_command()} --logdir {result.run_dir.parts[0] if len(result.run_dir.parts) > 1 and not result.run_dir.is_absolute() else result.run_dir}")
+    return 0
+
+
+def tensorboard_command() -> str:
+    """How TensorBoard is called here: by its name if that is on the path, else beside this interpreter."""
+    import shutil
+
+    if shutil.which("tensorboard"):
+        return "tensorboard"
+    beside = Path(sys.executable).with_name("tensorboard")
+    return os.path.relpath(beside) if beside.exists() else "tensorboard"
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "resume": resume,
+    "eval": evaluate,
+    "list": list_things,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code of DESIGN section 11."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from rlgd import __version__
+
+        print(__version__)
+        return 0
+    try:
+        if argv[0] not in COMMANDS:
+            raise unknown("command", argv[0], COMMANDS)
+        return COMMANDS[argv[0]](argv[1:])
+    except RlgdError as error:
+        if "--debug" in argv:
+            raise
+        print(f"rlgd: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("rlgd: interrupted; go on with `rlgd resume RUN`", file=sys.stderr)
+        return 130

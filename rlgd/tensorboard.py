@@ -1,0 +1,51 @@
+"""Event files: curves against steps and against training time, and hyper-parameters with what they led to.
+
+The only module that imports tensorboardX.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+from tensorboardX.summary import hparams
+
+from rlgd.records import Row
+
+# The metrics of the HParams tab; both are scalars of the run.
+OUTCOMES = ("eval/episode_return", "time/training_seconds")
+
+
+class TensorBoard:
+    """Writes rows as scalars.
+
+    The wall time of a point is the start of the run plus its training seconds, so that TensorBoard's relative axis
+    shows training time, without compilation and evaluation; a point at zero fixes the origin.
+    """
+
+    def __init__(self, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str) -> None:
+        self.start = start
+        self.writer = SummaryWriter(str(run_dir), max_queue=1000, flush_secs=10)
+        for summary in session_summaries(hyperparameters, group):
+            self.writer.file_writer.add_summary(summary, 0, start)
+        self.writer.add_scalar("time/training_seconds", 0.0, 0, start)
+
+    def write(self, row: Row) -> None:
+        """Add a row's values as points."""
+        for tag, value in row.values.items():
+            self.writer.add_scalar(tag, value, row.step, self.start + row.seconds)
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.writer.close()
+
+
+def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
+    """The summaries by which the HParams tab knows a run, with ``group`` naming those that differ by seed alone."""
+    plain = {name: value for name, value in hyperparameters.items() if isinstance(value, bool | int | float | str)}
+    experiment, session_start, session_end = hparams(plain, dict.fromkeys(OUTCOMES, 0.0))
+    plugin = session_start.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin.content)
+    content.session_start_info.group_name = group
+    plugin.content = content.SerializeToString()
+    return [experiment, session_start, session_end]
