@@ -33,7 +33,7 @@ def agent_class(name: str) -> "type[Agent]":
     if key not in REGISTRY:
         raise unknown("agent", name, [*REGISTRY, *ALIASES])
     module, cls, _ = REGISTRY[key]
-    return getattr(importlib.import_module(module), cls)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(module), cls)
 
 
 def make_agent(name: str, **overrides: Any) -> "Agent":

@@ -110,6 +110,20 @@ class Agent:
         policy = self.distribution(spec, actor.policy, self.features(spec, actor.obs_statistics, view.obs))
         return (policy.mode() if greedy else policy.sample(key)), memory
 
+    def update(
+        self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
+    ) -> tuple[AgentState, Metrics]:
+        """One iteration: learn from a rollout. Each agent's own.
+
+        Args:
+            spec: the environment.
+            state: as ``init`` or ``update`` returned it.
+            rollout: collected with ``state.actor``.
+            progress: share of the run done, in [0, 1]; schedules are functions of it.
+            key: for shuffling.
+        """
+        raise NotImplementedError
+
     def ascend(
         self, params: Params, moments: Params, gradient: Params, progress: Array
     ) -> tuple[Params, Params, Metrics]:
@@ -139,7 +153,7 @@ class Agent:
         return {"ascent/learning_rate": ascent.step_size(progress), "ascent/momentum": jnp.asarray(momentum, float)}
 
     def observe(self, spec: Spec, state: AgentState, rollout: Rollout) -> AgentState:
-        """Take the rollout into the normalizers, at the end of an update: the one that acted is the one that learned."""
+        """Take a rollout into the normalizers, at the end of an update: the one that acted is the one that learned."""
         obs_statistics, reward_statistics = state.obs_statistics, state.reward_statistics
         if obs_statistics is not None:
             mask = None if rollout.mask is None else rollout.mask.reshape(-1)
@@ -216,4 +230,3 @@ def experience(agent: ActorCriticAgent, spec: Spec, state: AgentState, rollout: 
     )
     mask = None if rollout.mask is None else flatten(rollout.mask)
     return Experience(rows, action, log_prob, value, flatten(advantage), flatten(value_target), mask)
-

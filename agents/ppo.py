@@ -102,7 +102,7 @@ Carry = tuple[Params, Params, Array]
 
 
 def mean_over_updates(stacked: dict[str, Any]) -> Metrics:
-    """Means of ``[num_epochs, num_minibatches]`` metrics over the minibatches that were learned from, and their number."""
+    """Means of ``[num_epochs, num_minibatches]`` metrics over the minibatches learned from, and their number."""
     updates = stacked.pop("train/updates")
     count = jnp.sum(updates)
     means = {name: jnp.sum(jnp.where(updates > 0, x, 0)) / jnp.maximum(count, 1) for name, x in stacked.items()}

@@ -1,7 +1,7 @@
 """REINFORCE (Williams 1992): the Monte-Carlo policy gradient, on whole episodes."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ class REINFORCE(Agent):
     num_envs: int = static(16, "environments, one episode of each in one iteration", "[1, inf)")
     ascent: Ascent = nested(Ascent("adam", learning_rate=1e-2, epsilon=1e-5, schedule="linear"))
     baseline: str = static(
-        "value", "what is subtracted from the return: mean of the other episodes, value function", choices=BASELINES
+        "value", "what is subtracted from the return: the mean of other episodes, the value", choices=BASELINES
     )
     discount_weighting: bool = static(False, "weight row t by gamma^t: the exact gradient of the discounted return")
 
@@ -44,7 +44,7 @@ class REINFORCE(Agent):
         super().validate()
         if self.baseline == "mean" and self.num_envs < 2:
             raise UsageError(
-                f"baseline 'mean' averages over the other episodes, but num_envs is {self.num_envs}; allowed: at least 2."
+                f"baseline 'mean' averages over other episodes, but num_envs is {self.num_envs}; allowed: at least 2."
             )
 
     def update(
@@ -61,7 +61,7 @@ class REINFORCE(Agent):
         return state, metrics
 
     def _rows(self, spec: Spec, state: AgentState, rollout: Rollout) -> "EpisodeRows":
-        mask = rollout.mask
+        mask = jnp.ones(rollout.reward.shape, bool) if rollout.mask is None else rollout.mask
         reward = jnp.where(mask, normalize.scale_reward(state.reward_statistics, rollout.reward), 0)
         discount = jnp.full_like(reward, self.gamma)
         episode_returns = returns.discounted_returns(reward, discount, jnp.zeros_like(reward[0]))
@@ -117,4 +117,4 @@ class EpisodeRows(NamedTuple):
     advantage: Array
     baseline: Array
     returns: Array
-    mask: Any
+    mask: Array

@@ -61,7 +61,9 @@ def make(
     if backend == "host" or (backend == "auto" and (env not in TWINS or kwargs)):
         return HostEnv(env, max_episode_steps, json.dumps(kwargs, sort_keys=True))
     if env not in TWINS:
-        raise UsageError(f"{env} has no twin on the device; those that have: {', '.join(device_ids())}. Use backend 'host'.")
+        raise UsageError(
+            f"{env} has no twin on the device; those that have: {', '.join(device_ids())}. Use backend 'host'."
+        )
     if kwargs:
         raise UsageError(f"{env} takes no arguments on the device; got {', '.join(kwargs)}. Use backend 'host'.")
     return _device(env, max_episode_steps)
@@ -69,7 +71,9 @@ def make(
 
 def _latest_version(name: str) -> str | None:
     """The id with the highest version, for a name without one, as Gymnasium would choose."""
-    versions = [spec.version for spec in gymnasium.registry.values() if f"{spec.namespace}/{spec.name}".endswith(f"/{name}")]
+    versions = [
+        spec.version for spec in gymnasium.registry.values() if f"{spec.namespace}/{spec.name}".endswith(f"/{name}")
+    ]
     return f"{name}-v{max(v or 0 for v in versions)}" if versions else None
 
 

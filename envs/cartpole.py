@@ -21,6 +21,7 @@ TIME_STEP = 0.02
 MAX_POSITION = 2.4
 MAX_ANGLE = 12 * 2 * math.pi / 360
 INITIAL_RANGE = 0.05
+BOUNDS = np.array([MAX_POSITION * 2, np.inf, MAX_ANGLE * 2, np.inf], np.float32)
 
 
 class CartPole(FuncEnv[Array, Array, Array, Array, Array, Any, Any]):
@@ -30,16 +31,14 @@ class CartPole(FuncEnv[Array, Array, Array, Array, Array, Any, Any]):
     leaves +-2.4 or the pole +-12 degrees. The time limit belongs to the wrapper.
     """
 
-    observation_space = gymnasium.spaces.Box(
-        *(sign * np.array([MAX_POSITION * 2, np.inf, MAX_ANGLE * 2, np.inf], np.float32) for sign in (-1, 1))
-    )
+    observation_space = gymnasium.spaces.Box(-BOUNDS, BOUNDS)
     action_space = gymnasium.spaces.Discrete(2)
 
     def initial(self, rng: Array, params: Any = None) -> Array:
         return jax.random.uniform(rng, (4,), minval=-INITIAL_RANGE, maxval=INITIAL_RANGE)
 
     def transition(self, state: Array, action: Array, rng: Array, params: Any = None) -> Array:
-        position, velocity, angle, spin = state
+        _, velocity, angle, spin = state
         force = jnp.where(action == 1, FORCE, -FORCE)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         push = (force + POLE_MOMENT * jnp.square(spin) * sin) / TOTAL_MASS

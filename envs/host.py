@@ -109,7 +109,9 @@ class HostVector:
         self.env_id = env_id
         self.mode = vector.metadata.get("autoreset_mode")
         if not isinstance(self.mode, AutoresetMode):
-            raise UsageError(f"{env_id} does not say its autoreset mode; got {self.mode!r} in metadata['autoreset_mode'].")
+            raise UsageError(
+                f"{env_id} does not say its autoreset mode; got {self.mode!r} in metadata['autoreset_mode']."
+            )
         self._resetting = np.zeros(vector.num_envs, bool)
 
     @property

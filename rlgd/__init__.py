@@ -1,4 +1,4 @@
-"""rlgd: policy gradients as compiled gradient ascent. Names are resolved when they are used, so that importing is fast."""
+"""rlgd: policy gradients as compiled gradient ascent. Names are resolved when used, so that importing is fast."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -7,19 +7,19 @@ decay still shrinks the weights; behind the optimizer it would make them grow.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.typing import ArrayLike
 
 from rlgd import config
 from rlgd.config import hyperparameters, static, traced
+from rlgd.data import Scalar
 from rlgd.errors import UsageError, unknown
 
-Descent = optax.GradientTransformation
+Descent: TypeAlias = optax.GradientTransformation
 
 
 class Optimizer(NamedTuple):
@@ -39,7 +39,7 @@ class Optimizer(NamedTuple):
     paper: str
 
 
-def _rmsprop(learning_rate: ArrayLike, momentum: ArrayLike, second_moment: ArrayLike, epsilon: ArrayLike) -> Descent:
+def _rmsprop(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
     # Unlike in optax.rmsprop the step size comes last, as in PyTorch: a schedule then acts on the whole trace.
     return optax.chain(
         optax.scale_by_rms(decay=second_moment, eps=epsilon, eps_in_sqrt=True),
@@ -48,7 +48,7 @@ def _rmsprop(learning_rate: ArrayLike, momentum: ArrayLike, second_moment: Array
     )
 
 
-def _adam(learning_rate: ArrayLike, momentum: ArrayLike, second_moment: ArrayLike, epsilon: ArrayLike) -> Descent:
+def _adam(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
     return optax.adam(learning_rate, b1=momentum, b2=second_moment, eps=epsilon)
 
 
@@ -153,19 +153,20 @@ class Ascent:
     def transformation(self) -> Ascender:
         """The optax transformation; build it where it is used, from values that may be traced."""
         ascent = self.resolved()
+        max_norm = math.inf if ascent.max_grad_norm is None else ascent.max_grad_norm
 
         def init(params: Any) -> Any:
             return ascent._descent(jnp.zeros(())).init(params)
 
-        def update(gradient: Any, state: Any, params: Any, progress: ArrayLike = 0.0) -> tuple[Any, Any]:
+        def update(gradient: Any, state: Any, params: Any, progress: Scalar = 0.0) -> tuple[Any, Any]:
             # optax's bias corrections mix floats and integers, which strict promotion refuses.
             with jax.numpy_dtype_promotion("standard"):
                 descent = ascent._descent(jnp.asarray(progress, float))
-                return descent.update(clip_by_norm(jax.tree.map(jnp.negative, gradient), ascent.max_grad_norm), state, params)
+                return descent.update(clip_by_norm(jax.tree.map(jnp.negative, gradient), max_norm), state, params)
 
         return Ascender(init, update)
 
-    def step_size(self, progress: ArrayLike) -> Array:
+    def step_size(self, progress: Scalar) -> Array:
         """The learning rate after the schedule, at a share ``progress`` of the run."""
         done = jnp.clip(jnp.asarray(progress, jax.dtypes.canonicalize_dtype(float)), 0, 1)
         return jnp.asarray(self.learning_rate, done.dtype) * SCHEDULES[self.schedule](done)
@@ -178,7 +179,7 @@ class Ascent:
         return optax.chain(row.build(learning_rate, **values), shrink)
 
 
-def clip_by_norm(gradient: Any, max_norm: ArrayLike) -> Any:
+def clip_by_norm(gradient: Any, max_norm: Scalar) -> Any:
     """``gradient``, scaled down to global norm ``max_norm`` if it is longer."""
     norm = optax.global_norm(gradient)
     scale = jnp.where(norm > max_norm, max_norm / norm, 1.0)

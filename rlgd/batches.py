@@ -36,7 +36,7 @@ def shuffle(key: Array, size: int) -> Array:
 
 
 def num_blocks(rows: int) -> int:
-    """Into how many equal blocks to cut so many rows: on the CPU, blocks of at most ``BLOCK_ROWS`` stay in the cache."""
+    """Into how many equal blocks to cut so many rows: on the CPU, ``BLOCK_ROWS`` at most, which stay in the cache."""
     if jax.default_backend() != "cpu" or rows <= BLOCK_ROWS:
         return 1
     blocks = next(blocks for blocks in range(-(-rows // BLOCK_ROWS), rows + 1) if rows % blocks == 0)

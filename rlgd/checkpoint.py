@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax import Array
 
@@ -17,6 +18,7 @@ from rlgd.data import AgentState, LoopState
 from rlgd.errors import StorageFault
 
 T = TypeVar("T")
+NO_AGENT: Any = None
 
 # orbax tells what it does at every save; what goes wrong it raises.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -34,7 +36,7 @@ def save(directory: Path, steps: int, loop: LoopState, counters: dict[str, Any])
     Raises:
         StorageFault: if it cannot be written.
     """
-    rest = dataclasses.replace(loop, agent_state=None)  # type: ignore[arg-type]
+    rest: Any = dataclasses.replace(loop, agent_state=NO_AGENT)
     try:
         with ocp.CheckpointManager(directory.absolute()) as manager:
             if steps in manager.all_steps():
@@ -55,7 +57,7 @@ def latest_step(directory: Path) -> int | None:
     if not directory.is_dir():
         return None
     with ocp.CheckpointManager(directory.absolute()) as manager:
-        return manager.latest_step()  # type: ignore[no-any-return]
+        return manager.latest_step()
 
 
 def restore(directory: Path, steps: int, like: LoopState) -> tuple[LoopState, dict[str, Any]]:
@@ -65,7 +67,7 @@ def restore(directory: Path, steps: int, like: LoopState) -> tuple[LoopState, di
         StorageFault: if it is damaged, or holds other arrays than ``like``.
     """
     agent_state = restore_agent(directory, steps, like.agent_state)
-    rest = dataclasses.replace(like, agent_state=None)  # type: ignore[arg-type]
+    rest: Any = dataclasses.replace(like, agent_state=NO_AGENT)
     loop = dataclasses.replace(_restore_part(directory, steps, "loop", rest), agent_state=agent_state)
     return loop, _read(directory, steps, counters=ocp.args.JsonRestore())["counters"]
 
@@ -89,7 +91,7 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
         value = named[_name(path)]
         return jax.random.wrap_key_data(value) if _is_key(leaf) else value
 
-    return jax.tree_util.tree_map_with_path(restored, like)  # type: ignore[no-any-return]
+    return jax.tree_util.tree_map_with_path(restored, like)
 
 
 def _read(directory: Path, steps: int, **items: Any) -> Any:
@@ -121,7 +123,7 @@ def _name(path: Any) -> str:
 
 
 def _is_key(leaf: Any) -> bool:
-    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -46,8 +45,7 @@ def doc(kind: Any, text: str, default: Any = dataclasses.MISSING) -> tuple[Any, 
     """A flag: its type with its help text, and its default."""
     import tyro
 
-    name = {"name": ""} if False else {}
-    return Annotated[kind, tyro.conf.arg(help=text, **name)], default
+    return Annotated[kind, tyro.conf.arg(help=text)], default
 
 
 def count(text: str) -> int:
@@ -113,7 +111,7 @@ def parse(prog: str, flags: Flags, argv: list[str], description: str) -> Any:
     fields = [(name, kind, dataclasses.field(default=value)) for name, (kind, value) in flags.items()]
     options = dataclasses.make_dataclass("Options", fields, frozen=True)
     options.__doc__ = description
-    return tyro.cli(options, args=argv, prog=prog, config=(tyro.conf.FlagConversionOff,) if False else ())
+    return tyro.cli(options, args=argv, prog=prog)
 
 
 def agent_flags(agent: Any) -> Flags:
@@ -122,11 +120,11 @@ def agent_flags(agent: Any) -> Flags:
 
     flags = {}
     for name, (_, field, annotation, value) in flat_fields(agent).items():
-        meta = field.metadata
-        allowed = ", ".join(meta["choices"]) if meta.get("choices") else meta.get("within")
-        text = f"{meta['doc']} [{allowed}]" if meta.get("choices") else meta["doc"]
-        if allowed and not meta.get("choices") and allowed != "(-inf, inf)":
-            text += f", in {allowed}"
+        text = field.metadata["doc"]
+        if choices := field.metadata.get("choices"):
+            text += f" ({', '.join(choices)})"
+        elif within := field.metadata.get("within"):
+            text += f", in {within}"
         flags[name] = doc(annotation, text, value)
     return flags
 
@@ -199,18 +197,14 @@ def train(argv: list[str]) -> int:
 
 def start_run(agent: Any, options: Any) -> int:
     """Check everything, say what will run where, train."""
-    from rlgd import envs, rundir
+    from rlgd import envs, rundir, runtime
     from rlgd.rundir import RunConfig
 
     env_args = dict(key_value(text) for text in options.env_arg)
-    env = envs.make(
-        options.env, backend=options.backend, max_episode_steps=options.max_episode_steps, **env_args
-    )
-    settings = RunConfig(
-        agent, env, options.total_timesteps, options.seed, options.eval_every, options.eval_episodes
-    )
+    env = envs.make(options.env, backend=options.backend, max_episode_steps=options.max_episode_steps, **env_args)
+    settings = RunConfig(agent, env, options.total_timesteps, options.seed, options.eval_every, options.eval_episodes)
     settings.validate()
-    set_up_jax(settings, options)
+    runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
     directory = options.run_dir
     if directory is None:
         directory = rundir.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)
@@ -233,23 +227,21 @@ def start_run(agent: Any, options: Any) -> int:
 
 def resume(argv: list[str]) -> int:
     """``rlgd resume``."""
-    from rlgd import rundir
+    from rlgd import rundir, runtime
 
-    run, argv = take_run("resume", argv)
     flags: Flags = {
         "env": doc(str | None, "the environment, where the run's own id is not enough", None),
         "total_timesteps": doc(counts() | None, "a new end; schedules stretch to it", None),
         **output_flags(),
     }
-    if run is None:
-        parse("rlgd resume RUN", flags, ["--help"], "Go on with a run from its newest checkpoint.")
-    assert run is not None
+    about = "Go on with a run from its newest checkpoint; traced hyper-parameters may change."
+    run, argv = take_run("resume", argv, flags, about)
     agent, _ = rundir.read_agent(run)
-    own = {k: v for k, v in agent_flags(agent).items() if not rundir.is_static(agent, k)}
-    options = parse(f"rlgd resume {run}", {**flags, **own}, argv, "Go on with a run from its newest checkpoint.")
+    own = {name: flag for name, flag in agent_flags(agent).items() if name in rundir.changeable(agent)}
+    options = parse(f"rlgd resume {run}", {**flags, **own}, argv, about)
     changes = {name: getattr(options, name) for name in own if getattr(options, name) != own[name][1]}
     settings = rundir.changed(rundir.read(run, options.env), options.total_timesteps, changes)
-    set_up_jax(settings, options)
+    runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
     from rlgd.run import resume as run_resume
 
     announce(settings, options)
@@ -265,7 +257,6 @@ def resume(argv: list[str]) -> int:
 
 def evaluate(argv: list[str]) -> int:
     """``rlgd eval``."""
-    run, argv = take_run("eval", argv)
     flags: Flags = {
         "episodes": doc(int, "how many", 100),
         "sampled": doc(bool, "sample actions instead of taking the most probable", False),
@@ -273,15 +264,15 @@ def evaluate(argv: list[str]) -> int:
         "env": doc(str | None, "another environment than the run's", None),
         **output_flags(),
     }
-    prog = f"rlgd eval {run or 'RUN'}"
-    options = parse(prog, flags, argv if run else ["--help"], "Play whole episodes with a trained policy.")
-    assert run is not None
-    from rlgd import rundir
+    about = "Play whole episodes with a trained policy."
+    run, argv = take_run("eval", argv, flags, about)
+    options = parse(f"rlgd eval {run}", flags, argv, about)
+    from rlgd import rundir, runtime
     from rlgd.evaluation import evaluate as run_evaluate
     from rlgd.run import load
 
     settings = rundir.read(run, options.env)
-    set_up_jax(settings, options)
+    runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
     result = run_evaluate(
         load(run),
         settings.evaluation_env,
@@ -297,10 +288,10 @@ def evaluate(argv: list[str]) -> int:
     return 0
 
 
-def take_run(command: str, argv: list[str]) -> tuple[Path | None, list[str]]:
-    """The run directory in front of the flags; None where help was asked for."""
+def take_run(command: str, argv: list[str], flags: Flags, about: str) -> tuple[Path, list[str]]:
+    """The run directory in front of the flags, and the flags."""
     if not argv or argv[0] in ("-h", "--help"):
-        return None, argv
+        parse(f"rlgd {command} RUN", flags, ["--help"], about)
     if argv[0].startswith("-"):
         raise UsageError(f"the run comes first: rlgd {command} RUN [flags].")
     return Path(argv[0]), argv[1:]
@@ -308,63 +299,13 @@ def take_run(command: str, argv: list[str]) -> tuple[Path | None, list[str]]:
 
 def list_things(argv: list[str]) -> int:
     """``rlgd list``."""
-    kinds: dict[str, Callable[[], tuple[list[str], list[list[str]]]]] = {
-        "agents": agent_rows,
-        "envs": env_rows,
-        "optimizers": optimizer_rows,
-    }
+    from rlgd import catalog
+
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: rlgd list {'|'.join(kinds)}")
+        print(f"usage: rlgd list {'|'.join(catalog.TABLES)}")
         return 0 if argv else 2
-    if argv[0] not in kinds:
-        raise unknown("list", argv[0], kinds)
-    from rich.console import Console
-    from rich.table import Table
-
-    header, rows = kinds[argv[0]]()
-    table = Table(*header, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    terminal = Console()
-    # Not on a terminal, a line is as long as it needs to be.
-    Console(width=None if terminal.is_terminal else 250, soft_wrap=not terminal.is_terminal).print(table)
+    print(catalog.table(argv[0]))
     return 0
-
-
-def agent_rows() -> tuple[list[str], list[list[str]]]:
-    """The table of agents."""
-    from rlgd.agents import ALIASES, REGISTRY
-
-    names = {name: ", ".join([name, *(a for a, of in ALIASES.items() if of == name)]) for name in REGISTRY}
-    return ["agent", "class", "what it is"], [[names[name], cls, text] for name, (_, cls, text) in REGISTRY.items()]
-
-
-def env_rows() -> tuple[list[str], list[list[str]]]:
-    """The table of environments: those with a twin on the device, then what Gymnasium has registered."""
-    import gymnasium
-
-    from rlgd.envs import device_ids
-
-    on_device = device_ids()
-    ids = on_device + sorted(set(gymnasium.registry) - set(on_device))
-    rows = []
-    for env_id in ids:
-        spec = gymnasium.registry[env_id]
-        limit = "-" if spec.max_episode_steps is None else str(spec.max_episode_steps)
-        threshold = "-" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
-        rows.append([env_id, "device, host" if env_id in on_device else "host", limit, threshold])
-    return ["environment", "runs on", "time limit", "solved at"], rows
-
-
-def optimizer_rows() -> tuple[list[str], list[list[str]]]:
-    """The table of optimizers."""
-    from rlgd.ascent import OPTIMIZERS
-
-    rows = [
-        [name, row.formula, " ".join(f"{k}={v:g}" for k, v in row.defaults.items()) or "-", row.paper]
-        for name, row in OPTIMIZERS.items()
-    ]
-    return ["optimizer", "the step that is added", "uses, with defaults", "paper"], rows
 
 
 def key_value(text: str) -> tuple[str, Any]:
@@ -378,35 +319,6 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def set_up_jax(settings: Any, options: Any) -> None:
-    """Choose the device and what makes it fast, before JAX starts up."""
-    from rlgd.data import BoxSpec
-    from rlgd.envs import HostEnv
-
-    if options.device not in (None, "cpu", "gpu"):
-        raise unknown("device", options.device, ["cpu", "gpu"])
-    obs = settings.env.spec.obs
-    if not isinstance(obs, BoxSpec) or (len(obs.shape) <= 1 and max(settings.agent.hidden_sizes, default=0) <= 256):
-        # Threads cost a small network more than they bring; a GPU does not look at this.
-        os.environ.setdefault("PJRT_NPROC", "1")
-    if getattr(options, "deterministic_ops", False):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-    import jax
-
-    if options.device is not None:
-        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[options.device])
-    if isinstance(settings.env, HostEnv):
-        # Each step waits for its action anyway.
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlgd" / "xla"
-    try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
 def announce(settings: Any, options: Any) -> None:
     """Say what runs where, and why."""
     if options.quiet or options.json:
@@ -414,16 +326,12 @@ def announce(settings: Any, options: Any) -> None:
     from rlgd.envs import DeviceEnv, device_ids
     from rlgd.rundir import device_name
 
-    try:
-        device = device_name()
-    except RuntimeError as error:
-        raise UsageError(f"--device {options.device}: {error}") from error
     if isinstance(settings.env, DeviceEnv):
         where = f"{settings.env.env_id} on the device (its twin of Gymnasium's)"
     else:
         why = "has a twin on the device, but was asked for so" if settings.env.env_id in device_ids() else "no twin"
         where = f"{settings.env.env_id} on the host through Gymnasium ({why})"
-    print(f"{type(settings.agent).__name__} on {device}; {where}", file=sys.stderr)
+    print(f"{type(settings.agent).__name__} on {device_name()}; {where}", file=sys.stderr)
 
 
 def console_sinks(options: Any, total_timesteps: int) -> list[Any]:
@@ -473,7 +381,8 @@ def report(result: "TrainResult", env_id: str, options: Any) -> int:
     if result.evaluation is not None:
         print(sentence(describe(result.evaluation, env_id)))
     print(f"run:         {result.run_dir}")
-    print(f"curves:      {tensorboard_command()} --logdir {result.run_dir.parts[0] if len(result.run_dir.parts) > 1 and not result.run_dir.is_absolute() else result.run_dir}")
+    logdir = "runs" if result.run_dir.parts[0] == "runs" else result.run_dir
+    print(f"curves:      {tensorboard_command()} --logdir {logdir}")
     return 0
 
 

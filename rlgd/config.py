@@ -37,7 +37,7 @@ def nested(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"nested": True})
 
 
-@typing.dataclass_transform(frozen_default=True, field_specifiers=(traced, static, nested))
+@typing.dataclass_transform(frozen_default=True)
 def hyperparameters(cls: type[T]) -> type[T]:
     """Make ``cls`` a frozen dataclass and a pytree whose leaves are its traced fields."""
     cls = dataclasses.dataclass(frozen=True)(cls)
@@ -122,7 +122,7 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
                 raise UsageError(f"{name} is {number!r}; allowed: {what} within {meta['within']}.")
 
 
-def contains(interval: str, number: float) -> bool:
+def contains(interval: str, number: Any) -> bool:
     """Whether a number lies in an interval such as ``"[0, 1)"``; NaN lies in none."""
     low, high = (float(part) for part in interval[1:-1].split(","))
     above = number >= low if interval[0] == "[" else number > low
@@ -139,8 +139,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, jax.Array | np.ndarray | np.generic):
+        array: Any = value
         # A float32 prints as the shortest decimal that reads back as the same float32: 0.1, not 0.10000000149.
-        return [_plain(item) for item in value] if np.ndim(value) else float(str(np.asarray(value)[()]))
+        return [_plain(item) for item in array] if array.ndim else float(str(np.asarray(array)[()]))
     return value
 
 

@@ -11,6 +11,7 @@ from jax import Array
 
 T = TypeVar("T")
 Metrics = dict[str, Array]
+Scalar = float | Array  # one number, which may be traced
 
 
 def pytree(cls: type[T]) -> type[T]:

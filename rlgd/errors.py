@@ -39,8 +39,6 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     by_lower = {name.lower(): name for name in names}
     near = [by_lower[match] for match in difflib.get_close_matches(str(given).lower(), by_lower, n=3, cutoff=0.6)]
-    if near:
-        hint = f"did you mean {' or '.join(repr(name) for name in near)}?"
-    else:
-        hint = f"known: {', '.join(names)}."
+    nearest = f"did you mean {' or '.join(repr(name) for name in near)}?"
+    hint = nearest if near else f"known: {', '.join(names)}."
     return UsageError(f"unknown {kind} {given!r}; {hint}")

@@ -111,4 +111,8 @@ def mlp(
 ) -> Network:
     """A multi-layer perceptron; biases start at 0, the last layer's weights are scaled by ``output_scale``."""
     module = MLP((*hidden_sizes, outputs), activation, initialization, output_scale)
-    return Network(lambda key: module.init(key, jnp.zeros((1, inputs)))["params"], lambda p, x: module.apply({"params": p}, x))
+
+    def apply(params: Any, x: Array) -> Any:
+        return module.apply({"params": params}, x)
+
+    return Network(lambda key: module.init(key, jnp.zeros((1, inputs)))["params"], apply)

@@ -5,9 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
-from rlgd.data import pytree
+from rlgd.data import Scalar, pytree
 
 EPSILON = 1e-8
 CLIP = 10.0
@@ -54,13 +53,11 @@ def merge(a: RunningStatistics, b: RunningStatistics) -> RunningStatistics:
     delta = b.mean - a.mean
     mean = jnp.where(a.count > 0, a.mean + delta * share, b.mean)
     variance = a.variance * (1 - share) + b.variance * share + jnp.square(delta) * share * (1 - share)
-    return RunningStatistics(
-        count, jnp.where(b.count > 0, mean, a.mean), jnp.where(b.count > 0, variance, a.variance)
-    )
+    return RunningStatistics(count, jnp.where(b.count > 0, mean, a.mean), jnp.where(b.count > 0, variance, a.variance))
 
 
 def normalize(statistics: RunningStatistics | None, x: Array) -> Array:
-    """``x [..., *shape]`` shifted and scaled to mean 0 and variance 1 and clipped to +-10; unchanged without statistics."""
+    """``x [..., *shape]`` at mean 0 and variance 1, clipped to +-10; unchanged without statistics."""
     if statistics is None:
         return x
     mean, variance = (jnp.broadcast_to(s, x.shape) for s in (statistics.mean, statistics.variance))
@@ -92,9 +89,9 @@ def scale_reward(scale: RewardScale | None, reward: Array) -> Array:
 
 
 def observe_reward(
-    scale: RewardScale, reward: Array, done: Array, gamma: ArrayLike, mask: Array | None = None
+    scale: RewardScale, reward: Array, done: Array, gamma: Scalar, mask: Array | None = None
 ) -> RewardScale:
-    """Take in the rewards ``[T, N]`` of a rollout; the running return R_t = gamma * R_{t-1} + r_t restarts behind ``done``."""
+    """Take in rewards ``[T, N]``; the running return R_t = gamma * R_{t-1} + r_t restarts behind ``done``."""
     if mask is not None:
         reward = jnp.where(mask, reward, 0)
 

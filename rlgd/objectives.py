@@ -7,7 +7,8 @@ they hold.
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
+
+from rlgd.data import Scalar
 
 # exp of more than this overflows float32; where the clipping acts the gradient is 0 as it should be.
 MAX_LOG_RATIO = 80.0
@@ -48,7 +49,7 @@ def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
 
 
 def clipped_surrogate(
-    log_prob: Array, old_log_prob: Array, advantage: Array, clip_eps: ArrayLike, mask: Array | None = None
+    log_prob: Array, old_log_prob: Array, advantage: Array, clip_eps: Scalar, mask: Array | None = None
 ) -> Array:
     """PPO's objective (Schulman et al. 2017, arXiv 1707.06347, eq. 7).
 
@@ -64,12 +65,12 @@ def clipped_surrogate(
 
 
 def approx_kl(log_prob: Array, old_log_prob: Array, mask: Array | None = None) -> Array:
-    """KL(pi_old || pi) from samples of pi_old, the low-variance estimator k3 (Schulman 2020): mean(rho - 1 - log rho)."""
+    """KL(pi_old || pi) from samples of pi_old, by the estimator k3 (Schulman 2020): mean(rho - 1 - log rho)."""
     log_ratio = jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO)
     return masked_mean(jnp.expm1(log_ratio) - log_ratio, mask)
 
 
-def clip_fraction(log_prob: Array, old_log_prob: Array, clip_eps: ArrayLike, mask: Array | None = None) -> Array:
+def clip_fraction(log_prob: Array, old_log_prob: Array, clip_eps: Scalar, mask: Array | None = None) -> Array:
     """The share of rows whose ratio lies outside [1 - clip_eps, 1 + clip_eps]."""
     outside = jnp.abs(importance_ratio(log_prob, old_log_prob) - 1) > clip_eps
     return masked_mean(outside.astype(log_prob.dtype), mask)
@@ -82,7 +83,7 @@ def value_error(value: Array, value_target: Array, mask: Array | None = None) ->
 
 
 def clipped_value_error(
-    value: Array, old_value: Array, value_target: Array, clip_eps: ArrayLike, mask: Array | None = None
+    value: Array, old_value: Array, value_target: Array, clip_eps: Scalar, mask: Array | None = None
 ) -> Array:
     """PPO's clipped value error: the larger of the errors of the value and of old_value + clip(value - old_value)."""
     _same_shape(value=value, old_value=old_value, value_target=value_target, mask=mask)

@@ -23,9 +23,7 @@ class Policy:
         self.spec = spec
         self.actor = actor
 
-    def __call__(
-        self, obs: ArrayLike, *, deterministic: bool = True, key: Array | int | None = None
-    ) -> NDArray[Any]:
+    def __call__(self, obs: ArrayLike, *, deterministic: bool = True, key: Array | int | None = None) -> NDArray[Any]:
         """Choose actions.
 
         Args:

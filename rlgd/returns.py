@@ -8,7 +8,8 @@ observation behind it.
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
+
+from rlgd.data import Scalar
 
 
 def _check_time_major(name: str, x: Array, like: Array) -> None:
@@ -16,7 +17,7 @@ def _check_time_major(name: str, x: Array, like: Array) -> None:
         raise ValueError(f"{name} has shape {x.shape}; expected {like.shape}, time first.")
 
 
-def lambda_returns(reward: Array, discount: Array, next_value: Array, gae_lambda: ArrayLike) -> Array:
+def lambda_returns(reward: Array, discount: Array, next_value: Array, gae_lambda: Scalar) -> Array:
     """TD(lambda) returns (Sutton & Barto 2018, eq. 12.18), computed backwards:
 
         G_t = r_t + discount_t * ((1 - lambda_t) * v_{t+1} + lambda_t * G_{t+1}),    G_T = v_T
@@ -101,8 +102,8 @@ def gae(
     next_value: Array,
     terminated: Array,
     truncated: Array,
-    gamma: ArrayLike,
-    gae_lambda: ArrayLike,
+    gamma: Scalar,
+    gae_lambda: Scalar,
 ) -> tuple[Array, Array]:
     """Generalized advantage estimation (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
 
@@ -137,7 +138,7 @@ def vtrace(
     next_value: Array,
     discount: Array,
     ratio: Array,
-    gae_lambda: ArrayLike = 1.0,
+    gae_lambda: Scalar = 1.0,
     clip_rho: float = 1.0,
     clip_c: float = 1.0,
 ) -> tuple[Array, Array]:

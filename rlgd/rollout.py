@@ -41,9 +41,11 @@ def _choose(
     return action, spaces.action_head(spec.action, agent.squash).to_env(action), memory
 
 
-def _collect_steps(
-    agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, length: int
-) -> tuple[Rollout, LoopState]:
+def _row(obs: Array, action: Array, reward: Array, terminated: Array, truncated: Array) -> dict[str, Array]:
+    return {"obs": obs, "action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
+
+
+def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, length: int) -> tuple[Rollout, LoopState]:
     spec, actor = env.spec, loop.agent_state.actor
     num_final = 0 if env.max_episode_steps is None else -(-length // env.max_episode_steps)
     step_key, times = jax.random.fold_in(key, STEP), jnp.arange(length)
@@ -58,12 +60,12 @@ def _collect_steps(
         final_obs = _keep_final(final_obs, num_truncated, timestep)
         done = timestep.terminated | timestep.truncated
         carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated)
-        return carry, (obs, action, timestep.reward, timestep.terminated, timestep.truncated)
+        return carry, _row(obs, action, timestep.reward, timestep.terminated, timestep.truncated)
 
     final_obs = jnp.zeros((num_final, *loop.obs.shape), loop.obs.dtype)
     start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, jnp.zeros(loop.first.shape, jnp.int32))
     (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, (times, fresh_states))
-    rollout = Rollout(*rows, mask=None, action_mask=None, last_obs=obs, final_obs=final_obs, first=loop.first)
+    rollout = Rollout(**rows, mask=None, action_mask=None, last_obs=obs, final_obs=final_obs, first=loop.first)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
 
@@ -101,7 +103,7 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
         action, env_action, memory = _choose(agent, spec, actor, memory, obs, first, key, t)
         moved, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, env_action)
         terminated, truncated = alive & timestep.terminated, alive & timestep.truncated
-        row = (obs, action, timestep.reward, terminated, truncated, alive)
+        row = _row(obs, action, timestep.reward, terminated, truncated) | {"mask": alive}
         # Beyond its end an environment's physics may leave the finite numbers: it stays where it is.
         state, obs = select_envs(alive, (moved, timestep.next_obs), (state, obs))
         return (state, obs, alive & ~(terminated | truncated), jnp.zeros_like(first), memory), row
@@ -109,7 +111,10 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
     def block(carry: Any) -> Any:
         index, running, rows = carry
         running, new = jax.lax.scan(step, running, index * EPISODE_BLOCK + jnp.arange(EPISODE_BLOCK))
-        place = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, index * EPISODE_BLOCK, 0)
+
+        def place(whole: Array, part: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(whole, part, index * EPISODE_BLOCK, 0)
+
         return index + 1, running, jax.tree.map(place, rows, new)
 
     def unfinished(carry: Any) -> Array:
@@ -122,9 +127,8 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
     _, (state, obs, _, first, memory), rows = jax.lax.while_loop(
         unfinished, block, (jnp.zeros((), jnp.int32), start, empty)
     )
-    *rows, mask = rows
     no_final = jnp.zeros((0, *obs.shape), obs.dtype)
-    rollout = Rollout(*rows, mask=mask, action_mask=None, last_obs=obs, final_obs=no_final, first=alive)
+    rollout = Rollout(**rows, action_mask=None, last_obs=obs, final_obs=no_final, first=alive)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
 
@@ -158,7 +162,8 @@ def collect_on_host(agent: Agent, vector: HostVector, loop: LoopState, key: Arra
                 break
     rows.check(vector.env_id)
     rollout = rows.rollout(obs, start, masked=agent.whole_episodes or vector.has_reset_rows)
-    return rollout, dataclasses.replace(loop, obs=obs, first=first, memory=memory)
+    behind: dict[str, Any] = {"obs": obs, "first": first, "memory": memory}
+    return rollout, dataclasses.replace(loop, **behind)
 
 
 class HostRows:
@@ -188,7 +193,8 @@ class HostRows:
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 t, n, *_ = np.argwhere(~np.isfinite(values))[0]
                 raise EnvironmentFault(
-                    f"{env_id}: environment {n} gave the {name} {values[t, n]} in step {t} of the rollout; it must be finite."
+                    f"{env_id}: environment {n} gave the {name} {values[t, n]} in step {t} of the rollout; "
+                    "it must be finite."
                 )
 
     def rollout(self, last_obs: np.ndarray, first: np.ndarray, masked: bool) -> Rollout:
@@ -198,15 +204,13 @@ class HostRows:
         final_obs = np.zeros((room, *last_obs.shape), last_obs.dtype)
         for n, seen in enumerate(self.final_obs):
             final_obs[: len(seen), n] = np.reshape(seen, (len(seen), *last_obs.shape[1:]))
-        return Rollout(
-            obs=self.obs,
-            action=self.action,
-            reward=self.reward,
-            terminated=self.terminated,
-            truncated=self.truncated,
-            mask=self.mask if masked else None,
-            action_mask=None,
-            last_obs=last_obs,
-            final_obs=final_obs,
-            first=first,
-        )
+        rows: dict[str, Any] = {
+            "obs": self.obs,
+            "action": self.action,
+            "reward": self.reward,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+            "mask": self.mask if masked else None,
+        }
+        ends: dict[str, Any] = {"last_obs": last_obs, "final_obs": final_obs, "first": first}
+        return Rollout(**rows, **ends, action_mask=None)

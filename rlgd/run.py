@@ -85,7 +85,7 @@ def train(
         seed: of everything random; the same seed gives the same bits on a CPU.
         run_dir: where to write configuration, curves, checkpoint and summary; None writes nothing.
         eval_every: evaluate after so many steps, if the run is written; None: only at the end.
-        eval_episodes: episodes of each evaluation of the greedy policy, in Gymnasium's own environment where there is one.
+        eval_episodes: episodes of each evaluation of the greedy policy, in Gymnasium's own environment if it has one.
         backend: "auto", "device" or "host".
         env_args: arguments for the environment.
         max_episode_steps: a time limit instead of the registered one.
@@ -179,9 +179,7 @@ class _Run:
         self.directory = directory
         counters = counters or {"training_seconds": 0.0, "compile_seconds": 0.0, "start": time.time()}
         self.first_step = steps
-        self.recorder = Recorder(
-            settings.log_every, steps, counters["training_seconds"], counters["compile_seconds"]
-        )
+        self.recorder = Recorder(settings.log_every, steps, counters["training_seconds"], counters["compile_seconds"])
         self.start = counters["start"]
         self.sinks = list(sinks)
         self.history: list[dict[str, np.ndarray]] = []
@@ -258,9 +256,7 @@ class _Run:
     def _evaluate(self, loop: LoopState) -> None:
         settings = self.settings
         policy = Policy(settings.agent, settings.env.spec, loop.agent_state.actor)
-        self.evaluation = evaluate(
-            policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=EVAL_SEED
-        )
+        self.evaluation = evaluate(policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=EVAL_SEED)
         values = {
             "eval/episode_return": self.evaluation.mean,
             "eval/episode_length": float(self.evaluation.lengths.mean()),
@@ -331,7 +327,8 @@ def _check_finite(chunk: training.Chunk, first_iteration: int) -> None:
     else:
         return
     raise Diverged(
-        f"training diverged: {where}. The last finite state is kept. A smaller learning_rate, or a max_grad_norm, helps."
+        f"training diverged: {where}. The last finite state is kept. "
+        "A smaller learning_rate, or a max_grad_norm, may help."
     )
 
 

@@ -142,7 +142,8 @@ def create(directory: Path, settings: RunConfig, overwrite: bool) -> Path:
     if (directory / CONFIG).exists():
         if not overwrite:
             raise UsageError(
-                f"{directory} already holds a run; go on with it by `rlgd resume {directory}`, or replace it by --overwrite."
+                f"{directory} already holds a run; go on with it by `rlgd resume {directory}`, "
+                "or replace it by --overwrite."
             )
         _remove_run(directory)
     try:
@@ -204,7 +205,15 @@ def read_config(directory: Path) -> dict[str, Any]:
     found = content.get("format_version") if isinstance(content, dict) else None
     if found != FORMAT_VERSION:
         raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {FORMAT_VERSION}.")
-    return content  # type: ignore[no-any-return]
+    return content
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """The summary of a run; empty if it has none."""
+    try:
+        return json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def read_agent(directory: Path) -> tuple[Agent, Spec]:
@@ -231,7 +240,9 @@ def read(directory: Path, env: Any) -> RunConfig:
     stored = content["env"]
     if env is None:
         if ":" in stored["id"] or (stored["id"] not in gymnasium.registry):
-            raise UsageError(f"the run's environment {stored['id']!r} is not made from a file; name it: --env, or env=.")
+            raise UsageError(
+                f"the run's environment {stored['id']!r} is not made from a file; name it: --env, or env=."
+            )
         made = make(
             stored["id"],
             backend=stored["backend"],
@@ -253,17 +264,20 @@ def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str,
     Raises:
         UsageError: for a static hyper-parameter: it decides shapes or programs.
     """
-    flat = config.flat_fields(settings.agent)
+    flat, allowed = config.flat_fields(settings.agent), changeable(settings.agent)
     for name in changes:
-        if name in flat and flat[name].field.metadata["static"]:
+        if name in flat and name not in allowed:
             raise UsageError(f"{name} cannot be changed in a resumed run: it is {flat[name].value!r} and fixed.")
     length = settings.chunk_length
     agent = config.with_values(settings.agent, changes)
-    settings = dataclasses.replace(
-        settings, agent=agent, total_timesteps=total_timesteps or settings.total_timesteps
-    )
+    settings = dataclasses.replace(settings, agent=agent, total_timesteps=total_timesteps or settings.total_timesteps)
     settings.__dict__["chunk_length"] = length
     return settings
+
+
+def changeable(agent: Agent) -> set[str]:
+    """The hyper-parameters that may change in a resumed run: the traced ones."""
+    return {name for name, flat in config.flat_fields(agent).items() if not flat.field.metadata["static"]}
 
 
 def _env_to_json(env: Env) -> dict[str, Any]:
@@ -275,7 +289,8 @@ def _env_to_json(env: Env) -> dict[str, Any]:
 def _space(described: dict[str, Any]) -> BoxSpec | DiscreteSpec:
     if "n" in described:
         return DiscreteSpec(**described)
-    return BoxSpec(**{name: tuple(v) if isinstance(v, list) else v for name, v in described.items()})
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in described.items()}
+    return BoxSpec(**fields)
 
 
 class JsonLines:

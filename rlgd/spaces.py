@@ -41,7 +41,7 @@ def _describe(role: str, space: gymnasium.Space[Any]) -> BoxSpec | DiscreteSpec:
         return BoxSpec(space.shape, str(space.dtype), low, high)
     raise UsageError(
         f"the {role} space {space} is not supported; supported: Box with at least one number, and Discrete. "
-        "gymnasium.wrappers.FlattenObservation turns Dict, Tuple, MultiDiscrete and MultiBinary observations into a Box."
+        "gymnasium.wrappers.FlattenObservation makes a Box of Dict, Tuple, MultiDiscrete and MultiBinary observations."
     )
 
 
@@ -91,13 +91,15 @@ def action_head(action: BoxSpec | DiscreteSpec, squash: bool) -> ActionHead:
     if isinstance(action, DiscreteSpec):
         if squash:
             raise UsageError("squash is on, but the actions are Discrete; it is for bounded Box actions.")
-        return ActionHead(action.n, 0, lambda outputs, _: Categorical(outputs), lambda a: (a + action.start).astype(dtype))
+        return ActionHead(
+            action.n, 0, lambda outputs, _: Categorical(outputs), lambda a: (a + action.start).astype(dtype)
+        )
 
     size = math.prod(action.shape)
     low, high = jnp.asarray(action.low), jnp.asarray(action.high)
     if squash and not np.all(np.isfinite([action.low, action.high])):
         raise UsageError(
-            f"squash needs finite bounds, but the action space goes from {action.low} to {action.high}; leave squash off."
+            f"squash needs finite bounds, but the actions go from {action.low} to {action.high}; leave squash off."
         )
 
     def distribution(outputs: Array, log_std: Array | None) -> DiagGaussian | TanhGaussian:

@@ -39,11 +39,12 @@ def initialize(agent: Agent, env: Env, key: Array, total_timesteps: int | None =
     spec, num_envs = env.spec, agent.num_envs
     if agent.whole_episodes:
         padded_limit(spec)
+    env_state: Any = ()
     if isinstance(env, DeviceEnv):
         env_state, obs = env.reset(jax.random.fold_in(key, ENV), num_envs)
     else:
         shape, dtype = spaces.obs_shape_dtype(spec.obs)
-        env_state, obs = (), jnp.zeros((num_envs, *shape), dtype)
+        obs = jnp.zeros((num_envs, *shape), dtype)
     return LoopState(
         agent_state=agent.init(spec, jax.random.fold_in(key, INIT)),
         env_state=env_state,

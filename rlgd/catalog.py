@@ -1,0 +1,60 @@
+"""Tables of what there is to choose from."""
+
+from collections.abc import Callable
+
+from rlgd.errors import unknown
+
+Rows = list[list[str]]
+
+
+def agents() -> Rows:
+    """Name, class, what it is."""
+    from rlgd.agents import ALIASES, REGISTRY
+
+    names = {name: ", ".join([name, *(alias for alias, of in ALIASES.items() if of == name)]) for name in REGISTRY}
+    rows = [[names[name], cls, text] for name, (_, cls, text) in REGISTRY.items()]
+    return [["agent", "class", "what it is"], *rows]
+
+
+def envs() -> Rows:
+    """Those with a twin on the device, then all that Gymnasium has registered."""
+    import gymnasium
+
+    from rlgd.envs import device_ids
+
+    twins = device_ids()
+    rows = [["environment", "runs on", "time limit", "solved at"]]
+    for env_id in twins + sorted(set(gymnasium.registry) - set(twins)):
+        spec = gymnasium.registry[env_id]
+        limit = "-" if spec.max_episode_steps is None else str(spec.max_episode_steps)
+        threshold = "-" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
+        rows.append([env_id, "device, host" if env_id in twins else "host", limit, threshold])
+    return rows
+
+
+def optimizers() -> Rows:
+    """Name, formula, the fields that it uses, where it comes from."""
+    from rlgd.ascent import OPTIMIZERS
+
+    rows = [["optimizer", "the step that is added", "uses, by default", "paper"]]
+    for name, row in OPTIMIZERS.items():
+        defaults = " ".join(f"{field}={value:g}" for field, value in row.defaults.items())
+        rows.append([name, row.formula, defaults or "-", row.paper])
+    return rows
+
+
+TABLES: dict[str, Callable[[], Rows]] = {"agents": agents, "envs": envs, "optimizers": optimizers}
+
+
+def table(name: str) -> str:
+    """A table as text in columns.
+
+    Raises:
+        UsageError: if there is no such table.
+    """
+    if name not in TABLES:
+        raise unknown("list", name, TABLES)
+    rows = TABLES[name]()
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
