@@ -19,9 +19,9 @@ from rlgd.errors import UsageError
 class PPO(ActorCriticAgent):
     """Several epochs of minibatch ascent on the clipped surrogate of each rollout."""
 
-    ascent: Ascent = nested(Ascent("adam", learning_rate=2.5e-3, epsilon=1e-5, max_grad_norm=0.5, schedule="linear"))
-    num_epochs: int = static(4, "passes over each rollout", "[1, inf)")
-    num_minibatches: int = static(4, "equal parts of the rollout, one step of ascent each", "[1, inf)")
+    ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, epsilon=1e-5, max_grad_norm=0.5, schedule="linear"))
+    num_epochs: int = static(8, "passes over each rollout", "[1, inf)")
+    num_minibatches: int = static(8, "equal parts of the rollout, one step of ascent each", "[1, inf)")
     clip_eps: float = traced(0.2, "how far the policy's ratio may move before it is clipped", "(0, inf)")
     clip_value: bool = static(False, "clip the value function's change by clip_eps too")
     target_kl: float | None = traced(None, "skip the rest of an iteration once approx_kl exceeds this", "(0, inf)")

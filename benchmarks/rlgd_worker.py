@@ -41,7 +41,7 @@ def main() -> None:
         runner = training.DeviceRunner(agent, env, length)
     else:
         vector = env.open(agent.num_envs)
-        loop = dataclasses.replace(loop, obs=vector.reset(0))
+        loop = dataclasses.replace(loop, obs=jax.numpy.asarray(vector.reset(0)))
         runner = training.HostRunner(agent, vector)
 
     def train() -> int:

@@ -68,14 +68,19 @@ class HostEnv:
         limit = {} if self.max_episode_steps is None else {"max_episode_steps": self.max_episode_steps}
         return json.loads(self.kwargs) | limit
 
+    @property
+    def native(self) -> bool:
+        """Whether Gymnasium has a vector environment of its own for the id, which steps in NEXT_STEP mode."""
+        has_one = gymnasium.spec(self.env_id).vector_entry_point is not None
+        return has_one and self.autoreset_mode in (None, AutoresetMode.NEXT_STEP)
+
     def open(self, num_envs: int) -> "HostVector":
         """Make ``num_envs`` environments: Gymnasium's native vector environment where it has one, else one by one."""
         with self._explained():
             return HostVector(self._make(num_envs), self.spec, self.env_id)
 
     def _make(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
-        native = gymnasium.spec(self.env_id).vector_entry_point is not None
-        if native and self.autoreset_mode in (None, AutoresetMode.NEXT_STEP):
+        if self.native:
             return gymnasium.make_vec(self.env_id, num_envs, "vector_entry_point", **self._make_arguments)
         mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
         arguments = {"disable_env_checker": True} | self._make_arguments

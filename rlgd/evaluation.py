@@ -18,6 +18,7 @@ from rlgd.errors import UsageError
 from rlgd.policy import Policy, env_action
 
 MAX_HOST_ENVS = 16
+MAX_NATIVE_ENVS = 1000  # stepped together by NumPy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _check_fit(policy: Policy, env: Env) -> None:
 
 
 def _evaluate_on_host(policy: Any, env: HostEnv, episodes: int, seed: int, deterministic: bool) -> EvalResult:
-    num_envs = min(episodes, MAX_HOST_ENVS)
+    num_envs = min(episodes, MAX_NATIVE_ENVS if env.native else MAX_HOST_ENVS)
     quota = np.full(num_envs, episodes // num_envs) + (np.arange(num_envs) < episodes % num_envs)
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
     so_far, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)

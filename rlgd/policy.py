@@ -22,6 +22,7 @@ class Policy:
         self.agent = agent.prepared()
         self.spec = spec
         self.actor = actor
+        self._unused_key = jax.random.key(0)
 
     def __call__(self, obs: ArrayLike, *, deterministic: bool = True, key: Array | int | None = None) -> NDArray[Any]:
         """Choose actions.
@@ -47,7 +48,7 @@ class Policy:
         if key is None:
             if not deterministic:
                 raise UsageError("a sampled action needs a key: policy(obs, deterministic=False, key=...).")
-            key = 0
+            key = self._unused_key
         key = jax.random.key(key) if isinstance(key, int) else key
         action = np.asarray(_act(self.agent, self.spec, self.actor, batch, key, deterministic))
         whole = action.astype(self.spec.action.dtype)  # back from the 32 bits of the device

@@ -26,6 +26,9 @@ from rlgd.tensorboard import TensorBoard
 EVAL_SEED = 1_000_003  # evaluation plays the same episodes whatever the seed of the training
 
 
+_initialize = jax.jit(training.initialize, static_argnums=(1, 3))
+
+
 class Sink(Protocol):
     """Takes rows as training goes on."""
 
@@ -101,7 +104,7 @@ def train(
     settings = RunConfig(agent, made, total_timesteps, seed, eval_every, eval_episodes)
     settings.validate()
     directory = None if run_dir is None else rundir.create(Path(run_dir), settings, overwrite)
-    loop = training.initialize(agent.prepared(), made, jax.random.key(seed), total_timesteps)
+    loop = _initialize(agent.prepared(), made, jax.random.key(seed), total_timesteps)
     return _Run(settings, directory, sinks).train(loop)
 
 

@@ -107,7 +107,7 @@ def test_with_values_copies_and_takes_flat_and_nested_names() -> None:
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     for change in (config.with_values, config.from_dict):
-        with pytest.raises(UsageError, match="unknown hyper-parameter 'gama'; did you mean 'gamma'?"):
+        with pytest.raises(UsageError, match="unknown hyper-parameter 'gama'; did you mean 'gamma'"):
             change(Outer(), {"gama": 0.9})
 
 
@@ -136,12 +136,11 @@ def test_dicts_survive_json_and_give_the_same_config_back(values: dict[str, Any]
     for a, b in zip(config.flat_fields(original).values(), config.flat_fields(restored).values(), strict=True):
         assert np.shape(a.value) == np.shape(b.value)
     first, second = config.as_arrays(original), config.as_arrays(restored)
-    assert jax.tree.structure(first) == jax.tree.structure(second)
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_float32_is_written_as_the_shortest_decimal() -> None:
-    assert config.to_dict(Outer(gamma=jnp.float32(0.1)))["gamma"] == 0.1  # type: ignore[arg-type]
+    assert config.to_dict(Outer(gamma=jnp.float32(0.1)))["gamma"] == 0.1
 
 
 def test_as_arrays_makes_every_number_one_type() -> None:
@@ -158,7 +157,7 @@ def test_as_arrays_makes_every_number_one_type() -> None:
 
 
 def test_stacked_configs_are_vmapped() -> None:
-    stacked = config.as_arrays(config.with_values(Outer(), {"gamma": [0.5, 0.9], "rate": [1, 2]}))
-    stacked = jax.tree.map(jnp.stack, stacked, is_leaf=lambda x: isinstance(x, list))
-    result = jax.vmap(lambda outer: outer.gamma * outer.inner.rate)(stacked)
+    stacked = config.with_values(Outer(), {"gamma": jnp.array([0.5, 0.9]), "rate": np.array([1, 2])})
+    config.validate(stacked)
+    result = jax.vmap(lambda outer: outer.gamma * outer.inner.rate)(config.as_arrays(stacked))
     np.testing.assert_allclose(result, [0.5, 1.8], rtol=1e-6)

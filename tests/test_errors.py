@@ -23,7 +23,7 @@ def test_a_usage_error_is_a_value_error() -> None:
         ("adma", ["sgd", "adam"], "unknown rule 'adma'; did you mean 'adam'?"),
         ("ADAM", ["sgd", "adam"], "unknown rule 'ADAM'; did you mean 'adam'?"),
         ("cartpole-v1", ["CartPole-v1", "Hopper-v5"], "unknown rule 'cartpole-v1'; did you mean 'CartPole-v1'?"),
-        ("adamx", ["adam", "adamw", "sgd"], "unknown rule 'adamx'; did you mean 'adamw' or 'adam'?"),
+        ("adamx", ["adam", "adamw", "sgd"], "unknown rule 'adamx'; did you mean 'adam' or 'adamw'?"),
         ("xyz", ["b", "a"], "unknown rule 'xyz'; known: a, b."),
         (7, ["b", "a"], "unknown rule 7; known: a, b."),
     ],

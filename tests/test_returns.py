@@ -33,6 +33,10 @@ def by_column(loop: Callable[..., list[float]], *arrays: Column, **constants: fl
     return np.stack([loop(*column, **constants) for column in columns], axis=1)
 
 
+def as_float64(x: dict[str, Column], *names: str) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(x[name], jnp.float64) for name in names}
+
+
 def lambda_return(reward: Column, discount: Column, next_value: Column, trace: Column) -> list[float]:
     result, last = [], len(reward) - 1
     for t in range(len(reward)):
@@ -104,10 +108,9 @@ def test_lambda_returns_equal_the_forward_sum(gae_lambda: float | None) -> None:
     x = stream(0)
     trace = x["gae_lambda"] if gae_lambda is None else np.full((T, N), gae_lambda)
     with jax.enable_x64(True):
-        given_lambda = jnp.asarray(trace) if gae_lambda is None else gae_lambda
-        result = returns.lambda_returns(
-            jnp.asarray(x["reward"]), jnp.asarray(x["discount"]), jnp.asarray(x["next_value"]), given_lambda
-        )
+        arrays = as_float64(x, "reward", "discount", "next_value")
+        weight = jnp.asarray(trace) if gae_lambda is None else gae_lambda
+        result = returns.lambda_returns(**arrays, gae_lambda=weight)
     expected = by_column(lambda_return, x["reward"], x["discount"], x["next_value"], trace)
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
 
@@ -116,7 +119,7 @@ def test_lambda_returns_equal_the_forward_sum(gae_lambda: float | None) -> None:
 def test_n_step_returns_equal_the_forward_sum(n: int) -> None:
     x = stream(1)
     with jax.enable_x64(True):
-        result = returns.n_step_returns(*(jnp.asarray(x[name]) for name in ("reward", "discount", "next_value")), n)
+        result = returns.n_step_returns(**as_float64(x, "reward", "discount", "next_value"), n=n)
     expected = by_column(n_step_return, x["reward"], x["discount"], x["next_value"], n=n)
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
 
@@ -124,7 +127,8 @@ def test_n_step_returns_equal_the_forward_sum(n: int) -> None:
 def test_discounted_returns_are_n_step_returns_without_an_end() -> None:
     x = stream(2)
     with jax.enable_x64(True):
-        result = returns.discounted_returns(*(jnp.asarray(a) for a in (x["reward"], x["discount"], x["value"][0])))
+        arrays = as_float64(x, "reward", "discount", "value")
+        result = returns.discounted_returns(arrays["reward"], arrays["discount"], arrays["value"][0])
     bootstrap = np.broadcast_to(x["value"][0], (T, N))
     expected = by_column(n_step_return, x["reward"], x["discount"], bootstrap, n=T)
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
@@ -135,7 +139,7 @@ def test_vtrace_equals_the_forward_sum(clip_rho: float, clip_c: float) -> None:
     x = stream(3)
     names = ("reward", "value", "next_value", "discount", "ratio", "gae_lambda")
     with jax.enable_x64(True):
-        advantage, target = returns.vtrace(*(jnp.asarray(x[name]) for name in names), clip_rho, clip_c)
+        advantage, target = returns.vtrace(**as_float64(x, *names), clip_rho=clip_rho, clip_c=clip_c)
     expected = by_column(vtrace_target, *(x[name] for name in names), clip_rho=clip_rho, clip_c=clip_c)
     np.testing.assert_allclose(target, expected, rtol=1e-12, atol=1e-12)
     # The target of the next row replaces its value in the advantage, as far as the trace goes.
@@ -164,9 +168,7 @@ TERMINATED, TRUNCATED = ENDS % 2 == 1, ENDS >= 2
 
 
 @given(seed=st.integers(0, 1000), gamma=SHARES, gae_lambda=SHARES)
-def test_gae_equals_the_sum_of_td_errors_for_every_pattern_of_ends(
-    seed: int, gamma: float, gae_lambda: float
-) -> None:
+def test_gae_equals_the_sum_of_td_errors_for_every_pattern_of_ends(seed: int, gamma: float, gae_lambda: float) -> None:
     x = stream(seed, ENDS.shape)
     columns = (x["reward"], x["value"], x["next_value"], TERMINATED, TRUNCATED)
     with jax.enable_x64(True):
@@ -185,9 +187,7 @@ def test_an_end_separates_the_rows_before_it_from_those_behind(row: int, flag: s
     ended = flags | {flag: never.at[row].set(True)}
 
     def advantage(behind: float, flags: dict[str, jax.Array]) -> NDArray[Any]:
-        reward, value, next_value = (
-            x[name].at[row + 1 :].add(behind) for name in ("reward", "value", "next_value")
-        )
+        reward, value, next_value = (x[name].at[row + 1 :].add(behind) for name in ("reward", "value", "next_value"))
         return np.asarray(returns.gae(reward, value, next_value, **flags, gamma=0.9, gae_lambda=0.8)[0])
 
     np.testing.assert_array_equal(advantage(0.0, ended)[: row + 1], advantage(7.0, ended)[: row + 1])
@@ -235,7 +235,8 @@ def test_batch_axes_are_independent_and_float32_stays(name: str) -> None:
         for name, (_, names) in FUNCTIONS.items()
         for argument in names
         for shape in [(T, 1), (T,)]
-        if argument != "reward"
+        # A column of lambdas is one number for each row of time; a flat one would be taken for one of each stream.
+        if argument != "reward" and (argument != "gae_lambda" or shape == (T,))
     ],
 )
 def test_shapes_that_would_broadcast_are_refused(name: str, argument: str, shape: tuple[int, ...]) -> None:
@@ -253,4 +254,4 @@ def test_other_mistakes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"bootstrap_value has shape \(6, 6\); expected \(6,\)"):
         returns.discounted_returns(x["reward"], x["discount"], x["next_value"])
     with pytest.raises(ValueError, match="time first"):
-        returns.lambda_returns(*(a[0, 0] for a in x.values()), 0.9)
+        returns.lambda_returns(**{name: a[0, 0] for name, a in x.items()}, gae_lambda=0.9)
