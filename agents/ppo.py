@@ -60,12 +60,13 @@ class PPO(ActorCriticAgent):
             )
             return (params, moments, running), metrics | ascent_metrics | {"train/updates": running.astype(float)}
 
-        def epoch(carry: Carry, key: Array) -> tuple[Carry, Metrics]:
-            index = batches.shuffle(key, size).reshape(self.num_minibatches, -1)
+        def epoch(carry: Carry, number: Array) -> tuple[Carry, Metrics]:
+            order = batches.shuffle(jax.random.fold_in(key, number), size)
+            index = order.reshape(self.num_minibatches, -1)
             return jax.lax.scan(minibatch, carry, index)
 
         carry = (state.params, state.moments, jnp.array(True))
-        (params, moments, _), stacked = jax.lax.scan(epoch, carry, jax.random.split(key, self.num_epochs))
+        (params, moments, _), stacked = jax.lax.scan(epoch, carry, jnp.arange(self.num_epochs))
         state = self.observe(spec, dataclasses.replace(state, params=params, moments=moments), rollout)
         metrics = mean_over_updates(stacked) | self.ascent_metrics(progress)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)

@@ -181,14 +181,14 @@ class Ascent:
 
 def clip_by_norm(gradient: Any, max_norm: Scalar) -> Any:
     """``gradient``, scaled down to global norm ``max_norm`` if it is longer."""
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     scale = jnp.where(norm > max_norm, max_norm / norm, 1.0)
     return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
 
 
 def global_norm(tree: Any) -> Array:
     """The Euclidean length of all leaves together, a scalar."""
-    return optax.global_norm(tree)
+    return optax.tree.norm(tree)
 
 
 def apply_step(params: Any, step: Any) -> Any:
@@ -206,5 +206,5 @@ def first_moment(state: Any) -> Any:
 
 def cosine(a: Any, b: Any) -> Array:
     """The cosine of the angle between two trees, a scalar; 0 where one of them is 0."""
-    lengths = optax.global_norm(a) * optax.global_norm(b)
+    lengths = optax.tree.norm(a) * optax.tree.norm(b)
     return optax.tree.vdot(a, b) / jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny)

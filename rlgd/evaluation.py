@@ -130,7 +130,7 @@ def _evaluate_on_device(
         action = env_action(agent, env.spec, actor, obs, jax.random.fold_in(act_key, t), greedy)
         state, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, action)
         returns += jnp.where(alive, timestep.reward, 0)
-        lengths += alive
+        lengths += alive.astype(jnp.int32)
         alive &= ~(timestep.terminated | timestep.truncated)
         return t + 1, state, timestep.next_obs, alive, returns, lengths
 

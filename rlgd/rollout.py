@@ -59,7 +59,7 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
         state, timestep = env.step(jax.random.fold_in(step_key, t), state, env_action, fresh)
         final_obs = _keep_final(final_obs, num_truncated, timestep)
         done = timestep.terminated | timestep.truncated
-        carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated)
+        carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated.astype(jnp.int32))
         return carry, _row(obs, action, timestep.reward, timestep.terminated, timestep.truncated)
 
     final_obs = jnp.zeros((num_final, *loop.obs.shape), loop.obs.dtype)
