@@ -144,7 +144,12 @@ def resume(
         lambda key: training.initialize(settings.agent.prepared(), settings.env, key), jax.random.key(0)
     )
     loop, counters = checkpoint.restore(directory / rundir.CHECKPOINTS, steps, like)
-    loop = dataclasses.replace(loop, progress_per_step=jnp.asarray(1 / settings.total_timesteps, jnp.float32))
+    if total_timesteps is not None:
+        loop = dataclasses.replace(
+            loop,
+            progress=jnp.asarray(steps / total_timesteps, loop.progress.dtype),
+            progress_per_step=jnp.asarray(1 / total_timesteps, loop.progress.dtype),
+        )
     if steps < settings.total_timesteps:
         rundir.write_config(directory, settings)
     return _Run(settings, directory, sinks, steps, counters).train(loop)
