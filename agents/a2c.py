@@ -20,7 +20,7 @@ class A2C(ActorCriticAgent):
     rollout_length: int = static(16, "steps of each environment in one iteration", "[1, inf)")
     gae_lambda: float = traced(0.95, "how far advantages look ahead: 0 one step, 1 the whole return", "[0, 1]")
     normalize_advantage: bool = static(False, "shift and scale advantages to mean 0 and variance 1")
-    ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, epsilon=1e-5, max_grad_norm=0.5, schedule="linear"))
+    ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, max_grad_norm=0.5, schedule="linear"))
 
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array

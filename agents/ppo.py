@@ -19,7 +19,7 @@ from rlgd.errors import UsageError
 class PPO(ActorCriticAgent):
     """Several epochs of minibatch ascent on the clipped surrogate of each rollout."""
 
-    ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, epsilon=1e-5, max_grad_norm=0.5, schedule="linear"))
+    ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, max_grad_norm=0.5, schedule="linear"))
     num_epochs: int = static(8, "passes over each rollout", "[1, inf)")
     num_minibatches: int = static(8, "equal parts of the rollout, one step of ascent each", "[1, inf)")
     clip_eps: float = traced(0.2, "how far the policy's ratio may move before it is clipped", "(0, inf)")

@@ -34,7 +34,7 @@ class REINFORCE(Agent):
     whole_episodes: ClassVar[bool] = True
 
     num_envs: int = static(16, "environments, one episode of each in one iteration", "[1, inf)")
-    ascent: Ascent = nested(Ascent("adam", learning_rate=5e-3, epsilon=1e-5, schedule="linear"))
+    ascent: Ascent = nested(Ascent("adam", learning_rate=5e-3, schedule="linear"))
     baseline: str = static(
         "value", "what is subtracted from the return: the mean of other episodes, the value", choices=BASELINES
     )

@@ -273,7 +273,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("ppo", {"activation": "tan"}, "unknown activation 'tan'; did you mean 'tanh'"),
     ("ppo", {"momentum": 1.0}, r"momentum is 1.0; allowed: a number within \[0, 1\)"),
     ("ppo", {"optimizer": "adamm"}, "unknown optimizer 'adamm'; did you mean 'adam"),
-    ("a2c", {"optimizer": "sgd", "epsilon": 1e-5, "momentum": 0.9}, "momentum is set, but sgd does not use it"),
+    ("a2c", {"optimizer": "sgd", "momentum": 0.9}, "momentum is set, but sgd does not use it"),
     ("ppo", {"max_grad_norm": 0}, "max_grad_norm"),
     ("ppo", {"num_minibatches": 3}, r"does not divide .* = 1024; nearest that do: 1, 2, 4"),
     ("reinforce", {"baseline": "mean", "num_envs": 1}, "num_envs is 1; allowed: at least 2"),
