@@ -1,0 +1,48 @@
+"""What a GPU must do: the CPU's results to a tolerance, and the same bits twice when that is asked for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rlgd import training
+from rlgd.agents import A2C, PPO, REINFORCE
+from rlgd.agents.common import Agent
+from rlgd.envs import DeviceEnv, make
+
+pytestmark = pytest.mark.gpu
+TOLERANCE = 1e-4  # of parameters after one iteration, at the highest matmul precision
+
+
+@pytest.mark.parametrize("agent_class", [REINFORCE, A2C, PPO])
+def test_equals_the_cpu(agent_class: type[Agent]) -> None:
+    agent, env = agent_class(num_envs=8).prepared(), make("CartPole-v1")
+    assert isinstance(env, DeviceEnv)
+    after = []
+    for platform in ("cpu", "gpu"):
+        with jax.default_device(jax.devices(platform)[0]):
+            loop = training.initialize(agent, env, jax.random.key(0), 10_000)
+            after.append(jax.jit(training.iterate, static_argnums=1)(agent, env, loop)[0].agent_state.params)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=TOLERANCE), *map(jax.device_get, after))
+
+
+def test_deterministic_ops_give_the_same_bits_twice(tmp_path: Path) -> None:
+    argv = ["train", "ppo", "--env", "CartPole-v1", "--total-timesteps", "20000", "--eval-episodes", "1", "--json"]
+    metrics = []
+    for run in ("a", "b"):
+        command = [sys.executable, "-m", "rlgd", *argv, "--device", "gpu", "--deterministic-ops", "--run-dir", run]
+        subprocess.run(command, cwd=tmp_path, env=os.environ, check=True, capture_output=True)
+        rows = [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        metrics.append([{k: v for k, v in row.items() if k != "seconds" and not k.startswith("time/")} for row in rows])
+    assert metrics[0] == metrics[1]
+
+
+def test_the_console_names_the_device(tmp_path: Path) -> None:
+    argv = ["train", "ppo", "--env", "CartPole-v1", "--total-timesteps", "1024", "--eval-episodes", "1"]
+    done = subprocess.run([sys.executable, "-m", "rlgd", *argv], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert f"PPO on gpu ({jax.devices('gpu')[0].device_kind})" in done.stderr

@@ -1,0 +1,39 @@
+"""That the agents learn, from the shipped defaults: one seed of each in every run, twenty on request."""
+
+import numpy as np
+import pytest
+
+import rlgd
+from rlgd.agents import PPO, make_agent
+
+# agent, steps, greedy return in Gymnasium's CartPole-v1 that counts as learned, how many of 20 seeds must reach it
+TARGETS = [("ppo", 100_000, 475, 18), ("a2c", 500_000, 475, 16), ("reinforce", 500_000, 475, 14)]
+
+
+def score(agent_name: str, steps: int, seed: int) -> float:
+    result = rlgd.train(make_agent(agent_name), "CartPole-v1", total_timesteps=steps, seed=seed)
+    return rlgd.evaluate(result.policy, "CartPole-v1", episodes=100).mean
+
+
+@pytest.mark.parametrize(("agent_name", "steps"), [row[:2] for row in TARGETS])
+def test_learns_cartpole(agent_name: str, steps: int) -> None:
+    """The best of two seeds, well below what almost every seed reaches."""
+    assert max(score(agent_name, steps, seed) for seed in (1, 2)) >= 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("agent_name", "steps", "threshold", "least"), TARGETS)
+def test_twenty_seeds(agent_name: str, steps: int, threshold: float, least: int) -> None:
+    scores = np.array([score(agent_name, steps, seed) for seed in range(20)])
+    assert (scores >= threshold).sum() >= least, scores
+
+
+@pytest.mark.slow
+def test_learns_pendulum_through_the_host() -> None:
+    """Box actions, a reward that is never 0, a time limit that truncates: a random policy gets -1207."""
+    agent = PPO(gamma=0.9)
+    scores = []
+    for seed in range(3):
+        result = rlgd.train(agent, "Pendulum-v1", total_timesteps=200_000, seed=seed)
+        scores.append(rlgd.evaluate(result.policy, "Pendulum-v1", episodes=100).mean)
+    assert np.mean(scores) >= -250, scores
