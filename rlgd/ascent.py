@@ -94,17 +94,6 @@ SCHEDULES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-class Ascender(NamedTuple):
-    """An optax transformation whose ``update`` takes the gradient of an objective and returns the step to add.
-
-    ``init(params) -> state``; ``update(gradient, state, params, progress=0.0) -> (step, state)`` with ``progress`` the
-    share of the run done, in [0, 1]. Fits wherever an ``optax.GradientTransformationExtraArgs`` does.
-    """
-
-    init: Callable[[Any], Any]
-    update: Callable[..., tuple[Any, Any]]
-
-
 @hyperparameters
 class Ascent:
     """How parameters climb. ``Ascent("adam", learning_rate=1e-3).transformation()`` is ready to use.
@@ -133,6 +122,17 @@ class Ascent:
             UsageError: naming the field, what was given and what is allowed.
         """
         config.validate(self)
+        self.resolved()
+
+    def resolved(self) -> "Ascent":
+        """A copy in which every field that the optimizer uses has its value.
+
+        Raises:
+            UsageError: for an unknown optimizer or schedule, and for a field that is set without effect.
+        """
+        for name, table in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in table:
+                raise unknown(name, getattr(self, name), table)
         defaults = OPTIMIZERS[self.optimizer].defaults
         for name in ("momentum", "second_moment", "epsilon"):
             if getattr(self, name) is not None and name not in defaults:
@@ -142,29 +142,29 @@ class Ascent:
                     f"{', '.join(users)}."
                 )
 
-    def resolved(self) -> "Ascent":
-        """A copy in which every field that the optimizer uses has its value."""
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        defaults = {"weight_decay": 0.0, "max_grad_norm": math.inf} | OPTIMIZERS[self.optimizer].defaults
-        missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        everywhere = {"weight_decay": 0.0, "max_grad_norm": math.inf}
+        missing = {name: value for name, value in (everywhere | defaults).items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)  # type: ignore[arg-type]
 
-    def transformation(self) -> Ascender:
-        """The optax transformation; build it where it is used, from values that may be traced."""
+    def transformation(self) -> optax.GradientTransformationExtraArgs:
+        """The optax transformation; build it where it is used, from values that may be traced.
+
+        ``init(params) -> state`` and ``update(gradient, state, params, progress=0.0) -> (step, state)``: the gradient
+        is the objective's, the step is to be added, ``progress`` is the share of the run done, in [0, 1].
+        """
         ascent = self.resolved()
         max_norm = math.inf if ascent.max_grad_norm is None else ascent.max_grad_norm
 
         def init(params: Any) -> Any:
             return ascent._descent(jnp.zeros(())).init(params)
 
-        def update(gradient: Any, state: Any, params: Any, progress: Scalar = 0.0) -> tuple[Any, Any]:
+        def update(gradient: Any, state: Any, params: Any, progress: Scalar = 0.0, **other: Any) -> tuple[Any, Any]:
             # optax's bias corrections mix floats and integers, which strict promotion refuses.
             with jax.numpy_dtype_promotion("standard"):
                 descent = ascent._descent(jnp.asarray(progress, float))
                 return descent.update(clip_by_norm(jax.tree.map(jnp.negative, gradient), max_norm), state, params)
 
-        return Ascender(init, update)
+        return optax.GradientTransformationExtraArgs(init, update)
 
     def step_size(self, progress: Scalar) -> Array:
         """The learning rate after the schedule, at a share ``progress`` of the run."""

@@ -23,10 +23,10 @@ def shuffle(key: Array, size: int) -> Array:
     columns = size // rows
     if rows * 8 < columns:
         return jax.random.permutation(key, size)
-    keys = jax.random.split(key, 3)
-    shift_x = jax.random.randint(keys[0], (columns,), 0, rows)
-    shift_y = jax.random.randint(keys[1], (rows,), 0, columns)
-    shift_x_again = jax.random.randint(keys[2], (columns,), 0, rows)
+    # Remainders of 32-bit integers favour no value by more than size / 2^32.
+    bits = jax.random.bits(key, (2 * columns + rows,), jnp.uint32)
+    shift_x, shift_x_again = ((bits[i : i + columns] % rows).astype(jnp.int32) for i in (0, columns))
+    shift_y = (bits[2 * columns :] % columns).astype(jnp.int32)
     index = jnp.arange(size, dtype=jnp.int32)
     x, y = index // columns, index % columns
     x = (x + shift_x[y]) % rows

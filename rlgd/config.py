@@ -113,12 +113,13 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
         if not isinstance(value, bool):
             raise UsageError(f"{name} is {value!r}; allowed: True or False.")
     elif meta.get("within"):
-        whole = meta["static"]
-        for item in value if isinstance(value, tuple | list) else np.ravel(np.asarray(value, dtype=object)):
-            number = item.item() if hasattr(item, "item") and np.ndim(item) == 0 else item
-            kind = numbers.Integral if whole else numbers.Real
+        kind, what = (numbers.Integral, "a whole number") if meta["static"] else (numbers.Real, "a number")
+        several = typing.get_origin(annotation) is tuple
+        if several != isinstance(value, tuple):
+            raise UsageError(f"{name} is {value!r}; allowed: {f'a tuple, each {what}' if several else what}.")
+        items = value if several else np.ravel(np.asarray(value, dtype=object))
+        for number in (item.item() if isinstance(item, jax.Array | np.generic) else item for item in items):
             if not isinstance(number, kind) or isinstance(number, bool) or not contains(meta["within"], number):
-                what = "a whole number" if whole else "a number"
                 raise UsageError(f"{name} is {number!r}; allowed: {what} within {meta['within']}.")
 
 
@@ -139,15 +140,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        array: Any = value
+        array = np.asarray(value)
+        if array.ndim:
+            return [_plain(item) for item in array]
         # A float32 prints as the shortest decimal that reads back as the same float32: 0.1, not 0.10000000149.
-        return [_plain(item) for item in array] if array.ndim else float(str(np.asarray(array)[()]))
+        return array.item() if array.dtype.kind in "biu" else float(str(array[()]))
     return value
 
 
 def from_dict(config: T, values: Mapping[str, Any]) -> T:
     """``config`` with the values of a dict that ``to_dict`` made; unknown names are refused."""
-    return with_values(config, {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    flat = flat_fields(config)
+
+    def restored(name: str, value: Any) -> Any:
+        if not isinstance(value, list) or name not in flat:
+            return value
+        return tuple(value) if flat[name].field.metadata["static"] else np.asarray(value)
+
+    return with_values(config, {name: restored(name, value) for name, value in values.items()})
 
 
 def as_arrays(config: T) -> T:

@@ -11,7 +11,7 @@ from jax import Array
 from rlgd.data import pytree
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
 
 
 @pytree
@@ -30,8 +30,8 @@ class Categorical:
         """``[...]`` int32, by the inverse of the distribution function: one uniform number a sample."""
         cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
         uniform = jax.random.uniform(key, (*self.logits.shape[:-1], 1), self.logits.dtype)
-        # Rounding can leave the last cumulative sum below the uniform number: only the first n - 1 are thresholds.
-        return jnp.sum(uniform >= cumulative[..., :-1], axis=-1, dtype=jnp.int32)
+        # Rounding can leave the last cumulative sum a little off 1: it is the scale, the others are the thresholds.
+        return jnp.sum(uniform * cumulative[..., -1:] >= cumulative[..., :-1], axis=-1, dtype=jnp.int32)
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-probability of ``x [...]`` int."""
@@ -123,7 +123,7 @@ class TanhGaussian:
         return self._gaussian.log_prob(x) - jnp.sum(self._log_slope(x), axis=-1)
 
     def entropy(self) -> Array:
-        """``[...]`` differential entropy of the squashed value, by Gauss-Hermite quadrature with 16 nodes.
+        """``[...]`` differential entropy of the squashed value, by Gauss-Hermite quadrature with 24 nodes.
 
         The integrand is almost linear far out, so the rule is accurate to 1e-3 nats for standard deviations up to 2.
         """

@@ -34,16 +34,18 @@ def empty(shape: tuple[int, ...]) -> RunningStatistics:
 def of_batch(x: Array, mask: Array | None = None) -> RunningStatistics:
     """The statistics of one batch, ``x [rows, ...]``, of which only the rows in ``mask [rows]`` count.
 
-    Deviations are taken from the first row, then from the mean: 1e6 + N(0, 1) keeps its variance in float32.
+    Deviations are taken from the first row that counts, then from the mean: 1e6 + N(0, 1) keeps its variance in
+    float32.
     """
     weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
     count = jnp.sum(weight)
     per_row = weight.reshape(-1, *(1,) * (x.ndim - 1))
     share = per_row / jnp.maximum(count, 1)
-    shifted = jnp.where(per_row > 0, x - x[:1], 0)
+    reference = x[jnp.argmax(weight)]
+    shifted = jnp.where(per_row > 0, x - reference[None], 0)
     offset = jnp.sum(share * shifted, axis=0)
     variance = jnp.sum(share * jnp.square(shifted - offset[None]), axis=0)
-    return RunningStatistics(count, x[0] + offset, variance)
+    return RunningStatistics(count, reference + offset, variance)
 
 
 def merge(a: RunningStatistics, b: RunningStatistics) -> RunningStatistics:

@@ -20,17 +20,27 @@ def _same_shape(**arrays: Array | None) -> None:
         raise ValueError(f"shapes differ: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}.")
 
 
+def _real(x: Array, mask: Array | None) -> Array:
+    """``x`` with 0 in place of what the mask leaves out, so that neither it nor its gradient can be NaN."""
+    return x if mask is None else jnp.where(mask, x, 0)
+
+
 def masked_mean(x: Array, mask: Array | None = None) -> Array:
     """The mean of ``x`` over the rows of the mask; 0 if there is none. NaN in other rows does not spread."""
     _same_shape(x=x, mask=mask)
     if mask is None:
         return jnp.mean(x)
-    return jnp.sum(jnp.where(mask, x, 0)) / jnp.maximum(jnp.sum(mask, dtype=x.dtype), 1)
+    return jnp.sum(_real(x, mask)) / jnp.maximum(jnp.sum(mask, dtype=x.dtype), 1)
 
 
 def normalize_advantage(advantage: Array, mask: Array | None = None, epsilon: float = 1e-8) -> Array:
     """Shift and scale to mean 0 and standard deviation 1 over the mask's rows; a single row becomes 0, never NaN."""
-    centred = advantage - masked_mean(advantage, mask)
+    _same_shape(advantage=advantage, mask=mask)
+    # From a real row first: what rounding leaves of equal advantages is then 0, not noise to be blown up.
+    rows = advantage.reshape(-1)
+    first = rows[0] if mask is None else rows[jnp.argmax(mask.reshape(-1))]
+    shifted = _real(advantage - first, mask)
+    centred = shifted - masked_mean(shifted, mask)
     return centred / (jnp.sqrt(masked_mean(jnp.square(centred), mask)) + epsilon)
 
 
@@ -40,7 +50,7 @@ def score_function(log_prob: Array, advantage: Array, mask: Array | None = None)
     No gradient flows through ``advantage``. Returns a scalar, the mean over the mask's rows.
     """
     _same_shape(log_prob=log_prob, advantage=advantage, mask=mask)
-    return masked_mean(log_prob * jax.lax.stop_gradient(advantage), mask)
+    return masked_mean(_real(log_prob, mask) * jax.lax.stop_gradient(_real(advantage, mask)), mask)
 
 
 def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
@@ -58,20 +68,22 @@ def clipped_surrogate(
     No gradient flows through ``old_log_prob`` and ``advantage``. Returns a scalar, the mean over the mask's rows.
     """
     _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage, mask=mask)
-    advantage = jax.lax.stop_gradient(advantage)
-    ratio = importance_ratio(log_prob, jax.lax.stop_gradient(old_log_prob))
+    advantage = jax.lax.stop_gradient(_real(advantage, mask))
+    ratio = importance_ratio(_real(log_prob, mask), jax.lax.stop_gradient(_real(old_log_prob, mask)))
     clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
     return masked_mean(jnp.minimum(ratio * advantage, clipped * advantage), mask)
 
 
 def approx_kl(log_prob: Array, old_log_prob: Array, mask: Array | None = None) -> Array:
     """KL(pi_old || pi) from samples of pi_old, by the estimator k3 (Schulman 2020): mean(rho - 1 - log rho)."""
+    _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, mask=mask)
     log_ratio = jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO)
     return masked_mean(jnp.expm1(log_ratio) - log_ratio, mask)
 
 
 def clip_fraction(log_prob: Array, old_log_prob: Array, clip_eps: Scalar, mask: Array | None = None) -> Array:
     """The share of rows whose ratio lies outside [1 - clip_eps, 1 + clip_eps]."""
+    _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, mask=mask)
     outside = jnp.abs(importance_ratio(log_prob, old_log_prob) - 1) > clip_eps
     return masked_mean(outside.astype(log_prob.dtype), mask)
 
@@ -79,7 +91,7 @@ def clip_fraction(log_prob: Array, old_log_prob: Array, clip_eps: Scalar, mask: 
 def value_error(value: Array, value_target: Array, mask: Array | None = None) -> Array:
     """Half the mean squared error of the value function; no gradient flows through the target."""
     _same_shape(value=value, value_target=value_target, mask=mask)
-    return 0.5 * masked_mean(jnp.square(value - jax.lax.stop_gradient(value_target)), mask)
+    return 0.5 * masked_mean(jnp.square(_real(value - jax.lax.stop_gradient(value_target), mask)), mask)
 
 
 def clipped_value_error(
@@ -87,14 +99,20 @@ def clipped_value_error(
 ) -> Array:
     """PPO's clipped value error: the larger of the errors of the value and of old_value + clip(value - old_value)."""
     _same_shape(value=value, old_value=old_value, value_target=value_target, mask=mask)
-    target = jax.lax.stop_gradient(value_target)
+    value, old_value = _real(value, mask), _real(old_value, mask)
+    target = jax.lax.stop_gradient(_real(value_target, mask))
     clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
     return 0.5 * masked_mean(jnp.maximum(jnp.square(value - target), jnp.square(clipped - target)), mask)
 
 
 def explained_variance(value: Array, value_target: Array, mask: Array | None = None) -> Array:
-    """1 - Var(target - value) / Var(target): 1 is a perfect value function, 0 as good as a constant."""
+    """1 - Var(target - value) / Var(target): 1 is a perfect value function, 0 as good as a constant.
+
+    0 too where all targets are equal and there is nothing to explain.
+    """
+    _same_shape(value=value, value_target=value_target, mask=mask)
     residual = value_target - value
     unexplained = masked_mean(jnp.square(residual - masked_mean(residual, mask)), mask)
     total = masked_mean(jnp.square(value_target - masked_mean(value_target, mask)), mask)
-    return 1 - unexplained / jnp.maximum(total, jnp.finfo(value.dtype).tiny)
+    tiny = jnp.finfo(value.dtype).tiny
+    return jnp.where(total > tiny, 1 - unexplained / jnp.maximum(total, tiny), 0)

@@ -17,6 +17,14 @@ def _check_time_major(name: str, x: Array, like: Array) -> None:
         raise ValueError(f"{name} has shape {x.shape}; expected {like.shape}, time first.")
 
 
+def _per_row(name: str, x: Scalar, like: Array) -> Array:
+    """A number, or one for each row, as ``[T, ...]``."""
+    array = jnp.asarray(x, like.dtype)
+    if array.ndim:
+        _check_time_major(name, array, like)
+    return jnp.broadcast_to(array, like.shape)
+
+
 def lambda_returns(reward: Array, discount: Array, next_value: Array, gae_lambda: Scalar) -> Array:
     """TD(lambda) returns (Sutton & Barto 2018, eq. 12.18), computed backwards:
 
@@ -36,7 +44,7 @@ def lambda_returns(reward: Array, discount: Array, next_value: Array, gae_lambda
     """
     _check_time_major("discount", discount, reward)
     _check_time_major("next_value", next_value, reward)
-    trace = jnp.broadcast_to(jnp.asarray(gae_lambda, reward.dtype), reward.shape)
+    trace = _per_row("gae_lambda", gae_lambda, reward)
 
     def step(following: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
         reward, discount, value, weight = row
@@ -72,6 +80,8 @@ def discounted_returns(reward: Array, discount: Array, bootstrap_value: Array) -
 
 def n_step_returns(reward: Array, discount: Array, next_value: Array, n: int) -> Array:
     """n-step returns (Sutton & Barto 2018, eq. 7.1); behind the last row they are shorter and bootstrap there.
+
+    They know no truncation: ``lambda_returns`` can cut the trace, these cannot.
 
         G_t = r_t + discount_t * (r_{t+1} + ... + discount_{t+n-1} * v_{t+n})
 
@@ -126,10 +136,11 @@ def gae(
     """
     for name, x in {"value": value, "terminated": terminated, "truncated": truncated}.items():
         _check_time_major(name, x, reward)
-    discount = gamma * (1 - terminated.astype(reward.dtype))
-    trace = gae_lambda * (1 - (terminated | truncated).astype(reward.dtype))
-    value_target = lambda_returns(reward, discount, next_value, trace)
-    return value_target - value, value_target
+    _check_time_major("next_value", next_value, reward)
+    delta = reward + gamma * (1 - terminated.astype(reward.dtype)) * next_value - value
+    weight = gamma * gae_lambda * (1 - (terminated | truncated).astype(reward.dtype))
+    advantage = discounted_returns(delta, weight, jnp.zeros_like(value[0]))
+    return advantage, advantage + value
 
 
 def vtrace(
@@ -162,15 +173,10 @@ def vtrace(
     for name, x in {"value": value, "next_value": next_value, "discount": discount, "ratio": ratio}.items():
         _check_time_major(name, x, reward)
     rho = jnp.minimum(ratio, clip_rho)
-    trace = jnp.broadcast_to(jnp.asarray(gae_lambda, reward.dtype), reward.shape)
+    trace = _per_row("gae_lambda", gae_lambda, reward)
     delta = rho * (reward + discount * next_value - value)
-
-    def step(following: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
-        result = row[0] + row[1] * following
-        return result, result
-
     weight = discount * trace * jnp.minimum(ratio, clip_c)
-    excess = jax.lax.scan(step, jnp.zeros_like(value[0]), (delta, weight), reverse=True)[1]
+    excess = discounted_returns(delta, weight, jnp.zeros_like(value[0]))
     following = jnp.concatenate([excess[1:], jnp.zeros_like(excess[:1])])
     advantage = rho * (reward + discount * (next_value + trace * following) - value)
     return advantage, value + excess

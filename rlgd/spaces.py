@@ -62,7 +62,16 @@ def encode(obs_spec: BoxSpec | DiscreteSpec, obs: Array) -> Array:
     if isinstance(obs_spec, DiscreteSpec):
         return jax.nn.one_hot(obs - obs_spec.start, obs_spec.n, dtype=dtype)
     batch = obs.shape[: obs.ndim - len(obs_spec.shape)]
-    return obs.reshape(*batch, -1).astype(dtype)
+    return obs.reshape(*batch, num_features(obs_spec)).astype(dtype)
+
+
+def _inner_bounds(action: BoxSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds in the device's float type, rounded inwards: an action never leaves a box of wider floats."""
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    low, high = np.asarray(action.low, dtype), np.asarray(action.high, dtype)
+    low = np.where(low < np.asarray(action.low), np.nextafter(low, np.asarray(np.inf, dtype)), low)
+    high = np.where(high > np.asarray(action.high), np.nextafter(high, np.asarray(-np.inf, dtype)), high)
+    return low, high
 
 
 class ActionHead(NamedTuple):
@@ -96,7 +105,7 @@ def action_head(action: BoxSpec | DiscreteSpec, squash: bool) -> ActionHead:
         )
 
     size = math.prod(action.shape)
-    low, high = jnp.asarray(action.low), jnp.asarray(action.high)
+    low, high = (jnp.asarray(bound) for bound in _inner_bounds(action))
     if squash and not np.all(np.isfinite([action.low, action.high])):
         raise UsageError(
             f"squash needs finite bounds, but the actions go from {action.low} to {action.high}; leave squash off."

@@ -104,7 +104,9 @@ def test_same_seed_same_bits_and_no_recompilation(agent: Agent, env: DeviceEnv) 
     other, _ = step(agent, start(agent, env, seed=1))
     assert any(
         not np.array_equal(x, y)
-        for x, y in zip(jax.tree.leaves(first.agent_state.params), jax.tree.leaves(other.agent_state.params), strict=True)
+        for x, y in zip(
+            jax.tree.leaves(first.agent_state.params), jax.tree.leaves(other.agent_state.params), strict=True
+        )
     )
 
 

@@ -57,7 +57,7 @@ def make(agent_class: type[Agent], **settings: Any) -> tuple[Agent, AgentState]:
 
 
 def policy_table(agent: Agent, policy: Any) -> Array:
-    """log pi(a | s), ``[STATES, ACTIONS]``."""
+    """The table of log pi(a | s), ``[STATES, ACTIONS]``."""
     return agent.distribution(SPEC, policy, jnp.eye(STATES)).log_probs  # type: ignore[union-attr]
 
 
@@ -125,7 +125,9 @@ def expected_step(agent: Agent, state: AgentState, episodes: np.ndarray) -> Any:
 def discounted_return(policy: Any, agent: Agent) -> Array:
     """J, the expectation of sum_t gamma^t r_t over an episode."""
     episodes = distinct_episodes()
-    reward = jnp.asarray(np.where(EPISODE, REWARD[ALL.state, ALL.action], 0) @ (GAMMA ** np.arange(HORIZON)), jnp.float32)
+    reward = jnp.asarray(
+        np.where(EPISODE, REWARD[ALL.state, ALL.action], 0) @ (GAMMA ** np.arange(HORIZON)), jnp.float32
+    )
     return jnp.sum(probabilities(agent, policy, EPISODE)[episodes] * reward[episodes])
 
 
@@ -166,7 +168,8 @@ def test_the_two_reinforce_estimators_differ() -> None:
 def actor_critic_gradient(agent: Agent, state: AgentState, gae_lambda: float) -> Any:
     """E[mean_t grad log pi(a_t|s_t) A_t] by dynamic programming on the table.
 
-    The expectation of GAE given (s_t, a_t) obeys A_t(s, a) = delta(s, a) + gamma lambda E[A_{t+1}(s', a')], cut at ends.
+    The expectation of GAE given (s_t, a_t) obeys A_t(s, a) = delta(s, a) + gamma lambda E[A_{t+1}(s', a')], with
+    nothing behind an end.
     """
     pi = jnp.exp(policy_table(agent, state.params.policy))
     value = agent.value(SPEC, state.params.value, jnp.eye(STATES))

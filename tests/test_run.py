@@ -124,8 +124,10 @@ def test_tensorboard_has_every_tag_against_steps_and_training_time(
 def test_hparams_name_the_group_and_leave_the_seed_out(events: EventAccumulator) -> None:
     content = events.PluginTagToContent("hparams")
     session = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info
-    assert session.group_name == "a2c CartPole-v1 1024 num_envs=4 optimizer=nesterov learning_rate=0.01 momentum=0.5 " \
+    assert (
+        session.group_name == "a2c CartPole-v1 1024 num_envs=4 optimizer=nesterov learning_rate=0.01 momentum=0.5 "
         "max_grad_norm=None schedule=constant hidden_sizes=[8]"
+    )
     assert session.hparams["momentum"].number_value == 0.5
     assert session.hparams["optimizer"].string_value == "nesterov"
     assert "seed" not in session.hparams
@@ -150,7 +152,7 @@ def test_resume_is_exact(name: str, tmp_path: Path) -> None:
     whole = train(AGENTS[name], None)
     with pytest.raises(KeyboardInterrupt):
         train(AGENTS[name], tmp_path / "run", eval_every=TOTAL // 2, sinks=[Interrupt()])
-    assert checkpoint.latest_step(tmp_path / "run" / "checkpoints") < TOTAL
+    assert (checkpoint.latest_step(tmp_path / "run" / "checkpoints") or TOTAL) < TOTAL
     resumed = rlgd.resume(tmp_path / "run")
     assert resumed.steps == whole.steps
     for one, other in zip(arrays(whole), arrays(resumed), strict=True):
@@ -185,7 +187,9 @@ def test_an_extended_run_equals_a_long_one_but_for_its_schedule(tmp_path: Path) 
     train(agent, tmp_path)
     extended = rlgd.resume(tmp_path, total_timesteps=2 * TOTAL)
     assert extended.steps == whole.steps
-    for one, other in zip(jax.tree.leaves(whole.state.agent_state), jax.tree.leaves(extended.state.agent_state), strict=True):
+    for one, other in zip(
+        jax.tree.leaves(whole.state.agent_state), jax.tree.leaves(extended.state.agent_state), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
 
 

@@ -92,11 +92,12 @@ def test_steps_do_not_wrap(env: DeviceEnv) -> None:
 
 
 def test_one_program_for_every_chunk_and_every_equal_run(env: DeviceEnv) -> None:
-    before = training._run_jitted._cache_size()
+    program: Any = training._run_jitted
+    before = program._cache_size()
     agent = PPO(**SMALL, rollout_length=4, num_epochs=1, num_minibatches=1)
     for learning_rate in (1e-3, 0.01, 1):
         run(config.with_values(agent, {"learning_rate": learning_rate}).prepared(), env, 3, 16 * 5)
-    assert training._run_jitted._cache_size() == before + 1
+    assert program._cache_size() == before + 1
 
 
 def test_chunk_length_depends_on_the_configuration_alone(env: DeviceEnv) -> None:
