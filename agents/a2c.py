@@ -16,9 +16,7 @@ from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
 class A2C(ActorCriticAgent):
     """One step of ascent on each short rollout."""
 
-    num_envs: int = static(8, "environments that are stepped side by side", "[1, inf)")
-    rollout_length: int = static(16, "steps of each environment in one iteration", "[1, inf)")
-    gae_lambda: float = traced(0.95, "how far advantages look ahead: 0 one step, 1 the whole return", "[0, 1]")
+    rollout_length: int = static(5, "steps of each environment in one iteration", "[1, inf)")
     normalize_advantage: bool = static(False, "shift and scale advantages to mean 0 and variance 1")
     ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, max_grad_norm=0.5, schedule="linear"))
 

@@ -66,7 +66,17 @@ def test_the_run_can_be_evaluated_resumed_and_repeated(
     assert "already complete (256 steps)" in complete.stdout, complete.stderr
     resumed = rlgd("resume", run, "--total-timesteps", "512", "--learning-rate", "1e-4", "--json", cwd=folder)
     assert json.loads(resumed.stdout)["steps"] == 512, resumed.stderr
-    argv = ["train", "a2c", "--config", f"{run}/config.json", "--total-timesteps", "128", "--json", "--run-dir", "again"]
+    argv = [
+        "train",
+        "a2c",
+        "--config",
+        f"{run}/config.json",
+        "--total-timesteps",
+        "128",
+        "--json",
+        "--run-dir",
+        "again",
+    ]
     repeated = rlgd(*argv, cwd=tmp_path)
     assert repeated.returncode == 0, repeated.stderr
     config = json.loads((tmp_path / "again" / "config.json").read_text())
@@ -97,7 +107,10 @@ MISTAKES = [
     (["train", "ppo", "--env", "CartPole-v1", "--optimizer", "sgd", "--momentum", "0.9"], "sgd does not use it"),
     (["train", "ppo", "--env", "CartPole-v1", "--total-timesteps", "0"], "total_timesteps is 0"),
     (["train", "ppo", "--env", "CartPole-v1", "--total-timesteps", "1e5.5"], "total-timesteps"),
-    (["train", "ppo", "--env", "CartPole-v1", "--backend", "devise"], "unknown backend 'devise'; did you mean 'device'"),
+    (
+        ["train", "ppo", "--env", "CartPole-v1", "--backend", "devise"],
+        "unknown backend 'devise'; did you mean 'device'",
+    ),
     (["train", "ppo", "--env", "Pendulum-v1", "--backend", "device"], "Pendulum-v1 has no twin on the device"),
     (["train", "ppo", "--env", "CartPole-v1", "--env-arg", "speed"], "not of the form key=value"),
     (["train", "ppo", "--env", "CartPole-v1", "--env-arg", "speed=3"], "CartPole-v1 cannot be made"),
@@ -158,7 +171,8 @@ def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("100000", 100_000), ("100_000", 100_000), ("1e5", 100_000), ("100k", 100_000), ("2M", 2_000_000)]
+    ("text", "number"),
+    [("100000", 100_000), ("100_000", 100_000), ("1e5", 100_000), ("100k", 100_000), ("2M", 2_000_000)],
 )
 def test_numbers_as_people_write_them(text: str, number: int) -> None:
     assert cli.count(text) == number

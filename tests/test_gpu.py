@@ -44,5 +44,7 @@ def test_deterministic_ops_give_the_same_bits_twice(tmp_path: Path) -> None:
 
 def test_the_console_names_the_device(tmp_path: Path) -> None:
     argv = ["train", "ppo", "--env", "CartPole-v1", "--total-timesteps", "1024", "--eval-episodes", "1"]
-    done = subprocess.run([sys.executable, "-m", "rlgd", *argv], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "rlgd", *argv], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert f"PPO on gpu ({jax.devices('gpu')[0].device_kind})" in done.stderr
