@@ -17,7 +17,7 @@ class Console:
     def __init__(self, total_timesteps: int) -> None:
         self.total = total_timesteps
         self.console = RichConsole(file=sys.stderr)
-        self.last_line = 0.0
+        self.last_line = time.monotonic()
         self.last_return = "-"
         self.progress: Progress | None = None
         if self.console.is_terminal:

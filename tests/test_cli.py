@@ -10,7 +10,18 @@ import pytest
 
 from rlgd import cli
 
-TINY = ["--total-timesteps", "256", "--num-envs", "2", "--hidden-sizes", "4", "--eval-episodes", "2"]
+TINY = [
+    "--total-timesteps",
+    "256",
+    "--num-envs",
+    "2",
+    "--rollout-length",
+    "16",
+    "--hidden-sizes",
+    "4",
+    "--eval-episodes",
+    "2",
+]
 
 
 def rlgd(*argv: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:

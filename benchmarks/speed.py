@@ -1,0 +1,148 @@
+"""rlgd's speed beside its peers': prints one Markdown table, asserts nothing.
+
+rlgd and the peer take turns, each in a process of its own, so that every ratio is of two runs that are neighbours in
+time: on a shared machine only these mean something.
+"""
+
+import argparse
+import atexit
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+COLUMNS = ("setting", "peer", "rlgd", "peer's", "rlgd / peer (least to most)")
+
+# What each program is given beside the shell's environment: one thread. rlgd's command line does so on the CPU; each
+# peer was measured with its default too, and gets what was better for it.
+VARIABLES = {"rlgd": {"PJRT_NPROC": "1"}, "rejax": {"PJRT_NPROC": "1"}, "sb3": {"OMP_NUM_THREADS": "1"}}
+
+
+class Setting(NamedTuple):
+    """A row of the table. ``rlgd`` and ``peer`` run once and return steps per second, or seconds."""
+
+    name: str
+    peer_name: str
+    unit: str
+    rlgd: Callable[[], float]
+    peer: Callable[[], float]
+
+
+def run(command: list[str], variables: dict[str, str]) -> str:
+    """What a program prints; its failure ends the benchmark with what it said.
+
+    Raises:
+        SystemExit: if the program fails.
+    """
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"} | variables
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with code {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def trained(python: str, who: str, env: str, num_envs: int, *flags: str) -> float:
+    """The steps per second that one worker reports."""
+    command = [python, str(HERE / f"{who}_worker.py"), env, str(num_envs), *flags]
+    return float(json.loads(run(command, VARIABLES[who]).splitlines()[-1])["steps_per_second"])
+
+
+def timed(command: list[str], variables: dict[str, str]) -> float:
+    """The wall time of a program in seconds."""
+    start = time.perf_counter()
+    run(command, variables)
+    return time.perf_counter() - start
+
+
+def device(peers: str) -> list[Setting]:
+    """Environments in JAX, compiled together with the update."""
+
+    def setting(num_envs: int) -> Setting:
+        return Setting(
+            f"PPO, CartPole-v1 on the device, {num_envs:,} environments",
+            "rejax",
+            "steps/s",
+            lambda: trained(sys.executable, "rlgd", "CartPole-v1", num_envs),
+            lambda: trained(peers, "rejax", "CartPole-v1", num_envs),
+        )
+
+    return [setting(num_envs) for num_envs in (8, 64, 2048)]
+
+
+def host(peers: str) -> list[Setting]:
+    """Gymnasium's environments, stepped from Python."""
+
+    def setting(env: str) -> Setting:
+        return Setting(
+            f"PPO, {env} on the host, 8 environments",
+            "Stable-Baselines3",
+            "steps/s",
+            lambda: trained(sys.executable, "rlgd", env, 8, "--backend", "host"),
+            lambda: trained(peers, "sb3", env, 8),
+        )
+
+    return [setting(env) for env in ("CartPole-v1", "HalfCheetah-v5")]
+
+
+def startup(peers: str) -> list[Setting]:
+    """From the shell to the end of a run of one iteration, beside the import that it cannot do without."""
+    cache = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+
+    def train() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            flags = ["--env", "CartPole-v1", "--total-timesteps", "1024", "--eval-episodes", "1", "--quiet"]
+            command = [sys.executable, "-m", "rlgd", "train", "ppo", *flags, "--run-dir", str(Path(folder, "run"))]
+            return timed(command, {"XDG_CACHE_HOME": cache})
+
+    train()  # fills the compilation cache
+    name = "start-up: `rlgd train ppo`, CartPole-v1, one iteration"
+    return [Setting(name, "`import jax`", "s", train, lambda: timed([sys.executable, "-c", "import jax"], {}))]
+
+
+PARTS: dict[str, Callable[[str], list[Setting]]] = {"device": device, "host": host, "startup": startup}
+
+
+def measured(setting: Setting, rounds: int) -> str:
+    """One row of the table: medians, and the ratio of each round's two runs."""
+    pairs = []
+    for done in range(rounds):
+        print(f"{setting.name}: round {done + 1} of {rounds}", file=sys.stderr)
+        pairs.append((setting.rlgd(), setting.peer()))
+    ratios = [ours / theirs for ours, theirs in pairs]
+    speeds = [statistics.median(column) for column in zip(*pairs, strict=True)]
+    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    digits = 2 if setting.unit == "s" else 0
+    return row([setting.name, setting.peer_name, *(f"{x:,.{digits}f} {setting.unit}" for x in speeds), spread])
+
+
+def row(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", default=".peers/bin/python", help="the interpreter of the peers' environment")
+    parser.add_argument("--only", choices=tuple(PARTS), help="one part of the table")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each pair runs")
+    parser.add_argument("--output", type=Path, help="write the table to this file as well")
+    args = parser.parse_args()
+    parts = [args.only] if args.only else list(PARTS)
+    lines = [row(COLUMNS), row(["---"] * len(COLUMNS))]
+    for part in parts:
+        lines += [measured(setting, args.rounds) for setting in PARTS[part](args.peers)]
+    print("\n".join(lines))
+    if args.output:
+        args.output.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
