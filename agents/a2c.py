@@ -8,7 +8,7 @@ from jax import Array
 from rlgd import batches, objectives
 from rlgd.agents.common import ActorCriticAgent, Experience, experience
 from rlgd.ascent import Ascent
-from rlgd.config import hyperparameters, nested, static, traced
+from rlgd.config import hyperparameters, nested, static
 from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
 
 

@@ -48,10 +48,19 @@ def make(
     """
     if backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise UsageError(f"max_episode_steps is {max_episode_steps}; allowed: a whole number from 1.")
     if isinstance(env, DeviceEnv | HostEnv):
+        if backend != "auto" or max_episode_steps is not None or kwargs:
+            raise UsageError(f"{env.env_id} is already made; backend, max_episode_steps and arguments go with its id.")
         return env
     if isinstance(env, FuncEnv):
-        return DeviceEnv(env, type(env).__name__, max_episode_steps)
+        name = type(env).__name__
+        if backend == "host" or kwargs:
+            raise UsageError(
+                f"{name} is a FuncEnv: it takes no arguments ({', '.join(kwargs)}) and has no backend 'host'."
+            )
+        return DeviceEnv(env, name, max_episode_steps)
     if env not in gymnasium.registry and ":" not in env:
         resolved = _latest_version(env)
         if resolved is None:
@@ -71,10 +80,10 @@ def make(
 
 def _latest_version(name: str) -> str | None:
     """The id with the highest version, for a name without one, as Gymnasium would choose."""
-    versions = [
-        spec.version for spec in gymnasium.registry.values() if f"{spec.namespace}/{spec.name}".endswith(f"/{name}")
-    ]
-    return f"{name}-v{max(v or 0 for v in versions)}" if versions else None
+    namespace, _, plain = name.rpartition("/")
+    wanted = (namespace or None, plain)
+    versions = [spec.version for spec in gymnasium.registry.values() if (spec.namespace, spec.name) == wanted]
+    return f"{name}-v{max(version or 0 for version in versions)}" if versions else None
 
 
 @functools.cache

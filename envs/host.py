@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+import math
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -37,6 +37,12 @@ class HostStep(NamedTuple):
     truncated: Bools
     valid: Bools
     final_obs: dict[int, NDArray[Any]]
+
+    def only(self, real: Bools) -> "HostStep":
+        """The step with the environments outside ``real [N]`` masked."""
+        return self._replace(
+            valid=self.valid & real, terminated=self.terminated & real, truncated=self.truncated & real
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +90,36 @@ class HostEnv:
             return gymnasium.make_vec(self.env_id, num_envs, "vector_entry_point", **self._make_arguments)
         mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
         arguments = {"disable_env_checker": True} | self._make_arguments
-        makers: list[Callable[[], Any]] = [functools.partial(gymnasium.make, self.env_id, **arguments)] * num_envs
+        makers = [functools.partial(_make_one, number, self.env_id, arguments) for number in range(num_envs)]
         return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
 
     def _explained(self) -> "_Explained":
         return _Explained(self.env_id)
+
+
+def _make_one(number: int, env_id: str, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    return _Numbered(gymnasium.make(env_id, **arguments), number)
+
+
+class _Raised(Exception):
+    """An exception out of an environment, with the environment's number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class _Numbered(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Says which of several environments it is that raised."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], number: int) -> None:
+        super().__init__(env)
+        self.number = number
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        try:
+            return self.env.step(action)
+        except Exception as error:
+            raise _Raised(self.number) from error
 
 
 class _Explained:
@@ -118,6 +149,7 @@ class HostVector:
                 f"{env_id} does not say its autoreset mode; got {self.mode!r} in metadata['autoreset_mode']."
             )
         self._resetting = np.zeros(vector.num_envs, bool)
+        self._num_steps = 0
 
     @property
     def has_reset_rows(self) -> bool:
@@ -127,6 +159,7 @@ class HostVector:
     def reset(self, seed: int | None = None) -> NDArray[Any]:
         """Begin an episode everywhere: ``obs [N, ...]``. Without a seed the environments' generators go on."""
         self._resetting = np.zeros(self.vector.num_envs, bool)
+        self._num_steps = 0
         obs, _ = self.vector.reset(seed=seed)
         return self._stored(obs)
 
@@ -134,12 +167,22 @@ class HostVector:
         """Step every environment with ``action [N, ...]``.
 
         Raises:
-            EnvironmentFault: if an environment raises.
+            EnvironmentFault: if an environment raises, or gives an observation or reward that is not finite.
         """
         try:
             obs, reward, terminated, truncated, info = self.vector.step(action)
+        except _Raised as raised:
+            raise self._fault(raised.number, f"raised {raised.__cause__!r}") from raised.__cause__
         except Exception as error:
-            raise EnvironmentFault(f"{self.env_id} raised {type(error).__name__} in step: {error}") from error
+            raise EnvironmentFault(f"{self.env_id} raised {error!r} in step {self._num_steps}.") from error
+        self._check_finite("reward", reward)
+        step = self._as_step(obs, reward, terminated, truncated, info)
+        self._num_steps += 1
+        return step
+
+    def _as_step(
+        self, obs: NDArray[Any], reward: NDArray[Any], terminated: Bools, truncated: Bools, info: dict[str, Any]
+    ) -> HostStep:
         if self.mode is AutoresetMode.NEXT_STEP:
             was_reset, self._resetting = self._resetting, terminated | truncated
             valid = ~was_reset
@@ -147,8 +190,12 @@ class HostVector:
         done, valid = terminated | truncated, np.ones(len(reward), bool)
         final_obs = {}
         if done.any():
-            true_obs = info["final_obs"] if self.mode is AutoresetMode.SAME_STEP else np.copy(obs)
-            final_obs = {int(n): self._stored(np.asarray(true_obs[n])) for n in np.flatnonzero(truncated)}
+            behind = np.array(obs)  # the true observations, of which obs may hold the next episodes'
+            if self.mode is AutoresetMode.SAME_STEP:
+                for n in np.flatnonzero(done):
+                    behind[n] = info["final_obs"][n]
+            stored = self._stored(behind)
+            final_obs = {int(n): stored[n] for n in np.flatnonzero(truncated)}
             if self.mode is AutoresetMode.DISABLED:
                 obs, _ = self.vector.reset(options={"reset_mask": done})
         return HostStep(self._stored(obs), done, reward, terminated, truncated, valid, final_obs)
@@ -156,7 +203,19 @@ class HostVector:
     def _stored(self, obs: NDArray[Any]) -> NDArray[Any]:
         _, dtype = spaces.obs_shape_dtype(self.spec.obs)
         # Copied: vector environments may give out the buffer that they write to next.
-        return np.array(obs, dtype=dtype)
+        stored = np.array(obs, dtype=dtype)
+        self._check_finite("observation", stored)
+        return stored
+
+    def _check_finite(self, name: str, values: NDArray[Any]) -> None:
+        if values.dtype.kind == "f" and not math.isfinite(values.sum()) and not np.isfinite(values).all():
+            index = np.argwhere(~np.isfinite(values))[0]
+            raise self._fault(int(index[0]), f"gave the {name} {values[tuple(index)]}, which must be finite,")
+
+    def _fault(self, number: int, what: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"{self.env_id}: environment {number} {what} in step {self._num_steps} since the reset."
+        )
 
     def close(self) -> None:
         self.vector.close()

@@ -14,7 +14,7 @@ from rlgd.agents.common import ActorCriticAgent, Agent
 from rlgd.data import Actor, LoopState, Rollout, Spec, View
 from rlgd.envs.device import DeviceEnv, Timestep, select_envs
 from rlgd.envs.host import HostStep, HostVector
-from rlgd.errors import EnvironmentFault, UsageError
+from rlgd.errors import UsageError
 
 EPISODE_BLOCK = 32  # whole episodes are collected so many steps at a time, until all have ended
 ACT, STEP, RESET = range(3)  # purposes of the random keys of a rollout
@@ -153,14 +153,13 @@ def collect_on_host(agent: Agent, vector: HostVector, loop: LoopState, key: Arra
         action, env_action, memory = _choose_on_host(agent, spec, actor, memory, obs, first, key, np.int32(t))
         rows.obs[t] = obs
         step = vector.step(np.asarray(env_action))
-        rows.add(t, np.asarray(action), step)
         obs, first = step.obs, step.first
         if agent.whole_episodes:
-            rows.mask[t] &= alive
+            step = step.only(alive)
             alive &= ~(step.terminated | step.truncated)
-            if not alive.any():
-                break
-    rows.check(vector.env_id)
+        rows.add(t, np.asarray(action), step)
+        if not alive.any():
+            break
     rollout = rows.rollout(obs, start, masked=agent.whole_episodes or vector.has_reset_rows)
     behind: dict[str, Any] = {"obs": obs, "first": first, "memory": memory}
     return rollout, dataclasses.replace(loop, **behind)
@@ -186,16 +185,6 @@ class HostRows:
         self.terminated[t], self.truncated[t] = step.terminated, step.truncated
         for n, obs in step.final_obs.items():
             self.final_obs[n].append(obs)
-
-    def check(self, env_id: str) -> None:
-        """Raises: EnvironmentFault: at the first observation or reward that is not finite."""
-        for name, values in (("reward", self.reward), ("observation", self.obs)):
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                t, n, *_ = np.argwhere(~np.isfinite(values))[0]
-                raise EnvironmentFault(
-                    f"{env_id}: environment {n} gave the {name} {values[t, n]} in step {t} of the rollout; "
-                    "it must be finite."
-                )
 
     def rollout(self, last_obs: np.ndarray, first: np.ndarray, masked: bool) -> Rollout:
         """The rows as a ``Rollout``, with room for 0, 1, 2, 4, ... final observations, so that few shapes compile."""
