@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
 from rlgd import spaces
@@ -91,10 +91,22 @@ class HostEnv:
         mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
         arguments = {"disable_env_checker": True} | self._make_arguments
         makers = [functools.partial(_make_one, number, self.env_id, arguments) for number in range(num_envs)]
-        return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
+        return _SyncVector(makers, copy=False, autoreset_mode=mode)
 
     def _explained(self) -> "_Explained":
         return _Explained(self.env_id)
+
+
+class _SyncVector(SyncVectorEnv):
+    """Collects no more of the infos than is read, the observations behind an episode's end.
+
+    Gymnasium gathers every number of every info in an array; for MuJoCo that takes longer than the physics.
+    """
+
+    def _add_info(self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int) -> dict[str, Any]:
+        if "final_obs" in env_info:
+            vector_infos.setdefault("final_obs", {})[env_num] = env_info["final_obs"]
+        return vector_infos
 
 
 def _make_one(number: int, env_id: str, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:

@@ -132,7 +132,15 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
 
-_choose_on_host = jax.jit(_choose, static_argnums=(1,))
+@functools.cache
+def _choose_on_host() -> Any:
+    """``_choose``, compiled; on the CPU its operations run one after the other.
+
+    Where actions are vectors XLA otherwise hands some of them to another thread, which takes longer than they do.
+    """
+    one_by_one = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    options = one_by_one if jax.default_backend() == "cpu" else {}
+    return jax.jit(_choose, static_argnums=(1,), compiler_options=options)
 
 
 def collect_on_host(agent: Agent, vector: HostVector, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
@@ -149,8 +157,9 @@ def collect_on_host(agent: Agent, vector: HostVector, loop: LoopState, key: Arra
         assert isinstance(agent, ActorCriticAgent)
         obs, first, length = np.asarray(loop.obs), np.asarray(loop.first), agent.rollout_length
     rows, alive, start = HostRows(length, obs), np.ones(agent.num_envs, bool), first
+    choose = _choose_on_host()
     for t in range(length):
-        action, env_action, memory = _choose_on_host(agent, spec, actor, memory, obs, first, key, np.int32(t))
+        action, env_action, memory = choose(agent, spec, actor, memory, obs, first, key, np.int32(t))
         rows.obs[t] = obs
         step = vector.step(np.asarray(env_action))
         obs, first = step.obs, step.first

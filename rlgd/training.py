@@ -82,7 +82,12 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
 
 
 def _iteration_key(loop: LoopState, purpose: int) -> Array:
-    return jax.random.fold_in(jax.random.fold_in(loop.key, purpose), loop.iteration)
+    return _fold_in_both(loop.key, purpose, loop.iteration)
+
+
+@functools.partial(jax.jit, static_argnums=1)  # the host asks for a key in every iteration
+def _fold_in_both(key: Array, purpose: int, iteration: Array) -> Array:
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), iteration)
 
 
 def chunk_length(agent: Agent, env: Env) -> int:
