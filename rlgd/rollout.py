@@ -41,13 +41,18 @@ def _choose(
     return action, spaces.action_head(spec.action, agent.squash).to_env(action), memory
 
 
+def most_truncations(spec: Spec, length: int) -> int:
+    """How often an environment's time limit can truncate in so many steps; 0 where it has none."""
+    return 0 if spec.max_episode_steps is None else -(-length // spec.max_episode_steps)
+
+
 def _row(obs: Array, action: Array, reward: Array, terminated: Array, truncated: Array) -> dict[str, Array]:
     return {"obs": obs, "action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
 
 
 def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, length: int) -> tuple[Rollout, LoopState]:
     spec, actor = env.spec, loop.agent_state.actor
-    num_final = 0 if env.max_episode_steps is None else -(-length // env.max_episode_steps)
+    num_final = most_truncations(spec, length)
     step_key, times = jax.random.fold_in(key, STEP), jnp.arange(length)
     reset_keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, RESET)))(times)
     fresh_states = jax.vmap(lambda key: env.reset(key, agent.num_envs))(reset_keys)
@@ -169,7 +174,9 @@ def collect_on_host(agent: Agent, vector: HostVector, loop: LoopState, key: Arra
         rows.add(t, np.asarray(action), step)
         if not alive.any():
             break
-    rollout = rows.rollout(obs, start, masked=agent.whole_episodes or vector.has_reset_rows)
+    masked = agent.whole_episodes or vector.has_reset_rows
+    least = 0 if masked else most_truncations(spec, length)
+    rollout = rows.rollout(obs, start, masked, least)
     behind: dict[str, Any] = {"obs": obs, "first": first, "memory": memory}
     return rollout, dataclasses.replace(loop, **behind)
 
@@ -195,10 +202,10 @@ class HostRows:
         for n, obs in step.final_obs.items():
             self.final_obs[n].append(obs)
 
-    def rollout(self, last_obs: np.ndarray, first: np.ndarray, masked: bool) -> Rollout:
-        """The rows as a ``Rollout``, with room for 0, 1, 2, 4, ... final observations, so that few shapes compile."""
+    def rollout(self, last_obs: np.ndarray, first: np.ndarray, masked: bool, least: int) -> Rollout:
+        """The rows as a ``Rollout``, with room for ``least`` final observations, or for 1, 2, 4, ...: few shapes."""
         most = max(len(seen) for seen in self.final_obs)
-        room = 1 << (most - 1).bit_length() if most else 0
+        room = least if most <= least else 1 << (most - 1).bit_length()
         final_obs = np.zeros((room, *last_obs.shape), last_obs.dtype)
         for n, seen in enumerate(self.final_obs):
             final_obs[: len(seen), n] = np.reshape(seen, (len(seen), *last_obs.shape[1:]))
