@@ -5,6 +5,7 @@ Nothing here knows where metrics go: ``chunks`` yields them.
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -24,7 +25,7 @@ from rlgd.rollout import collect, collect_on_host, padded_limit
 INIT, ENV, ROLLOUT, UPDATE = range(4)  # purposes of the random keys of a run
 CHUNK_COST = 1_000_000  # rows times passes over them: about a second on one CPU core for a small network
 HOST_ROW_COST = 20  # what stepping on the host costs, in passes
-MAX_CHUNK = 512  # iterations; bounds what a chunk's metrics take
+MAX_CHUNK = 4096  # iterations; bounds what a chunk's metrics take
 
 
 def initialize(agent: Agent, env: Env, key: Array, total_timesteps: int | None = None) -> LoopState:
@@ -94,11 +95,15 @@ def chunk_length(agent: Agent, env: Env) -> int:
     """How many iterations make a chunk of about a second: estimated from the configuration alone, never measured."""
     spec = env.spec
     length = agent.rollout_length if isinstance(agent, ActorCriticAgent) else padded_limit(spec)
-    state = jax.eval_shape(lambda key: agent.init(spec, key), jax.random.key(0))
-    num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    widths = (spaces.num_features(spec.obs), *agent.hidden_sizes, 1)
+    num_weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))
     passes = 1 + getattr(agent, "num_epochs", 1)
-    row_cost = passes * (1 + num_params / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
+    row_cost = passes * (1 + num_weights / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
     return int(np.clip(CHUNK_COST // (agent.num_envs * length * row_cost), 1, MAX_CHUNK))
+
+
+# Asked for its shapes and then for itself, it is traced once.
+_iterate_once_traced = jax.jit(iterate, static_argnums=1, inline=True)
 
 
 def _run(
@@ -108,7 +113,7 @@ def _run(
 
     One program whatever the number: the metrics are ``[length]``, of which the first ``n`` returned are valid.
     """
-    blank = jax.eval_shape(functools.partial(iterate, agent, env), loop)[1]
+    blank = jax.eval_shape(functools.partial(_iterate_once_traced, agent, env), loop)[1]
     stacked = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), blank)
 
     def unfinished(carry: Any) -> Array:
@@ -117,7 +122,7 @@ def _run(
 
     def body(carry: Any) -> Any:
         loop, stacked, done, seen = carry
-        loop, metrics = iterate(agent, env, loop)
+        loop, metrics = _iterate_once_traced(agent, env, loop)
         stacked = jax.tree.map(lambda whole, x: whole.at[done].set(x), stacked, metrics)
         return loop, stacked, done + 1, seen + metrics["rollout/steps"]
 

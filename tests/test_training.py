@@ -101,7 +101,7 @@ def test_one_program_for_every_chunk_and_every_equal_run(env: DeviceEnv) -> None
 
 
 def test_chunk_length_depends_on_the_configuration_alone(env: DeviceEnv) -> None:
-    small, large = (A2C(num_envs=8, hidden_sizes=(width, width)) for width in (8, 512))
+    small, large = (A2C(rollout_length=64, hidden_sizes=(width, width)) for width in (8, 512))
     assert training.chunk_length(small, env) > training.chunk_length(large, env) >= 1
     assert training.chunk_length(small, env) == training.chunk_length(small.prepared(), env)
     host = make("CartPole-v1", backend="host")
