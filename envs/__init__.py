@@ -68,7 +68,12 @@ def make(
         env = resolved
     # A twin is the registered environment: other arguments make another environment, which is Gymnasium's.
     if backend == "host" or (backend == "auto" and (env not in TWINS or kwargs)):
-        return HostEnv(env, max_episode_steps, json.dumps(kwargs, sort_keys=True))
+        try:
+            return HostEnv(env, max_episode_steps, json.dumps(kwargs, sort_keys=True))
+        except TypeError as error:
+            raise UsageError(
+                f"arguments of {env} must be JSON values, so that the run can be repeated: {error}."
+            ) from error
     if env not in TWINS:
         raise UsageError(
             f"{env} has no twin on the device; those that have: {', '.join(device_ids())}. Use backend 'host'."

@@ -8,8 +8,9 @@ nested hyper-parameter class have flat names: ``learning_rate`` of an agent is `
 import dataclasses
 import math
 import numbers
+import operator
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -37,17 +38,36 @@ def nested(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"nested": True})
 
 
+def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """The named attributes as a tuple; on the host this is asked for in every step."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda config: tuple(getattr(config, name) for name in names)
+
+
 @typing.dataclass_transform(frozen_default=True)
 def hyperparameters(cls: type[T]) -> type[T]:
     """Make ``cls`` a frozen dataclass and a pytree whose leaves are its traced fields."""
     cls = dataclasses.dataclass(frozen=True)(cls)
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    is_static = {field.name: field.metadata.get("static", False) for field in fields}
-    jax.tree_util.register_dataclass(
-        cls,
-        data_fields=[name for name, fixed in is_static.items() if not fixed],
-        meta_fields=[name for name, fixed in is_static.items() if fixed],
-    )
+    names: dict[bool, list[str]] = {False: [], True: []}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        names[field.metadata.get("static", False)].append(field.name)
+    keys = [jax.tree_util.GetAttrKey(name) for name in names[False]]
+    traced_values, static_values = _getter(names[False]), _getter(names[True])
+
+    def flatten(config: T) -> tuple[tuple[Any, ...], Any]:
+        # The class stands among the static values: the structures of two classes registered by register_dataclass are
+        # equal if their static values are, and jit could take the one's program for the other.
+        return traced_values(config), (cls, *static_values(config))
+
+    def flatten_with_keys(config: T) -> tuple[list[Any], Any]:
+        leaves, fixed = flatten(config)
+        return list(zip(keys, leaves, strict=True)), fixed
+
+    def unflatten(fixed: Any, leaves: Iterable[Any]) -> T:
+        return cls(**dict(zip(names[True], fixed[1:], strict=True)), **dict(zip(names[False], leaves, strict=True)))
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
 
 

@@ -24,7 +24,9 @@ class Policy:
         self.actor = actor
         self._unused_key = jax.random.key(0)
 
-    def __call__(self, obs: ArrayLike, *, deterministic: bool = True, key: Array | int | None = None) -> NDArray[Any]:
+    def __call__(
+        self, obs: ArrayLike, *, deterministic: bool = True, key: Array | int | np.integer[Any] | None = None
+    ) -> NDArray[Any]:
         """Choose actions.
 
         Args:
@@ -49,7 +51,7 @@ class Policy:
             if not deterministic:
                 raise UsageError("a sampled action needs a key: policy(obs, deterministic=False, key=...).")
             key = self._unused_key
-        key = jax.random.key(key) if isinstance(key, int) else key
+        key = jax.random.key(int(key)) if isinstance(key, int | np.integer) else key
         action = np.asarray(_act(self.agent, self.spec, self.actor, batch, key, deterministic))
         whole = action.astype(self.spec.action.dtype)  # back from the 32 bits of the device
         return whole[0] if single else whole

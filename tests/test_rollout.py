@@ -122,6 +122,14 @@ class CountingREINFORCE(Counting, REINFORCE):
     pass
 
 
+def test_agents_that_differ_in_their_methods_alone_are_compiled_apart() -> None:
+    """Equal structures are one key of jit's cache: now and then the one agent would run the other's program."""
+    counting = CountingA2C(num_envs=N, rollout_length=T, hidden_sizes=())
+    assert jax.tree.leaves(counting) == jax.tree.leaves(FIXED)
+    structures: list[Any] = [jax.tree.structure(agent) for agent in (counting, FIXED)]
+    assert structures[0] != structures[1]
+
+
 @pytest.mark.parametrize(
     "agent",
     [CountingA2C(num_envs=N, rollout_length=T, hidden_sizes=()), CountingREINFORCE(num_envs=N, hidden_sizes=())],
