@@ -15,5 +15,14 @@ hypothesis.settings.register_profile("rlgd", deadline=None, derandomize=True, da
 hypothesis.settings.load_profile("rlgd")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU run wherever there is one."""
+    if jax.default_backend() != "gpu":
+        reason = pytest.mark.skip(reason="needs a GPU; JAX finds none")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(reason)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", r"error:::rlgd(\.|$)")

@@ -126,7 +126,7 @@ def test_hparams_name_the_group_and_leave_the_seed_out(events: EventAccumulator)
     session = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info
     assert (
         session.group_name == "a2c CartPole-v1 1024 num_envs=4 optimizer=nesterov learning_rate=0.01 momentum=0.5 "
-        "max_grad_norm=None schedule=constant hidden_sizes=[8]"
+        "max_grad_norm=None schedule=constant hidden_sizes=[8] rollout_length=16"
     )
     assert session.hparams["momentum"].number_value == 0.5
     assert session.hparams["optimizer"].string_value == "nesterov"
