@@ -21,9 +21,9 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 COLUMNS = ("setting", "peer", "rlgd", "peer's", "rlgd / peer (least to most)")
 
-# What each program is given beside the shell's environment: one thread. rlgd's command line does so on the CPU; each
-# peer was measured with its default too, and gets what was better for it.
-VARIABLES = {"rlgd": {"PJRT_NPROC": "1"}, "rejax": {"PJRT_NPROC": "1"}, "sb3": {"OMP_NUM_THREADS": "1"}}
+# What each program is given beside the shell's environment: one thread. rlgd's command line does so on the CPU; rejax
+# was measured with its default too, and gets what was better for it; Stable-Baselines3 is measured both ways.
+ONE_THREAD = {"rlgd": {"PJRT_NPROC": "1"}, "rejax": {"PJRT_NPROC": "1"}, "sb3": {"OMP_NUM_THREADS": "1"}}
 
 
 class Setting(NamedTuple):
@@ -49,10 +49,10 @@ def run(command: list[str], variables: dict[str, str]) -> str:
     return done.stdout
 
 
-def trained(python: str, who: str, env: str, num_envs: int, *flags: str) -> float:
-    """The steps per second that one worker reports."""
+def trained(python: str, who: str, env: str, num_envs: int, *flags: str, as_installed: bool = False) -> float:
+    """The steps per second that one worker reports, with one thread or as it is installed."""
     command = [python, str(HERE / f"{who}_worker.py"), env, str(num_envs), *flags]
-    return float(json.loads(run(command, VARIABLES[who]).splitlines()[-1])["steps_per_second"])
+    return float(json.loads(run(command, {} if as_installed else ONE_THREAD[who]).splitlines()[-1])["steps_per_second"])
 
 
 def timed(command: list[str], variables: dict[str, str]) -> float:
@@ -80,16 +80,16 @@ def device(peers: str) -> list[Setting]:
 def host(peers: str) -> list[Setting]:
     """Gymnasium's environments, stepped from Python."""
 
-    def setting(env: str) -> Setting:
+    def setting(env: str, as_installed: bool) -> Setting:
         return Setting(
             f"PPO, {env} on the host, 8 environments",
-            "Stable-Baselines3",
+            f"Stable-Baselines3, {'as installed' if as_installed else 'one thread'}",
             "steps/s",
             lambda: trained(sys.executable, "rlgd", env, 8, "--backend", "host"),
-            lambda: trained(peers, "sb3", env, 8),
+            lambda: trained(peers, "sb3", env, 8, as_installed=as_installed),
         )
 
-    return [setting(env) for env in ("CartPole-v1", "HalfCheetah-v5")]
+    return [setting(env, as_installed) for env in ("CartPole-v1", "HalfCheetah-v5") for as_installed in (True, False)]
 
 
 def startup(peers: str) -> list[Setting]:
