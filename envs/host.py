@@ -1,9 +1,11 @@
 """The bridge to Gymnasium's vector API: every autoreset mode becomes the same kind of step."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -62,7 +64,7 @@ class HostEnv:
     @functools.cached_property
     def spec(self) -> Spec:
         """The static description for agents; makes one environment to ask it."""
-        with self._explained():
+        with _explained(self.env_id):
             env = gymnasium.make(self.env_id, **self._make_arguments)
         limit = None if env.spec is None else env.spec.max_episode_steps
         described = spaces.spec(env.observation_space, env.action_space, limit)
@@ -82,7 +84,7 @@ class HostEnv:
 
     def open(self, num_envs: int) -> "HostVector":
         """Make ``num_envs`` environments: Gymnasium's native vector environment where it has one, else one by one."""
-        with self._explained():
+        with _explained(self.env_id):
             return HostVector(self._make(num_envs), self.spec, self.env_id)
 
     def _make(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
@@ -92,9 +94,6 @@ class HostEnv:
         arguments = {"disable_env_checker": True} | self._make_arguments
         makers = [functools.partial(_make_one, number, self.env_id, arguments) for number in range(num_envs)]
         return _SyncVector(makers, copy=False, autoreset_mode=mode)
-
-    def _explained(self) -> "_Explained":
-        return _Explained(self.env_id)
 
 
 class _SyncVector(SyncVectorEnv):
@@ -134,18 +133,15 @@ class _Numbered(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise _Raised(self.number) from error
 
 
-class _Explained:
+@contextlib.contextmanager
+def _explained(env_id: str) -> Iterator[None]:
     """Turns what goes wrong while an environment is made into a ``UsageError`` that names it."""
-
-    def __init__(self, env_id: str) -> None:
-        self.env_id = env_id
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, UsageError):
-            raise UsageError(f"{self.env_id} cannot be made: {error}") from error
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{env_id} cannot be made: {error}") from error
 
 
 class HostVector:

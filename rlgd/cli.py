@@ -41,7 +41,7 @@ agents:
 """
 
 
-def doc(kind: Any, text: str, default: Any = dataclasses.MISSING) -> tuple[Any, Any]:
+def doc(kind: Any, text: str, default: Any) -> tuple[Any, Any]:
     """A flag: its type with its help text, and its default."""
     import tyro
 

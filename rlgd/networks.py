@@ -70,8 +70,8 @@ class Network(NamedTuple):
 class OutputLayer(linen.Module):
     """``kernel x + bias`` with ``kernel [outputs, inputs]``, the transpose of what ``linen.Dense`` keeps.
 
-    With a handful of outputs the kernel's gradient is then a product with few rows instead of few columns, which on
-    the CPU makes a whole update about 5% faster.
+    With a handful of outputs the kernel's gradient is then a product with few rows instead of few columns, which
+    is faster on the CPU.
     """
 
     outputs: int
