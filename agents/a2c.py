@@ -1,15 +1,14 @@
 """Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, synchronous)."""
 
-import dataclasses
-
 import jax
 from jax import Array
 
 from rlgd import batches, objectives
-from rlgd.agents.common import ActorCriticAgent, Experience, experience
+from rlgd.agents.common import ActorCriticAgent, Experience, experience, nonfinite
 from rlgd.ascent import Ascent
 from rlgd.config import hyperparameters, nested, static
 from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
+from rlgd.diagnostics import halves
 
 
 @hyperparameters
@@ -17,7 +16,7 @@ class A2C(ActorCriticAgent):
     """One step of ascent on each short rollout."""
 
     rollout_length: int = static(5, "steps of each environment in one iteration", "[1, inf)")
-    normalize_advantage: bool = static(False, "shift and scale advantages to mean 0 and variance 1")
+    normalize_advantage: bool = static(False, "shift and scale each rollout's advantages to mean 0 and variance 1")
     ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, max_grad_norm=0.5, schedule="linear"))
 
     def update(
@@ -25,26 +24,33 @@ class A2C(ActorCriticAgent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: one step along the gradient of mean(log pi(a|s) * A), and of the value error."""
         rows = experience(self, spec, state, rollout)
-        advantage = rows.advantage
-        if self.normalize_advantage:
-            advantage = objectives.normalize_advantage(advantage, rows.mask)
 
-        def objective(params: Params, block: Experience, share: Array) -> tuple[Array, Metrics]:
-            policy = self.distribution(spec, params.policy, block.features)
-            value = self.value(spec, params.value, block.features)
+        def gradient_of(rows: Experience) -> tuple[Params, Metrics]:
+            return self._gradient(spec, state.params, rows, progress, key)
+
+        measurements, measured = self.measure(state, progress, lambda: jax.vmap(gradient_of)(halves(rows))[0].policy)
+        gradient, metrics = gradient_of(rows)
+        params, moments, ascent_metrics = self.ascend(state.params, state.moments, gradient, progress)
+        metrics |= ascent_metrics | measurements | self.schedule_metrics(progress)
+        metrics["nonfinite"] = nonfinite(metrics["train/objective"], ascent_metrics)
+        metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
+        return self.conclude(spec, state, rollout, params, moments, measured), metrics
+
+    def _gradient(
+        self, spec: Spec, params: Params, rows: Experience, progress: Array, key: Array
+    ) -> tuple[Params, Metrics]:
+        def objective(params: Params, block: Experience, share: Array, number: Array) -> tuple[Array, Metrics]:
+            policy_key, value_key = self.dropout_keys(key, number)
+            policy = self.distribution(spec, params.policy, block.features, policy_key)
+            value = self.value(spec, params.value, block.features, value_key)
             score = objectives.score_function(policy.log_prob(block.action), block.advantage, block.mask)
             entropy = objectives.masked_mean(policy.entropy(), block.mask)
             error = objectives.value_error(value, block.value_target, block.mask)
             metrics = {"train/objective": score, "train/value_error": error, "train/entropy": entropy}
-            total = share * (score + self.ent_coef * entropy - self.vf_coef * error)
+            total = share * (score + self.entropy_weight(progress) * entropy - self.vf_coef * error)
             return total, jax.tree.map(lambda x: share * x, metrics)
 
-        def of_block(block: Experience, share: Array) -> tuple[Params, Metrics]:
-            return jax.grad(objective, has_aux=True)(state.params, block, share)
+        def of_block(block: Experience, share: Array, number: Array) -> tuple[Params, Metrics]:
+            return jax.grad(objective, has_aux=True)(params, block, share, number)
 
-        gradient, metrics = batches.weighted_sum(of_block, rows._replace(advantage=advantage), rows.mask)
-        params, moments, ascent_metrics = self.ascend(state.params, state.moments, gradient, progress)
-        state = self.observe(spec, dataclasses.replace(state, params=params, moments=moments), rollout)
-        metrics |= ascent_metrics | self.ascent_metrics(progress)
-        metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        return state, metrics
+        return batches.weighted_sum(of_block, rows, rows.mask)

@@ -4,17 +4,19 @@ An agent is a subclass of ``Agent`` with an ``update`` and the hyper-parameters 
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd import batches, config, networks, normalize, returns, spaces
-from rlgd.ascent import Ascent, apply_step, cosine, first_moment, global_norm
+from rlgd import batches, config, diagnostics, networks, normalize, objectives, returns, schedules, spaces
+from rlgd.ascent import Ascent, apply_step, global_norm
 from rlgd.config import hyperparameters, nested, static, traced
 from rlgd.data import Actor, AgentState, Metrics, Params, Rollout, Spec, View
 from rlgd.distributions import Distribution
+from rlgd.errors import UsageError
 from rlgd.networks import Network
 
 POLICY_OUTPUT_SCALE = 0.01  # the first policy is close to uniform (Andrychowicz et al. 2021, arXiv 2006.05990)
@@ -31,12 +33,19 @@ class Agent:
     ascent: Ascent = nested(Ascent())
     value_learning_rate: float | None = traced(None, "step size of the value function; None: the policy's", "[0, inf)")
     ent_coef: float = traced(0.0, "weight of the entropy in the objective", "[0, inf)")
+    ent_coef_schedule: str = static("constant", "factor of ent_coef over the run, as for schedule")
     hidden_sizes: tuple[int, ...] = static((64, 64), "width of each hidden layer; none: a linear policy", "[1, inf)")
     activation: str = static("tanh", "between the layers", choices=tuple(networks.ACTIVATIONS))
     initialization: str = static("orthogonal", "of the weights", choices=tuple(networks.INITIALIZATIONS))
+    dropout: float | None = traced(
+        None, "share of each hidden layer's units that is dropped while learning, never while acting", "[0, 1)"
+    )
     squash: bool = static(False, "squash Box actions into their bounds by tanh, instead of clipping them")
     normalize_obs: bool = static(False, "shift and scale observations to mean 0 and variance 1")
     scale_reward: bool = static(False, "divide rewards by the standard deviation of the discounted return")
+    measure_every: int = static(
+        16, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+    )
 
     def validate(self) -> None:
         """Check ranges and combinations on concrete values.
@@ -46,6 +55,9 @@ class Agent:
         """
         config.validate(self)
         self.ascent.validate()
+        schedules.parse(self.ent_coef_schedule)
+        if self.dropout is not None and not self.hidden_sizes:
+            raise UsageError("dropout is set, but hidden_sizes is empty: there is no hidden layer to drop units of.")
 
     def prepared(self) -> "Agent":
         """A copy ready for tracing: optimizer defaults filled in, traced values as arrays of one type."""
@@ -58,7 +70,7 @@ class Agent:
         free = {"log_std": jnp.zeros(head.num_log_stds)} if head.num_log_stds else {}
         return Network(
             init=lambda key: {"network": mlp.init(key)} | free,
-            apply=lambda params, x: mlp.apply(params["network"], x),
+            apply=lambda params, x, key=None: mlp.apply(params["network"], x, key),
         )
 
     def value_network(self, spec: Spec) -> Network:
@@ -67,33 +79,53 @@ class Agent:
 
     def _mlp(self, spec: Spec, outputs: int, scale: float) -> Network:
         inputs = spaces.num_features(spec.obs)
-        return networks.mlp(inputs, outputs, self.hidden_sizes, self.activation, self.initialization, scale)
+        return networks.mlp(
+            inputs, outputs, self.hidden_sizes, self.activation, self.initialization, scale, self.dropout
+        )
 
     def features(self, spec: Spec, obs_statistics: Any, obs: Array) -> Array:
         """``obs [..., *shape]`` encoded and normalized, ``[..., num_features]``."""
         return normalize.normalize(obs_statistics, spaces.encode(spec.obs, obs))
 
-    def distribution(self, spec: Spec, policy: Any, features: Array) -> Distribution:
-        """The action distribution at ``features [..., num_features]``."""
-        outputs = self.policy_network(spec).apply(policy, features)
+    def distribution(self, spec: Spec, policy: Any, features: Array, key: Array | None = None) -> Distribution:
+        """The action distribution at ``features [..., num_features]``; with a key, under dropout."""
+        outputs = self.policy_network(spec).apply(policy, features, key)
         return spaces.action_head(spec.action, self.squash).distribution(outputs, policy.get("log_std"))
 
-    def value(self, spec: Spec, params: Any, features: Array) -> Array:
-        """The value function at ``features [..., num_features]``, ``[...]``."""
-        return self.value_network(spec).apply(params, features)[..., 0]
+    def value(self, spec: Spec, params: Any, features: Array, key: Array | None = None) -> Array:
+        """The value function at ``features [..., num_features]``, ``[...]``; with a key, under dropout."""
+        return self.value_network(spec).apply(params, features, key)[..., 0]
+
+    def dropout_keys(self, key: Array, number: Array | int) -> tuple[Array | None, Array | None]:
+        """Keys for policy and value function in the block ``number`` of a batch; None without dropout."""
+        if self.dropout is None:
+            return None, None
+        policy_key, value_key = jax.random.split(jax.random.fold_in(key, number))
+        return policy_key, value_key
+
+    def entropy_weight(self, progress: Array) -> Array:
+        """``ent_coef`` as it is applied, at a share ``progress`` of the run."""
+        factor = schedules.factor(self.ent_coef_schedule, progress)
+        return jnp.asarray(self.ent_coef, factor.dtype) * factor
 
     def init(self, spec: Spec, key: Array) -> AgentState:
         """Fresh parameters, optimizer state and normalizers: arrays only."""
         policy_key, value_key = jax.random.split(key)
         params = Params(self.policy_network(spec).init(policy_key), self.value_network(spec).init(value_key))
+        outer = self.ascent.outer()
         return AgentState(
             params=params,
-            moments=Params(
-                self.ascent.transformation().init(params.policy), self.ascent.transformation().init(params.value)
-            ),
+            moments=self._moments(self.ascent, params),
+            outer_moments=None if outer is None else self._moments(outer, params),
             obs_statistics=normalize.empty((spaces.num_features(spec.obs),)) if self.normalize_obs else None,
             reward_statistics=normalize.empty_reward_scale(self.num_envs) if self.scale_reward else None,
+            measured=diagnostics.begin(params.policy) if self.measure_every else None,
         )
+
+    @staticmethod
+    def _moments(ascent: Ascent, params: Params) -> Params:
+        transformation = ascent.transformation()
+        return Params(transformation.init(params.policy), transformation.init(params.value))
 
     def memory(self, spec: Spec, num_envs: int) -> tuple[()]:
         """What the policy remembers between steps: nothing."""
@@ -125,35 +157,60 @@ class Agent:
         raise NotImplementedError
 
     def ascend(
-        self, params: Params, moments: Params, gradient: Params, progress: Array
+        self, params: Params, moments: Params, gradient: Params, progress: Array, new_rollout: bool | Array = True
     ) -> tuple[Params, Params, Metrics]:
-        """One step uphill for policy and value function, each with its own moments, clipping and step size."""
+        """One step uphill for policy and value function, each with its own moments, clipping and step size.
+
+        ``new_rollout``: this is the first step since a rollout was collected.
+        """
         rate = self.ascent.learning_rate if self.value_learning_rate is None else self.value_learning_rate
         value_ascent = dataclasses.replace(self.ascent, learning_rate=rate)
-        step, policy_moments = self.ascent.transformation().update(
-            gradient.policy, moments.policy, params.policy, progress
+        policy, policy_moments = _step(
+            self.ascent, gradient.policy, moments.policy, params.policy, progress, new_rollout
         )
-        value_step, value_moments = value_ascent.transformation().update(
-            gradient.value, moments.value, params.value, progress
-        )
+        value, value_moments = _step(value_ascent, gradient.value, moments.value, params.value, progress, new_rollout)
+        norm = global_norm(self.ascent.penalized(gradient.policy, params.policy))
+        max_norm = jnp.inf if self.ascent.max_grad_norm is None else self.ascent.max_grad_norm
         metrics = {
-            "ascent/gradient_norm": global_norm(gradient.policy),
-            "ascent/value_gradient_norm": global_norm(gradient.value),
-            "ascent/update_norm": global_norm(step),
+            "ascent/gradient_norm": norm,
+            "ascent/value_gradient_norm": global_norm(value_ascent.penalized(gradient.value, params.value)),
+            "ascent/clipped": (norm > max_norm).astype(norm.dtype),
         }
-        if (moment := first_moment(moments.policy)) is not None:
-            metrics["ascent/momentum_alignment"] = cosine(moment, gradient.policy)
-        stepped = Params(apply_step(params.policy, step), apply_step(params.value, value_step))
-        return stepped, Params(policy_moments, value_moments), metrics
+        return Params(policy, value), Params(policy_moments, value_moments), metrics
 
-    def ascent_metrics(self, progress: Array) -> Metrics:
-        """Step size and momentum as they are applied."""
-        ascent = self.ascent.resolved()
-        momentum = 0.0 if ascent.momentum is None else ascent.momentum
-        return {"ascent/learning_rate": ascent.step_size(progress), "ascent/momentum": jnp.asarray(momentum, float)}
+    def measure(self, state: AgentState, progress: Array, gradients: Callable[[], Any]) -> tuple[Metrics, Any]:
+        """The diagnostics of the first step that follows, and what they keep; see ``diagnostics.measure``.
 
-    def observe(self, spec: Spec, state: AgentState, rollout: Rollout) -> AgentState:
-        """Take a rollout into the normalizers, at the end of an update: the one that acted is the one that learned."""
+        ``gradients`` computes the policy's gradients on ``diagnostics.halves`` of the batch, stacked.
+        """
+        if not self.measure_every:
+            return {}, None
+        return diagnostics.measure(
+            self.ascent,
+            state.moments.policy,
+            state.params.policy,
+            progress,
+            gradients,
+            state.measured,
+            self.measure_every,
+        )
+
+    def schedule_metrics(self, progress: Array) -> Metrics:
+        """Step size, momentum and entropy weight as they are applied."""
+        return {
+            "ascent/learning_rate": self.ascent.step_size(progress),
+            "ascent/momentum": self.ascent.momentum_at(progress),
+            "ascent/effective_step": self.ascent.effective_step(progress),
+            "train/ent_coef": self.entropy_weight(progress),
+        }
+
+    def conclude(
+        self, spec: Spec, state: AgentState, rollout: Rollout, params: Params, moments: Params, measured: Any
+    ) -> AgentState:
+        """The end of an update: the outer step from ``state`` towards ``params``, if there is one, and the normalizers.
+
+        They take the rollout in only now: the one that acted is the one that learned.
+        """
         obs_statistics, reward_statistics = state.obs_statistics, state.reward_statistics
         if obs_statistics is not None:
             mask = None if rollout.mask is None else rollout.mask.reshape(-1)
@@ -163,7 +220,36 @@ class Agent:
             reward_statistics = normalize.observe_reward(
                 reward_statistics, rollout.reward, rollout.done, self.gamma, rollout.mask
             )
-        return dataclasses.replace(state, obs_statistics=obs_statistics, reward_statistics=reward_statistics)
+        params, outer_moments = self._outer_step(state, params)
+        return AgentState(params, moments, outer_moments, obs_statistics, reward_statistics, measured)
+
+    def _outer_step(self, state: AgentState, params: Params) -> tuple[Params, Params | None]:
+        outer = self.ascent.outer()
+        if outer is None or state.outer_moments is None:
+            return params, None
+
+        def step(start: Any, end: Any, moments: Any) -> tuple[Any, Any]:
+            return _step(outer, jax.tree.map(jnp.subtract, end, start), moments, start, jnp.zeros(()), False)
+
+        policy, policy_moments = step(state.params.policy, params.policy, state.outer_moments.policy)
+        value, value_moments = step(state.params.value, params.value, state.outer_moments.value)
+        return Params(policy, value), Params(policy_moments, value_moments)
+
+
+def _step(
+    ascent: Ascent, gradient: Any, moments: Any, params: Any, progress: Array, new_rollout: bool | Array
+) -> tuple[Any, Any]:
+    step, moments = ascent.transformation().update(gradient, moments, params, progress, new_rollout=new_rollout)
+    return apply_step(params, step), moments
+
+
+OBJECTIVE, GRADIENT = 1, 2
+
+
+def nonfinite(objective: Array, ascent_metrics: Metrics) -> Array:
+    """What of an update is not finite, int32: 0, ``OBJECTIVE`` or ``GRADIENT``; of both, what came first."""
+    lengths = ascent_metrics["ascent/gradient_norm"] + ascent_metrics["ascent/value_gradient_norm"]
+    return jnp.where(jnp.isfinite(objective), jnp.where(jnp.isfinite(lengths), 0, GRADIENT), OBJECTIVE)
 
 
 @hyperparameters
@@ -173,7 +259,7 @@ class ActorCriticAgent(Agent):
     rollout_length: int = static(128, "steps of each environment in one iteration", "[1, inf)")
     gae_lambda: float = traced(0.95, "how far advantages look ahead: 0 one step, 1 the whole return", "[0, 1]")
     vf_coef: float = traced(0.5, "weight of the value error in the objective", "[0, inf)")
-    normalize_advantage: bool = static(True, "shift and scale advantages to mean 0 and variance 1")
+    normalize_advantage: bool = static(True, "shift and scale each rollout's advantages to mean 0 and variance 1")
 
 
 class Experience(NamedTuple):
@@ -228,5 +314,7 @@ def experience(agent: ActorCriticAgent, spec: Spec, state: AgentState, rollout: 
     advantage, value_target = returns.gae(
         reward, by_time, next_value, rollout.terminated, rollout.truncated, agent.gamma, agent.gae_lambda
     )
+    if agent.normalize_advantage:
+        advantage = objectives.normalize_advantage(advantage, rollout.mask)
     mask = None if rollout.mask is None else flatten(rollout.mask)
     return Experience(rows, action, log_prob, value, flatten(advantage), flatten(value_target), mask)

@@ -1,17 +1,17 @@
 """Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347)."""
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd import batches, objectives
-from rlgd.agents.common import ActorCriticAgent, Experience, experience
+from rlgd import batches, objectives, schedules
+from rlgd.agents.common import ActorCriticAgent, Experience, experience, nonfinite
 from rlgd.ascent import Ascent
 from rlgd.config import hyperparameters, nested, static, traced
 from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
+from rlgd.diagnostics import halves
 from rlgd.errors import UsageError
 
 
@@ -21,13 +21,20 @@ class PPO(ActorCriticAgent):
 
     ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, max_grad_norm=0.5, schedule="linear"))
     num_epochs: int = static(8, "passes over each rollout", "[1, inf)")
-    num_minibatches: int = static(8, "equal parts of the rollout, one step of ascent each", "[1, inf)")
+    num_minibatches: int = static(
+        8, "equal parts of the rollout, one step of ascent each: 1 is batch ascent, a part a row stochastic", "[1, inf)"
+    )
+    measure_every: int = static(
+        1, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+    )
     clip_eps: float = traced(0.2, "how far the policy's ratio may move before it is clipped", "(0, inf)")
     clip_value: bool = static(False, "clip the value function's change by clip_eps too")
+    clip_eps_schedule: str = static("constant", "factor of clip_eps over the run, as for schedule")
     target_kl: float | None = traced(None, "skip the rest of an iteration once approx_kl exceeds this", "(0, inf)")
 
     def validate(self) -> None:
         super().validate()
+        schedules.parse(self.clip_eps_schedule)
         rows = self.num_envs * self.rollout_length
         if rows % self.num_minibatches:
             divisors = [n for n in range(1, rows + 1) if rows % n == 0]
@@ -41,46 +48,68 @@ class PPO(ActorCriticAgent):
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
     ) -> tuple[AgentState, Metrics]:
-        """One iteration: ``num_epochs`` passes over the rollout in ``num_minibatches`` shuffled parts."""
+        """One iteration: ``num_epochs`` passes over the rollout in ``num_minibatches`` shuffled parts.
+
+        One minibatch makes it batch ascent, as many as there are rows make it stochastic ascent, one row at a time.
+        """
         rows = experience(self, spec, state, rollout)
         size = rows.advantage.shape[0]
+        order_key, measure_key, dropout_key = (jax.random.fold_in(key, purpose) for purpose in range(3))
 
-        def minibatch(carry: Carry, index: Array) -> tuple[Carry, Metrics]:
+        def half_gradients() -> Any:
+            index = batches.shuffle(measure_key, size)[: size // self.num_minibatches]
+            parts = halves(jax.tree.map(lambda x: x[index], rows))
+            return jax.vmap(lambda part: self._gradient(spec, state.params, part, progress, dropout_key)[0].policy)(
+                parts
+            )
+
+        def minibatch(carry: Carry, part: tuple[Array, Array]) -> tuple[Carry, Metrics]:
             params, moments, running = carry
+            index, number = part
             batch = jax.tree.map(lambda x: x[index], rows)
-            if self.normalize_advantage:
-                batch = batch._replace(advantage=objectives.normalize_advantage(batch.advantage, batch.mask))
-            gradient, metrics = self._gradient(spec, params, batch)
+            gradient, metrics = self._gradient(spec, params, batch, progress, jax.random.fold_in(dropout_key, number))
             if self.target_kl is not None:
                 running &= metrics["train/approx_kl"] <= self.target_kl
-            new_params, new_moments, ascent_metrics = self.ascend(params, moments, gradient, progress)
+            new_params, new_moments, ascent_metrics = self.ascend(params, moments, gradient, progress, number == 0)
             # Without target_kl ``running`` is the constant True, and the compiler drops the choice.
             params, moments = jax.tree.map(
                 lambda new, old: jnp.where(running, new, old), (new_params, new_moments), (params, moments)
             )
-            return (params, moments, running), metrics | ascent_metrics | {"train/updates": running.astype(float)}
+            metrics |= ascent_metrics | {"nonfinite": nonfinite(metrics["train/objective"], ascent_metrics)}
+            return (params, moments, running), metrics | {"train/updates": running.astype(float)}
 
         def epoch(carry: Carry, number: Array) -> tuple[Carry, Metrics]:
-            order = batches.shuffle(jax.random.fold_in(key, number), size)
-            index = order.reshape(self.num_minibatches, -1)
-            return jax.lax.scan(minibatch, carry, index)
+            order = batches.shuffle(jax.random.fold_in(order_key, number), size)
+            numbers = number * self.num_minibatches + jnp.arange(self.num_minibatches)
+            return jax.lax.scan(minibatch, carry, (order.reshape(self.num_minibatches, -1), numbers))
 
+        measurements, measured = self.measure(state, progress, half_gradients)
         carry = (state.params, state.moments, jnp.array(True))
         (params, moments, _), stacked = jax.lax.scan(epoch, carry, jnp.arange(self.num_epochs))
-        state = self.observe(spec, dataclasses.replace(state, params=params, moments=moments), rollout)
-        metrics = mean_over_updates(stacked) | self.ascent_metrics(progress)
+        metrics = mean_over_updates(stacked) | measurements | self.schedule_metrics(progress)
+        metrics["train/clip_eps"] = self.clip_range(progress)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        return state, metrics
+        return self.conclude(spec, state, rollout, params, moments, measured), metrics
 
-    def _gradient(self, spec: Spec, params: Params, batch: Experience) -> tuple[Params, Metrics]:
-        def objective(params: Params, block: Experience, share: Array) -> tuple[Array, Metrics]:
-            policy = self.distribution(spec, params.policy, block.features)
-            value = self.value(spec, params.value, block.features)
+    def clip_range(self, progress: Array) -> Array:
+        """``clip_eps`` as it is applied, at a share ``progress`` of the run."""
+        factor = schedules.factor(self.clip_eps_schedule, progress)
+        return jnp.asarray(self.clip_eps, factor.dtype) * factor
+
+    def _gradient(
+        self, spec: Spec, params: Params, batch: Experience, progress: Array, key: Array
+    ) -> tuple[Params, Metrics]:
+        clip_eps = self.clip_range(progress)
+
+        def objective(params: Params, block: Experience, share: Array, number: Array) -> tuple[Array, Metrics]:
+            policy_key, value_key = self.dropout_keys(key, number)
+            policy = self.distribution(spec, params.policy, block.features, policy_key)
+            value = self.value(spec, params.value, block.features, value_key)
             log_prob, mask = policy.log_prob(block.action), block.mask
-            surrogate = objectives.clipped_surrogate(log_prob, block.log_prob, block.advantage, self.clip_eps, mask)
+            surrogate = objectives.clipped_surrogate(log_prob, block.log_prob, block.advantage, clip_eps, mask)
             entropy = objectives.masked_mean(policy.entropy(), mask)
             if self.clip_value:
-                error = objectives.clipped_value_error(value, block.value, block.value_target, self.clip_eps, mask)
+                error = objectives.clipped_value_error(value, block.value, block.value_target, clip_eps, mask)
             else:
                 error = objectives.value_error(value, block.value_target, mask)
             metrics = {
@@ -88,13 +117,13 @@ class PPO(ActorCriticAgent):
                 "train/value_error": error,
                 "train/entropy": entropy,
                 "train/approx_kl": objectives.approx_kl(log_prob, block.log_prob, mask),
-                "train/clip_fraction": objectives.clip_fraction(log_prob, block.log_prob, self.clip_eps, mask),
+                "train/clip_fraction": objectives.clip_fraction(log_prob, block.log_prob, clip_eps, mask),
             }
-            total = share * (surrogate + self.ent_coef * entropy - self.vf_coef * error)
+            total = share * (surrogate + self.entropy_weight(progress) * entropy - self.vf_coef * error)
             return total, jax.tree.map(lambda x: share * x, metrics)
 
-        def of_block(block: Experience, share: Array) -> tuple[Params, Metrics]:
-            return jax.grad(objective, has_aux=True)(params, block, share)
+        def of_block(block: Experience, share: Array, number: Array) -> tuple[Params, Metrics]:
+            return jax.grad(objective, has_aux=True)(params, block, share, number)
 
         return batches.weighted_sum(of_block, batch, batch.mask)
 
@@ -104,7 +133,7 @@ Carry = tuple[Params, Params, Array]
 
 def mean_over_updates(stacked: dict[str, Any]) -> Metrics:
     """Means of ``[num_epochs, num_minibatches]`` metrics over the minibatches learned from, and their number."""
-    updates = stacked.pop("train/updates")
+    updates, faults = stacked.pop("train/updates"), stacked.pop("nonfinite")
     count = jnp.sum(updates)
     means = {name: jnp.sum(jnp.where(updates > 0, x, 0)) / jnp.maximum(count, 1) for name, x in stacked.items()}
-    return means | {"train/updates": count}
+    return means | {"train/updates": count, "nonfinite": faults.reshape(-1)}

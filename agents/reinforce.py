@@ -1,6 +1,5 @@
 """REINFORCE (Williams 1992): the Monte-Carlo policy gradient, on whole episodes."""
 
-import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -8,10 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd import normalize, objectives, returns
-from rlgd.agents.common import Agent
+from rlgd.agents.common import Agent, nonfinite
 from rlgd.ascent import Ascent
 from rlgd.config import hyperparameters, nested, static
 from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
+from rlgd.diagnostics import halves
 from rlgd.errors import UsageError
 
 BASELINES = ("none", "mean", "value")
@@ -38,6 +38,9 @@ class REINFORCE(Agent):
     baseline: str = static(
         "value", "what is subtracted from the return: the mean of other episodes, the value", choices=BASELINES
     )
+    measure_every: int = static(
+        4, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+    )
     discount_weighting: bool = static(False, "weight row t by gamma^t: the exact gradient of the discounted return")
 
     def validate(self) -> None:
@@ -52,13 +55,21 @@ class REINFORCE(Agent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: one step along the estimate; the value function moves towards the returns."""
         rows = self._rows(spec, state, rollout)
-        gradient, sums = self._gradient(spec, state.params, rows)
+
+        def gradient_of(rows: EpisodeRows) -> tuple[Params, dict[str, Array]]:
+            return self._gradient(spec, state.params, rows, progress, key)
+
+        measurements, measured = self.measure(
+            state, progress, lambda: jax.vmap(gradient_of)(halves(rows, axis=1))[0].policy
+        )
+        gradient, sums = gradient_of(rows)
         params, moments, metrics = self.ascend(state.params, state.moments, gradient, progress)
-        state = self.observe(spec, dataclasses.replace(state, params=params, moments=moments), rollout)
-        metrics |= {f"train/{name}": value for name, value in sums.items()} | self.ascent_metrics(progress)
+        metrics["nonfinite"] = nonfinite(sums["objective"], metrics)
+        metrics |= {f"train/{name}": value for name, value in sums.items()}
+        metrics |= measurements | self.schedule_metrics(progress)
         if self.baseline == "value":
             metrics["train/explained_variance"] = objectives.explained_variance(rows.baseline, rows.returns, rows.mask)
-        return state, metrics
+        return self.conclude(spec, state, rollout, params, moments, measured), metrics
 
     def _rows(self, spec: Spec, state: AgentState, rollout: Rollout) -> "EpisodeRows":
         mask = jnp.ones(rollout.reward.shape, bool) if rollout.mask is None else rollout.mask
@@ -79,26 +90,29 @@ class REINFORCE(Agent):
             advantage *= jnp.power(jnp.asarray(self.gamma, reward.dtype), time)[:, None]
         return EpisodeRows(features, rollout.action, advantage, baseline, episode_returns, mask)
 
-    def _gradient(self, spec: Spec, params: Params, rows: "EpisodeRows") -> tuple[Params, dict[str, Array]]:
+    def _gradient(
+        self, spec: Spec, params: Params, rows: "EpisodeRows", progress: Array, key: Array
+    ) -> tuple[Params, dict[str, Array]]:
         episodes = rows.mask.shape[1]
         valid = jnp.sum(rows.mask, dtype=rows.returns.dtype)
 
-        def objective(params: Params, block: EpisodeRows) -> tuple[Array, dict[str, Array]]:
-            policy = self.distribution(spec, params.policy, block.features)
+        def objective(params: Params, block: EpisodeRows, number: Array) -> tuple[Array, dict[str, Array]]:
+            policy_key, value_key = self.dropout_keys(key, number)
+            policy = self.distribution(spec, params.policy, block.features, policy_key)
             share = jnp.sum(block.mask, dtype=valid.dtype) / jnp.maximum(valid, 1)
             score = jnp.sum(jnp.where(block.mask, policy.log_prob(block.action) * block.advantage, 0)) / episodes
             entropy = jnp.sum(jnp.where(block.mask, policy.entropy(), 0)) / episodes
             sums = {"objective": score, "entropy": share * objectives.masked_mean(policy.entropy(), block.mask)}
-            total = score + self.ent_coef * entropy
+            total = score + self.entropy_weight(progress) * entropy
             if self.baseline == "value":
-                value = self.value(spec, params.value, block.features)
+                value = self.value(spec, params.value, block.features, value_key)
                 sums["value_error"] = share * objectives.value_error(value, block.returns, block.mask)
                 total -= sums["value_error"]
             return total, sums
 
         def of_block(index: Array) -> tuple[Params, dict[str, Array]]:
             block = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index * steps, steps), rows)
-            return jax.grad(objective, has_aux=True)(params, block)
+            return jax.grad(objective, has_aux=True)(params, block, index)
 
         steps = min(BLOCK_STEPS, rows.mask.shape[0])
         longest = jnp.max(jnp.sum(rows.mask, axis=0, dtype=jnp.int32))

@@ -1,97 +1,30 @@
-"""Gradient ascent: an optimizer, its hyper-parameters and its schedule, as one value that can be swept.
+"""Gradient ascent: an optimizer, its hyper-parameters, schedules and regularization, as one value that can be swept.
 
-The only module that imports optax, which descends. The sign is turned once, at the front of the chain: there, weight
-decay still shrinks the weights; behind the optimizer it would make them grow.
+optax descends. The sign is turned once, at the front of the chain: there, weight decay still shrinks the weights;
+behind the optimizer it would make them grow.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
-from rlgd import config
+from rlgd import clock, config, optimizers, schedules
 from rlgd.config import hyperparameters, static, traced
 from rlgd.data import Scalar
 from rlgd.errors import UsageError, unknown
+from rlgd.optimizers import OPTIMIZERS, Descent
 
-Descent: TypeAlias = optax.GradientTransformation
+__all__ = ["OPTIMIZERS", "Ascent", "apply_step", "clip_by_norm", "cosine", "global_norm"]
 
-
-class Optimizer(NamedTuple):
-    """A row of the table of optimizers.
-
-    Attributes:
-        formula: the step that is added, for the gradient g of the objective, step size a, momentum m,
-            second-moment coefficient b and epsilon e.
-        build: makes the optax transformation from the step size and the fields named in ``defaults``.
-        defaults: the fields that the optimizer uses and the values they take when they are left at None.
-        paper: where it comes from.
-    """
-
-    formula: str
-    build: Callable[..., Descent]
-    defaults: dict[str, float]
-    paper: str
-
-
-def _rmsprop(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
-    # Unlike in optax.rmsprop the step size comes last, as in PyTorch: a schedule then acts on the whole trace.
-    return optax.chain(
-        optax.scale_by_rms(decay=second_moment, eps=epsilon, eps_in_sqrt=True),
-        optax.trace(decay=momentum),
-        optax.scale_by_learning_rate(learning_rate),
-    )
-
-
-def _adam(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
-    return optax.adam(learning_rate, b1=momentum, b2=second_moment, eps=epsilon)
-
-
-OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer("a g", optax.sgd, {}, "Robbins & Monro 1951"),
-    "momentum": Optimizer("a v;  v = m v + g", optax.sgd, {"momentum": 0.9}, "Polyak 1964 (heavy ball)"),
-    "nesterov": Optimizer(
-        "a (m v + g);  v = m v + g",
-        lambda learning_rate, momentum: optax.sgd(learning_rate, momentum, nesterov=True),
-        {"momentum": 0.9},
-        "Nesterov 1983; Sutskever et al. 2013",
-    ),
-    "rmsprop": Optimizer(
-        "a v;  v = m v + g / sqrt(s + e);  s = b s + (1 - b) g^2",
-        _rmsprop,
-        {"momentum": 0.0, "second_moment": 0.9, "epsilon": 1e-8},
-        "Tieleman & Hinton 2012",
-    ),
-    "adagrad": Optimizer(
-        "a g / sqrt(s + e);  s = s + g^2, from 0.1",
-        lambda learning_rate, epsilon: optax.adagrad(learning_rate, eps=epsilon),
-        {"epsilon": 1e-7},
-        "Duchi, Hazan & Singer 2011",
-    ),
-    "adam": Optimizer(
-        "a v' / (sqrt(s') + e);  v = m v + (1 - m) g;  s = b s + (1 - b) g^2;  ' corrects the bias",
-        _adam,
-        {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-8},
-        "Kingma & Ba 2015, arXiv 1412.6980",
-    ),
-    "adamw": Optimizer(
-        "adam's step - a weight_decay w",
-        _adam,
-        {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-8, "weight_decay": 1e-4},
-        "Loshchilov & Hutter 2019, arXiv 1711.05101",
-    ),
-}
-
-SCHEDULES: dict[str, Callable[[Array], Array]] = {
-    "constant": jnp.ones_like,
-    "linear": lambda progress: 1 - progress,
-    "cosine": lambda progress: 0.5 * (1 + jnp.cos(math.pi * progress)),
-}
+# What becomes of the moments at every new rollout, on which rlgd.clock has the formulas.
+ROLLOUT_MOMENTS = ("keep", "reset", "decay", "relative")
+OWN_FIELDS = ("momentum", "second_moment", "epsilon")  # each optimizer uses some of them
 
 
 @hyperparameters
@@ -99,10 +32,12 @@ class Ascent:
     """How parameters climb. ``Ascent("adam", learning_rate=1e-3).transformation()`` is ready to use.
 
     A field left at None takes the optimizer's own default (``OPTIMIZERS``); a field that is set and that the optimizer
-    does not use is refused.
+    does not use is refused. Regularization acts on every parameter that it is given, biases included.
     """
 
-    optimizer: str = static("adam", "the rule that turns gradients into steps", choices=tuple(OPTIMIZERS))
+    optimizer: str = static(
+        "adam", "the rule that turns gradients into steps; `rlgd list optimizers` explains each", choices=(*OPTIMIZERS,)
+    )
     learning_rate: float = traced(1e-3, "step size", "[0, inf)")
     momentum: float | None = traced(
         None, "coefficient of the first moment: heavy ball's and Nesterov's beta, Adam's b1", "[0, 1)"
@@ -110,10 +45,25 @@ class Ascent:
     second_moment: float | None = traced(None, "coefficient of the mean of squared gradients: Adam's b2", "[0, 1)")
     epsilon: float | None = traced(None, "keeps the adaptive methods' denominator from 0", "(0, inf)")
     weight_decay: float | None = traced(None, "decoupled: each step shrinks weights by this share of it", "[0, inf)")
+    l1: float | None = traced(None, "this times the sum of |w| is taken from the objective", "[0, inf)")
+    l2: float | None = traced(None, "half of this times the sum of w^2 is taken from the objective", "[0, inf)")
     max_grad_norm: float | None = traced(
         None, "a gradient with a larger global norm is scaled down to it; None: never", "(0, inf)"
     )
-    schedule: str = static("constant", "how the step size changes over the run, from 1 to 0", choices=tuple(SCHEDULES))
+    schedule: str = static("constant", f"factor of the learning rate over the run: {schedules.SYNTAX}")
+    momentum_schedule: str = static("constant", "factor of the momentum over the run, as for schedule")
+    rollout_moments: str = static(
+        "keep", "what becomes of the moments at every new rollout; relative is Adam-Rel", choices=ROLLOUT_MOMENTS
+    )
+    moment_decay: float | None = traced(
+        None, "share of the moments that rollout_moments=decay keeps; None: half", "[0, 1]"
+    )
+    outer_learning_rate: float | None = traced(
+        None, "share of a whole iteration's displacement that is taken; None: all of it", "[0, inf)"
+    )
+    outer_momentum: float | None = traced(
+        None, "Nesterov momentum over whole iterations, in addition to the optimizer's; None: none", "[0, 1)"
+    )
 
     def validate(self) -> None:
         """Check ranges, and that every field that is set has an effect.
@@ -122,65 +72,155 @@ class Ascent:
             UsageError: naming the field, what was given and what is allowed.
         """
         config.validate(self)
-        self.resolved()
+        ascent = self.resolved()
+        least, most = schedules.parse(self.momentum_schedule).bounds
+        if ascent.momentum is not None and not np.all(np.asarray(ascent.momentum) * most < 1):
+            raise UsageError(
+                f"momentum_schedule {self.momentum_schedule!r} brings momentum from {ascent.momentum} to "
+                f"{np.max(np.asarray(ascent.momentum) * most):g}; allowed: below 1."
+            )
+        for name in OPTIMIZERS[self.optimizer].positive:
+            if np.any(np.asarray(getattr(ascent, name)) == 0) or (name == "momentum" and least == 0):
+                raise UsageError(f"{name} is 0 at some time, where {self.optimizer} divides 0 by 0; allowed: above 0.")
 
     def resolved(self) -> "Ascent":
-        """A copy in which every field that the optimizer uses has its value.
+        """A copy in which every field that is used has its value.
 
         Raises:
-            UsageError: for an unknown optimizer or schedule, and for a field that is set without effect.
+            UsageError: for an unknown name or schedule, and for a field that is set without effect.
         """
-        for name, table in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in table:
-                raise unknown(name, getattr(self, name), table)
-        defaults = OPTIMIZERS[self.optimizer].defaults
-        for name in ("momentum", "second_moment", "epsilon"):
-            if getattr(self, name) is not None and name not in defaults:
-                users = [other for other, row in OPTIMIZERS.items() if name in row.defaults]
-                raise UsageError(
-                    f"{name} is set, but {self.optimizer} does not use it; leave it out, or choose one of "
-                    f"{', '.join(users)}."
-                )
-
-        everywhere = {"weight_decay": 0.0, "max_grad_norm": math.inf}
-        missing = {name: value for name, value in (everywhere | defaults).items() if getattr(self, name) is None}
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        for schedule in (self.schedule, self.momentum_schedule):
+            schedules.parse(schedule)
+        row = OPTIMIZERS[self.optimizer]
+        used: dict[str, float] = {"weight_decay": 0.0, "max_grad_norm": math.inf} | row.defaults
+        for name in OWN_FIELDS:
+            if getattr(self, name) is not None and name not in row.defaults:
+                raise _without_effect(name, self.optimizer, [o for o, r in OPTIMIZERS.items() if name in r.defaults])
+        if self.momentum_schedule != "constant" and "momentum" not in row.defaults:
+            users = [name for name, other in OPTIMIZERS.items() if "momentum" in other.defaults]
+            raise _without_effect("momentum_schedule", self.optimizer, users)
+        if self.rollout_moments not in ROLLOUT_MOMENTS:
+            raise unknown("rollout_moments", self.rollout_moments, ROLLOUT_MOMENTS)
+        if self.rollout_moments == "relative" and not row.counts:
+            users = [name for name, other in OPTIMIZERS.items() if other.counts]
+            raise _without_effect("rollout_moments 'relative'", self.optimizer, users)
+        if self.rollout_moments == "decay":
+            used["moment_decay"] = 0.5
+        elif self.moment_decay is not None:
+            raise UsageError(f"moment_decay is set, but rollout_moments is {self.rollout_moments!r}; choose 'decay'.")
+        if self.outer_learning_rate is not None or self.outer_momentum is not None:
+            used |= {"outer_learning_rate": 1.0, "outer_momentum": 0.0}
+        missing = {name: value for name, value in used.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)  # type: ignore[arg-type]
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:
         """The optax transformation; build it where it is used, from values that may be traced.
 
-        ``init(params) -> state`` and ``update(gradient, state, params, progress=0.0) -> (step, state)``: the gradient
-        is the objective's, the step is to be added, ``progress`` is the share of the run done, in [0, 1].
+        ``init(params) -> state`` and ``update(gradient, state, params, progress=0.0, new_rollout=False) ->
+        (step, state)``: the gradient is the objective's, the step is to be added, ``progress`` is the share of the run
+        done, in [0, 1], and ``new_rollout`` says that this is the first update on a new rollout (see ``rlgd.clock``).
         """
         ascent = self.resolved()
-        max_norm = math.inf if ascent.max_grad_norm is None else ascent.max_grad_norm
 
         def init(params: Any) -> Any:
             return ascent._descent(jnp.zeros(())).init(params)
 
-        def update(gradient: Any, state: Any, params: Any, progress: Scalar = 0.0, **other: Any) -> tuple[Any, Any]:
-            # optax's bias corrections mix floats and integers, which strict promotion refuses.
-            with jax.numpy_dtype_promotion("standard"):
-                descent = ascent._descent(jnp.asarray(progress, float))
-                return descent.update(clip_by_norm(jax.tree.map(jnp.negative, gradient), max_norm), state, params)
+        def update(
+            gradient: Any,
+            state: Any,
+            params: Any,
+            progress: Scalar = 0.0,
+            new_rollout: bool | Array = False,
+            **other: Any,
+        ) -> tuple[Any, Any]:
+            clipped = clip_by_norm(ascent.penalized(gradient, params), ascent.max_grad_norm)
+            # optax's bias corrections mix floats and integers, which strict promotion refuses, and a few optimizers
+            # multiply matrices by numbers.
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                descent = optax.with_extra_args_support(ascent._descent(jnp.asarray(progress, float)))
+                return descent.update(jax.tree.map(jnp.negative, clipped), state, params, new_rollout=new_rollout)
 
         return optax.GradientTransformationExtraArgs(init, update)
 
+    def penalized(self, gradient: Any, params: Any) -> Any:
+        """The gradient of the objective less its penalties: ``g - l1 sign(w) - l2 w``."""
+        if self.l1 is not None:
+            gradient = jax.tree.map(lambda g, w: g - jnp.asarray(self.l1, g.dtype) * jnp.sign(w), gradient, params)
+        if self.l2 is not None:
+            gradient = jax.tree.map(lambda g, w: g - jnp.asarray(self.l2, g.dtype) * w, gradient, params)
+        return gradient
+
     def step_size(self, progress: Scalar) -> Array:
-        """The learning rate after the schedule, at a share ``progress`` of the run."""
-        done = jnp.clip(jnp.asarray(progress, jax.dtypes.canonicalize_dtype(float)), 0, 1)
-        return jnp.asarray(self.learning_rate, done.dtype) * SCHEDULES[self.schedule](done)
+        """The learning rate as it is applied, at a share ``progress`` of the run."""
+        factor = schedules.factor(self.schedule, progress)
+        return jnp.asarray(self.learning_rate, factor.dtype) * factor
+
+    def momentum_at(self, progress: Scalar) -> Array:
+        """The momentum as it is applied, at a share ``progress`` of the run; 0 without one."""
+        factor = schedules.factor(self.momentum_schedule, progress)
+        momentum = self.resolved().momentum
+        return jnp.asarray(0.0 if momentum is None else momentum, factor.dtype) * factor
+
+    def effective_step(self, progress: Scalar) -> Array:
+        """How far a steady gradient of length 1 would move the parameters in each step, before any adaptive scaling.
+
+        ``learning_rate / (1 - momentum)`` where momentum adds gradients up, ``learning_rate`` where it averages them.
+        """
+        step = self.step_size(progress)
+        return step / (1 - self.momentum_at(progress)) if OPTIMIZERS[self.optimizer].undamped else step
+
+    def outer(self) -> "Ascent | None":
+        """The ascent over whole iterations, or None: its gradient is the displacement that the iteration's updates
+        made, and its step is taken from where the iteration began (outer-PPO: Tan et al. 2024, arXiv 2411.00666).
+
+            v = outer_momentum v + d;    w = w + outer_learning_rate (d + outer_momentum v),    d = w_end - w
+        """
+        ascent = self.resolved()
+        if ascent.outer_learning_rate is None:
+            return None
+        return Ascent("nesterov", ascent.outer_learning_rate, ascent.outer_momentum).resolved()
+
+    def first_moment(self, state: Any) -> Any:
+        """The average (or sum) of past gradients of the objective in ``transformation()``'s state; None without."""
+        return optimizers.first_moment(self.optimizer, state)
+
+    def epsilon_share(self, state: Any) -> Array | None:
+        """The share of parameters whose step epsilon decides, in [0, 1]; None for methods that are not adaptive."""
+        ascent = self.resolved()
+        return optimizers.epsilon_share(self.optimizer, state, ascent.second_moment, ascent.epsilon)
 
     def _descent(self, progress: Array) -> Descent:
         row = OPTIMIZERS[self.optimizer]
         learning_rate = self.step_size(progress)
         values = {name: getattr(self, name) for name in row.defaults if name != "weight_decay"}
+        if self.momentum_schedule != "constant":
+            values["momentum"] = self.momentum_at(progress)
+        if row.decays:
+            return self._on_clock(row.build(learning_rate, weight_decay=self.weight_decay, **values))
         shrink = optax.add_decayed_weights(-learning_rate * jnp.asarray(self.weight_decay, learning_rate.dtype))
-        return optax.chain(row.build(learning_rate, **values), shrink)
+        return optax.chain(self._on_clock(row.build(learning_rate, **values)), shrink)
+
+    def _on_clock(self, descent: Descent) -> Descent:
+        if self.rollout_moments == "reset":
+            return clock.reset(descent)
+        if self.rollout_moments == "decay":
+            assert self.moment_decay is not None
+            return clock.decay(descent, self.moment_decay)
+        return clock.relative(descent) if self.rollout_moments == "relative" else descent
 
 
-def clip_by_norm(gradient: Any, max_norm: Scalar) -> Any:
-    """``gradient``, scaled down to global norm ``max_norm`` if it is longer."""
+def _without_effect(field: str, optimizer: str, users: list[str]) -> UsageError:
+    return UsageError(
+        f"{field} is set, but {optimizer} does not use it; leave it out, or choose one of {', '.join(users)}."
+    )
+
+
+def clip_by_norm(gradient: Any, max_norm: Scalar | None) -> Any:
+    """``gradient``, scaled down to global norm ``max_norm`` if it is longer; None: as it is."""
+    if max_norm is None:
+        return gradient
     norm = optax.tree.norm(gradient)
     scale = jnp.where(norm > max_norm, max_norm / norm, 1.0)
     return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
@@ -194,14 +234,6 @@ def global_norm(tree: Any) -> Array:
 def apply_step(params: Any, step: Any) -> Any:
     """``params + step``."""
     return jax.tree.map(jnp.add, params, step)
-
-
-def first_moment(state: Any) -> Any:
-    """The average of past gradients of the objective in an optimizer's state, or None if it keeps none."""
-    for name in ("mu", "trace"):
-        if (moment := optax.tree.get(state, name)) is not None:
-            return jax.tree.map(jnp.negative, moment)
-    return None
 
 
 def cosine(a: Any, b: Any) -> Array:

@@ -57,25 +57,25 @@ def map_rows(function: Callable[[Any], Any], tree: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), result)
 
 
-def weighted_sum(function: Callable[[Any, Array], T], tree: Any, weight: Array | None) -> T:
-    """The sum over blocks of ``function(block, share)``, where ``share`` is the block's part of all weight.
+def weighted_sum(function: Callable[[Any, Array, Array], T], tree: Any, weight: Array | None) -> T:
+    """The sum over blocks of ``function(block, share, number)``, where ``share`` is the block's part of all weight.
 
     ``function`` returns a pytree of means over its block, times ``share``; the sum is then the mean over all rows.
     """
     rows = jax.tree.leaves(tree)[0].shape[0]
     blocks = num_blocks(rows)
     if blocks == 1:
-        return function(tree, jnp.ones(()))
+        return function(tree, jnp.ones(()), jnp.zeros((), jnp.int32))
     if weight is None:
         shares = jnp.full(blocks, 1 / blocks)
     else:
         per_block = jnp.sum(_cut(weight, blocks), axis=1, dtype=jax.dtypes.canonicalize_dtype(float))
         shares = per_block / jnp.maximum(jnp.sum(per_block), 1)
 
-    def add(total: T, block: tuple[Any, Array]) -> tuple[T, None]:
+    def add(total: T, block: tuple[Any, Array, Array]) -> tuple[T, None]:
         return jax.tree.map(jnp.add, total, function(*block)), None
 
-    cut = _cut(tree, blocks)
+    cut = (_cut(tree, blocks), shares, jnp.arange(blocks, dtype=jnp.int32))
     first = jax.tree.map(lambda x: x[0], cut)
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first, shares[0]))
-    return jax.lax.scan(add, zero, (cut, shares))[0]
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *first))
+    return jax.lax.scan(add, zero, cut)[0]

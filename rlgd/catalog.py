@@ -33,17 +33,30 @@ def envs() -> Rows:
 
 
 def optimizers() -> Rows:
-    """Name, formula, the fields that it uses, where it comes from."""
+    """Name, the fields that it uses, where it comes from, formula."""
     from rlgd.ascent import OPTIMIZERS
 
-    rows = [["optimizer", "the step that is added", "uses, by default", "paper"]]
+    rows = [["optimizer", "uses, by default", "paper", "the step that is added"]]
     for name, row in OPTIMIZERS.items():
         defaults = " ".join(f"{field}={value:g}" for field, value in row.defaults.items())
-        rows.append([name, row.formula, defaults or "-", row.paper])
+        rows.append([name, defaults or "-", row.paper, row.formula])
     return rows
 
 
-TABLES: dict[str, Callable[[], Rows]] = {"agents": agents, "envs": envs, "optimizers": optimizers}
+def schedules() -> Rows:
+    """How a schedule is written, and its factor at the share p of the run."""
+    from rlgd.schedules import COMBINED, SHAPES
+
+    rows = [["schedule", "the factor at the share p of the run, in environment steps"]]
+    return [*rows, *([name, shape.formula] for name, shape in SHAPES.items()), *map(list, COMBINED.items())]
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "agents": agents,
+    "envs": envs,
+    "optimizers": optimizers,
+    "schedules": schedules,
+}
 
 
 def table(name: str) -> str:

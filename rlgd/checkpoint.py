@@ -24,7 +24,7 @@ NO_AGENT: Any = None
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-def save(directory: Path, steps: int, loop: LoopState, counters: dict[str, Any]) -> None:
+def save(directory: Path, steps: int, loop: LoopState, counters: dict[str, Any], keep: int | None = None) -> None:
     """Write a checkpoint, named by the number of steps, beside the older ones; it appears complete or not at all.
 
     Args:
@@ -32,13 +32,15 @@ def save(directory: Path, steps: int, loop: LoopState, counters: dict[str, Any])
         steps: environment steps of the run so far; a checkpoint of that step that is already there stays.
         loop: the state.
         counters: numbers of the loop that are not arrays, such as seconds of training; kept as JSON.
+        keep: remove all but so many of the newest; None: none.
 
     Raises:
         StorageFault: if it cannot be written.
     """
     rest: Any = dataclasses.replace(loop, agent_state=NO_AGENT)
     try:
-        with ocp.CheckpointManager(directory.absolute()) as manager:
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+        with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
             if steps in manager.all_steps():
                 return
             items = ocp.args.Composite(
@@ -58,6 +60,14 @@ def latest_step(directory: Path) -> int | None:
         return None
     with ocp.CheckpointManager(directory.absolute()) as manager:
         return manager.latest_step()
+
+
+def all_steps(directory: Path) -> list[int]:
+    """The steps of the complete checkpoints, the oldest first."""
+    if not directory.is_dir():
+        return []
+    with ocp.CheckpointManager(directory.absolute()) as manager:
+        return sorted(manager.all_steps())
 
 
 def restore(directory: Path, steps: int, like: LoopState) -> tuple[LoopState, dict[str, Any]]:

@@ -22,7 +22,8 @@ usage: rlgd COMMAND [arguments]
   train AGENT --env ID [flags]   train an agent (reinforce, a2c, ppo) and evaluate it
   resume RUN [flags]             go on with a run, to its end or further
   eval RUN [flags]               play episodes with a trained policy
-  list agents|envs|optimizers    what there is to choose from
+  list agents|envs|optimizers|schedules
+                                 what there is to choose from
 
 `rlgd COMMAND --help` and `rlgd train AGENT --help` explain the flags. To begin with:
 
@@ -84,6 +85,21 @@ def output_flags() -> Flags:
     }
 
 
+def stopping_flags() -> Flags:
+    """The criteria of ``rlgd.stopping.Stopping``."""
+    return {
+        "target_return": doc(float | None, "stop when an evaluation and a second one reach this mean return", None),
+        "patience": doc(int | None, "stop after so many evaluations without a better one; the best is kept", None),
+        "min_gradient_norm": doc(float | None, "stop when the policy gradient's mean norm falls below this", None),
+        "min_objective_change": doc(
+            float | None,
+            "stop when the mean episodic return changes by less than this between rows of the curves",
+            None,
+        ),
+        "max_seconds": doc(float | None, "stop after so many seconds, compilation and evaluations included", None),
+    }
+
+
 def train_flags() -> Flags:
     """Flags of ``rlgd train`` beside the agent's."""
     number = counts()
@@ -95,8 +111,11 @@ def train_flags() -> Flags:
         "env_arg": doc(tuple[str, ...], "arguments for the environment, key=value", ()),
         "max_episode_steps": doc(int | None, "a time limit instead of the registered one", None),
         "backend": doc(str, "auto, device or host: where the environment runs", "auto"),
-        "eval_every": doc(number | None, "evaluate after so many steps; by default only at the end", None),
+        "eval_every": doc(
+            number | None, "evaluate after so many steps; by default only at the end, or 20 times for a criterion", None
+        ),
         "eval_episodes": doc(int, "episodes of each evaluation, in Gymnasium's own environment", 100),
+        **stopping_flags(),
         "run_dir": doc(str | None, "where to write; by default runs/<env>/<agent>/<time>-seed<seed>", None),
         "overwrite": doc(bool, "replace the run that --run-dir holds", False),
         "deterministic_ops": doc(bool, "the same bits from every run on a GPU, at some cost in speed", False),
@@ -150,7 +169,7 @@ def read_config(path: str) -> dict[str, Any]:
         env = content["env"]
         kept = {name: content[name] for name in ("total_timesteps", "seed", "eval_every", "eval_episodes")}
         run = {"env": env["id"], "backend": env["backend"], "max_episode_steps": env["max_episode_steps"]}
-        content = {**content["hyperparameters"], **kept, **run}
+        content = {**content["hyperparameters"], **kept, **content["stopping"], **run}
     return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}
 
 
@@ -199,29 +218,23 @@ def start_run(agent: Any, options: Any) -> int:
     """Check everything, say what will run where, train."""
     from rlgd import envs, rundir, runtime
     from rlgd.rundir import RunConfig
+    from rlgd.stopping import Stopping
 
     env_args = dict(key_value(text) for text in options.env_arg)
     env = envs.make(options.env, backend=options.backend, max_episode_steps=options.max_episode_steps, **env_args)
-    settings = RunConfig(agent, env, options.total_timesteps, options.seed, options.eval_every, options.eval_episodes)
+    stopping = Stopping(**{name: getattr(options, name) for name in stopping_flags()})
+    settings = RunConfig(
+        agent, env, options.total_timesteps, options.seed, options.eval_every, options.eval_episodes, stopping
+    )
     settings.validate()
     runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
     directory = options.run_dir
     if directory is None:
         directory = rundir.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)
-    from rlgd.run import train as run_train
+    from rlgd.run import execute
 
     announce(settings, options)
-    result = run_train(
-        agent,
-        env,
-        total_timesteps=options.total_timesteps,
-        seed=options.seed,
-        run_dir=directory,
-        eval_every=options.eval_every,
-        eval_episodes=options.eval_episodes,
-        overwrite=options.overwrite,
-        sinks=console_sinks(options, options.total_timesteps),
-    )
+    result = execute(settings, Path(directory), options.overwrite, console_sinks(options, options.total_timesteps))
     return report(result, settings.evaluation_env.env_id, options)
 
 
@@ -232,12 +245,14 @@ def resume(argv: list[str]) -> int:
     flags: Flags = {
         "env": doc(str | None, "the environment, where the run's own id is not enough", None),
         "total_timesteps": doc(counts() | None, "a new end; schedules stretch to it", None),
+        **stopping_flags(),
         **output_flags(),
     }
     about = "Go on with a run from its newest checkpoint; traced hyper-parameters may change."
     run, argv = take_run("resume", argv, flags, about)
     agent, _ = rundir.read_agent(run)
     own = {name: flag for name, flag in agent_flags(agent).items() if name in rundir.changeable(agent)}
+    own |= with_defaults(stopping_flags(), rundir.read_config(run)["stopping"])
     options = parse(f"rlgd resume {run}", {**flags, **own}, argv, about)
     changes = {name: getattr(options, name) for name in own if getattr(options, name) != own[name][1]}
     settings = rundir.changed(rundir.read(run, options.env), options.total_timesteps, changes)
@@ -259,6 +274,7 @@ def evaluate(argv: list[str]) -> int:
     """``rlgd eval``."""
     flags: Flags = {
         "episodes": doc(int, "how many", 100),
+        "checkpoint": doc(str | None, "best, latest or a step; by default the run's result", None),
         "sampled": doc(bool, "sample actions instead of taking the most probable", False),
         "seed": doc(int, "of environments and sampled actions", 0),
         "env": doc(str | None, "another environment than the run's", None),
@@ -274,7 +290,7 @@ def evaluate(argv: list[str]) -> int:
     settings = rundir.read(run, options.env)
     runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
     result = run_evaluate(
-        load(run),
+        load(run, options.checkpoint),
         settings.evaluation_env,
         episodes=options.episodes,
         seed=options.seed,
@@ -378,6 +394,8 @@ def report(result: "TrainResult", env_id: str, options: Any) -> int:
         seconds, compiling = result.training_seconds, result.compile_seconds
         speed = result.steps / max(seconds, 1e-9)
         print(f"{result.steps:,} steps in {seconds:.1f} s ({speed:,.0f} a second), compiling {compiling:.1f} s")
+        if result.why:
+            print(f"stopped by --{result.reason.replace('_', '-')}: {result.why}")
     if result.evaluation is not None:
         print(sentence(describe(result.evaluation, env_id)))
     print(f"run:         {result.run_dir}")

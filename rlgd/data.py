@@ -116,14 +116,18 @@ class AgentState:
     Attributes:
         params: parameters of policy and value function.
         moments: the optimizer's state for each of the two.
+        outer_moments: that of the ascent over whole iterations, for each of the two.
         obs_statistics: running mean and variance of the encoded observations.
         reward_statistics: running variance of the discounted return and the returns so far, ``[N]``.
+        measured: what the diagnostics keep between measurements.
     """
 
     params: Params
     moments: Params
-    obs_statistics: Any
-    reward_statistics: Any
+    outer_moments: Params | None = None
+    obs_statistics: Any = None
+    reward_statistics: Any = None
+    measured: Any = None
 
     @property
     def actor(self) -> Actor:

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array
 
+from rlgd.data import Scalar
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
     "sigmoid": jax.nn.sigmoid,
     "silu": jax.nn.silu,
     "gelu": jax.nn.gelu,
@@ -49,9 +52,15 @@ def orthogonal(scale: float) -> Initializer:
     return init
 
 
+def glorot(scale: float) -> Initializer:
+    """Uniform with variance scale^2 / mean of inputs and outputs (Glorot & Bengio 2010)."""
+    return jax.nn.initializers.variance_scaling(scale**2, "fan_avg", "uniform")
+
+
 INITIALIZATIONS: dict[str, Callable[[float], Initializer]] = {
     "orthogonal": orthogonal,
-    "glorot": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_avg", "uniform"),
+    "glorot": glorot,
+    "xavier": glorot,  # Xavier Glorot: known by both names
     "he": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal"),
     "lecun": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_in", "uniform"),
 }
@@ -61,10 +70,13 @@ HIDDEN_SCALE = 2**0.5
 
 
 class Network(NamedTuple):
-    """``init(key) -> params`` and ``apply(params, x [..., inputs]) -> [..., outputs]``."""
+    """``init(key) -> params`` and ``apply(params, x [..., inputs], key=None) -> [..., outputs]``.
+
+    With a key, units are dropped at random where the network was made with ``dropout``; without, none ever is.
+    """
 
     init: Callable[[Array], Any]
-    apply: Callable[[Any, Array], Array]
+    apply: Callable[..., Array]
 
 
 class OutputLayer(linen.Module):
@@ -93,12 +105,22 @@ class MLP(linen.Module):
     output_scale: float
 
     @linen.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, rate: Scalar | None = None, key: Array | None = None) -> Array:
         *hidden, outputs = self.sizes
         initializer = INITIALIZATIONS[self.initialization]
-        for size in hidden:
+        for layer, size in enumerate(hidden):
             x = ACTIVATIONS[self.activation](linen.Dense(size, kernel_init=initializer(HIDDEN_SCALE))(x))
+            if rate is not None and key is not None:
+                x = dropped(x, rate, jax.random.fold_in(key, layer))
         return OutputLayer(outputs, initializer(self.output_scale))(x)
+
+
+def dropped(x: Array, rate: Scalar, key: Array) -> Array:
+    """``x`` with a share ``rate`` of its values at 0 and the others larger by 1 / (1 - rate): the same on average
+    (Srivastava et al. 2014).
+    """
+    keep = 1 - jnp.asarray(rate, x.dtype)  # linen's Dropout branches on the rate, which may be traced here
+    return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0)
 
 
 def mlp(
@@ -108,11 +130,15 @@ def mlp(
     activation: str = "tanh",
     initialization: str = "orthogonal",
     output_scale: float = 1.0,
+    dropout: Scalar | None = None,
 ) -> Network:
-    """A multi-layer perceptron; biases start at 0, the last layer's weights are scaled by ``output_scale``."""
+    """A multi-layer perceptron; biases start at 0, the last layer's weights are scaled by ``output_scale``.
+
+    ``dropout`` is the share of each hidden layer's units that are dropped where ``apply`` is given a key.
+    """
     module = MLP((*hidden_sizes, outputs), activation, initialization, output_scale)
 
-    def apply(params: Any, x: Array) -> Any:
-        return module.apply({"params": params}, x)
+    def apply(params: Any, x: Array, key: Array | None = None) -> Any:
+        return module.apply({"params": params}, x, dropout, key)
 
     return Network(lambda key: module.init(key, jnp.zeros((1, inputs)))["params"], apply)

@@ -67,13 +67,16 @@ class Recorder:
 
 
 def summarize(metrics: dict[str, np.ndarray]) -> dict[str, float]:
-    """Means over iterations, and the mean return and length over the episodes that ended; absent if none did."""
+    """Means over iterations, and the mean return and length over the episodes that ended; absent if none did.
+
+    Diagnostics are NaN in iterations that were not measured, and averaged over the others.
+    """
     episodes = int(metrics["rollout/episodes"].sum())
     values = {"rollout/episodes": float(episodes)}
     for name, array in metrics.items():
         if name in SUMS:
             if episodes:
                 values[SUMS[name]] = float(array.sum(dtype=np.float64) / episodes)
-        elif not name.startswith("rollout/"):
-            values[name] = float(array.mean(dtype=np.float64))
+        elif not name.startswith("rollout/") and (measured := array[~np.isnan(array)]).size:
+            values[name] = float(measured.mean(dtype=np.float64))
     return values

@@ -11,16 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgd import checkpoint, episodes, rundir, training
+from rlgd import checkpoint as checkpoints
+from rlgd import episodes, estimator, rundir, training
 from rlgd.agents.common import Agent
-from rlgd.data import LoopState
+from rlgd.data import AgentState, LoopState
 from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host import HostVector
-from rlgd.errors import Diverged, UsageError
+from rlgd.errors import Diverged, EnvironmentFault, RlgdError, UsageError
 from rlgd.evaluation import EvalResult, evaluate
 from rlgd.policy import Policy
 from rlgd.records import Recorder, Row
 from rlgd.rundir import RunConfig
+from rlgd.stopping import CRITERIA, Stop, Stopping, Watch
 from rlgd.tensorboard import TensorBoard
 
 EVAL_SEED = 1_000_003  # evaluation plays the same episodes whatever the seed of the training
@@ -42,12 +44,14 @@ class TrainResult:
     """What training led to.
 
     Attributes:
-        policy: the trained policy, ``policy(obs)``.
+        policy: the trained policy, ``policy(obs)``; with ``patience`` the one that was evaluated best.
         state: the whole state at the end, from which training can go on.
         metrics: every metric as an array ``[iterations]``, with ``step``, the number of environment steps behind each.
-            ``rollout/episode_return`` and ``rollout/episode_length`` are NaN where no episode ended.
+            ``rollout/episode_return`` and ``rollout/episode_length`` are NaN where no episode ended, diagnostics where
+            they were not measured.
         run_dir: where it was written, or None.
-        reason: why it ended.
+        reason: what ended it: "total_timesteps", or the name of a criterion.
+        why: what the criterion saw.
         steps: environment steps.
         training_seconds, compile_seconds: wall time.
         evaluation: of the final policy, if the run was written.
@@ -58,6 +62,7 @@ class TrainResult:
     metrics: dict[str, np.ndarray]
     run_dir: Path | None
     reason: str
+    why: str
     steps: int
     training_seconds: float
     compile_seconds: float
@@ -73,6 +78,11 @@ def train(
     run_dir: str | Path | None = None,
     eval_every: int | None = None,
     eval_episodes: int = 100,
+    target_return: float | None = None,
+    patience: int | None = None,
+    min_gradient_norm: float | None = None,
+    min_objective_change: float | None = None,
+    max_seconds: float | None = None,
     backend: str = "auto",
     env_args: dict[str, Any] | None = None,
     max_episode_steps: int | None = None,
@@ -87,8 +97,11 @@ def train(
         total_timesteps: environment steps; the run ends with the iteration that reaches them.
         seed: of everything random; the same seed gives the same bits on a CPU.
         run_dir: where to write configuration, curves, checkpoint and summary; None writes nothing.
-        eval_every: evaluate after so many steps, if the run is written; None: only at the end.
+        eval_every: evaluate after so many steps; None: only at the end, if the run is written, and 20 times if a
+            criterion needs evaluations.
         eval_episodes: episodes of each evaluation of the greedy policy, in Gymnasium's own environment if it has one.
+        target_return, patience, min_gradient_norm, min_objective_change, max_seconds: reasons to stop earlier, see
+            ``rlgd.stopping.Stopping``; with ``patience`` the resulting policy is the one that was evaluated best.
         backend: "auto", "device" or "host".
         env_args: arguments for the environment.
         max_episode_steps: a time limit instead of the registered one.
@@ -101,10 +114,19 @@ def train(
         Diverged: if training leaves the finite numbers; the last finite state is saved.
     """
     made = make(env, backend=backend, max_episode_steps=max_episode_steps, **(env_args or {}))
-    settings = RunConfig(agent, made, total_timesteps, seed, eval_every, eval_episodes)
+    stopping = Stopping(target_return, patience, min_gradient_norm, min_objective_change, max_seconds)
+    settings = RunConfig(agent, made, total_timesteps, seed, eval_every, eval_episodes, stopping)
+    return execute(settings, None if run_dir is None else Path(run_dir), overwrite, sinks)
+
+
+def execute(
+    settings: RunConfig, run_dir: Path | None = None, overwrite: bool = False, sinks: Sequence[Sink] = ()
+) -> TrainResult:
+    """Train as ``settings`` say; ``train`` with its arguments as one value."""
     settings.validate()
-    directory = None if run_dir is None else rundir.create(Path(run_dir), settings, overwrite)
-    loop = _initialize(agent.prepared(), made, jax.random.key(seed), total_timesteps)
+    directory = None if run_dir is None else rundir.create(run_dir, settings, overwrite)
+    key = jax.random.key(settings.seed)
+    loop = _initialize(settings.agent.prepared(), settings.env, key, settings.total_timesteps)
     return _Run(settings, directory, sinks).train(loop)
 
 
@@ -127,7 +149,7 @@ def resume(
         env: the environment, where its id alone does not say it; None takes the run's.
         total_timesteps: the new end; None keeps the run's.
         sinks: as for ``train``.
-        changes: traced hyper-parameters by flat name, such as ``learning_rate=1e-4``.
+        changes: traced hyper-parameters by flat name, such as ``learning_rate=1e-4``, and criteria to stop.
 
     Raises:
         UsageError: if there is nothing to resume, or a change is not possible.
@@ -137,13 +159,15 @@ def resume(
     settings = rundir.read(directory, env)
     settings = rundir.changed(settings, total_timesteps, changes)
     settings.validate()
-    steps = checkpoint.latest_step(directory / rundir.CHECKPOINTS)
+    steps = checkpoints.latest_step(directory / rundir.CHECKPOINTS)
     if steps is None:
         raise UsageError(f"{directory} has no complete checkpoint to resume from.")
     like = jax.eval_shape(
         lambda key: training.initialize(settings.agent.prepared(), settings.env, key), jax.random.key(0)
     )
-    loop, counters = checkpoint.restore(directory / rundir.CHECKPOINTS, steps, like)
+    loop, counters = checkpoints.restore(directory / rundir.CHECKPOINTS, steps, like)
+    if total_timesteps is None and not changes and counters["reason"] in CRITERIA:
+        return _Run(settings, directory, sinks, steps, counters).complete(loop)
     if total_timesteps is not None:
         loop = dataclasses.replace(
             loop,
@@ -155,21 +179,23 @@ def resume(
     return _Run(settings, directory, sinks, steps, counters).train(loop)
 
 
-def load(run_dir: str | Path) -> Policy:
-    """The policy of a run's newest checkpoint, ready to act; the environment itself need not be installed.
+def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
+    """A run's policy, ready to act; the environment itself need not be installed.
+
+    Args:
+        run_dir: a directory that ``train`` wrote.
+        checkpoint: "latest", "best" (of the evaluations), or a number of steps; None: the run's result, which is the
+            best one if it was trained with ``patience``, else the latest.
 
     Raises:
-        UsageError: if there is no run, or it has no checkpoint.
+        UsageError: if there is no run, or it has no such checkpoint.
         StorageFault: if the checkpoint is damaged.
     """
     directory = Path(run_dir)
     agent, spec = rundir.read_agent(directory)
-    steps = checkpoint.latest_step(directory / rundir.CHECKPOINTS)
-    if steps is None:
-        raise UsageError(f"{directory} has no complete checkpoint.")
     like = jax.eval_shape(lambda key: agent.prepared().init(spec, key), jax.random.key(0))
-    state = checkpoint.restore_agent(directory / rundir.CHECKPOINTS, steps, like)
-    return Policy(agent, spec, state.actor)
+    folder, steps = rundir.find_checkpoint(directory, checkpoint)
+    return Policy(agent, spec, checkpoints.restore_agent(folder, steps, like).actor)
 
 
 class _Run:
@@ -189,37 +215,55 @@ class _Run:
         self.first_step = steps
         self.recorder = Recorder(settings.log_every, steps, counters["training_seconds"], counters["compile_seconds"])
         self.start = counters["start"]
+        self.watch = Watch.from_dict(counters["watch"]) if "watch" in counters else Watch()
         self.sinks = list(sinks)
         self.history: list[dict[str, np.ndarray]] = []
         self.evaluation: EvalResult | None = None
+        self.evaluated_at: int | None = None
+        self.best: AgentState | None = None
+        self.stop = Stop("total_timesteps", "")
+
+    def complete(self, loop: LoopState) -> TrainResult:
+        """The result of a run that has nothing left to do."""
+        self.recorder.iteration = int(loop.iteration)
+        return self._result(loop, "already complete")
 
     def train(self, loop: LoopState) -> TrainResult:
         """Train to the end; whatever ends it, the last state is saved and the sinks are closed."""
         settings, length = self.settings, self.settings.chunk_length
         agent, env = settings.agent.prepared(), settings.env
-        self.recorder.iteration = int(loop.iteration)
         if self.first_step >= settings.total_timesteps:
-            return self._result(loop, "already complete")
+            return self.complete(loop)
+        self.recorder.iteration = int(loop.iteration)
         if self.directory is not None:
             self.sinks += [rundir.JsonLines(self.directory), self._tensorboard(self.directory)]
+        limit = settings.stopping.max_seconds
+        deadline = math.inf if limit is None else time.monotonic() + limit
         vector = None if isinstance(env, DeviceEnv) else env.open(agent.num_envs)
-        reason = "total_timesteps"
+        reason = ""
         try:
             if vector is None:
                 assert isinstance(env, DeviceEnv)
                 runner: training.Runner = training.DeviceRunner(agent, env, length)
             else:
                 loop = self._enter(agent, vector, loop)
-                runner = training.HostRunner(agent, vector)
+                runner = training.HostRunner(agent, vector, deadline)
             for chunk in training.chunks(
-                runner, loop, length, settings.total_timesteps, self.first_step, self._pause_every
+                runner, loop, length, settings.total_timesteps, self.first_step, settings.evaluate_every
             ):
-                _check_finite(chunk, self.recorder.iteration)
                 loop = chunk.loop
-                self._take(chunk)
+                stop = self._take(chunk)
+                if chunk.fault is not None:
+                    raise _explained(chunk.fault)
+                if time.monotonic() > deadline:
+                    stop = stop or Stop("max_seconds", f"{limit:g} seconds were over at step {chunk.steps:,}")
+                if stop is not None:
+                    self.stop = stop
+                    break
             self._write(self.recorder.rest())
-            if self.directory is not None:
+            if self.directory is not None or settings.evaluate_every:
                 self._evaluate(loop)
+            reason = self.stop.criterion
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
             raise
@@ -228,10 +272,6 @@ class _Run:
                 vector.close()
             self._finish(loop, reason)
         return self._result(loop, reason)
-
-    @property
-    def _pause_every(self) -> int | None:
-        return None if self.directory is None else self.settings.eval_every
 
     def _enter(self, agent: Agent, vector: HostVector, loop: LoopState) -> LoopState:
         """New episodes in every host environment, with seeds that the run's seed and the step determine."""
@@ -248,37 +288,79 @@ class _Run:
     def _tensorboard(self, directory: Path) -> TensorBoard:
         return TensorBoard(directory, self.start, self.settings.hyperparameters(), self.settings.group())
 
-    def _take(self, chunk: training.Chunk) -> None:
+    def _take(self, chunk: training.Chunk) -> Stop | None:
+        """Record a chunk, evaluate where it is due, and look at the criteria."""
         self.history.append(chunk.metrics)
-        before = self.recorder.step
-        self._write(self.recorder.rows(chunk))
-        every = self._pause_every
-        if every and chunk.steps // every > before // every and chunk.steps < self.settings.total_timesteps:
-            self._evaluate(chunk.loop)
+        before, every = self.recorder.step, self.settings.evaluate_every
+        stop = self._write(self.recorder.rows(chunk))
+        due = every is not None and chunk.steps // every > before // every and chunk.fault is None
+        if due and chunk.steps < self.settings.total_timesteps:
+            stop = self._evaluate(chunk.loop) or stop
+        return stop
 
-    def _write(self, rows: Iterable[Row]) -> None:
+    def _write(self, rows: Iterable[Row]) -> Stop | None:
+        stop = None
         for row in rows:
             for sink in self.sinks:
                 sink.write(row)
+            stop = stop or self.watch.row(self.settings.stopping, row.step, row.values)
+        return stop
 
-    def _evaluate(self, loop: LoopState) -> None:
+    def _evaluate(self, loop: LoopState) -> Stop | None:
+        """Evaluate the policy, once at each step; the best one so far is kept."""
+        settings, step = self.settings, self.recorder.step
+        if self.evaluated_at == step:
+            return None
+        self.evaluated_at = step
+        evaluation = self._play(loop, EVAL_SEED)
+        values = {
+            "eval/episode_return": evaluation.mean,
+            "eval/episode_length": float(evaluation.lengths.mean()),
+        }
+        if settings.agent.measure_every and estimator.applies(settings.agent, settings.env):
+            values |= self._compare(loop)
+        self._write([Row(step, self.recorder.seconds, values)])
+        stop = self.watch.evaluation(settings.stopping, step, evaluation.mean)
+        is_best = self.watch.best_step == step
+        if is_best or settings.stopping.patience is None:
+            self.evaluation = evaluation
+        if is_best:
+            self.best = loop.agent_state
+            if self.directory is not None and settings.evaluate_every:
+                checkpoints.save(self.directory / rundir.BEST, step, loop, self._counters(""), keep=1)
+        target = settings.stopping.target_return
+        if target is not None and evaluation.mean >= target:
+            again = self._play(loop, EVAL_SEED + 1).mean
+            if again >= target:
+                seen = f"the evaluations at step {step:,} gave {evaluation.mean:.1f} and {again:.1f}"
+                return Stop("target_return", seen)
+        return stop
+
+    def _play(self, loop: LoopState, seed: int) -> EvalResult:
         settings = self.settings
         policy = Policy(settings.agent, settings.env.spec, loop.agent_state.actor)
-        self.evaluation = evaluate(policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=EVAL_SEED)
-        values = {
-            "eval/episode_return": self.evaluation.mean,
-            "eval/episode_length": float(self.evaluation.lengths.mean()),
+        return evaluate(policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=seed)
+
+    def _compare(self, loop: LoopState) -> dict[str, float]:
+        """The agent's estimator against the exact gradient, with random keys of its own."""
+        assert isinstance(self.settings.env, DeviceEnv)
+        key = jax.random.fold_in(jax.random.key(EVAL_SEED), loop.iteration)
+        error = estimator.compare(self.settings.agent.prepared(), self.settings.env, loop.agent_state, key)
+        return {f"exact/{name}": float(value) for name, value in error._asdict().items()}
+
+    def _counters(self, reason: str) -> dict[str, Any]:
+        return {
+            "training_seconds": self.recorder.seconds,
+            "compile_seconds": self.recorder.compile_seconds,
+            "start": self.start,
+            "watch": self.watch.to_dict(),
+            "reason": reason,
         }
-        self._write([Row(self.recorder.step, self.recorder.seconds, values)])
 
     def _finish(self, loop: LoopState, reason: str) -> None:
         if self.directory is not None:
-            counters = {
-                "training_seconds": self.recorder.seconds,
-                "compile_seconds": self.recorder.compile_seconds,
-                "start": self.start,
-            }
-            checkpoint.save(self.directory / rundir.CHECKPOINTS, self.recorder.step, loop, counters)
+            counters = self._counters(reason)
+            checkpoints.save(self.directory / rundir.CHECKPOINTS, self.recorder.step, loop, counters)
             rundir.write_summary(self.directory, self._summary(reason))
         for sink in self.sinks:
             sink.close()
@@ -287,12 +369,15 @@ class _Run:
         recorder, evaluation = self.recorder, self.evaluation
         summary: dict[str, Any] = {
             "reason": reason,
+            "why": self.stop.why,
             "steps": recorder.step,
             "iterations": recorder.iteration,
             "training_seconds": recorder.seconds,
             "compile_seconds": recorder.compile_seconds,
             "steps_per_second": recorder.step / max(recorder.seconds, 1e-9),
         }
+        if self.watch.best_return > -math.inf:
+            summary["best"] = {"step": self.watch.best_step, "mean_return": self.watch.best_return}
         if evaluation is not None:
             summary["evaluation"] = {
                 "env": self.settings.evaluation_env.env_id,
@@ -307,12 +392,19 @@ class _Run:
     def _result(self, loop: LoopState, reason: str) -> TrainResult:
         names = self.history[0] if self.history else {}
         raw = {name: np.concatenate([part[name] for part in self.history]) for name in names}
+        with_patience = self.settings.stopping.patience is not None
+        if with_patience and self.best is None and self.directory is not None:
+            policy = load(self.directory)  # the best one is older than this part of the run
+        else:
+            state = self.best if with_patience and self.best is not None else loop.agent_state
+            policy = Policy(self.settings.agent, self.settings.env.spec, state.actor)
         return TrainResult(
-            policy=Policy(self.settings.agent, self.settings.env.spec, loop.agent_state.actor),
+            policy=policy,
             state=loop,
             metrics=_curves(raw, self.first_step) if raw else {},
             run_dir=self.directory,
             reason=reason,
+            why=self.stop.why,
             steps=self.recorder.step,
             training_seconds=self.recorder.seconds,
             compile_seconds=self.recorder.compile_seconds,
@@ -320,21 +412,15 @@ class _Run:
         )
 
 
-def _check_finite(chunk: training.Chunk, first_iteration: int) -> None:
-    """Raises: Diverged: if a metric of the chunk, or a parameter behind it, is not finite."""
-    bad = {
-        name: int(np.argmax(~np.isfinite(values)))
-        for name, values in chunk.metrics.items()
-        if not np.isfinite(values).all()
-    }
-    if bad:
-        name = min(bad, key=bad.__getitem__)
-        where = f"{name} is not finite in iteration {first_iteration + bad[name]}"
-    elif not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(chunk.loop.agent_state.params)):
-        where = f"a parameter is not finite behind iteration {int(chunk.loop.iteration) - 1}"
-    else:
-        return
-    raise Diverged(
+def _explained(fault: training.Fault) -> RlgdError:
+    """The error for something that is not finite."""
+    what = training.FAULTS[fault.quantity]
+    where = f"{what} is not finite in iteration {fault.iteration}"
+    if fault.quantity in (training.OBSERVATION, training.REWARD):
+        return EnvironmentFault(f"{where} ({fault.amount} numbers). The last finite state is kept.")
+    if fault.quantity != training.PARAMETERS:
+        where += f", update {fault.update}"
+    return Diverged(
         f"training diverged: {where}. The last finite state is kept. "
         "A smaller learning_rate, or a max_grad_norm, may help."
     )

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import jax
 
-from rlgd import config, spaces, training
+from rlgd import checkpoint, config, spaces, training
 from rlgd.agents import REGISTRY, make_agent
 from rlgd.agents.common import ActorCriticAgent, Agent
 from rlgd.data import BoxSpec, DiscreteSpec, Spec
@@ -21,9 +21,10 @@ from rlgd.envs import DeviceEnv, Env, HostEnv, make
 from rlgd.errors import StorageFault, UsageError
 from rlgd.records import ROWS_PER_RUN, Row
 from rlgd.rollout import padded_limit
+from rlgd.stopping import CRITERIA, EVALUATIONS, NEVER, Stopping
 
 FORMAT_VERSION = 1
-CONFIG, METRICS, SUMMARY, CHECKPOINTS = "config.json", "metrics.jsonl", "summary.json", "checkpoints"
+CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnasium", "orbax-checkpoint", "numpy")
 
 
@@ -37,6 +38,7 @@ class RunConfig:
     seed: int = 0
     eval_every: int | None = None
     eval_episodes: int = 100
+    stopping: Stopping = NEVER
 
     def validate(self) -> None:
         """Check the agent, the numbers, and that the agent can act in the environment.
@@ -54,6 +56,7 @@ class RunConfig:
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**63:
                 raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
         self.agent.validate()
+        self.stopping.validate()
         spaces.action_head(self.env.spec.action, self.agent.squash)
         if self.agent.whole_episodes:
             padded_limit(self.env.spec)
@@ -75,6 +78,13 @@ class RunConfig:
         agent = self.agent
         length = agent.rollout_length if isinstance(agent, ActorCriticAgent) else padded_limit(self.env.spec)
         return max(1, self.total_timesteps // (agent.num_envs * length * ROWS_PER_RUN))
+
+    @property
+    def evaluate_every(self) -> int | None:
+        """Steps between evaluations: as asked for, or ``EVALUATIONS`` times a run where a criterion needs them."""
+        if self.eval_every is None and self.stopping.evaluates:
+            return max(1, self.total_timesteps // EVALUATIONS)
+        return self.eval_every
 
     @property
     def evaluation_env(self) -> Env:
@@ -113,6 +123,7 @@ class RunConfig:
             "seed": self.seed,
             "eval_every": self.eval_every,
             "eval_episodes": self.eval_episodes,
+            "stopping": dataclasses.asdict(self.stopping),
             "chunk_length": self.chunk_length,
             "device": device_name(),
             "versions": {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()},
@@ -158,8 +169,8 @@ def _remove_run(directory: Path) -> None:
     """Remove what rlgd wrote, and nothing else."""
     written = [directory / name for name in (CONFIG, METRICS, SUMMARY)]
     written += directory.glob("events.out.tfevents.*")
-    checkpoints = directory / CHECKPOINTS
-    steps = [path for path in checkpoints.glob("*") if path.name.isdigit()] if checkpoints.is_dir() else []
+    folders = [directory / name for name in (CHECKPOINTS, BEST)]
+    steps = [path for folder in folders if folder.is_dir() for path in folder.glob("*") if path.name.isdigit()]
     for step in steps:
         for path in sorted(step.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -252,14 +263,50 @@ def read(directory: Path, env: Any) -> RunConfig:
     else:
         made = make(env, backend=stored["backend"] if isinstance(env, str) else "auto")
     settings = RunConfig(
-        agent, made, content["total_timesteps"], content["seed"], content["eval_every"], content["eval_episodes"]
+        agent,
+        made,
+        content["total_timesteps"],
+        content["seed"],
+        content["eval_every"],
+        content["eval_episodes"],
+        _stopping(content, directory),
     )
     settings.__dict__["chunk_length"] = content["chunk_length"]  # what was computed then, whatever is computed now
     return settings
 
 
+def _stopping(content: dict[str, Any], directory: Path) -> Stopping:
+    try:
+        return Stopping(**content["stopping"])
+    except (KeyError, TypeError) as error:
+        raise StorageFault(f"{directory / CONFIG} is damaged: {error!r}.") from error
+
+
+def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, int]:
+    """The folder and the step of a checkpoint: "latest", "best", a step, or None for the run's result.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if which is None:
+        with_patience = _stopping(read_config(directory), directory).patience is not None
+        which = "best" if with_patience else "latest"
+    folder = directory / (BEST if which == "best" else CHECKPOINTS)
+    if which in ("best", "latest"):
+        steps = checkpoint.latest_step(folder)
+        if steps is None:
+            why = " of an evaluation during training" if which == "best" else ""
+            raise UsageError(f"{directory} has no complete checkpoint{why}.")
+        return folder, steps
+    there = checkpoint.all_steps(folder)
+    if not str(which).isdigit() or int(which) not in there:
+        known = ", ".join(map(str, there)) or "none"
+        raise UsageError(f"checkpoint is {which!r}; allowed: best, latest, or a step; there is {known}.")
+    return folder, int(which)
+
+
 def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str, Any]) -> RunConfig:
-    """The configuration with a new end and other traced hyper-parameters.
+    """The configuration with a new end, other traced hyper-parameters and other criteria to stop.
 
     Raises:
         UsageError: for a static hyper-parameter: it decides shapes or programs.
@@ -269,8 +316,14 @@ def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str,
         if name in flat and name not in allowed:
             raise UsageError(f"{name} cannot be changed in a resumed run: it is {flat[name].value!r} and fixed.")
     length = settings.chunk_length
-    agent = config.with_values(settings.agent, changes)
-    settings = dataclasses.replace(settings, agent=agent, total_timesteps=total_timesteps or settings.total_timesteps)
+    criteria = {name: value for name, value in changes.items() if name in CRITERIA}
+    agent = config.with_values(settings.agent, {k: v for k, v in changes.items() if k not in CRITERIA})
+    settings = dataclasses.replace(
+        settings,
+        agent=agent,
+        total_timesteps=total_timesteps or settings.total_timesteps,
+        stopping=dataclasses.replace(settings.stopping, **criteria),
+    )
     settings.__dict__["chunk_length"] = length
     return settings
 

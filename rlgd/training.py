@@ -6,6 +6,7 @@ Nothing here knows where metrics go: ``chunks`` yields them.
 import dataclasses
 import functools
 import itertools
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +18,7 @@ from jax import Array
 
 from rlgd import episodes, spaces
 from rlgd.agents.common import ActorCriticAgent, Agent
-from rlgd.data import LoopState, Metrics, Rollout, Spec
+from rlgd.data import LoopState, Metrics, Params, Rollout, Spec
 from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host import HostVector
 from rlgd.rollout import collect, collect_on_host, padded_limit
@@ -71,6 +72,7 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
     agent_state, metrics = agent.update(
         spec, loop.agent_state, rollout, jnp.clip(loop.progress, 0, 1), _iteration_key(loop, UPDATE)
     )
+    metrics |= _faults(metrics.pop("nonfinite"), rollout, agent_state.params)
     counters, sums = episodes.advance(loop.episodes, rollout)
     loop = dataclasses.replace(
         loop,
@@ -80,6 +82,34 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
         progress=loop.progress + loop.progress_per_step * sums["rollout/steps"].astype(loop.progress.dtype),
     )
     return loop, metrics | sums
+
+
+# What can leave the finite numbers, by the number that an iteration reports; the environment's part comes last.
+FINITE, OBJECTIVE, GRADIENT, PARAMETERS, REWARD, OBSERVATION = range(6)
+FAULTS = ("", "the objective", "the gradient", "a parameter", "a reward", "an observation")
+
+
+def _faults(updates: Array, rollout: Rollout, params: Params) -> Metrics:
+    """How much of an iteration is not finite, and what was so first, all int32 scalars.
+
+    ``updates`` says of each update which of its quantities is not; nothing is mended, so what follows it is not either.
+    """
+    updates = updates.reshape(-1)
+    update = jnp.argmax(updates > 0).astype(jnp.int32)
+    rewards = _count_nonfinite(rollout.reward)
+    observations = _count_nonfinite(rollout.obs)
+    parameters = sum(_count_nonfinite(leaf) for leaf in jax.tree.leaves(params))
+    first = jnp.where(parameters > 0, PARAMETERS, FINITE)
+    first = jnp.where(updates[update] > 0, updates[update], first)
+    first = jnp.where(rewards > 0, REWARD, jnp.where(observations > 0, OBSERVATION, first))
+    count = jnp.sum(updates > 0, dtype=jnp.int32) + parameters + rewards + observations
+    return {"nonfinite/count": count, "nonfinite/first": first.astype(jnp.int32), "nonfinite/update": update}
+
+
+def _count_nonfinite(x: Array) -> Array:
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.zeros((), jnp.int32)
+    return jnp.sum(~jnp.isfinite(x), dtype=jnp.int32)
 
 
 def _iteration_key(loop: LoopState, purpose: int) -> Array:
@@ -109,7 +139,8 @@ _iterate_once_traced = jax.jit(iterate, static_argnums=1, inline=True)
 def _run(
     agent: Agent, env: DeviceEnv, length: int, loop: LoopState, iterations: Array, rows: Array
 ) -> tuple[LoopState, Metrics, Array]:
-    """Up to ``iterations`` (at most ``length``) iterations, ending with the first that reaches ``rows`` real rows.
+    """Up to ``iterations`` (at most ``length``) iterations, ending with the first that reaches ``rows`` real rows or in
+    which something is not finite.
 
     One program whatever the number: the metrics are ``[length]``, of which the first ``n`` returned are valid.
     """
@@ -117,8 +148,9 @@ def _run(
     stacked = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), blank)
 
     def unfinished(carry: Any) -> Array:
-        _, _, done, seen = carry
-        return (done < iterations) & (seen < rows)
+        _, stacked, done, seen = carry
+        finite = stacked["nonfinite/count"][jnp.maximum(done - 1, 0)] == 0
+        return (done < iterations) & (seen < rows) & finite
 
     def body(carry: Any) -> Any:
         loop, stacked, done, seen = carry
@@ -135,14 +167,24 @@ _run_jitted = jax.jit(_run, static_argnums=(1, 2))
 _learn_jitted = jax.jit(learn, static_argnums=(1,))
 
 
+class Fault(NamedTuple):
+    """What was not finite first, one of ``FAULTS`` by its number; where; and how many numbers and updates were not."""
+
+    quantity: int
+    iteration: int
+    update: int
+    amount: int
+
+
 class Chunk(NamedTuple):
     """What a chunk of iterations did.
 
     Attributes:
-        loop: the state behind it.
+        loop: the state behind it; before the iteration that left the finite numbers, if one did.
         steps: environment steps of the whole run so far.
         metrics: NumPy arrays, ``[iterations]``; ``rollout/steps`` are each iteration's.
         training_seconds, compile_seconds: wall time of this chunk.
+        fault: what left the finite numbers; the run cannot go on then.
     """
 
     loop: LoopState
@@ -150,10 +192,15 @@ class Chunk(NamedTuple):
     metrics: dict[str, np.ndarray]
     training_seconds: float
     compile_seconds: float
+    fault: Fault | None = None
 
 
 class Runner(Protocol):
-    """Runs iterations, on the device or on the host: up to ``iterations``, ending with the first to reach ``rows``."""
+    """Runs iterations, on the device or on the host: up to ``iterations``, ending with the first to reach ``rows``.
+
+    An iteration that is not finite ends it too; the state that is returned is then the one before that iteration, and
+    the metrics, ``[iterations]``, have that iteration last.
+    """
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]: ...
 
@@ -172,28 +219,42 @@ class DeviceRunner:
         # No iteration at all: what this takes is compilation, the first time.
         jax.block_until_ready(self.program(loop, np.int32(0), np.int32(0)))
         self.compile_seconds += time.perf_counter() - start
-        loop, metrics, done = self.program(loop, np.int32(iterations), np.int32(min(rows, 2**31 - 1)))
-        return loop, {name: np.asarray(values)[: int(done)] for name, values in metrics.items()}
+        limit = np.int32(min(rows, 2**31 - 1))
+        after, metrics, done = self.program(loop, np.int32(iterations), limit)
+        history = {name: np.asarray(values)[: int(done)] for name, values in metrics.items()}
+        if history["nonfinite/count"][-1] > 0:
+            # The same iterations again, but for the last: a state to keep at hand in each would cost time in all.
+            after, _, _ = self.program(loop, np.int32(done - 1), limit)
+        return after, history
 
 
 class HostRunner:
-    """Rollouts from Gymnasium, one compiled update each."""
+    """Rollouts from Gymnasium, one compiled update each.
 
-    def __init__(self, agent: Agent, vector: HostVector) -> None:
+    ``deadline``: a time of ``time.monotonic`` after which no iteration begins.
+    """
+
+    def __init__(self, agent: Agent, vector: HostVector, deadline: float = math.inf) -> None:
         self.agent = agent
         self.vector = vector
+        self.deadline = deadline
         self.compile_seconds = 0.0
         self._compiled: set[int] = set()
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         history: list[Metrics] = []
-        seen = 0
-        while len(history) < iterations and seen < rows:
-            rollout, loop = collect_on_host(self.agent, self.vector, loop, _iteration_key(loop, ROLLOUT))
+        seen, finite = 0, True
+        while (
+            len(history) < iterations and seen < rows and finite and (not history or time.monotonic() <= self.deadline)
+        ):
+            rollout, begun = collect_on_host(self.agent, self.vector, loop, _iteration_key(loop, ROLLOUT))
             start = time.perf_counter()
-            loop, metrics = _learn_jitted(self.agent, self.vector.spec, loop, rollout)
+            after, metrics = _learn_jitted(self.agent, self.vector.spec, begun, rollout)
             history.append(metrics)
             seen += int(metrics["rollout/steps"])
+            finite = int(metrics["nonfinite/count"]) == 0
+            if finite:
+                loop = after
             num_final = rollout.final_obs.shape[0]
             if num_final not in self._compiled:
                 self._compiled.add(num_final)
@@ -216,7 +277,8 @@ def chunks(
     steps, so that pausing more or less often changes no bit of the result.
     """
     iteration = int(loop.iteration)
-    while steps < total_timesteps:
+    fault = None
+    while steps < total_timesteps and fault is None:
         if iteration % length == 0:
             loop = dataclasses.replace(loop, progress=jnp.asarray(steps / total_timesteps, loop.progress.dtype))
         end = total_timesteps
@@ -226,6 +288,17 @@ def chunks(
         loop, metrics = runner(loop, length - iteration % length, end - steps)
         compile_seconds = runner.compile_seconds - compiled
         seconds = time.perf_counter() - start - compile_seconds
+        fault = _take_fault(metrics, iteration)
         iteration += len(metrics["rollout/steps"])
         steps += int(metrics["rollout/steps"].sum(dtype=np.int64))
-        yield Chunk(loop, steps, metrics, seconds, compile_seconds)
+        yield Chunk(loop, steps, metrics, seconds, compile_seconds, fault)
+
+
+def _take_fault(metrics: dict[str, np.ndarray], first_iteration: int) -> Fault | None:
+    """Take what is known of non-finite numbers out of a chunk's metrics, and with it the iteration that has them."""
+    count, quantity, update = (metrics.pop(f"nonfinite/{name}")[-1] for name in ("count", "first", "update"))
+    if count == 0:
+        return None
+    for name, values in metrics.items():
+        metrics[name] = values[:-1]
+    return Fault(int(quantity), first_iteration + len(metrics["rollout/steps"]), int(update), int(count))

@@ -18,7 +18,7 @@ from rlgd.data import LoopState, Rollout, Spec, View
 from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
 
-SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "gamma": 0.9}
+SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "gamma": 0.9, "measure_every": 1}
 AGENTS: dict[str, Agent] = {
     "reinforce": REINFORCE(**SMALL),
     "reinforce-mean": REINFORCE(**SMALL, baseline="mean"),
@@ -118,7 +118,8 @@ def test_everything_stays_finite_and_keeps_its_type(agent: Agent, env: DeviceEnv
         shapes = jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), loop)
         assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), after)
         assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(after.agent_state))
-        assert all(jnp.isfinite(x).all() for x in metrics.values())
+        unknown = {name for name, x in metrics.items() if not jnp.isfinite(x).all()}
+        assert unknown <= {"ascent/gradient_alignment", "ascent/momentum_alignment"}  # nothing to compare with yet
         loop = after
 
 
@@ -226,13 +227,13 @@ def test_target_kl_skips_the_rest(env: DeviceEnv) -> None:
 
 
 def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = PPO(**SMALL, rollout_length=8, num_epochs=3, num_minibatches=4)
+    agent = PPO(**SMALL, rollout_length=8, num_epochs=3, num_minibatches=4, measure_every=0)
     seen: list[np.ndarray] = []
     original = PPO._gradient
 
-    def spy(self: PPO, spec: Spec, params: Any, batch: Any) -> Any:
+    def spy(self: PPO, spec: Spec, params: Any, batch: Any, progress: Array, key: Array) -> Any:
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.features[:, 0])
-        return original(self, spec, params, batch)
+        return original(self, spec, params, batch, progress, key)
 
     monkeypatch.setattr(PPO, "_gradient", spy)
     data = dataclasses.replace(box_rollout(agent, jax.random.key(0), 8, None), obs=jnp.arange(96.0).reshape(8, 4, 3))

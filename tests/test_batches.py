@@ -102,7 +102,7 @@ def objective(
 def gradient(rows: dict[str, Array], mask: Array | None) -> Any:
     """Objective, diagnostics and gradient over all rows, through ``weighted_sum``."""
 
-    def block(tree: tuple[dict[str, Array], Array | None], share: Array) -> Any:
+    def block(tree: tuple[dict[str, Array], Array | None], share: Array, number: Array) -> Any:
         return jax.value_and_grad(objective, has_aux=True)(jnp.array([0.3, -0.2]), *tree, share)
 
     return batches.weighted_sum(block, (rows, mask), mask)
@@ -125,13 +125,13 @@ def test_a_block_without_a_row_counts_for_nothing() -> None:
     kept = jax.tree.map(lambda x: x[:3], rows)
     expected = masked_mean(jnp.sum(kept["x"], axis=1))
     result = batches.weighted_sum(
-        lambda tree, share: share * masked_mean(jnp.sum(tree[0]["x"], axis=1), tree[1]), (rows, mask), mask
+        lambda tree, share, number: share * masked_mean(jnp.sum(tree[0]["x"], axis=1), tree[1]), (rows, mask), mask
     )
     np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
 def test_few_rows_are_one_block() -> None:
     assert batches.num_blocks(ROWS) == 1
-    total = batches.weighted_sum(lambda rows, share: share * jnp.mean(rows["x"]), rows_of(), None)
+    total = batches.weighted_sum(lambda rows, share, number: share * jnp.mean(rows["x"]), rows_of(), None)
     np.testing.assert_allclose(total, np.mean(rows_of()["x"]), rtol=1e-6)
     assert math.isclose(batches.map_rows(lambda rows: rows["x"][:, 0], rows_of())[3], rows_of()["x"][3, 0])

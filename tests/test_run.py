@@ -43,7 +43,7 @@ def arrays(result: TrainResult) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module", name="written")
 def _written(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    agent = dataclasses.replace(A2C_SMALL, ascent=Ascent("nesterov", learning_rate=1e-2, momentum=0.5))
+    agent = dataclasses.replace(A2C_SMALL, ascent=Ascent("nesterov", learning_rate=1e-2, momentum=0.5), measure_every=1)
     return train(agent, tmp_path_factory.mktemp("runs") / "a run", eval_every=500, seed=3)
 
 
@@ -66,7 +66,7 @@ def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pyt
 def test_a_run_directory_holds_everything(written: TrainResult) -> None:
     assert written.run_dir is not None
     names = {path.name.split(".")[0] for path in written.run_dir.iterdir()}
-    assert names == {"config", "metrics", "summary", "events", "checkpoints"}
+    assert names == {"config", "metrics", "summary", "events", "checkpoints", "best"}
     config = json.loads((written.run_dir / "config.json").read_text())
     assert config["agent"] == "a2c"
     assert config["env"]["id"] == "CartPole-v1"
@@ -93,8 +93,14 @@ TAGS = {
     "ascent/learning_rate",
     "ascent/momentum",
     "ascent/gradient_norm",
+    "ascent/value_gradient_norm",
+    "ascent/clipped",
+    "ascent/effective_step",
     "ascent/update_norm",
+    "ascent/update_ratio",
+    "ascent/gradient_alignment",
     "ascent/momentum_alignment",
+    "ascent/noise_to_signal",
     "eval/episode_return",
     "eval/episode_length",
     "time/training_seconds",

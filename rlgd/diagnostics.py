@@ -1,0 +1,102 @@
+"""How the ascent goes: what is measured of one update in many. ``docs/ascent.md`` says how to read each number.
+
+Measuring takes a gradient of its own and a trial step, so it is done in one iteration of ``every`` and costs nothing in
+the others, where the numbers are NaN.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.ascent import Ascent, cosine, global_norm
+from rlgd.data import Metrics
+
+
+class Measured(NamedTuple):
+    """What is kept between measurements: the last one's gradient, and iterations until the next one (int32)."""
+
+    gradient: Any
+    wait: Array
+
+
+def begin(params: Any) -> Measured:
+    """Before the first measurement, of parameters like ``params``."""
+    return Measured(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+
+
+def halves(rows: Any, axis: int = 0) -> Any:
+    """Every other row, and the rest, stacked: ``[2, ...]``; the batch itself, ``[1, ...]``, if it has one row only."""
+
+    def cut(x: Array) -> Array:
+        parts = min(x.shape[axis], 2)
+        even = jax.lax.slice_in_dim(x, 0, x.shape[axis] - x.shape[axis] % parts, axis=axis)
+        return jnp.moveaxis(even.reshape(*x.shape[:axis], -1, parts, *x.shape[axis + 1 :]), axis + 1, 0)
+
+    return jax.tree.map(cut, rows)
+
+
+def measure(
+    ascent: Ascent,
+    state: Any,
+    params: Any,
+    progress: Array,
+    gradients: Callable[[], Any],
+    last: Measured,
+    every: int,
+) -> tuple[Metrics, Measured]:
+    """Numbers about the update that comes next, NaN in iterations that are not measured.
+
+    Args:
+        ascent: whose ``transformation`` makes the update.
+        state: the optimizer's, before the update.
+        params: before the update.
+        progress: share of the run done.
+        gradients: computes the policy's gradients on the ``halves`` of a batch, stacked; called where it is measured.
+        last: as ``begin`` or ``measure`` returned it.
+        every: one iteration in so many is measured.
+    """
+
+    def measured() -> tuple[Metrics, Measured]:
+        parts = gradients()
+        gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), parts)
+        step, after = ascent.transformation().update(gradient, state, params, progress, new_rollout=True)
+        length = global_norm(step)
+        metrics = {
+            "ascent/update_norm": length,
+            "ascent/update_ratio": length / global_norm(params),
+            "ascent/gradient_alignment": _angle(last.gradient, gradient),
+        }
+        if jax.tree.leaves(parts)[0].shape[0] == 2:
+            metrics["ascent/noise_to_signal"] = noise_to_signal(parts)
+        if (moment := ascent.first_moment(state)) is not None:
+            metrics["ascent/momentum_alignment"] = _angle(moment, gradient)
+        if (share := ascent.epsilon_share(after)) is not None:
+            metrics["ascent/epsilon_share"] = share
+        return metrics, Measured(gradient, jnp.full((), every - 1, jnp.int32))
+
+    def waited() -> tuple[Metrics, Measured]:
+        metrics = {name: jnp.full(value.shape, jnp.nan, value.dtype) for name, value in shapes.items()}
+        return metrics, last._replace(wait=last.wait - 1)
+
+    if every == 1:
+        return measured()
+    shapes, _ = jax.eval_shape(measured)
+    return jax.lax.cond(last.wait <= 0, measured, waited)
+
+
+def noise_to_signal(parts: Any) -> Array:
+    """The standard deviation of a batch's gradient over its length: |a - b| / |a + b|, a and b its halves' gradients.
+
+    (a - b) / 2 has mean 0 and the covariance of (a + b) / 2. Near 0 the gradient is all signal; 1 is what two
+    directions without anything in common give.
+    """
+    difference, total = (global_norm(jax.tree.map(f, parts)) for f in (lambda x: x[0] - x[1], lambda x: x[0] + x[1]))
+    return difference / jnp.maximum(total, jnp.finfo(total.dtype).tiny)
+
+
+def _angle(a: Any, b: Any) -> Array:
+    """The cosine, or NaN where ``a`` is 0: nothing has been gathered yet."""
+    return jnp.where(global_norm(a) > 0, cosine(a, b), jnp.nan)
