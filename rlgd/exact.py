@@ -26,7 +26,7 @@ Numbers: TypeAlias = Any  # given: anything array-like; kept: a NumPy array
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-RICCATI_STEPS = 100_000
+DOUBLINGS = 60
 
 
 def _precise(function: F) -> F:
@@ -234,13 +234,16 @@ class TabularMDP(_Problem):
         # With gamma 1, a policy that surely ends and is changed only where that is strictly better either ends again or
         # gains for ever (Bertsekas & Tsitsiklis 1991).
         rows, (action, ends) = np.arange(states), _towards_the_end(self.transition, self.terminal)
+        total = -np.inf
         while self.gamma < 1 or ends.all():
             value = np.linalg.solve(np.eye(states) - following[rows, action], self.reward[rows, action])
             action_value = self.reward + following @ value
-            better = action_value.max(axis=1) > value + 1e-11 * np.abs(action_value).max()
-            if not better.any():
+            better = action_value.max(axis=1) > value + 1e-12 * np.abs(action_value).max()
+            if (
+                not better.any() or value.sum() <= total
+            ):  # what rounding takes for better is not, and could go in circles
                 return Optimum(np.eye(actions)[action], value, float(self.initial @ value))
-            action = np.where(better, action_value.argmax(axis=1), action)
+            total, action = value.sum(), np.where(better, action_value.argmax(axis=1), action)
             ends = _towards_the_end(self.transition[rows, action][:, None], self.terminal)[1]
         raise UsageError(
             "gamma is 1, and a policy that never ends gains for ever; allowed: gamma below 1, or a horizon."
@@ -326,7 +329,8 @@ class LQR(_Problem):
         if len(np.shape(self.b)) != 2 or 0 in np.shape(self.b):
             raise UsageError(f"b has the shape {np.shape(self.b)}; allowed: [n, m], x' = a x + b u + w.")
         n, m = np.shape(self.b)
-        _own(self, "a", (n, n)), _own(self, "b", (n, m)), _own(self, "initial_mean", (n,))
+        for name, shape in {"a": (n, n), "b": (n, m), "initial_mean": (n,)}.items():
+            _own(self, name, shape)
         for name, size in {"q": n, "r": m, "noise": n, "initial_cov": n}.items():
             matrix = _own(self, name, (size, size))
             least, scale = np.linalg.eigvalsh(matrix)[0], np.abs(matrix).max()
@@ -376,7 +380,9 @@ class LQR(_Problem):
         return precision * (x.affine @ _root(moments)), jnp.sqrt(2 * moments[-1, -1]) * x.log_std
 
     def optimum(self) -> Optimum:
-        """The optimal policy u = K x, which is deterministic, by value iteration on the Riccati equation.
+        """The optimal policy u = K x, which is deterministic, from the Riccati equation.
+
+        Without a horizon it is solved by doubling (Anderson 1978), else backwards.
 
         Returns:
             ``policy``: K ``[m, n]``, with a horizon ``[horizon, m, n]``; ``value``: P ``[n, n]``, at the beginning of
@@ -386,23 +392,36 @@ class LQR(_Problem):
             UsageError: if no gain, or not the best one, makes sqrt(gamma) (a + b K) stable.
         """
         a, b = np.sqrt(self.gamma) * self.a, np.sqrt(self.gamma) * self.b  # for these nothing is discounted
-        p, constant, gains = np.zeros_like(self.q), 0.0, []
-        largest = 1e12 * max(self.q.max(), self.r.max())  # beyond it nothing would be left of r
-        for _ in range(self.horizon or RICCATI_STEPS):
-            constant = self.gamma * (constant + np.sum(p * self.noise))
-            gains.append(-np.linalg.solve(self.r + b.T @ p @ b, b.T @ p @ a))
-            before, p = p, self.q + a.T @ p @ (a + b @ gains[-1])
-            if self.horizon is None and not 1e-13 * np.abs(p).max() < np.abs(p - before).max() < largest:
+
+        def best_gain(p: np.ndarray) -> np.ndarray:
+            return -np.linalg.solve(self.r + b.T @ p @ b, b.T @ p @ a)
+
+        def optimum(gain: np.ndarray, p: np.ndarray, constant: float) -> Optimum:
+            return Optimum(gain, p, -float(np.sum(p * self._second_moment) + constant))
+
+        if self.horizon is not None:
+            p, constant, gains = np.zeros_like(self.q), 0.0, []
+            for _ in range(self.horizon):
+                constant = self.gamma * (constant + np.sum(p * self.noise))
+                gains.append(best_gain(p))
+                p = self.q + a.T @ p @ (a + b @ gains[-1])
+            return optimum(np.stack(gains[::-1]), p, constant)
+
+        p, f, g = self.q, a, b @ np.linalg.solve(self.r, b.T)  # p: of one step, of two, of four
+        for _ in range(DOUBLINGS):
+            inverse = np.linalg.inv(np.eye(len(a)) + g @ p)
+            change = f.T @ p @ inverse @ f
+            p, f, g = p + change, f @ inverse @ f, g + f @ inverse @ g @ f.T
+            # f is where the state is after as many steps.
+            if np.abs(change).max() <= 1e-15 * np.abs(p).max() or np.abs(f).max() > 1e9:
                 break
-        gain = np.stack(gains[::-1])
-        if self.horizon is None:
-            gain, constant = gains[-1], self.gamma / (1 - self.gamma) * np.sum(p * self.noise)
-            if (radius := np.abs(np.linalg.eigvals(a + b @ gain)).max()) >= 1:
-                raise UsageError(
-                    f"the best gain leaves sqrt(gamma) (a + b K) with an eigenvalue of size {radius:.7g}; allowed: "
-                    "below 1. What grows must be within reach of b, and must cost something."
-                )
-        return Optimum(gain, p, -float(np.sum(p * self._second_moment) + constant))
+        gain = best_gain(p)
+        if (radius := np.abs(np.linalg.eigvals(a + b @ gain)).max()) >= 1 - 1e-12:
+            raise UsageError(
+                f"the best gain leaves sqrt(gamma) (a + b K) with an eigenvalue of size {radius:.7g}; allowed: below "
+                "1. What grows must be within reach of b, and must cost something."
+            )
+        return optimum(gain, p, self.gamma / (1 - self.gamma) * np.sum(p * self.noise))
 
     @functools.cached_property
     def env(self) -> "LQREnv":

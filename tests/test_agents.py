@@ -12,7 +12,7 @@ from jax import Array
 
 from rlgd import config, rollout, spaces, training
 from rlgd.agents import A2C, ALIASES, PPO, REGISTRY, REINFORCE, agent_class, make_agent
-from rlgd.agents.common import Agent
+from rlgd.agents.common import Agent, experience
 from rlgd.ascent import Ascent
 from rlgd.data import LoopState, Rollout, Spec, View
 from rlgd.envs import DeviceEnv, make
@@ -36,8 +36,22 @@ AGENTS: dict[str, Agent] = {
         scale_reward=True,
         ent_coef=0.01,
         value_learning_rate=3e-3,
+        dropout=0.1,
+        ent_coef_schedule="linear:0.5",
+        clip_eps_schedule="warmup:0.1+cosine:0.5",
+        ascent=Ascent(
+            "adam",
+            l1=1e-4,
+            l2=1e-4,
+            weight_decay=1e-3,
+            max_grad_norm=0.5,
+            momentum_schedule="linear:0.9",
+            rollout_moments="relative",
+            outer_momentum=0.3,
+        ),
     ),
 }
+NOT_YET = {"ascent/gradient_alignment", "ascent/momentum_alignment"}  # NaN while there is nothing to compare with
 BOX = spaces.spec(gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Box(-2, 2, (2,)), 16)
 
 
@@ -118,8 +132,7 @@ def test_everything_stays_finite_and_keeps_its_type(agent: Agent, env: DeviceEnv
         shapes = jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), loop)
         assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), after)
         assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(after.agent_state))
-        unknown = {name for name, x in metrics.items() if not jnp.isfinite(x).all()}
-        assert unknown <= {"ascent/gradient_alignment", "ascent/momentum_alignment"}  # nothing to compare with yet
+        assert {name for name, x in metrics.items() if not jnp.isfinite(x).all()} <= NOT_YET
         loop = after
 
 
@@ -172,7 +185,8 @@ def test_box_actions_act_and_learn(agent: Agent, squash: bool) -> None:
     assert jnp.all(jnp.abs(sent) <= 2)
     data = box_rollout(agent, keys[2], 8, jnp.ones((8, 4), bool))
     after, metrics = jax.jit(agent.update, static_argnums=0)(BOX, state, data, jnp.float32(0), keys[3])
-    assert all(jnp.isfinite(x).all() for x in [*jax.tree.leaves(after), *metrics.values()])
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(after))
+    assert {name for name, x in metrics.items() if not jnp.isfinite(x).all()} <= NOT_YET
     with pytest.raises(AssertionError):
         same(state.params.policy, after.params.policy)
 
@@ -227,7 +241,7 @@ def test_target_kl_skips_the_rest(env: DeviceEnv) -> None:
 
 
 def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = PPO(**SMALL, rollout_length=8, num_epochs=3, num_minibatches=4, measure_every=0)
+    agent = PPO(**(SMALL | {"measure_every": 0}), rollout_length=8, num_epochs=3, num_minibatches=4)
     seen: list[np.ndarray] = []
     original = PPO._gradient
 
@@ -243,6 +257,110 @@ def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> Non
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch), np.arange(0.0, 96.0, 3.0))
     assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_stochastic_ascent_learns_from_one_row_at_a_time() -> None:
+    """Advantages are normalized over the rollout: over a single row they would all be 0."""
+    agent = PPO(**SMALL, rollout_length=4, num_epochs=1, num_minibatches=16)
+    agent.validate()
+    data, state = box_rollout(agent, jax.random.key(0), 4, None), agent.init(BOX, jax.random.key(1))
+    after, metrics = jax.jit(agent.update, static_argnums=0)(BOX, state, data, jnp.float32(0), jax.random.key(2))
+    assert metrics["train/updates"] == 16
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params, after.params)
+    assert all(distance > 0 for distance in jax.tree.leaves(moved))
+    assert "ascent/noise_to_signal" not in metrics  # one row has no halves
+
+
+def test_batch_minibatch_and_stochastic_ascent_climb_the_same_objective() -> None:
+    """At a step size of almost 0 nothing moves between minibatches: their gradients average to that of the batch."""
+    steps = []
+    for parts in (1, 4, 32):
+        agent = PPO(**SMALL, rollout_length=8, num_epochs=1, num_minibatches=parts, ascent=Ascent("sgd", 1e-3 / parts))
+        data, state = box_rollout(agent, jax.random.key(0), 8, None), agent.init(BOX, jax.random.key(1))
+        after, _ = jax.jit(agent.update, static_argnums=0)(BOX, state, data, jnp.float32(0), jax.random.key(2))
+        steps.append(jax.tree.map(jnp.subtract, after.params, state.params))
+    same(steps[0], steps[1], 2e-6)
+    same(steps[0], steps[2], 2e-6)
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(steps[0])) > 1e-4
+
+
+def test_dropout_is_off_when_acting_and_for_old_log_probabilities() -> None:
+    plain = PPO(**SMALL, rollout_length=8, num_epochs=1, num_minibatches=1)
+    dropping = dataclasses.replace(plain, dropout=0.5)
+    data, state = box_rollout(plain, jax.random.key(0), 8, None), plain.init(BOX, jax.random.key(1))
+    policy, x = state.params.policy, jnp.ones((5, 3))
+    same(plain.distribution(BOX, policy, x).mode(), dropping.distribution(BOX, policy, x).mode())
+    same(experience(plain, BOX, state, data), experience(dropping, BOX, state, data))
+    by_key = [dropping.distribution(BOX, policy, x, jax.random.key(i)).mode() for i in range(2)]
+    assert not np.array_equal(by_key[0], by_key[1])
+    with_key = plain.distribution(BOX, policy, x, jax.random.key(0)).mode()
+    same(with_key, plain.distribution(BOX, policy, x).mode())
+    metrics = [
+        jax.jit(agent.update, static_argnums=0)(BOX, state, data, jnp.float32(0), jax.random.key(2))[1]
+        for agent in (plain, dropping)
+    ]
+    assert metrics[0]["train/approx_kl"] < 1e-9 < metrics[1]["train/approx_kl"]
+
+
+def test_schedules_of_entropy_and_clipping_are_applied() -> None:
+    agent = PPO(
+        **SMALL, rollout_length=8, ent_coef=0.2, ent_coef_schedule="linear", clip_eps_schedule="exponential:0.25"
+    )
+    data, state = box_rollout(agent, jax.random.key(0), 8, None), agent.init(BOX, jax.random.key(1))
+    _, metrics = jax.jit(agent.update, static_argnums=0)(BOX, state, data, jnp.float32(0.5), jax.random.key(2))
+    np.testing.assert_allclose(metrics["train/ent_coef"], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(metrics["train/clip_eps"], 0.2 * 0.25**0.5, rtol=1e-6)
+    fixed = dataclasses.replace(
+        agent, ent_coef=0.1, clip_eps=0.1, ent_coef_schedule="constant", clip_eps_schedule="constant"
+    )
+    _, expected = jax.jit(fixed.update, static_argnums=0)(BOX, state, data, jnp.float32(0.5), jax.random.key(2))
+    for name in ("train/objective", "train/entropy", "train/clip_fraction", "ascent/gradient_norm"):
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5)
+
+
+def test_the_outer_step_scales_and_carries_on_the_displacement_of_an_iteration() -> None:
+    plain = A2C(**SMALL, rollout_length=8, ascent=Ascent("sgd", 0.1))
+    outer = dataclasses.replace(plain, ascent=Ascent("sgd", 0.1, outer_learning_rate=0.5, outer_momentum=0.8))
+    data = box_rollout(plain, jax.random.key(0), 8, None)
+
+    def displacement(agent: Agent, state: Any) -> tuple[Any, Any]:
+        after, _ = agent.update(BOX, state, data, jnp.float32(0), jax.random.key(2))
+        return after, jax.tree.map(jnp.subtract, after.params, state.params)
+
+    first = outer.init(BOX, jax.random.key(1))
+    second, step = displacement(outer, first)
+    _, inner = displacement(plain, first)
+    same(step, jax.tree.map(lambda d: 0.5 * (d + 0.8 * d), inner), 1e-6)
+    _, step = displacement(outer, second)
+    _, inner_after = displacement(plain, second)
+    velocity = jax.tree.map(lambda d, e: 0.8 * d + e, inner, inner_after)
+    same(step, jax.tree.map(lambda e, v: 0.5 * (e + 0.8 * v), inner_after, velocity), 1e-6)
+
+
+@pytest.mark.parametrize(("rollout_moments", "counted"), [("keep", 8), ("reset", 4), ("relative", 4), ("decay", 8)])
+def test_moments_know_when_a_rollout_is_new(rollout_moments: str, counted: int) -> None:
+    """Once in each iteration, whatever the number of updates: Adam counts those since."""
+    agent = PPO(
+        **SMALL, rollout_length=8, num_epochs=2, num_minibatches=2, ascent=Ascent(rollout_moments=rollout_moments)
+    )
+    data, state = box_rollout(agent, jax.random.key(0), 8, None), agent.init(BOX, jax.random.key(1))
+    update = jax.jit(agent.update, static_argnums=0)
+    for seed in range(2):
+        state, _ = update(BOX, state, data, jnp.float32(0), jax.random.key(seed))
+    counts = [leaf for leaf in jax.tree.leaves(state.moments) if jnp.issubdtype(leaf.dtype, jnp.integer)]
+    assert [int(count) for count in counts] == [counted, counted]
+
+
+@pytest.mark.parametrize("initialization", ["orthogonal", "glorot", "xavier", "he", "lecun"])
+def test_a_seed_decides_every_parameter(initialization: str) -> None:
+    agent = PPO(**(SMALL | {"hidden_sizes": (8, 8)}), initialization=initialization)
+    first, again, other = (agent.init(BOX, jax.random.key(seed)).params for seed in (3, 3, 4))
+    same(first, again)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True):
+        assert a.ndim < 2 or not np.array_equal(a, b)
+    kernels = [leaf for leaf in jax.tree.leaves(first) if leaf.shape == (8, 8)]
+    assert len(kernels) == 2
+    assert not np.array_equal(kernels[0], kernels[1])  # policy and value function
 
 
 def test_registry_names_every_agent() -> None:
@@ -281,6 +399,15 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("ppo", {"num_minibatches": 3}, r"does not divide .* = 1024; nearest that do: 1, 2, 4"),
     ("reinforce", {"baseline": "mean", "num_envs": 1}, "num_envs is 1; allowed: at least 2"),
     ("reinforce", {"baseline": "avg"}, "unknown baseline"),
+    ("ppo", {"schedule": "lineer"}, "unknown schedule 'lineer'; did you mean 'linear'"),
+    ("ppo", {"ent_coef_schedule": "linear:x"}, "schedule 'linear:x': 'x' is no number; allowed: constant, linear"),
+    ("ppo", {"clip_eps_schedule": "exponential"}, "exponential needs a number"),
+    ("a2c", {"dropout": 1.0}, r"dropout is 1.0; allowed: a number within \[0, 1\)"),
+    ("a2c", {"dropout": 0.1, "hidden_sizes": ()}, "no hidden layer"),
+    ("a2c", {"measure_every": -1}, "measure_every is -1"),
+    ("a2c", {"momentum": 0.9, "momentum_schedule": "linear:1.2"}, "brings momentum from 0.9 to 1.08; allowed: below 1"),
+    ("ppo", {"moment_decay": 0.5}, "moment_decay is set, but rollout_moments is 'keep'; choose 'decay'"),
+    ("ppo", {"optimizer": "sgd", "rollout_moments": "relative"}, "'relative' is set, but sgd does not use it"),
     ("ppo", {"normalize_obs": 1}, "normalize_obs is 1; allowed: True or False"),
 ]
 

@@ -1,10 +1,13 @@
 """Every example runs as it stands."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from rlgd.ascent import OPTIMIZERS
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
@@ -14,3 +17,9 @@ def test_example(path: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_every_optimizer_fits_the_line() -> None:
+    fit = runpy.run_path(str(EXAMPLES[0].with_name("line_fit.py")))["fit"]
+    found = {name: tuple(round(value, 2) for value in fit(name)) for name in OPTIMIZERS}
+    assert found == dict.fromkeys(OPTIMIZERS, (0.7, 1.9))
