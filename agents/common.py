@@ -44,7 +44,7 @@ class Agent:
     normalize_obs: bool = static(False, "shift and scale observations to mean 0 and variance 1")
     scale_reward: bool = static(False, "divide rewards by the standard deviation of the discounted return")
     measure_every: int = static(
-        16, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+        64, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
     )
 
     def validate(self) -> None:

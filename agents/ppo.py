@@ -14,6 +14,8 @@ from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
 from rlgd.diagnostics import halves
 from rlgd.errors import UsageError
 
+ORDER, DROPOUT, MEASURE = range(3)  # purposes of an update's random keys
+
 
 @hyperparameters
 class PPO(ActorCriticAgent):
@@ -25,7 +27,7 @@ class PPO(ActorCriticAgent):
         8, "equal parts of the rollout, one step of ascent each: 1 is batch ascent, a part a row stochastic", "[1, inf)"
     )
     measure_every: int = static(
-        1, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+        2, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
     )
     clip_eps: float = traced(0.2, "how far the policy's ratio may move before it is clipped", "(0, inf)")
     clip_value: bool = static(False, "clip the value function's change by clip_eps too")
@@ -54,10 +56,10 @@ class PPO(ActorCriticAgent):
         """
         rows = experience(self, spec, state, rollout)
         size = rows.advantage.shape[0]
-        order_key, measure_key, dropout_key = (jax.random.fold_in(key, purpose) for purpose in range(3))
+        order_key, dropout_key = jax.random.fold_in(key, ORDER), jax.random.fold_in(key, DROPOUT)
 
         def half_gradients() -> Any:
-            index = batches.shuffle(measure_key, size)[: size // self.num_minibatches]
+            index = batches.shuffle(jax.random.fold_in(key, MEASURE), size)[: size // self.num_minibatches]
             parts = halves(jax.tree.map(lambda x: x[index], rows))
             return jax.vmap(lambda part: self._gradient(spec, state.params, part, progress, dropout_key)[0].policy)(
                 parts

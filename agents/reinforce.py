@@ -39,7 +39,7 @@ class REINFORCE(Agent):
         "value", "what is subtracted from the return: the mean of other episodes, the value", choices=BASELINES
     )
     measure_every: int = static(
-        4, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+        8, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
     )
     discount_weighting: bool = static(False, "weight row t by gamma^t: the exact gradient of the discounted return")
 

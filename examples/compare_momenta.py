@@ -16,11 +16,7 @@ MOMENTA = (0.0, 0.5, 0.9, 0.95)
 ITERATIONS = 300
 
 env = make("CartPole-v1")
-# Without diagnostics: under vmap what is measured in one iteration of 16 would be computed in all.
-agents = [
-    A2C(ascent=Ascent("momentum", learning_rate=0.05 * (1 - m), momentum=m), measure_every=0).prepared()
-    for m in MOMENTA
-]
+agents = [A2C(ascent=Ascent("momentum", learning_rate=0.05 * (1 - m), momentum=m)).prepared() for m in MOMENTA]
 stacked = jax.tree.map(lambda *values: jnp.stack(values), *agents)
 keys = jnp.stack([jax.random.key(0)] * len(MOMENTA))  # the same start for all
 loops = jax.vmap(lambda agent, key: training.initialize(agent, env, key))(stacked, keys)

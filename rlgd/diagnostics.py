@@ -75,16 +75,15 @@ def measure(
             metrics["ascent/momentum_alignment"] = _angle(moment, gradient)
         if (share := ascent.epsilon_share(after)) is not None:
             metrics["ascent/epsilon_share"] = share
-        return metrics, Measured(gradient, jnp.full((), every - 1, jnp.int32))
-
-    def waited() -> tuple[Metrics, Measured]:
-        metrics = {name: jnp.full(value.shape, jnp.nan, value.dtype) for name, value in shapes.items()}
-        return metrics, last._replace(wait=last.wait - 1)
+        return metrics, Measured(gradient, jnp.full((), every, jnp.int32))
 
     if every == 1:
         return measured()
-    shapes, _ = jax.eval_shape(measured)
-    return jax.lax.cond(last.wait <= 0, measured, waited)
+    # A loop that turns once or not at all. Unlike a cond it does not copy the gradient where it waits, and under vmap
+    # it still computes nothing then.
+    blank = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(measured)[0])
+    metrics, last = jax.lax.while_loop(lambda carry: carry[1].wait <= 0, lambda _: measured(), (blank, last))
+    return metrics, last._replace(wait=last.wait - 1)
 
 
 def noise_to_signal(parts: Any) -> Array:

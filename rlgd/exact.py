@@ -233,15 +233,14 @@ class TabularMDP(_Problem):
             return Optimum(np.stack(policies[::-1]), value, float(self.initial @ value))
         # With gamma 1, a policy that surely ends and is changed only where that is strictly better either ends again or
         # gains for ever (Bertsekas & Tsitsiklis 1991).
-        rows, (action, ends) = np.arange(states), _towards_the_end(self.transition, self.terminal)
-        total = -np.inf
+        action, ends = _towards_the_end(self.transition, self.terminal)
+        rows, total = np.arange(states), -np.inf
         while self.gamma < 1 or ends.all():
             value = np.linalg.solve(np.eye(states) - following[rows, action], self.reward[rows, action])
             action_value = self.reward + following @ value
             better = action_value.max(axis=1) > value + 1e-12 * np.abs(action_value).max()
-            if (
-                not better.any() or value.sum() <= total
-            ):  # what rounding takes for better is not, and could go in circles
+            # What only rounding takes for better could go round in circles.
+            if not better.any() or value.sum() <= total:
                 return Optimum(np.eye(actions)[action], value, float(self.initial @ value))
             total, action = value.sum(), np.where(better, action_value.argmax(axis=1), action)
             ends = _towards_the_end(self.transition[rows, action][:, None], self.terminal)[1]
