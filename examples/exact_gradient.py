@@ -3,7 +3,7 @@
     python examples/exact_gradient.py [FIGURE.svg]
 
 A small grid world is solved exactly, and REINFORCE estimates its gradient at the first policy of each of a few seeds.
-Three panels: the number of episodes in a batch, the baseline, and momentum. Momentum averages gradients of the past: its
+Three panels: episodes in a batch, the baseline, and momentum. Momentum averages gradients of the past: its
 first moment points closer to the exact gradient than a single estimate as long as the policy moves slowly.
 """
 

@@ -140,6 +140,18 @@ def _schedule_free_adamw(
     return contrib.schedule_free(base, learning_rate, b1=momentum)
 
 
+def _lbfgs(learning_rate: Scalar) -> Descent:
+    inner = optax.scale_by_lbfgs(memory_size=LBFGS_MEMORY)
+
+    # Where the objective curves the other way, which a line search would have kept out of the memory, H turns around.
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        direction, state = inner.update(gradient, state, params)
+        same_side = optax.tree.vdot(direction, gradient) > 0
+        return jax.tree.map(lambda d, g: jnp.where(same_side, d, g), direction, gradient), state
+
+    return _scaled(learning_rate, optax.GradientTransformation(inner.init, update))
+
+
 def _square(epsilon: Scalar) -> Scalar:
     return epsilon * epsilon
 
@@ -359,8 +371,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
         positive=("momentum",),
     ),
     "lbfgs": Optimizer(
-        f"a H g;  H: the inverse curvature that the last {LBFGS_MEMORY} steps showed, without a line search",
-        lambda learning_rate: optax.lbfgs(learning_rate, memory_size=LBFGS_MEMORY, linesearch=None),
+        f"a H g, or a g where H g is not uphill;  H: the inverse curvature that the last {LBFGS_MEMORY} steps showed",
+        _lbfgs,
         {},
         "Liu & Nocedal 1989",
     ),
