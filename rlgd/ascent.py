@@ -18,7 +18,7 @@ from rlgd import clock, config, optimizers, schedules
 from rlgd.config import hyperparameters, static, traced
 from rlgd.data import Scalar
 from rlgd.errors import UsageError, unknown
-from rlgd.optimizers import OPTIMIZERS, Descent
+from rlgd.optimizers import OPTIMIZERS, Descent, Optimizer
 
 __all__ = ["OPTIMIZERS", "Ascent", "apply_step", "clip_by_norm", "cosine", "global_norm"]
 
@@ -40,9 +40,11 @@ class Ascent:
     )
     learning_rate: float = traced(1e-3, "step size", "[0, inf)")
     momentum: float | None = traced(
-        None, "coefficient of the first moment: heavy ball's and Nesterov's beta, Adam's b1", "[0, 1)"
+        None, "coefficient of the first moment: heavy ball's and Nesterov's beta, Adam's and Lion's b1", "[0, 1)"
     )
-    second_moment: float | None = traced(None, "coefficient of the mean of squared gradients: Adam's b2", "[0, 1)")
+    second_moment: float | None = traced(
+        None, "coefficient of the second average: Adam's b2, of squares; Lion's b2", "[0, 1)"
+    )
     epsilon: float | None = traced(None, "keeps the adaptive methods' denominator from 0", "(0, inf)")
     weight_decay: float | None = traced(None, "decoupled: each step shrinks weights by this share of it", "[0, inf)")
     l1: float | None = traced(None, "this times the sum of |w| is taken from the objective", "[0, inf)")
@@ -79,9 +81,11 @@ class Ascent:
                 f"momentum_schedule {self.momentum_schedule!r} brings momentum from {ascent.momentum} to "
                 f"{np.max(np.asarray(ascent.momentum) * most):g}; allowed: below 1."
             )
+        if self.momentum_schedule != "constant" and np.all(np.asarray(ascent.momentum) == 0):
+            raise UsageError(f"momentum_schedule {self.momentum_schedule!r} has no effect: momentum is 0.")
         for name in OPTIMIZERS[self.optimizer].positive:
             if np.any(np.asarray(getattr(ascent, name)) == 0) or (name == "momentum" and least == 0):
-                raise UsageError(f"{name} is 0 at some time, where {self.optimizer} divides 0 by 0; allowed: above 0.")
+                raise UsageError(f"{name} is 0 at some time, with which {self.optimizer} fails; allowed: above 0.")
 
     def resolved(self) -> "Ascent":
         """A copy in which every field that is used has its value.
@@ -98,14 +102,14 @@ class Ascent:
         for name in OWN_FIELDS:
             if getattr(self, name) is not None and name not in row.defaults:
                 raise _without_effect(name, self.optimizer, [o for o, r in OPTIMIZERS.items() if name in r.defaults])
-        if self.momentum_schedule != "constant" and "momentum" not in row.defaults:
-            users = [name for name, other in OPTIMIZERS.items() if "momentum" in other.defaults]
+        if self.momentum_schedule != "constant" and not _schedules_momentum(row):
+            users = [name for name, other in OPTIMIZERS.items() if _schedules_momentum(other)]
             raise _without_effect("momentum_schedule", self.optimizer, users)
         if self.rollout_moments not in ROLLOUT_MOMENTS:
             raise unknown("rollout_moments", self.rollout_moments, ROLLOUT_MOMENTS)
-        if self.rollout_moments == "relative" and not row.counts:
-            users = [name for name, other in OPTIMIZERS.items() if other.counts]
-            raise _without_effect("rollout_moments 'relative'", self.optimizer, users)
+        if not _follows_clock(row, self.rollout_moments):
+            users = [name for name, other in OPTIMIZERS.items() if _follows_clock(other, self.rollout_moments)]
+            raise _without_effect(f"rollout_moments {self.rollout_moments!r}", self.optimizer, users)
         if self.rollout_moments == "decay":
             used["moment_decay"] = 0.5
         elif self.moment_decay is not None:
@@ -125,7 +129,8 @@ class Ascent:
         ascent = self.resolved()
 
         def init(params: Any) -> Any:
-            return ascent._descent(jnp.zeros(())).init(params)
+            rule, dtype = ascent._like(params)
+            return rule._descent(jnp.zeros((), dtype)).init(params)
 
         def update(
             gradient: Any,
@@ -135,12 +140,15 @@ class Ascent:
             new_rollout: bool | Array = False,
             **other: Any,
         ) -> tuple[Any, Any]:
-            clipped = clip_by_norm(ascent.penalized(gradient, params), ascent.max_grad_norm)
+            rule, dtype = ascent._like(params)
+            clipped = clip_by_norm(rule.penalized(gradient, params), rule.max_grad_norm)
             # optax's bias corrections mix floats and integers, which strict promotion refuses, and a few optimizers
             # multiply matrices by numbers.
             with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-                descent = optax.with_extra_args_support(ascent._descent(jnp.asarray(progress, float)))
-                return descent.update(jax.tree.map(jnp.negative, clipped), state, params, new_rollout=new_rollout)
+                descent = optax.with_extra_args_support(rule._descent(jnp.asarray(progress, dtype)))
+                downhill = jax.tree.map(jnp.negative, clipped)
+                step, state = descent.update(downhill, state, params, new_rollout=new_rollout)
+            return step, state
 
         return optax.GradientTransformationExtraArgs(init, update)
 
@@ -191,6 +199,11 @@ class Ascent:
         ascent = self.resolved()
         return optimizers.epsilon_share(self.optimizer, state, ascent.second_moment, ascent.epsilon)
 
+    def _like(self, params: Any) -> tuple["Ascent", Any]:
+        """With numbers of the parameters' type, and that type; they would otherwise take on that of the numbers."""
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        return jax.tree.map(lambda number: jnp.asarray(number, dtype), self), dtype
+
     def _descent(self, progress: Array) -> Descent:
         row = OPTIMIZERS[self.optimizer]
         learning_rate = self.step_size(progress)
@@ -209,6 +222,14 @@ class Ascent:
             assert self.moment_decay is not None
             return clock.decay(descent, self.moment_decay)
         return clock.relative(descent) if self.rollout_moments == "relative" else descent
+
+
+def _schedules_momentum(row: Optimizer) -> bool:
+    return "momentum" in row.defaults and "momentum_schedule" not in row.excludes
+
+
+def _follows_clock(row: Optimizer, rollout_moments: str) -> bool:
+    return row.relative if rollout_moments == "relative" else rollout_moments not in row.excludes
 
 
 def _without_effect(field: str, optimizer: str, users: list[str]) -> UsageError:

@@ -25,14 +25,15 @@ def reset(inner: optax.GradientTransformation) -> optax.GradientTransformationEx
 
 
 def decay(inner: optax.GradientTransformation, share: Scalar) -> optax.GradientTransformationExtraArgs:
-    """Keep a ``share`` of the moments at every new rollout: ``fresh + share (state - fresh)``, a partial ``reset``.
+    """Keep a ``share`` of the moments at every new rollout: ``share state + (1 - share) fresh``, a partial ``reset``.
 
     The count of updates goes on, so bias corrections take the averages for older than they are: after
     ``share = 0`` Adam's next step is (1 - m) / sqrt(1 - b) times that of a reset.
     """
 
     def toward(fresh: Array, old: Array) -> Array:
-        return fresh + jnp.asarray(share, old.dtype) * (old - fresh) if _is_float(old) else old
+        kept = jnp.asarray(share, old.dtype)
+        return kept * old + (1 - kept) * fresh if _is_float(old) else old
 
     return _at_new_rollouts(inner, lambda state, fresh: jax.tree.map(toward, fresh, state))
 
@@ -40,7 +41,7 @@ def decay(inner: optax.GradientTransformation, share: Scalar) -> optax.GradientT
 def relative(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Keep the moments and count updates from every new rollout on: Adam-Rel (Ellis et al. 2024, arXiv 2412.17113).
 
-    The bias corrections then shorten the first steps on new data, by up to sqrt(1 - b) / (1 - m).
+    Adam's bias corrections then shorten the first steps on new data, to sqrt(1 - b) / (1 - m) at first.
     """
 
     def change(state: State, fresh: State) -> State:

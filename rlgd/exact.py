@@ -110,8 +110,8 @@ class _Problem:
             x = self._over_time(policy_of(unravel(flat)))
             return ravel_pytree(jax.vmap(self._whitened)(moments, policy, x))[0]
 
-        # X itself is inverted, not X^T X: what few visits tell of is not lost in rounding. Directions whose part in F is
-        # below the rounding of the gradient, as those of actions that are never taken, would multiply it.
+        # X itself is inverted, not X^T X: what few visits tell of is not lost in rounding. Directions whose part in F
+        # is below the rounding of the gradient, as those of actions that are never taken, would multiply it.
         inverse = jnp.linalg.pinv(jax.jacfwd(whitened)(flat), rtol=float(jnp.finfo(flat.dtype).eps) ** 0.5)
         gradient = ravel_pytree(self.gradient(policy_of, params))[0].astype(moments.dtype)
         return unravel((inverse @ (inverse.T @ gradient)).astype(flat.dtype))

@@ -51,8 +51,9 @@ class Optimizer(NamedTuple):
         undamped: momentum adds gradients up instead of averaging them: a steady gradient moves the parameters by
             learning_rate / (1 - momentum) a step.
         floor: how epsilon bounds the step, for methods that divide each parameter's step by a second moment.
-        counts: corrects the bias of its averages by counting updates.
+        relative: counting updates from each new rollout on (Adam-Rel) shortens the first steps there, as in Adam.
         decays: ``build`` takes ``weight_decay``, which belongs inside.
+        excludes: fields and settings that have no effect on it, or a wrong one.
         positive: fields that may not be 0.
     """
 
@@ -63,8 +64,9 @@ class Optimizer(NamedTuple):
     moment: str = ""
     undamped: bool = False
     floor: Floor | None = None
-    counts: bool = False
+    relative: bool = False
     decays: bool = False
+    excludes: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
 
 
@@ -79,7 +81,15 @@ def _rmsprop(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, eps
 
 
 def _rmsprop_centred(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
-    deviation = optax.scale_by_stddev(decay=second_moment, eps=epsilon, eps_in_sqrt=True)
+    inner = optax.scale_by_stddev(decay=second_moment, eps=epsilon, eps_in_sqrt=True)
+
+    # optax takes the root of s - u^2 + e, which rounding makes negative where gradients are steady.
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        _, state = inner.update(gradient, state)
+        variance = jax.tree.map(lambda s, u: jnp.maximum(s - u * u, 0), state.nu, state.mu)
+        return jax.tree.map(lambda g, v: g * jax.lax.rsqrt(v + epsilon), gradient, variance), state
+
+    deviation = optax.GradientTransformation(inner.init, update)
     return _scaled(learning_rate, deviation, optax.trace(decay=momentum))
 
 
@@ -90,8 +100,47 @@ def _adam_like(alias: Callable[..., Descent], **fixed: Any) -> Callable[..., Des
     return build
 
 
+def _yogi(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    inner = optax.scale_by_yogi(b1=momentum, b2=second_moment, eps=epsilon)
+
+    # optax begins the first moment at 1e-6, too: without any gradient the parameters would move.
+    def init(params: Any) -> Any:
+        return inner.init(params)._replace(mu=jax.tree.map(jnp.zeros_like, params))
+
+    return _scaled(learning_rate, optax.GradientTransformation(init, inner.update))
+
+
+class AdanState(NamedTuple):
+    """Averages ``m`` of gradients, ``v`` of their differences, ``n`` of squares; the last gradient ``g``; updates t."""
+
+    m: Any
+    v: Any
+    n: Any
+    g: Any
+    t: Array
+
+
 def _adan(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
-    return optax.adan(learning_rate, momentum, ADAN_DIFFERENCES, second_moment, epsilon, eps_root=0.0)
+    """Not optax's, which weighs the differences by 0.08 where the paper and its authors' code have 0.92."""
+
+    def init(params: Any) -> AdanState:
+        zero = jax.tree.map(jnp.zeros_like, params)
+        return AdanState(zero, zero, zero, zero, jnp.zeros((), jnp.int32))
+
+    def update(gradient: Any, state: AdanState, params: Any = None) -> tuple[Any, AdanState]:
+        kept = ADAN_DIFFERENCES
+        difference = jax.tree.map(lambda g, last: jnp.where(state.t == 0, 0, g - last), gradient, state.g)
+        m = optax.tree.update_moment(gradient, state.m, momentum, 1)
+        v = optax.tree.update_moment(difference, state.v, kept, 1)
+        ahead = jax.tree.map(lambda g, d: g + kept * d, gradient, difference)
+        n = optax.tree.update_moment_per_elem_norm(ahead, state.n, second_moment, 2)
+        t = state.t + 1
+        averages = zip((m, v, n), (momentum, kept, second_moment), strict=True)
+        m_hat, v_hat, n_hat = (optax.tree.bias_correction(average, decay, t) for average, decay in averages)
+        step = jax.tree.map(lambda m, v, n: (m + kept * v) / (jnp.sqrt(n) + epsilon), m_hat, v_hat, n_hat)
+        return step, AdanState(m, v, n, gradient, t)
+
+    return _scaled(learning_rate, optax.GradientTransformation(init, update))
 
 
 def _lars(learning_rate: Scalar, momentum: Scalar) -> Descent:
@@ -100,17 +149,21 @@ def _lars(learning_rate: Scalar, momentum: Scalar) -> Descent:
 
 
 def _sm3(learning_rate: Scalar, momentum: Scalar) -> Descent:
-    inner = _scaled(learning_rate, optax.scale_by_sm3(b1=momentum))
+    inner = optax.scale_by_sm3(b1=momentum)
 
     # optax's has no case for numbers, which have no axis to keep a maximum of.
     def vectors(tree: Any) -> Any:
         return jax.tree.map(jnp.atleast_1d, tree)
 
-    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        step, state = inner.update(vectors(gradient), state)
-        return jax.tree.map(lambda x, g: x.reshape(g.shape), step, gradient), state
+    def init(params: Any) -> Any:
+        return inner.init(vectors(params))._replace(nu=jax.tree.map(jnp.zeros_like, params))
 
-    return optax.GradientTransformation(lambda params: inner.init(vectors(params)), update)
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        step, state = inner.update(vectors(gradient), state._replace(nu=vectors(state.nu)))
+        step = jax.tree.map(lambda x, g: x.reshape(g.shape), step, gradient)
+        return step, state._replace(nu=step)  # the step is the first moment
+
+    return _scaled(learning_rate, optax.GradientTransformation(init, update))
 
 
 def _adafactor(learning_rate: Scalar, momentum: Scalar, epsilon: Scalar) -> Descent:
@@ -147,7 +200,8 @@ def _lbfgs(learning_rate: Scalar) -> Descent:
     def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         direction, state = inner.update(gradient, state, params)
         same_side = optax.tree.vdot(direction, gradient) > 0
-        return jax.tree.map(lambda d, g: jnp.where(same_side, d, g), direction, gradient), state
+        shorter = 1 / jnp.maximum(optax.tree.norm(gradient), 1)  # as optax takes the first step
+        return jax.tree.map(lambda d, g: jnp.where(same_side, d, shorter * g), direction, gradient), state
 
     return _scaled(learning_rate, optax.GradientTransformation(inner.init, update))
 
@@ -161,10 +215,10 @@ def _itself(epsilon: Scalar) -> Scalar:
 
 
 ADAM_DEFAULTS = {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-8}
-ADAM: dict[str, Any] = {"moment": "mu", "counts": True, "floor": Floor("nu", _square, "count")}
+ADAM: dict[str, Any] = {"moment": "mu", "floor": Floor("nu", _square, "count")}
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer("a g", optax.sgd, {}, "Robbins & Monro 1951"),
+    "sgd": Optimizer("a g", optax.sgd, {}, "Robbins & Monro 1951", excludes=("reset", "decay")),  # nothing to forget
     "momentum": Optimizer(
         "a v;  v = m v + g",
         lambda learning_rate, momentum: _scaled(learning_rate, optax.trace(decay=momentum)),
@@ -218,6 +272,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         ADAM_DEFAULTS,
         "Kingma & Ba 2015, arXiv 1412.6980",
         **ADAM,
+        relative=True,
     ),
     "adamw": Optimizer(
         "adam's step - a weight_decay w",
@@ -225,6 +280,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         ADAM_DEFAULTS | {"weight_decay": 1e-4},
         "Loshchilov & Hutter 2019, arXiv 1711.05101",
         **ADAM,
+        relative=True,
     ),
     "nadam": Optimizer(
         "a (m v'' + (1 - m) g') / (sqrt(s') + e);  v, s as in adam;  v'' = v / (1 - m^(t+1));  g' = g / (1 - m^t)",
@@ -232,6 +288,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         ADAM_DEFAULTS,
         "Dozat 2016",
         **ADAM,
+        relative=True,
     ),
     "nadamw": Optimizer(
         "nadam's step - a weight_decay w",
@@ -239,6 +296,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         ADAM_DEFAULTS | {"weight_decay": 1e-4},
         "Dozat 2016; Loshchilov & Hutter 2019",
         **ADAM,
+        relative=True,
     ),
     "amsgrad": Optimizer(
         "a v' / (sqrt(max of all s' so far) + e);  v, s as in adam",
@@ -254,7 +312,6 @@ OPTIMIZERS: dict[str, Optimizer] = {
         ADAM_DEFAULTS,
         "Kingma & Ba 2015, arXiv 1412.6980",
         moment="mu",
-        counts=True,
         floor=Floor("nu", lambda epsilon: 2 * epsilon),
     ),
     "radam": Optimizer(
@@ -270,24 +327,25 @@ OPTIMIZERS: dict[str, Optimizer] = {
         {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-16},
         "Zhuang et al. 2020, arXiv 2010.07468",
         **ADAM,
-        positive=("momentum",),  # with 0 it divides 0 by 0
+        relative=True,
+        positive=("momentum",),  # with 0 no gradient is a surprise: g - v is always 0
     ),
     "adan": Optimizer(
-        "a (v' + 0.08 d') / (sqrt(s') + e);  v as in adam;  d averages g - g_before by 0.92;  "
-        "s = b s + (1 - b) (g + 0.08 (g - g_before))^2",
+        "a (v' + 0.92 d') / (sqrt(s') + e);  v as in adam;  d averages g - g_before by 0.92;  "
+        "s = b s + (1 - b) (g + 0.92 (g - g_before))^2",
         _adan,
         {"momentum": 0.98, "second_moment": 0.99, "epsilon": 1e-8},
         "Xie et al. 2022, arXiv 2208.06677",
         moment="m",
-        counts=True,
         floor=Floor("n", _square, "t"),
     ),
     "yogi": Optimizer(
         "a v' / (sqrt(s') + e);  v as in adam;  s = s - (1 - b) sign(s - g^2) g^2, from 1e-6",
-        _adam_like(optax.yogi),
+        _yogi,
         {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-3},
         "Zaheer et al. 2018",
         **ADAM,
+        relative=True,
     ),
     "lion": Optimizer(
         "a sign(m v + (1 - m) g);  then v = b v + (1 - b) g  (b, second_moment, averages gradients, not squares)",
@@ -308,7 +366,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         moment="ema",
     ),
     "novograd": Optimizer(
-        "a v;  v = m v + g / (sqrt(s) + e);  s = b s + (1 - b) |g|^2, a number for each array",
+        "a v;  v = m v + g / (sqrt(s) + e);  s = |g|^2 at first, then b s + (1 - b) |g|^2, a number for each array",
         _adam_like(optax.novograd),
         {"momentum": 0.9, "second_moment": 0.25, "epsilon": 1e-6},
         "Ginsburg et al. 2019, arXiv 1905.11286",
@@ -331,14 +389,15 @@ OPTIMIZERS: dict[str, Optimizer] = {
         undamped=True,
     ),
     "sm3": Optimizer(
-        "a v;  v = m v + (1 - m) g / sqrt(s);  s = g^2 + the least of the row's and the column's largest s so far",
+        "a v;  v = m v + (1 - m) g / sqrt(s + 1e-8);  s = g^2 + the least of the row's and the column's largest s "
+        "so far, for vectors the sum of all g^2",
         _sm3,
         {"momentum": 0.9},
         "Anil et al. 2019, arXiv 1901.11150",
         moment="nu",  # optax's name for it
     ),
     "adafactor": Optimizer(
-        "a v;  v = m v + (1 - m) rms(w) d;  d = g / sqrt(s), shortened to rms 1;  "
+        "a v;  v = m v + (1 - m) max(rms(w), 0.001) d;  d = g / sqrt(s), shortened to rms 1;  "
         "s averages g^2 + e by 1 - t^-0.8, large arrays' by rows and columns",
         _adafactor,
         {"momentum": 0.0, "epsilon": 1e-30},
@@ -346,35 +405,43 @@ OPTIMIZERS: dict[str, Optimizer] = {
         moment="ema",
     ),
     "muon": Optimizer(
-        "a sqrt(max(1, rows / columns)) orthogonalized(m v'' + (1 - m) g') for matrices, v as in nadam;  "
-        "adam's step for the rest",
+        "a sqrt(max(1, columns / rows)) orthogonalized(m v'' + (1 - m) g') for matrices, v as in nadam;  "
+        "nadam's step for the rest",
         _muon,
         {"momentum": 0.95, "second_moment": 0.999, "epsilon": 1e-8},
         "Jordan et al. 2024 (kellerjordan.github.io/posts/muon)",
         moment="mu",
     ),
     "schedule_free_sgd": Optimizer(
-        "from w to m x + (1 - m) z;  z = z + a (g - weight_decay w);  x averages all z, weighted by a^2",
+        "from w to m x + (1 - m) z;  z = z + a (g - weight_decay w);  x averages all z, weighted by the square of "
+        "the largest a so far",
         _schedule_free_sgd,
         {"momentum": 0.9},
         "Defazio et al. 2024, arXiv 2405.15682",
         decays=True,
+        # What x is, is found from the parameters and z by the momentum of the time.
+        excludes=("momentum_schedule",),
         positive=("momentum",),
     ),
     "schedule_free_adamw": Optimizer(
-        "from w to m x + (1 - m) z;  z = z + a (g / (sqrt(s') + e) - weight_decay w);  x averages all z by a^2",
+        "from w to m x + (1 - m) z;  z = z + a (g / (sqrt(s') + e) - weight_decay w);  x averages all z, "
+        "weighted by the square of the largest a so far",
         _schedule_free_adamw,
         {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-8, "weight_decay": 1e-4},
         "Defazio et al. 2024, arXiv 2405.15682",
         floor=Floor("nu", _square, "count"),
         decays=True,
+        # What x is, is found from the parameters and z by the momentum of the time.
+        excludes=("momentum_schedule",),
         positive=("momentum",),
     ),
     "lbfgs": Optimizer(
-        f"a H g, or a g where H g is not uphill;  H: the inverse curvature that the last {LBFGS_MEMORY} steps showed",
+        f"a H g, or a g / max(1, |g|) at first and where H g is not uphill;  H: the inverse curvature that the last "
+        f"{LBFGS_MEMORY} steps showed",
         _lbfgs,
         {},
         "Liu & Nocedal 1989",
+        excludes=("decay",),  # it remembers positions: a share of them is another curvature
     ),
 }
 

@@ -101,9 +101,9 @@ class RunConfig:
         return chosen | {name: v for name, v in text.items() if v is not None and v != math.inf}
 
     def group(self) -> str:
-        """A name for all runs that differ from this one by their seed alone."""
+        """A name for all runs that differ from this one by their seed alone (or by what is measured)."""
         default = config.to_dict(type(self.agent)())
-        changed = {k: v for k, v in config.to_dict(self.agent).items() if v != default[k]}
+        changed = {k: v for k, v in config.to_dict(self.agent).items() if v != default[k] and k != "measure_every"}
         settings = " ".join(f"{name}={value}" for name, value in changed.items())
         return f"{self.agent_name} {self.env.env_id} {self.total_timesteps} {settings}".strip()
 

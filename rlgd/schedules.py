@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -20,6 +19,9 @@ from rlgd.errors import UsageError, unknown
 SYNTAX = (
     "constant, linear[:END], cosine[:END], exponential:END, piecewise:SHARE=FACTOR,..., or warmup:SHARE+any of them"
 )
+
+
+SMALLEST, LARGEST = 1e-30, 1e6  # factors beyond which float32 comes to an end
 
 
 class Shape(NamedTuple):
@@ -71,20 +73,22 @@ class Schedule(NamedTuple):
     def bounds(self) -> tuple[float, float]:
         """The least and the largest factor of the run."""
         ends = [factor for _, factor in self.points] or [1.0, self.end]
-        return min([*ends, 0.0] if self.warmup else ends), max(ends)
+        if self.warmup:
+            ends += [0.0, 1.0]
+        return min(ends), max(ends)
 
 
 def _refuse(text: str, why: str) -> UsageError:
     return UsageError(f"schedule {text!r}: {why}; allowed: {SYNTAX}.")
 
 
-def _number(text: str, whole: str, least: float = 0.0, most: float = math.inf) -> float:
+def _number(text: str, whole: str, most: float = LARGEST) -> float:
     try:
         number = float(text)
     except ValueError:
         raise _refuse(whole, f"{text!r} is no number") from None
-    if not least <= number <= most or math.isinf(number):
-        raise _refuse(whole, f"{text} does not lie in [{least:g}, {most:g}{']' if most < math.inf else ')'}")
+    if not 0 <= number <= most:
+        raise _refuse(whole, f"{text} does not lie in [0, {most:g}]")
     return number
 
 
@@ -97,8 +101,8 @@ def parse(text: str) -> Schedule:
     """
     if not text.startswith("warmup:"):
         return _parse_shape(text, text)
-    share, _, behind = text.removeprefix("warmup:").partition("+")
-    return _parse_shape(behind or "constant", text)._replace(warmup=_number(share, text, most=1.0))
+    share, plus, behind = text.removeprefix("warmup:").partition("+")
+    return _parse_shape(behind if plus else "constant", text)._replace(warmup=_number(share, text, most=1.0))
 
 
 def _parse_shape(part: str, text: str) -> Schedule:
@@ -114,8 +118,8 @@ def _parse_shape(part: str, text: str) -> Schedule:
         end = _number(argument, text)
     if end is None:
         raise _refuse(text, f"{name} needs a number, its factor at the end")
-    if name == "exponential" and end == 0:
-        raise _refuse(text, "an exponential never reaches 0")
+    if name == "exponential" and end < SMALLEST:
+        raise _refuse(text, f"an exponential never reaches 0; its end is at least {SMALLEST:g}")
     return Schedule(name, end)
 
 
@@ -132,15 +136,17 @@ def _points(argument: str, text: str) -> tuple[tuple[float, float], ...]:
 def factor(text: str, progress: Scalar) -> Array:
     """What a hyper-parameter with the schedule ``text`` is multiplied by at a share ``progress`` of the run, ``[...]``.
 
-    Shares outside [0, 1] count as 0 or 1.
+    Shares outside [0, 1] count as 0 or 1. The factor has the type of ``progress``, if that is an array of floats.
     """
     schedule = parse(text)
-    done = jnp.clip(jnp.asarray(progress, jax.dtypes.canonicalize_dtype(float)), 0, 1)
+    is_float = isinstance(progress, Array) and jnp.issubdtype(progress.dtype, jnp.floating)
+    done = jnp.clip(progress if is_float else jnp.asarray(progress, float), 0, 1)
     warmup = schedule.warmup
     rest = jnp.clip((done - warmup) / max(1 - warmup, 1e-9), 0, 1) if warmup else done
     if schedule.shape == "piecewise":
         shares, factors = (jnp.asarray(values, done.dtype) for values in zip(*schedule.points, strict=True))
-        value = jnp.interp(rest, shares, factors)
+        # Of points with equal shares the last one counts, at the end of the run too.
+        value = jnp.where(rest >= shares[-1], factors[-1], jnp.interp(rest, shares, factors))
     else:
         value = SHAPES[schedule.shape].factor(rest, schedule.end)
     return jnp.where(done < warmup, done / warmup, value) if warmup else value

@@ -187,6 +187,43 @@ def test_resume_takes_traced_changes_and_refuses_static_ones(tmp_path: Path) -> 
     assert json.loads((tmp_path / "config.json").read_text())["hyperparameters"]["learning_rate"] == 0.5
 
 
+SCHEDULED = PPO(
+    **SMALL,
+    rollout_length=16,
+    num_epochs=1,
+    num_minibatches=1,
+    ascent=Ascent("nesterov", 0.01, momentum=0.8, schedule="warmup:0.25+cosine", momentum_schedule="linear:0.5"),
+    ent_coef=0.1,
+    ent_coef_schedule="piecewise:0.5=1,0.5=0.1",
+    clip_eps_schedule="exponential:0.1",
+)
+# What the schedules decide.
+VALUES = ("ascent/learning_rate", "ascent/momentum", "train/ent_coef", "train/clip_eps")
+
+
+def scheduled(shares: np.ndarray) -> list[np.ndarray]:
+    """The ``VALUES`` of ``SCHEDULED`` at shares of the run."""
+    cosine = 0.5 * (1 + np.cos(np.pi * (shares - 0.25) / 0.75))
+    rate = 0.01 * np.where(shares < 0.25, shares / 0.25, cosine)
+    return [rate, 0.8 * (1 - 0.5 * shares), 0.1 * np.where(shares < 0.5, 1, 0.1), 0.2 * 0.1**shares]
+
+
+def test_schedules_go_on_where_a_run_was_and_stretch_to_a_new_end(tmp_path: Path) -> None:
+    rows = 64  # steps in an iteration: its values are those of its beginning
+    with pytest.raises(KeyboardInterrupt):
+        train(SCHEDULED, tmp_path, eval_every=TOTAL // 4, sinks=[Interrupt()])
+    resumed = rlgd.resume(tmp_path)
+    shares = (resumed.metrics["step"] - rows) / TOTAL
+    assert shares[0] == 0.25
+    for name, values in zip(VALUES, scheduled(shares), strict=True):
+        np.testing.assert_allclose(resumed.metrics[name], values, rtol=1e-5, atol=1e-9)
+    extended = rlgd.resume(tmp_path, total_timesteps=2 * TOTAL)
+    shares = (extended.metrics["step"] - rows) / (2 * TOTAL)
+    assert shares[0] == 0.5
+    for name, values in zip(VALUES, scheduled(shares), strict=True):
+        np.testing.assert_allclose(extended.metrics[name], values, rtol=1e-5, atol=1e-9)
+
+
 def test_an_extended_run_equals_a_long_one_but_for_its_schedule(tmp_path: Path) -> None:
     agent = dataclasses.replace(A2C_SMALL, ascent=Ascent("adam", learning_rate=1e-2))
     whole = train(agent, None, total_timesteps=2 * TOTAL)
