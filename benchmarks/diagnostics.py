@@ -8,6 +8,7 @@ os.environ.setdefault("PJRT_NPROC", "1")
 import argparse
 import dataclasses
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from rlgd.data import LoopState
 from rlgd.envs import DeviceEnv
 
 STEPS = 2**31 - 1  # without end: the number of iterations says when a call returns
-SETTINGS = {name: {} for name in REGISTRY} | {"ppo with 4 epochs of 4": {"num_epochs": 4, "num_minibatches": 4}}
+SETTINGS: dict[str, dict[str, Any]] = {name: {} for name in REGISTRY} | {"ppo with 4 epochs of 4": {"num_epochs": 4, "num_minibatches": 4}}
 
 
 def seconds(runner: training.DeviceRunner, loop: LoopState, length: int) -> float:

@@ -17,7 +17,6 @@ from rlgd.ascent import OPTIMIZERS, Ascent, apply_step
 
 Tree = dict[str, Array]
 Vector = NDArray[Any]
-every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 COUNTING = [name for name, row in OPTIMIZERS.items() if row.relative]
 
 CURVATURE, SUMMIT, START = np.array([1.0, 0.2, 3.0]), np.array([1.0, -2.0, 0.5]), np.array([-1.0, 2.0, 3.0])
