@@ -20,7 +20,10 @@ from rlgd.data import LoopState
 from rlgd.envs import DeviceEnv
 
 STEPS = 2**31 - 1  # without end: the number of iterations says when a call returns
-SETTINGS: dict[str, dict[str, Any]] = {name: {} for name in REGISTRY} | {"ppo with 4 epochs of 4": {"num_epochs": 4, "num_minibatches": 4}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    **{name: {} for name in REGISTRY},
+    "ppo with 4 epochs of 4": {"num_epochs": 4, "num_minibatches": 4},
+}
 
 
 def seconds(runner: training.DeviceRunner, loop: LoopState, length: int) -> float:
