@@ -4,6 +4,7 @@ Plain ascent with step size 1 adds the estimate itself to the parameters, so tha
 ``update`` adds is the expectation of the estimator, with everything that stands between a rollout and a step.
 """
 
+import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def make(agent_class: type[Agent], **settings: Any) -> tuple[Agent, AgentState]:
     state = agent.init(SPEC, jax.random.key(0))
     # Away from the uniform policy and from a value function of 0.
     moved = jax.tree.map(lambda x: x + 0.5 * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), state.params)
-    return agent, AgentState(moved, state.moments, None, None)
+    return agent, dataclasses.replace(state, params=moved)
 
 
 def policy_table(agent: Agent, policy: Any) -> Array:
