@@ -32,9 +32,14 @@ class A2C(ActorCriticAgent):
         gradient, metrics = gradient_of(rows)
         params, moments, ascent_metrics = self.ascend(state.params, state.moments, gradient, progress)
         metrics |= ascent_metrics | measurements | self.schedule_metrics(progress)
-        metrics["nonfinite"] = nonfinite(metrics["train/objective"], ascent_metrics)
+        metrics["nonfinite"] = nonfinite(metrics)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
         return self.conclude(spec, state, rollout, params, moments, measured), metrics
+
+    def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
+        """The estimate that ``update`` follows."""
+        rows = experience(self, spec, state, rollout)
+        return self._gradient(spec, state.params, rows, progress, key)[0]
 
     def _gradient(
         self, spec: Spec, params: Params, rows: Experience, progress: Array, key: Array

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from rlgd import batches, config, diagnostics, networks, normalize, objectives, returns, schedules, spaces
@@ -44,7 +45,7 @@ class Agent:
     normalize_obs: bool = static(False, "shift and scale observations to mean 0 and variance 1")
     scale_reward: bool = static(False, "divide rewards by the standard deviation of the discounted return")
     measure_every: int = static(
-        64, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+        128, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
     )
 
     def validate(self) -> None:
@@ -56,6 +57,8 @@ class Agent:
         config.validate(self)
         self.ascent.validate()
         schedules.parse(self.ent_coef_schedule)
+        if self.ent_coef_schedule != "constant" and np.all(np.asarray(self.ent_coef) == 0):
+            raise UsageError(f"ent_coef_schedule {self.ent_coef_schedule!r} has no effect: ent_coef is 0.")
         if self.dropout is not None and not self.hidden_sizes:
             raise UsageError("dropout is set, but hidden_sizes is empty: there is no hidden layer to drop units of.")
 
@@ -156,6 +159,14 @@ class Agent:
         """
         raise NotImplementedError
 
+    def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
+        """The estimate of the gradient that the first step on a rollout follows, on the whole of it. Each agent's own.
+
+        The arguments are those of ``update``. The gradient is that of the objective with its entropy bonus, before
+        penalties, clipping and the optimizer.
+        """
+        raise NotImplementedError
+
     def ascend(
         self, params: Params, moments: Params, gradient: Params, progress: Array, new_rollout: bool | Array = True
     ) -> tuple[Params, Params, Metrics]:
@@ -246,9 +257,10 @@ def _step(
 OBJECTIVE, GRADIENT = 1, 2
 
 
-def nonfinite(objective: Array, ascent_metrics: Metrics) -> Array:
+def nonfinite(metrics: Metrics) -> Array:
     """What of an update is not finite, int32: 0, ``OBJECTIVE`` or ``GRADIENT``; of both, what came first."""
-    lengths = ascent_metrics["ascent/gradient_norm"] + ascent_metrics["ascent/value_gradient_norm"]
+    objective = metrics["train/objective"] + metrics["train/entropy"] + metrics.get("train/value_error", 0.0)
+    lengths = metrics["ascent/gradient_norm"] + metrics["ascent/value_gradient_norm"]
     return jnp.where(jnp.isfinite(objective), jnp.where(jnp.isfinite(lengths), 0, GRADIENT), OBJECTIVE)
 
 

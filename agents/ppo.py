@@ -71,14 +71,15 @@ class PPO(ActorCriticAgent):
             batch = jax.tree.map(lambda x: x[index], rows)
             gradient, metrics = self._gradient(spec, params, batch, progress, jax.random.fold_in(dropout_key, number))
             if self.target_kl is not None:
-                running &= metrics["train/approx_kl"] <= self.target_kl
+                # The first one always counts: under dropout its ratios are not 1.
+                running &= (metrics["train/approx_kl"] <= self.target_kl) | (number == 0)
             new_params, new_moments, ascent_metrics = self.ascend(params, moments, gradient, progress, number == 0)
             # Without target_kl ``running`` is the constant True, and the compiler drops the choice.
             params, moments = jax.tree.map(
                 lambda new, old: jnp.where(running, new, old), (new_params, new_moments), (params, moments)
             )
-            metrics |= ascent_metrics | {"nonfinite": nonfinite(metrics["train/objective"], ascent_metrics)}
-            return (params, moments, running), metrics | {"train/updates": running.astype(float)}
+            metrics |= ascent_metrics | {"train/updates": running.astype(float)}
+            return (params, moments, running), metrics | {"nonfinite": nonfinite(metrics)}
 
         def epoch(carry: Carry, number: Array) -> tuple[Carry, Metrics]:
             order = batches.shuffle(jax.random.fold_in(order_key, number), size)
@@ -92,6 +93,11 @@ class PPO(ActorCriticAgent):
         metrics["train/clip_eps"] = self.clip_range(progress)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
         return self.conclude(spec, state, rollout, params, moments, measured), metrics
+
+    def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
+        """The estimate that the first step of ``update`` follows, on the whole rollout: every ratio is 1."""
+        rows = experience(self, spec, state, rollout)
+        return self._gradient(spec, state.params, rows, progress, key)[0]
 
     def clip_range(self, progress: Array) -> Array:
         """``clip_eps`` as it is applied, at a share ``progress`` of the run."""

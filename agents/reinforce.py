@@ -64,12 +64,16 @@ class REINFORCE(Agent):
         )
         gradient, sums = gradient_of(rows)
         params, moments, metrics = self.ascend(state.params, state.moments, gradient, progress)
-        metrics["nonfinite"] = nonfinite(sums["objective"], metrics)
         metrics |= {f"train/{name}": value for name, value in sums.items()}
+        metrics["nonfinite"] = nonfinite(metrics)
         metrics |= measurements | self.schedule_metrics(progress)
         if self.baseline == "value":
             metrics["train/explained_variance"] = objectives.explained_variance(rows.baseline, rows.returns, rows.mask)
         return self.conclude(spec, state, rollout, params, moments, measured), metrics
+
+    def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
+        """The estimate that ``update`` follows."""
+        return self._gradient(spec, state.params, self._rows(spec, state, rollout), progress, key)[0]
 
     def _rows(self, spec: Spec, state: AgentState, rollout: Rollout) -> "EpisodeRows":
         mask = jnp.ones(rollout.reward.shape, bool) if rollout.mask is None else rollout.mask

@@ -46,7 +46,9 @@ class Ascent:
         None, "coefficient of the second average: Adam's b2, of squares; Lion's b2", "[0, 1)"
     )
     epsilon: float | None = traced(None, "keeps the adaptive methods' denominator from 0", "(0, inf)")
-    weight_decay: float | None = traced(None, "decoupled: each step shrinks weights by this share of it", "[0, inf)")
+    weight_decay: float | None = traced(
+        None, "decoupled: each step takes learning_rate times this of the weights", "[0, inf)"
+    )
     l1: float | None = traced(None, "this times the sum of |w| is taken from the objective", "[0, inf)")
     l2: float | None = traced(None, "half of this times the sum of w^2 is taken from the objective", "[0, inf)")
     max_grad_norm: float | None = traced(

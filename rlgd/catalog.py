@@ -51,6 +51,16 @@ def schedules() -> Rows:
     return [*rows, *([name, shape.formula] for name, shape in SHAPES.items()), *map(list, COMBINED.items())]
 
 
+LEGENDS = {
+    "optimizers": """
+g: gradient of the objective    w: parameters    a: learning_rate, after its schedule    m: momentum
+b: second_moment    e: epsilon    t: number of updates
+A prime corrects the bias of an average that began at 0: v' = v / (1 - m^t), s' = s / (1 - b^t).
+weight_decay takes a * weight_decay * w from the step of any of them, max_grad_norm bounds |g|; both are off by default
+where they are not named. `docs/ascent.md` says more."""
+}
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     "agents": agents,
     "envs": envs,
@@ -70,4 +80,4 @@ def table(name: str) -> str:
     rows = TABLES[name]()
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines)
+    return "\n".join(lines) + LEGENDS.get(name, "")

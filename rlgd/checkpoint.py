@@ -70,6 +70,13 @@ def all_steps(directory: Path) -> list[int]:
         return sorted(manager.all_steps())
 
 
+def remove_after(directory: Path, steps: int) -> None:
+    """Remove the checkpoints of later steps."""
+    for later in (step for step in all_steps(directory) if step > steps):
+        with ocp.CheckpointManager(directory.absolute()) as manager:
+            manager.delete(later)
+
+
 def restore(directory: Path, steps: int, like: LoopState) -> tuple[LoopState, dict[str, Any]]:
     """Read a checkpoint into the shapes and dtypes of ``like``, which may be abstract: the state and the counters.
 

@@ -166,11 +166,19 @@ def read_config(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"--config {path} holds no table of flags.")
     if "hyperparameters" in content:
-        env = content["env"]
-        kept = {name: content[name] for name in ("total_timesteps", "seed", "eval_every", "eval_episodes")}
-        run = {"env": env["id"], "backend": env["backend"], "max_episode_steps": env["max_episode_steps"]}
-        content = {**content["hyperparameters"], **kept, **content["stopping"], **run}
+        try:
+            content = flags_of_run(content)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"--config {path} is no config.json of this version of rlgd: {error!r}.") from error
     return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+
+
+def flags_of_run(content: dict[str, Any]) -> dict[str, Any]:
+    """The flags that a run's ``config.json`` stands for."""
+    env = content["env"]
+    kept = {name: content[name] for name in ("total_timesteps", "seed", "eval_every", "eval_episodes")}
+    run = {"env": env["id"], "backend": env["backend"], "max_episode_steps": env["max_episode_steps"]}
+    return {**content["hyperparameters"], **kept, **content["stopping"], **run}
 
 
 def with_defaults(flags: Flags, values: dict[str, Any]) -> Flags:
@@ -179,6 +187,12 @@ def with_defaults(flags: Flags, values: dict[str, Any]) -> Flags:
         if name not in flags:
             raise unknown("flag", name, flags)
     return flags | {name: (flags[name][0], value) for name, value in values.items()}
+
+
+def is_given(argv: list[str], name: str) -> bool:
+    """Whether a flag is there, whatever its value."""
+    words = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in argv if word.startswith("--")}
+    return name in words or f"no_{name}" in words
 
 
 def option_value(argv: list[str], name: str) -> str | None:
@@ -254,8 +268,9 @@ def resume(argv: list[str]) -> int:
     own = {name: flag for name, flag in agent_flags(agent).items() if name in rundir.changeable(agent)}
     own |= with_defaults(stopping_flags(), rundir.read_config(run)["stopping"])
     options = parse(f"rlgd resume {run}", {**flags, **own}, argv, about)
-    changes = {name: getattr(options, name) for name in own if getattr(options, name) != own[name][1]}
+    changes = {name: getattr(options, name) for name in own if is_given(argv, name)}
     settings = rundir.changed(rundir.read(run, options.env), options.total_timesteps, changes)
+    settings.validate()
     runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
     from rlgd.run import resume as run_resume
 
@@ -389,7 +404,7 @@ def report(result: "TrainResult", env_id: str, options: Any) -> int:
         print(json.dumps({"run_dir": str(result.run_dir), "reason": result.reason, **summary}))
         return 0
     if result.reason == "already complete":
-        print(f"already complete ({result.steps:,} steps)")
+        print(f"already complete ({result.steps:,} steps){f': {result.why}' if result.why else ''}")
     else:
         seconds, compiling = result.training_seconds, result.compile_seconds
         speed = result.steps / max(seconds, 1e-9)
@@ -399,7 +414,7 @@ def report(result: "TrainResult", env_id: str, options: Any) -> int:
     if result.evaluation is not None:
         print(sentence(describe(result.evaluation, env_id)))
     print(f"run:         {result.run_dir}")
-    logdir = "runs" if result.run_dir.parts[0] == "runs" else result.run_dir
+    logdir = "runs" if result.run_dir.parts[:1] == ("runs",) else result.run_dir
     print(f"curves:      {tensorboard_command()} --logdir {logdir}")
     return 0
 

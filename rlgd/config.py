@@ -132,6 +132,9 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
     elif annotation is bool:
         if not isinstance(value, bool):
             raise UsageError(f"{name} is {value!r}; allowed: True or False.")
+    elif annotation is str:
+        if not isinstance(value, str):
+            raise UsageError(f"{name} is {value!r}; allowed: text.")
     elif meta.get("within"):
         kind, what = (numbers.Integral, "a whole number") if meta["static"] else (numbers.Real, "a number")
         several = typing.get_origin(annotation) is tuple

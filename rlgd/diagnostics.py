@@ -77,8 +77,6 @@ def measure(
             metrics["ascent/epsilon_share"] = share
         return metrics, Measured(gradient, jnp.full((), every, jnp.int32))
 
-    if every == 1:
-        return measured()
     # A loop that turns once or not at all. Unlike a cond it does not copy the gradient where it waits, and under vmap
     # it still computes nothing then.
     blank = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(measured)[0])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd import diagnostics, training
+from rlgd import training
 from rlgd.agents.common import Agent
 from rlgd.ascent import cosine, global_norm
 from rlgd.data import AgentState, Spec
@@ -52,9 +52,11 @@ def problem_of(env: Env) -> TabularMDP | LQR | None:
 
 
 def applies(agent: Agent, env: Env) -> bool:
-    """Whether the exact gradient is known: an LQR's for linear Gaussian policies only."""
+    """Whether the exact gradient is known: for an LQR only of linear Gaussian policies; of the time limit's J."""
     problem = problem_of(env)
-    return isinstance(problem, TabularMDP) or (problem is not None and not (agent.hidden_sizes or agent.squash))
+    if problem is None or env.max_episode_steps != problem.horizon:
+        return False
+    return isinstance(problem, TabularMDP) or not (agent.hidden_sizes or agent.squash)
 
 
 def policy_of(agent: Agent, spec: Spec, problem: TabularMDP | LQR, state: AgentState) -> Callable[[Any], Any]:
@@ -79,20 +81,14 @@ def policy_of(agent: Agent, spec: Spec, problem: TabularMDP | LQR, state: AgentS
 def estimates(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples: int) -> Any:
     """Independent estimates of the policy gradient, ``[samples, ...]`` like the policy's parameters.
 
-    Each comes from a rollout of its own that begins with new episodes, through the agent's own ``update``, before
-    clipping and the optimizer; of PPO it is the first gradient of an iteration, on the whole rollout.
+    Each is ``agent.gradient`` on a rollout of its own, which begins with new episodes.
     """
-    fixed: dict[str, Any] = {"measure_every": 1, "num_epochs": 1, "num_minibatches": 1}
-    names = {field.name for field in dataclasses.fields(agent)}
-    agent = dataclasses.replace(agent, **{name: value for name, value in fixed.items() if name in names})
-    state = dataclasses.replace(state, measured=diagnostics.begin(state.params.policy))
 
     def estimate(key: Array) -> Any:
         loop = training.initialize(agent, env, jax.random.fold_in(key, START))
         loop = dataclasses.replace(loop, agent_state=state)
         rollout, _ = collect(agent, env, loop, jax.random.fold_in(key, ROLLOUT))
-        after, _ = agent.update(env.spec, state, rollout, jnp.zeros(()), jax.random.fold_in(key, UPDATE))
-        return after.measured.gradient
+        return agent.gradient(env.spec, state, rollout, jnp.zeros(()), jax.random.fold_in(key, UPDATE)).policy
 
     return jax.lax.map(estimate, jax.random.split(key, samples))
 
@@ -115,7 +111,8 @@ def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples
     if problem is None or not applies(agent, env):
         raise UsageError(
             f"the exact gradient of {type(agent).__name__} in {env.env_id} is not known; make the environment from a "
-            "rlgd.exact.TabularMDP, or from an LQR for an agent with hidden_sizes=() and squash=False."
+            "rlgd.exact.TabularMDP, or from an LQR for an agent with hidden_sizes=() and squash=False, with "
+            "max_episode_steps=problem.horizon."
         )
     to_policy = policy_of(agent, env.spec, problem, state)
     exact = problem.gradient(to_policy, state.params.policy)

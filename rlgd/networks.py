@@ -65,8 +65,8 @@ INITIALIZATIONS: dict[str, Callable[[float], Initializer]] = {
     "lecun": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_in", "uniform"),
 }
 
-# What the hidden layers' weights are multiplied by; the last layer's scale is its caller's.
-HIDDEN_SCALE = 2**0.5
+# What the hidden layers' weights are multiplied by, where it is not 1; the last layer's scale is its caller's.
+HIDDEN_SCALES = {"orthogonal": 2**0.5, "he": 2**0.5}
 
 
 class Network(NamedTuple):
@@ -107,9 +107,9 @@ class MLP(linen.Module):
     @linen.compact
     def __call__(self, x: Array, rate: Scalar | None = None, key: Array | None = None) -> Array:
         *hidden, outputs = self.sizes
-        initializer = INITIALIZATIONS[self.initialization]
+        initializer, scale = INITIALIZATIONS[self.initialization], HIDDEN_SCALES.get(self.initialization, 1.0)
         for layer, size in enumerate(hidden):
-            x = ACTIVATIONS[self.activation](linen.Dense(size, kernel_init=initializer(HIDDEN_SCALE))(x))
+            x = ACTIVATIONS[self.activation](linen.Dense(size, kernel_init=initializer(scale))(x))
             if rate is not None and key is not None:
                 x = dropped(x, rate, jax.random.fold_in(key, layer))
         return OutputLayer(outputs, initializer(self.output_scale))(x)

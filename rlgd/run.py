@@ -124,10 +124,12 @@ def execute(
 ) -> TrainResult:
     """Train as ``settings`` say; ``train`` with its arguments as one value."""
     settings.validate()
+    if run_dir is not None or settings.evaluate_every:
+        settings.validate_evaluation()
     directory = None if run_dir is None else rundir.create(run_dir, settings, overwrite)
+    run = _Run(settings, directory, sinks)
     key = jax.random.key(settings.seed)
-    loop = _initialize(settings.agent.prepared(), settings.env, key, settings.total_timesteps)
-    return _Run(settings, directory, sinks).train(loop)
+    return run.train(_initialize(settings.agent.prepared(), settings.env, key, settings.total_timesteps))
 
 
 def resume(
@@ -166,17 +168,21 @@ def resume(
         lambda key: training.initialize(settings.agent.prepared(), settings.env, key), jax.random.key(0)
     )
     loop, counters = checkpoints.restore(directory / rundir.CHECKPOINTS, steps, like)
-    if total_timesteps is None and not changes and counters["reason"] in CRITERIA:
-        return _Run(settings, directory, sinks, steps, counters).complete(loop)
+    run = _Run(settings, directory, sinks, steps, counters)
+    if steps >= settings.total_timesteps:
+        return run.complete(loop)
+    asked_anew = total_timesteps is not None or changes or counters["end"] != settings.end()
+    if counters["reason"] in CRITERIA and not asked_anew:
+        return run.complete(loop, f"stopped by {counters['reason']}; give it another value, or more total_timesteps")
+    run.forget_later_best()
     if total_timesteps is not None:
         loop = dataclasses.replace(
             loop,
             progress=jnp.asarray(steps / total_timesteps, loop.progress.dtype),
             progress_per_step=jnp.asarray(1 / total_timesteps, loop.progress.dtype),
         )
-    if steps < settings.total_timesteps:
-        rundir.write_config(directory, settings)
-    return _Run(settings, directory, sinks, steps, counters).train(loop)
+    rundir.write_config(directory, settings)
+    return run.train(loop)
 
 
 def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
@@ -216,6 +222,8 @@ class _Run:
         self.recorder = Recorder(settings.log_every, steps, counters["training_seconds"], counters["compile_seconds"])
         self.start = counters["start"]
         self.watch = Watch.from_dict(counters["watch"]) if "watch" in counters else Watch()
+        limit = settings.stopping.max_seconds
+        self.deadline = math.inf if limit is None else time.monotonic() + limit
         self.sinks = list(sinks)
         self.history: list[dict[str, np.ndarray]] = []
         self.evaluation: EvalResult | None = None
@@ -223,46 +231,55 @@ class _Run:
         self.best: AgentState | None = None
         self.stop = Stop("total_timesteps", "")
 
-    def complete(self, loop: LoopState) -> TrainResult:
+    def complete(self, loop: LoopState, why: str = "") -> TrainResult:
         """The result of a run that has nothing left to do."""
         self.recorder.iteration = int(loop.iteration)
-        return self._result(loop, "already complete")
+        self.stop = Stop("already complete", why)
+        return self._result(loop, self.stop.criterion)
+
+    def forget_later_best(self) -> None:
+        """A best checkpoint behind the one that is gone on from belongs to another future."""
+        assert self.directory is not None
+        checkpoints.remove_after(self.directory / rundir.BEST, self.first_step)
+        if self.watch.best_step not in checkpoints.all_steps(self.directory / rundir.BEST):
+            self.watch = Watch(last_return=self.watch.last_return)
 
     def train(self, loop: LoopState) -> TrainResult:
         """Train to the end; whatever ends it, the last state is saved and the sinks are closed."""
         settings, length = self.settings, self.settings.chunk_length
         agent, env = settings.agent.prepared(), settings.env
-        if self.first_step >= settings.total_timesteps:
-            return self.complete(loop)
         self.recorder.iteration = int(loop.iteration)
         if self.directory is not None:
             self.sinks += [rundir.JsonLines(self.directory), self._tensorboard(self.directory)]
-        limit = settings.stopping.max_seconds
-        deadline = math.inf if limit is None else time.monotonic() + limit
         vector = None if isinstance(env, DeviceEnv) else env.open(agent.num_envs)
-        reason = ""
+        reason, stop = "", None
         try:
             if vector is None:
                 assert isinstance(env, DeviceEnv)
                 runner: training.Runner = training.DeviceRunner(agent, env, length)
             else:
                 loop = self._enter(agent, vector, loop)
-                runner = training.HostRunner(agent, vector, deadline)
+                runner = training.HostRunner(agent, vector, self.deadline)
+            # On the host environments can be slow, and criteria are looked at behind every row of the curves.
+            row_every = None if vector is None else settings.log_every
+            pause_every = settings.evaluate_every
             for chunk in training.chunks(
-                runner, loop, length, settings.total_timesteps, self.first_step, settings.evaluate_every
+                runner, loop, length, settings.total_timesteps, self.first_step, pause_every, row_every
             ):
                 loop = chunk.loop
                 stop = self._take(chunk)
                 if chunk.fault is not None:
                     raise _explained(chunk.fault)
-                if time.monotonic() > deadline:
+                if time.monotonic() > self.deadline:
+                    limit = settings.stopping.max_seconds
                     stop = stop or Stop("max_seconds", f"{limit:g} seconds were over at step {chunk.steps:,}")
                 if stop is not None:
-                    self.stop = stop
                     break
             self._write(self.recorder.rest())
             if self.directory is not None or settings.evaluate_every:
-                self._evaluate(loop)
+                stop = self._evaluate(loop) or stop
+                self._evaluate_best()
+            self.stop = stop or self.stop
             reason = self.stop.criterion
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
@@ -320,13 +337,16 @@ class _Run:
         if settings.agent.measure_every and estimator.applies(settings.agent, settings.env):
             values |= self._compare(loop)
         self._write([Row(step, self.recorder.seconds, values)])
+        if not settings.evaluate_every:
+            self.evaluation = evaluation
+            return None
         stop = self.watch.evaluation(settings.stopping, step, evaluation.mean)
         is_best = self.watch.best_step == step
         if is_best or settings.stopping.patience is None:
             self.evaluation = evaluation
         if is_best:
             self.best = loop.agent_state
-            if self.directory is not None and settings.evaluate_every:
+            if self.directory is not None:
                 checkpoints.save(self.directory / rundir.BEST, step, loop, self._counters(""), keep=1)
         target = settings.stopping.target_return
         if target is not None and evaluation.mean >= target:
@@ -336,9 +356,23 @@ class _Run:
                 return Stop("target_return", seen)
         return stop
 
+    def _evaluate_best(self) -> None:
+        """With patience, the result may be older than this part of the run."""
+        if self.evaluation is None:
+            settings = self.settings
+            policy = self._policy(self.best)
+            self.evaluation = evaluate(policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=EVAL_SEED)
+
+    def _policy(self, state: AgentState | None) -> Policy:
+        """Of a state of the agent, or of the run's best one on disk."""
+        if state is None:
+            assert self.directory is not None
+            return load(self.directory, "best")
+        return Policy(self.settings.agent, self.settings.env.spec, state.actor)
+
     def _play(self, loop: LoopState, seed: int) -> EvalResult:
         settings = self.settings
-        policy = Policy(settings.agent, settings.env.spec, loop.agent_state.actor)
+        policy = self._policy(loop.agent_state)
         return evaluate(policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=seed)
 
     def _compare(self, loop: LoopState) -> dict[str, float]:
@@ -355,9 +389,11 @@ class _Run:
             "start": self.start,
             "watch": self.watch.to_dict(),
             "reason": reason,
+            "end": self.settings.end(),
         }
 
     def _finish(self, loop: LoopState, reason: str) -> None:
+        self._write(self.recorder.rest())
         if self.directory is not None:
             counters = self._counters(reason)
             checkpoints.save(self.directory / rundir.CHECKPOINTS, self.recorder.step, loop, counters)
@@ -392,14 +428,9 @@ class _Run:
     def _result(self, loop: LoopState, reason: str) -> TrainResult:
         names = self.history[0] if self.history else {}
         raw = {name: np.concatenate([part[name] for part in self.history]) for name in names}
-        with_patience = self.settings.stopping.patience is not None
-        if with_patience and self.best is None and self.directory is not None:
-            policy = load(self.directory)  # the best one is older than this part of the run
-        else:
-            state = self.best if with_patience and self.best is not None else loop.agent_state
-            policy = Policy(self.settings.agent, self.settings.env.spec, state.actor)
+        best_is_the_result = self.settings.stopping.patience is not None and self.watch.best_return > -math.inf
         return TrainResult(
-            policy=policy,
+            policy=self._policy(self.best if best_is_the_result else loop.agent_state),
             state=loop,
             metrics=_curves(raw, self.first_step) if raw else {},
             run_dir=self.directory,

@@ -23,7 +23,7 @@ from rlgd.records import ROWS_PER_RUN, Row
 from rlgd.rollout import padded_limit
 from rlgd.stopping import CRITERIA, EVALUATIONS, NEVER, Stopping
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnasium", "orbax-checkpoint", "numpy")
 
@@ -60,6 +60,15 @@ class RunConfig:
         spaces.action_head(self.env.spec.action, self.agent.squash)
         if self.agent.whole_episodes:
             padded_limit(self.env.spec)
+
+    def validate_evaluation(self) -> None:
+        """Check that episodes of an evaluation surely end.
+
+        Raises:
+            UsageError: if the environment has no time limit.
+        """
+        if isinstance(self.evaluation_env, DeviceEnv) and self.evaluation_env.max_episode_steps is None:
+            raise UsageError(f"{self.env.env_id} is evaluated, but has no time limit; set max_episode_steps.")
 
     @property
     def agent_name(self) -> str:
@@ -100,6 +109,10 @@ class RunConfig:
         chosen = {"agent": self.agent_name, "env": self.env.env_id, "total_timesteps": self.total_timesteps}
         return chosen | {name: v for name, v in text.items() if v is not None and v != math.inf}
 
+    def end(self) -> dict[str, Any]:
+        """What ends the run."""
+        return {"total_timesteps": self.total_timesteps} | self.stopping.to_dict()
+
     def group(self) -> str:
         """A name for all runs that differ from this one by their seed alone (or by what is measured)."""
         default = config.to_dict(type(self.agent)())
@@ -123,7 +136,7 @@ class RunConfig:
             "seed": self.seed,
             "eval_every": self.eval_every,
             "eval_episodes": self.eval_episodes,
-            "stopping": dataclasses.asdict(self.stopping),
+            "stopping": self.stopping.to_dict(),
             "chunk_length": self.chunk_length,
             "device": device_name(),
             "versions": {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()},
@@ -290,7 +303,7 @@ def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, int
     """
     if which is None:
         with_patience = _stopping(read_config(directory), directory).patience is not None
-        which = "best" if with_patience else "latest"
+        which = "best" if with_patience and checkpoint.all_steps(directory / BEST) else "latest"
     folder = directory / (BEST if which == "best" else CHECKPOINTS)
     if which in ("best", "latest"):
         steps = checkpoint.latest_step(folder)
@@ -321,7 +334,7 @@ def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str,
     settings = dataclasses.replace(
         settings,
         agent=agent,
-        total_timesteps=total_timesteps or settings.total_timesteps,
+        total_timesteps=settings.total_timesteps if total_timesteps is None else total_timesteps,
         stopping=dataclasses.replace(settings.stopping, **criteria),
     )
     settings.__dict__["chunk_length"] = length

@@ -5,6 +5,8 @@ import math
 import numbers
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rlgd.config import contains
 from rlgd.errors import UsageError
 
@@ -35,6 +37,11 @@ class Stopping:
     def evaluates(self) -> bool:
         """Whether evaluations are needed to know."""
         return self.target_return is not None or self.patience is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, ready for JSON."""
+        values = dataclasses.asdict(self)
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
     def validate(self) -> None:
         """Check ranges.

@@ -96,14 +96,20 @@ def _faults(updates: Array, rollout: Rollout, params: Params) -> Metrics:
     """
     updates = updates.reshape(-1)
     update = jnp.argmax(updates > 0).astype(jnp.int32)
-    rewards = _count_nonfinite(rollout.reward)
-    observations = _count_nonfinite(rollout.obs)
+    rewards = _count_nonfinite(_real(rollout.reward, rollout.mask))
+    seen = (_real(rollout.obs, rollout.mask), rollout.last_obs, rollout.final_obs)
+    observations = sum(_count_nonfinite(obs) for obs in seen)
     parameters = sum(_count_nonfinite(leaf) for leaf in jax.tree.leaves(params))
     first = jnp.where(parameters > 0, PARAMETERS, FINITE)
     first = jnp.where(updates[update] > 0, updates[update], first)
     first = jnp.where(rewards > 0, REWARD, jnp.where(observations > 0, OBSERVATION, first))
     count = jnp.sum(updates > 0, dtype=jnp.int32) + parameters + rewards + observations
     return {"nonfinite/count": count, "nonfinite/first": first.astype(jnp.int32), "nonfinite/update": update}
+
+
+def _real(x: Array, mask: Array | None) -> Array:
+    """``x [T, N, ...]`` with 0 in rows that are no transitions."""
+    return x if mask is None else jnp.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, 0)
 
 
 def _count_nonfinite(x: Array) -> Array:
@@ -269,12 +275,13 @@ def chunks(
     total_timesteps: int,
     steps: int = 0,
     pause_every: int | None = None,
+    row_every: int | None = None,
 ) -> Iterator[Chunk]:
     """Train to the end of the run, a chunk at a time.
 
     Chunks end at multiples of ``length`` iterations, counted from the run's beginning, and with the iterations that
-    reach a multiple of ``pause_every`` steps. Only at the former is ``progress`` set anew from the exact number of
-    steps, so that pausing more or less often changes no bit of the result.
+    reach a multiple of ``pause_every`` steps, and at multiples of ``row_every`` iterations. Only at the first is
+    ``progress`` set anew from the exact number of steps: pausing more or less often changes no bit of the result.
     """
     iteration = int(loop.iteration)
     fault = None
@@ -284,8 +291,11 @@ def chunks(
         end = total_timesteps
         if pause_every is not None:
             end = min(end, (steps // pause_every + 1) * pause_every)
+        iterations = length - iteration % length
+        if row_every is not None:
+            iterations = min(iterations, row_every - iteration % row_every)
         start, compiled = time.perf_counter(), runner.compile_seconds
-        loop, metrics = runner(loop, length - iteration % length, end - steps)
+        loop, metrics = runner(loop, iterations, end - steps)
         compile_seconds = runner.compile_seconds - compiled
         seconds = time.perf_counter() - start - compile_seconds
         fault = _take_fault(metrics, iteration)

@@ -101,6 +101,32 @@ def test_a_toml_file_gives_flags(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "unknown flag 'num_env'; did you mean 'num_envs'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("flags.toml", "schedule = 5", "schedule is 5; allowed: text"),
+        ("flags.toml", 'env = "CartPole-v1"\nschedule = "lin"', "unknown schedule 'lin'; did you mean 'linear'"),
+        ("flags.json", '{"hyperparameters": {}}', "is no config.json of this version of rlgd: KeyError('env')"),
+        ("flags.json", "[]", "holds no table of flags"),
+    ],
+)
+def test_a_mistake_in_a_file_of_flags(
+    name: str, text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert cli.main(["train", "a2c", "--env", "CartPole-v1", "--config", str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_flag_is_given_whatever_its_value() -> None:
+    argv = ["--max-seconds", "1", "--patience=2", "--no-squash", "-1"]
+    assert [name for name in ("max_seconds", "patience", "squash", "seed", "1") if cli.is_given(argv, name)] == [
+        "max_seconds",
+        "patience",
+        "squash",
+    ]
+
+
 MISTAKES = [
     (["trian"], "unknown command 'trian'; did you mean 'train'?"),
     (["train", "pppo", "--env", "CartPole-v1"], "unknown agent 'pppo'; did you mean 'ppo'?"),
@@ -112,6 +138,10 @@ MISTAKES = [
     (["train", "ppo", "--env", "CartPole-v1", "--learning-rate", "-1"], "learning_rate is -1.0"),
     (["train", "ppo", "--env", "CartPole-v1", "--learning-rate", "nan"], "learning_rate is nan"),
     (["train", "ppo", "--env", "CartPole-v1", "--num-envs", "0"], "num_envs is 0"),
+    (["train", "ppo", "--env", "CartPole-v1", "--schedule", "linear:x"], "'x' is no number; allowed: constant, linear"),
+    (["train", "ppo", "--env", "CartPole-v1", "--ent-coef-schedule", "linear"], "has no effect: ent_coef is 0"),
+    (["train", "ppo", "--env", "CartPole-v1", "--patience", "0"], "patience is 0; allowed: a whole number within"),
+    (["train", "ppo", "--env", "CartPole-v1", "--optimizer", "lion", "--epsilon", "1"], "lion does not use it"),
     (["train", "ppo", "--env", "CartPole-v1", "--num-envs", "8x"], "num-envs"),
     (["train", "ppo", "--env", "CartPole-v1", "--num-minibatches", "7"], "nearest that do: 2, 4, 8"),
     (["train", "ppo", "--env", "CartPole-v1", "--optimizer", "adamm"], "unknown optimizer 'adamm'; did you mean 'adam"),

@@ -70,6 +70,16 @@ def test_variance_of_the_weights(name: str, fan: Any) -> None:
     np.testing.assert_allclose(np.var(kernel) * fan(inputs, outputs), scale**2, rtol=0.03)
 
 
+@pytest.mark.parametrize(
+    ("name", "variance"), [("orthogonal", 2), ("he", 2), ("glorot", 1), ("xavier", 1), ("lecun", 1)]
+)
+def test_hidden_layers_have_the_variance_that_the_initialization_s_name_promises(name: str, variance: float) -> None:
+    """Times the fan-in: 2 keeps the size of what rectifiers let through half of, 1 of what is linear near 0."""
+    network = networks.mlp(3, 2, (256, 256), initialization=name)
+    kernel = layers(jax.jit(network.init)(jax.random.key(0)))[1][0]
+    np.testing.assert_allclose(np.var(kernel) * 256, variance, rtol=0.03)
+
+
 def layers(params: Any) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Every layer as ``(kernel [inputs, outputs], bias)``; the last one keeps its kernel transposed."""
     *hidden, last = [params[name] for name in sorted(params)]
