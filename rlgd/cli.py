@@ -457,6 +457,10 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"rlgd: error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `| head` has; the interpreter's own last flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("rlgd: interrupted; go on with `rlgd resume RUN`", file=sys.stderr)
         return 130

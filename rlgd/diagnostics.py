@@ -88,10 +88,11 @@ def noise_to_signal(parts: Any) -> Array:
     """The standard deviation of a batch's gradient over its length: |a - b| / |a + b|, a and b its halves' gradients.
 
     (a - b) / 2 has mean 0 and the covariance of (a + b) / 2. Near 0 the gradient is all signal; 1 is what two
-    directions without anything in common give.
+    directions without anything in common give. NaN where the halves cancel; 0 where both are 0.
     """
     difference, total = (global_norm(jax.tree.map(f, parts)) for f in (lambda x: x[0] - x[1], lambda x: x[0] + x[1]))
-    return difference / jnp.maximum(total, jnp.finfo(total.dtype).tiny)
+    ratio = difference / jnp.where(total > 0, total, 1)
+    return jnp.where((total > 0) | (difference == 0), ratio, jnp.nan)
 
 
 def _angle(a: Any, b: Any) -> Array:

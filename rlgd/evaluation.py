@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rlgd.agents.common import Agent
 from rlgd.data import Actor
 from rlgd.envs import DeviceEnv, Env, HostEnv, make
-from rlgd.errors import UsageError
+from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.policy import Policy, env_action
 
 MAX_HOST_ENVS = 16
@@ -62,6 +62,7 @@ def evaluate(
 
     Raises:
         UsageError: if the policy does not fit the environment.
+        EnvironmentFault: if the environment breaks.
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes}; allowed: at least 1.")
@@ -77,6 +78,8 @@ def evaluate(
     returns, lengths = _evaluate_on_device(
         policy.agent, target, policy.actor, jax.random.key(seed), episodes, deterministic
     )
+    if not np.isfinite(returns).all():
+        raise EnvironmentFault(f"a reward of {target.env_id} is not finite, or the return of an episode overflows.")
     return EvalResult(np.asarray(returns, np.float64), np.asarray(lengths, np.int64), deterministic)
 
 

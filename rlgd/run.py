@@ -218,7 +218,7 @@ class _Run:
         self.settings = settings
         self.directory = directory
         counters = counters or {"training_seconds": 0.0, "compile_seconds": 0.0, "start": time.time()}
-        self.first_step = steps
+        self.first_step = self.steps = steps
         self.recorder = Recorder(settings.log_every, steps, counters["training_seconds"], counters["compile_seconds"])
         self.start = counters["start"]
         self.watch = Watch.from_dict(counters["watch"]) if "watch" in counters else Watch()
@@ -266,7 +266,7 @@ class _Run:
             for chunk in training.chunks(
                 runner, loop, length, settings.total_timesteps, self.first_step, pause_every, row_every
             ):
-                loop = chunk.loop
+                loop, self.steps = chunk.loop, chunk.steps
                 stop = self._take(chunk)
                 if chunk.fault is not None:
                     raise _explained(chunk.fault)
@@ -309,7 +309,7 @@ class _Run:
         """Record a chunk, evaluate where it is due, and look at the criteria."""
         self.history.append(chunk.metrics)
         before, every = self.recorder.step, self.settings.evaluate_every
-        stop = self._write(self.recorder.rows(chunk))
+        stop = self._write(list(self.recorder.rows(chunk)))
         due = every is not None and chunk.steps // every > before // every and chunk.fault is None
         if due and chunk.steps < self.settings.total_timesteps:
             stop = self._evaluate(chunk.loop) or stop
@@ -396,7 +396,7 @@ class _Run:
         self._write(self.recorder.rest())
         if self.directory is not None:
             counters = self._counters(reason)
-            checkpoints.save(self.directory / rundir.CHECKPOINTS, self.recorder.step, loop, counters)
+            checkpoints.save(self.directory / rundir.CHECKPOINTS, self.steps, loop, counters)
             rundir.write_summary(self.directory, self._summary(reason))
         for sink in self.sinks:
             sink.close()

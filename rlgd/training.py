@@ -18,7 +18,7 @@ from jax import Array
 
 from rlgd import episodes, spaces
 from rlgd.agents.common import ActorCriticAgent, Agent
-from rlgd.data import LoopState, Metrics, Params, Rollout, Spec
+from rlgd.data import LoopState, Metrics, Rollout, Spec
 from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host import HostVector
 from rlgd.rollout import collect, collect_on_host, padded_limit
@@ -72,7 +72,8 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
     agent_state, metrics = agent.update(
         spec, loop.agent_state, rollout, jnp.clip(loop.progress, 0, 1), _iteration_key(loop, UPDATE)
     )
-    metrics |= _faults(metrics.pop("nonfinite"), rollout, agent_state.params)
+    learned = (agent_state.params, agent_state.obs_statistics, agent_state.reward_statistics)
+    metrics |= _faults(metrics.pop("nonfinite"), rollout, learned)
     counters, sums = episodes.advance(loop.episodes, rollout)
     loop = dataclasses.replace(
         loop,
@@ -86,10 +87,10 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
 
 # What can leave the finite numbers, by the number that an iteration reports; the environment's part comes last.
 FINITE, OBJECTIVE, GRADIENT, PARAMETERS, REWARD, OBSERVATION = range(6)
-FAULTS = ("", "the objective", "the gradient", "a parameter", "a reward", "an observation")
+FAULTS = ("", "the objective", "the gradient", "a parameter or running statistic", "a reward", "an observation")
 
 
-def _faults(updates: Array, rollout: Rollout, params: Params) -> Metrics:
+def _faults(updates: Array, rollout: Rollout, learned: Any) -> Metrics:
     """How much of an iteration is not finite, and what was so first, all int32 scalars.
 
     ``updates`` says of each update which of its quantities is not; nothing is mended, so what follows it is not either.
@@ -99,7 +100,7 @@ def _faults(updates: Array, rollout: Rollout, params: Params) -> Metrics:
     rewards = _count_nonfinite(_real(rollout.reward, rollout.mask))
     seen = (_real(rollout.obs, rollout.mask), rollout.last_obs, rollout.final_obs)
     observations = sum(_count_nonfinite(obs) for obs in seen)
-    parameters = sum(_count_nonfinite(leaf) for leaf in jax.tree.leaves(params))
+    parameters = sum(_count_nonfinite(leaf) for leaf in jax.tree.leaves(learned))
     first = jnp.where(parameters > 0, PARAMETERS, FINITE)
     first = jnp.where(updates[update] > 0, updates[update], first)
     first = jnp.where(rewards > 0, REWARD, jnp.where(observations > 0, OBSERVATION, first))
