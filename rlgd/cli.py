@@ -401,7 +401,7 @@ def report(result: "TrainResult", env_id: str, options: Any) -> int:
     assert result.run_dir is not None
     summary = read_summary(result.run_dir)
     if options.json:
-        print(json.dumps({"run_dir": str(result.run_dir), "reason": result.reason, **summary}))
+        print(json.dumps({"run_dir": str(result.run_dir), **summary, "reason": result.reason}))
         return 0
     if result.reason == "already complete":
         print(f"already complete ({result.steps:,} steps){f': {result.why}' if result.why else ''}")

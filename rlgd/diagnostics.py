@@ -28,7 +28,10 @@ def begin(params: Any) -> Measured:
 
 
 def halves(rows: Any, axis: int = 0) -> Any:
-    """Every other row, and the rest, stacked: ``[2, ...]``; the batch itself, ``[1, ...]``, if it has one row only."""
+    """Every other row and those between, stacked: ``[2, ...]``; the batch itself, ``[1, ...]``, if it has one row only.
+
+    Of an odd number of rows the last one is in neither half.
+    """
 
     def cut(x: Array) -> Array:
         parts = min(x.shape[axis], 2)
@@ -71,7 +74,8 @@ def measure(
         }
         if jax.tree.leaves(parts)[0].shape[0] == 2:
             metrics["ascent/noise_to_signal"] = noise_to_signal(parts)
-        if (moment := ascent.first_moment(state)) is not None:
+        moment = ascent.first_moment(state)
+        if moment is not None and ascent.rollout_moments != "reset":  # which leaves nothing to compare with
             metrics["ascent/momentum_alignment"] = _angle(moment, gradient)
         if (share := ascent.epsilon_share(after)) is not None:
             metrics["ascent/epsilon_share"] = share

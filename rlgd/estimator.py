@@ -98,7 +98,7 @@ def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples
     """Draw ``samples`` estimates at the agent's parameters and compare them with the exact gradient of J.
 
     Args:
-        agent: its ``prepared()`` form.
+        agent: its ``prepared()`` form; where its gamma is not the problem's, the bias shows that as well.
         env: made from a ``TabularMDP`` or an ``LQR``, whose horizon is the environment's time limit.
         state: the agent's; its parameters and normalizers count.
         key: of the samples; the run's own randomness is not touched.

@@ -448,7 +448,7 @@ def _explained(fault: training.Fault) -> RlgdError:
     what = training.FAULTS[fault.quantity]
     where = f"{what} is not finite in iteration {fault.iteration}"
     if fault.quantity in (training.OBSERVATION, training.REWARD):
-        return EnvironmentFault(f"{where} ({fault.amount} numbers). The last finite state is kept.")
+        return EnvironmentFault(f"{where}. The last finite state is kept.")
     if fault.quantity != training.PARAMETERS:
         where += f", update {fault.update}"
     return Diverged(

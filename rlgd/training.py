@@ -21,6 +21,7 @@ from rlgd.agents.common import ActorCriticAgent, Agent
 from rlgd.data import LoopState, Metrics, Rollout, Spec
 from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host import HostVector
+from rlgd.errors import EnvironmentFault
 from rlgd.rollout import collect, collect_on_host, padded_limit
 
 INIT, ENV, ROLLOUT, UPDATE = range(4)  # purposes of the random keys of a run
@@ -247,14 +248,23 @@ class HostRunner:
         self.deadline = deadline
         self.compile_seconds = 0.0
         self._compiled: set[int] = set()
+        self._fault: EnvironmentFault | None = None
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
+        if self._fault is not None:
+            raise self._fault
         history: list[Metrics] = []
         seen, finite = 0, True
         while (
             len(history) < iterations and seen < rows and finite and (not history or time.monotonic() <= self.deadline)
         ):
-            rollout, begun = collect_on_host(self.agent, self.vector, loop, _iteration_key(loop, ROLLOUT))
+            try:
+                rollout, begun = collect_on_host(self.agent, self.vector, loop, _iteration_key(loop, ROLLOUT))
+            except EnvironmentFault as fault:
+                if not history:
+                    raise
+                self._fault = fault  # for the next call: what was learned before it is not lost
+                break
             start = time.perf_counter()
             after, metrics = _learn_jitted(self.agent, self.vector.spec, begun, rollout)
             history.append(metrics)

@@ -191,6 +191,13 @@ def test_a_mistake_ends_a_real_process_at_once(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m rlgd list optimizers | true; exit ${{PIPESTATUS[0]}}"
+    for _ in range(3):  # the reader may be gone before or behind the first line
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = rlgd("train", "ppo", "--env", "CartPole-v1", "--gamma", "2", "--debug", cwd=tmp_path)
     assert "Traceback" in done.stderr
