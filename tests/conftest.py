@@ -1,5 +1,7 @@
 """Strict mode for every test: no implicit broadcasting or promotion, no key used twice, no warning of our own."""
 
+from collections.abc import Iterator
+
 import hypothesis
 import jax
 import pytest
@@ -13,6 +15,13 @@ jax.config.update("jax_default_matmul_precision", "highest")
 # The same examples in every run; the first one compiles, which takes longer than any deadline.
 hypothesis.settings.register_profile("rlgd", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.load_profile("rlgd")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs() -> Iterator[None]:
+    """What a test file compiled is of no use to the next one, and adds up to gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
