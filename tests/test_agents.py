@@ -18,15 +18,16 @@ from rlgd.data import LoopState, Rollout, Spec, View
 from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
 
-SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "gamma": 0.9, "measure_every": 1}
+SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "gamma": 0.9, "measure_every": 0}
+MEASURED = SMALL | {"measure_every": 1}
 AGENTS: dict[str, Agent] = {
-    "reinforce": REINFORCE(**SMALL),
+    "reinforce": REINFORCE(**MEASURED),
     "reinforce-mean": REINFORCE(**SMALL, baseline="mean"),
     "reinforce-none": REINFORCE(**SMALL, baseline="none", discount_weighting=True, scale_reward=True),
-    "a2c": A2C(**SMALL, rollout_length=8, ent_coef=0.01),
+    "a2c": A2C(**MEASURED, rollout_length=8, ent_coef=0.01),
     "ppo": PPO(**SMALL, rollout_length=8, num_epochs=2, num_minibatches=4),
     "ppo-all": PPO(
-        **SMALL,
+        **MEASURED,
         rollout_length=8,
         num_epochs=2,
         num_minibatches=2,
@@ -241,7 +242,7 @@ def test_target_kl_skips_the_rest(env: DeviceEnv) -> None:
 
 
 def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = PPO(**(SMALL | {"measure_every": 0}), rollout_length=8, num_epochs=3, num_minibatches=4)
+    agent = PPO(**SMALL, rollout_length=8, num_epochs=3, num_minibatches=4)
     seen: list[np.ndarray] = []
     original = PPO._gradient
 
@@ -261,7 +262,7 @@ def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_stochastic_ascent_learns_from_one_row_at_a_time() -> None:
     """Advantages are normalized over the rollout: over a single row they would all be 0."""
-    agent = PPO(**SMALL, rollout_length=4, num_epochs=1, num_minibatches=16)
+    agent = PPO(**MEASURED, rollout_length=4, num_epochs=1, num_minibatches=16)
     agent.validate()
     data, state = box_rollout(agent, jax.random.key(0), 4, None), agent.init(BOX, jax.random.key(1))
     after, metrics = jax.jit(agent.update, static_argnums=0)(BOX, state, data, jnp.float32(0), jax.random.key(2))

@@ -22,12 +22,13 @@ from rlgd.records import Row
 from rlgd.run import TrainResult
 
 TOTAL = 1024
-SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,)}
+SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "measure_every": 0}
+MEASURED = SMALL | {"measure_every": 3}
 A2C_SMALL = A2C(**SMALL, rollout_length=16)
 AGENTS: dict[str, Agent] = {
     "a2c": A2C_SMALL,
-    "ppo": PPO(**SMALL, rollout_length=16, num_epochs=2, num_minibatches=2, normalize_obs=True, scale_reward=True),
-    "reinforce": REINFORCE(**SMALL),
+    "ppo": PPO(**MEASURED, rollout_length=16, num_epochs=2, num_minibatches=2, normalize_obs=True, scale_reward=True),
+    "reinforce": REINFORCE(**MEASURED),
 }
 
 
