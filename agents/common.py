@@ -1,6 +1,7 @@
 """What every agent shares: its hyper-parameters, its networks, acting, and one step of ascent.
 
-An agent is a subclass of ``Agent`` with an ``update`` and the hyper-parameters of its own; nothing is overridden.
+An agent is a subclass of ``Agent`` with an ``update``, the ``gradient`` that it begins with, and hyper-parameters of
+its own; nothing else is overridden.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from jax import Array
 from rlgd import batches, config, diagnostics, networks, normalize, objectives, returns, schedules, spaces
 from rlgd.ascent import Ascent, apply_step, global_norm
 from rlgd.config import hyperparameters, nested, static, traced
-from rlgd.data import Actor, AgentState, Metrics, Params, Rollout, Spec, View
+from rlgd.data import FINITE, GRADIENT, OBJECTIVE, Actor, AgentState, Metrics, Params, Rollout, Spec, View
 from rlgd.distributions import Distribution
 from rlgd.errors import UsageError
 from rlgd.networks import Network
@@ -108,8 +109,7 @@ class Agent:
 
     def entropy_weight(self, progress: Array) -> Array:
         """``ent_coef`` as it is applied, at a share ``progress`` of the run."""
-        factor = schedules.factor(self.ent_coef_schedule, progress)
-        return jnp.asarray(self.ent_coef, factor.dtype) * factor
+        return schedules.applied(self.ent_coef, self.ent_coef_schedule, progress)
 
     def init(self, spec: Spec, key: Array) -> AgentState:
         """Fresh parameters, optimizer state and normalizers: arrays only."""
@@ -254,14 +254,11 @@ def _step(
     return apply_step(params, step), moments
 
 
-OBJECTIVE, GRADIENT = 1, 2
-
-
 def nonfinite(metrics: Metrics) -> Array:
-    """What of an update is not finite, int32: 0, ``OBJECTIVE`` or ``GRADIENT``; of both, what came first."""
+    """What of an update is not finite, int32: ``FINITE``, ``OBJECTIVE`` or ``GRADIENT``; of both, what came first."""
     objective = metrics["train/objective"] + metrics["train/entropy"] + metrics.get("train/value_error", 0.0)
     lengths = metrics["ascent/gradient_norm"] + metrics["ascent/value_gradient_norm"]
-    return jnp.where(jnp.isfinite(objective), jnp.where(jnp.isfinite(lengths), 0, GRADIENT), OBJECTIVE)
+    return jnp.where(jnp.isfinite(objective), jnp.where(jnp.isfinite(lengths), FINITE, GRADIENT), OBJECTIVE)
 
 
 @hyperparameters

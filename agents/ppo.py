@@ -101,8 +101,7 @@ class PPO(ActorCriticAgent):
 
     def clip_range(self, progress: Array) -> Array:
         """``clip_eps`` as it is applied, at a share ``progress`` of the run."""
-        factor = schedules.factor(self.clip_eps_schedule, progress)
-        return jnp.asarray(self.clip_eps, factor.dtype) * factor
+        return schedules.applied(self.clip_eps, self.clip_eps_schedule, progress)
 
     def _gradient(
         self, spec: Spec, params: Params, batch: Experience, progress: Array, key: Array

@@ -164,14 +164,12 @@ class Ascent:
 
     def step_size(self, progress: Scalar) -> Array:
         """The learning rate as it is applied, at a share ``progress`` of the run."""
-        factor = schedules.factor(self.schedule, progress)
-        return jnp.asarray(self.learning_rate, factor.dtype) * factor
+        return schedules.applied(self.learning_rate, self.schedule, progress)
 
     def momentum_at(self, progress: Scalar) -> Array:
         """The momentum as it is applied, at a share ``progress`` of the run; 0 without one."""
-        factor = schedules.factor(self.momentum_schedule, progress)
         momentum = self.resolved().momentum
-        return jnp.asarray(0.0 if momentum is None else momentum, factor.dtype) * factor
+        return schedules.applied(0.0 if momentum is None else momentum, self.momentum_schedule, progress)
 
     def effective_step(self, progress: Scalar) -> Array:
         """How far a steady gradient of length 1 would move the parameters in each step, before any adaptive scaling.

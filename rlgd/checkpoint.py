@@ -56,10 +56,7 @@ def save(directory: Path, steps: int, loop: LoopState, counters: dict[str, Any],
 
 def latest_step(directory: Path) -> int | None:
     """The step of the newest complete checkpoint, or None."""
-    if not directory.is_dir():
-        return None
-    with ocp.CheckpointManager(directory.absolute()) as manager:
-        return manager.latest_step()
+    return max(all_steps(directory), default=None)
 
 
 def all_steps(directory: Path) -> list[int]:
@@ -72,8 +69,10 @@ def all_steps(directory: Path) -> list[int]:
 
 def remove_after(directory: Path, steps: int) -> None:
     """Remove the checkpoints of later steps."""
-    for later in (step for step in all_steps(directory) if step > steps):
-        with ocp.CheckpointManager(directory.absolute()) as manager:
+    if not directory.is_dir():
+        return
+    with ocp.CheckpointManager(directory.absolute()) as manager:
+        for later in [step for step in manager.all_steps() if step > steps]:
             manager.delete(later)
 
 

@@ -86,18 +86,10 @@ def output_flags() -> Flags:
 
 
 def stopping_flags() -> Flags:
-    """The criteria of ``rlgd.stopping.Stopping``."""
-    return {
-        "target_return": doc(float | None, "stop when an evaluation and a second one reach this mean return", None),
-        "patience": doc(int | None, "stop after so many evaluations without a better one; the best is kept", None),
-        "min_gradient_norm": doc(float | None, "stop when the policy gradient's mean norm falls below this", None),
-        "min_objective_change": doc(
-            float | None,
-            "stop when the mean episodic return changes by less than this between rows of the curves",
-            None,
-        ),
-        "max_seconds": doc(float | None, "stop after so many seconds, compilation and evaluations included", None),
-    }
+    """The criteria to stop a run."""
+    from rlgd.stopping import NEVER
+
+    return setting_flags(NEVER)
 
 
 def train_flags() -> Flags:
@@ -133,12 +125,12 @@ def parse(prog: str, flags: Flags, argv: list[str], description: str) -> Any:
     return tyro.cli(options, args=argv, prog=prog)
 
 
-def agent_flags(agent: Any) -> Flags:
-    """The agent's hyper-parameters as flags, by their flat names."""
+def setting_flags(settings: Any) -> Flags:
+    """The fields of a hyper-parameter class as flags, by their flat names."""
     from rlgd.config import flat_fields
 
     flags = {}
-    for name, (_, field, annotation, value) in flat_fields(agent).items():
+    for name, (_, field, annotation, value) in flat_fields(settings).items():
         text = field.metadata["doc"]
         if choices := field.metadata.get("choices"):
             text += f" ({', '.join(choices)})"
@@ -218,7 +210,7 @@ def train(argv: list[str]) -> int:
 
     name, argv = argv[0], argv[1:]
     agent = make_agent(name)
-    own, common = agent_flags(agent), train_flags()
+    own, common = setting_flags(agent), train_flags()
     flags = {**{k: common[k] for k in ("env", "total_timesteps", "seed")}, **own, **common}
     if (path := option_value(argv, "config")) is not None:
         flags = with_defaults(flags, read_config(path))
@@ -265,7 +257,7 @@ def resume(argv: list[str]) -> int:
     about = "Go on with a run from its newest checkpoint; traced hyper-parameters may change."
     run, argv = take_run("resume", argv, flags, about)
     agent, _ = rundir.read_agent(run)
-    own = {name: flag for name, flag in agent_flags(agent).items() if name in rundir.changeable(agent)}
+    own = {name: flag for name, flag in setting_flags(agent).items() if name in rundir.changeable(agent)}
     own |= with_defaults(stopping_flags(), rundir.read_config(run)["stopping"])
     options = parse(f"rlgd resume {run}", {**flags, **own}, argv, about)
     changes = {name: getattr(options, name) for name in own if is_given(argv, name)}

@@ -13,6 +13,10 @@ T = TypeVar("T")
 Metrics = dict[str, Array]
 Scalar = float | Array  # one number, which may be traced
 
+# What can leave the finite numbers, by the number that an update or an iteration reports.
+FINITE, OBJECTIVE, GRADIENT, PARAMETERS, REWARD, OBSERVATION = range(6)
+FAULTS = ("", "the objective", "the gradient", "a parameter or running statistic", "a reward", "an observation")
+
 
 def pytree(cls: type[T]) -> type[T]:
     """Register a frozen dataclass, all of whose fields hold arrays, as a pytree."""

@@ -14,7 +14,7 @@ import numpy as np
 from rlgd import checkpoint as checkpoints
 from rlgd import episodes, estimator, rundir, training
 from rlgd.agents.common import Agent
-from rlgd.data import AgentState, LoopState
+from rlgd.data import FAULTS, OBSERVATION, PARAMETERS, REWARD, AgentState, LoopState
 from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host import HostVector
 from rlgd.errors import Diverged, EnvironmentFault, RlgdError, UsageError
@@ -445,11 +445,11 @@ class _Run:
 
 def _explained(fault: training.Fault) -> RlgdError:
     """The error for something that is not finite."""
-    what = training.FAULTS[fault.quantity]
+    what = FAULTS[fault.quantity]
     where = f"{what} is not finite in iteration {fault.iteration}"
-    if fault.quantity in (training.OBSERVATION, training.REWARD):
+    if fault.quantity in (OBSERVATION, REWARD):
         return EnvironmentFault(f"{where}. The last finite state is kept.")
-    if fault.quantity != training.PARAMETERS:
+    if fault.quantity != PARAMETERS:
         where += f", update {fault.update}"
     return Diverged(
         f"training diverged: {where}. The last finite state is kept. "

@@ -111,7 +111,7 @@ class RunConfig:
 
     def end(self) -> dict[str, Any]:
         """What ends the run."""
-        return {"total_timesteps": self.total_timesteps} | self.stopping.to_dict()
+        return {"total_timesteps": self.total_timesteps} | config.to_dict(self.stopping)
 
     def group(self) -> str:
         """A name for all runs that differ from this one by their seed alone (or by what is measured)."""
@@ -136,7 +136,7 @@ class RunConfig:
             "seed": self.seed,
             "eval_every": self.eval_every,
             "eval_episodes": self.eval_episodes,
-            "stopping": self.stopping.to_dict(),
+            "stopping": config.to_dict(self.stopping),
             "chunk_length": self.chunk_length,
             "device": device_name(),
             "versions": {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()},

@@ -133,6 +133,12 @@ def _points(argument: str, text: str) -> tuple[tuple[float, float], ...]:
     return points
 
 
+def applied(value: Scalar, text: str, progress: Scalar) -> Array:
+    """A hyper-parameter with the schedule ``text`` as it is applied, at a share ``progress`` of the run."""
+    now = factor(text, progress)
+    return jnp.asarray(value, now.dtype) * now
+
+
 def factor(text: str, progress: Scalar) -> Array:
     """What a hyper-parameter with the schedule ``text`` is multiplied by at a share ``progress`` of the run, ``[...]``.
 

@@ -2,46 +2,34 @@
 
 import dataclasses
 import math
-import numbers
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from rlgd.config import contains
-from rlgd.errors import UsageError
+from rlgd import config
+from rlgd.config import hyperparameters, static, traced
 
 EVALUATIONS = 20  # in a run whose criteria need evaluations, where it is not said how many
 
 
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class Stopping:
-    """Criteria; None: not looked at.
+    """Criteria; None: not looked at. With ``patience`` the best parameters are the result."""
 
-    Attributes:
-        target_return: an evaluation's mean return reaches this, and so does a second one's on other episodes: the first
-            crossing alone may be a lucky maximum.
-        patience: so many evaluations in a row were no better than the best one. The best parameters are the result.
-        min_gradient_norm: the mean norm of the policy's gradient over a row of the curves falls below this.
-        min_objective_change: the mean episodic return, which is what is ascended, changes by less than this from one
-            row of the curves to the next.
-        max_seconds: wall-clock time, with compilation and evaluations.
-    """
-
-    target_return: float | None = None
-    patience: int | None = None
-    min_gradient_norm: float | None = None
-    min_objective_change: float | None = None
-    max_seconds: float | None = None
-
-    @property
-    def evaluates(self) -> bool:
-        """Whether evaluations are needed to know."""
-        return self.target_return is not None or self.patience is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, ready for JSON."""
-        values = dataclasses.asdict(self)
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+    # The first crossing alone may be a lucky maximum.
+    target_return: float | None = traced(
+        None, "stop when an evaluation, and a second one on other episodes, reach this mean return"
+    )
+    patience: int | None = static(
+        None, "stop after so many evaluations without a better one; the best is kept", "[1, inf)"
+    )
+    min_gradient_norm: float | None = traced(
+        None, "stop when the policy gradient's mean norm over a row of the curves falls below this", "(0, inf)"
+    )
+    min_objective_change: float | None = traced(
+        None, "stop when the mean episodic return changes by less than this between rows of the curves", "(0, inf)"
+    )
+    max_seconds: float | None = traced(
+        None, "stop after so many seconds, compilation and evaluations included", "(0, inf)"
+    )
 
     def validate(self) -> None:
         """Check ranges.
@@ -49,24 +37,16 @@ class Stopping:
         Raises:
             UsageError: naming the criterion, what was given and what is allowed.
         """
-        for name, within in RANGES.items():
-            value = getattr(self, name)
-            kind, what = (numbers.Integral, "a whole number") if name == "patience" else (numbers.Real, "a number")
-            if value is None:
-                continue
-            if not isinstance(value, kind) or isinstance(value, bool) or not contains(within, value):
-                raise UsageError(f"{name} is {value!r}; allowed: {what} within {within}.")
+        config.validate(self)
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether evaluations are needed to know."""
+        return self.target_return is not None or self.patience is not None
 
 
-RANGES = {
-    "target_return": "(-inf, inf)",
-    "patience": "[1, inf)",
-    "min_gradient_norm": "(0, inf)",
-    "min_objective_change": "(0, inf)",
-    "max_seconds": "(0, inf)",
-}
-CRITERIA = tuple(RANGES)
 NEVER = Stopping()
+CRITERIA = tuple(config.flat_fields(NEVER))
 
 
 class Stop(NamedTuple):

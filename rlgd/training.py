@@ -18,7 +18,7 @@ from jax import Array
 
 from rlgd import episodes, spaces
 from rlgd.agents.common import ActorCriticAgent, Agent
-from rlgd.data import LoopState, Metrics, Rollout, Spec
+from rlgd.data import FINITE, OBSERVATION, PARAMETERS, REWARD, LoopState, Metrics, Rollout, Spec
 from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host import HostVector
 from rlgd.errors import EnvironmentFault
@@ -84,11 +84,6 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
         progress=loop.progress + loop.progress_per_step * sums["rollout/steps"].astype(loop.progress.dtype),
     )
     return loop, metrics | sums
-
-
-# What can leave the finite numbers, by the number that an iteration reports; the environment's part comes last.
-FINITE, OBJECTIVE, GRADIENT, PARAMETERS, REWARD, OBSERVATION = range(6)
-FAULTS = ("", "the objective", "the gradient", "a parameter or running statistic", "a reward", "an observation")
 
 
 def _faults(updates: Array, rollout: Rollout, learned: Any) -> Metrics:

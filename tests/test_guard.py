@@ -23,12 +23,12 @@ from rlgd import checkpoint, cli, runtime, training
 from rlgd.agents import A2C, PPO, REINFORCE
 from rlgd.agents.common import Agent
 from rlgd.ascent import Ascent
-from rlgd.data import LoopState
+from rlgd.data import FAULTS, FINITE, GRADIENT, OBJECTIVE, OBSERVATION, PARAMETERS, REWARD, LoopState
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import Diverged, EnvironmentFault, RlgdError
 from rlgd.records import Row
 from rlgd.run import TrainResult
-from rlgd.training import FAULTS, FINITE, GRADIENT, OBJECTIVE, OBSERVATION, PARAMETERS, REWARD, DeviceRunner, Fault
+from rlgd.training import DeviceRunner, Fault
 
 NAN, INF = math.nan, math.inf
 STEPS = 8  # of a rollout, in one environment: rows of an iteration
