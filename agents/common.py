@@ -16,7 +16,21 @@ from jax import Array
 from rlgd import batches, config, diagnostics, networks, normalize, objectives, returns, schedules, spaces
 from rlgd.ascent import Ascent, apply_step, global_norm
 from rlgd.config import hyperparameters, nested, static, traced
-from rlgd.data import FINITE, GRADIENT, OBJECTIVE, Actor, AgentState, Metrics, Params, Rollout, Spec, View
+from rlgd.data import (
+    FINITE,
+    GRADIENT,
+    OBJECTIVE,
+    Actor,
+    AgentState,
+    Features,
+    Metrics,
+    Obs,
+    Params,
+    Rollout,
+    Spec,
+    T,
+    View,
+)
 from rlgd.distributions import Distribution
 from rlgd.errors import UsageError
 from rlgd.networks import Network
@@ -68,36 +82,44 @@ class Agent:
         return config.as_arrays(dataclasses.replace(self, ascent=self.ascent.resolved()))
 
     def policy_network(self, spec: Spec) -> Network:
-        """Encoded observations to the action head's outputs, with free log standard deviations beside the network."""
+        """Features to the action head's outputs, with free log standard deviations beside the network."""
         head = spaces.action_head(spec.action, self.squash)
-        mlp = self._mlp(spec, head.num_outputs, POLICY_OUTPUT_SCALE)
+        network = self._network(spec, head.num_outputs, POLICY_OUTPUT_SCALE)
         free = {"log_std": jnp.zeros(head.num_log_stds)} if head.num_log_stds else {}
         return Network(
-            init=lambda key: {"network": mlp.init(key)} | free,
-            apply=lambda params, x, key=None: mlp.apply(params["network"], x, key),
+            init=lambda key: {"network": network.init(key)} | free,
+            apply=lambda params, features, key=None: network.apply(params["network"], features, key),
         )
 
     def value_network(self, spec: Spec) -> Network:
-        """Encoded observations to one number."""
-        return self._mlp(spec, 1, 1.0)
+        """Features to one number."""
+        return self._network(spec, 1, 1.0)
 
-    def _mlp(self, spec: Spec, outputs: int, scale: float) -> Network:
-        inputs = spaces.num_features(spec.obs)
-        return networks.mlp(
-            inputs, outputs, self.hidden_sizes, self.activation, self.initialization, scale, self.dropout
+    def _network(self, spec: Spec, outputs: int, scale: float) -> Network:
+        return networks.network(
+            spaces.num_features(spec.obs),
+            outputs,
+            self.hidden_sizes,
+            self.activation,
+            self.initialization,
+            scale,
+            self.dropout,
+            spaces.image_shapes(spec.obs),
         )
 
-    def features(self, spec: Spec, obs_statistics: Any, obs: Array) -> Array:
-        """``obs [..., *shape]`` encoded and normalized, ``[..., num_features]``."""
-        return normalize.normalize(obs_statistics, spaces.encode(spec.obs, obs))
+    def features(self, spec: Spec, obs_statistics: Any, obs: Obs, action_mask: Array | None = None) -> Features:
+        """What the networks read of ``obs [..., *shape]``: numbers encoded and normalized, images as they are."""
+        vector = normalize.normalize(obs_statistics, spaces.encode(spec.obs, obs))
+        return Features(vector, spaces.images(spec.obs, obs), action_mask)
 
-    def distribution(self, spec: Spec, policy: Any, features: Array, key: Array | None = None) -> Distribution:
-        """The action distribution at ``features [..., num_features]``; with a key, under dropout."""
+    def distribution(self, spec: Spec, policy: Any, features: Features, key: Array | None = None) -> Distribution:
+        """The action distribution at features ``[..., ]``, among the actions allowed; with a key, under dropout."""
         outputs = self.policy_network(spec).apply(policy, features, key)
-        return spaces.action_head(spec.action, self.squash).distribution(outputs, policy.get("log_std"))
+        head = spaces.action_head(spec.action, self.squash)
+        return head.distribution(outputs, policy.get("log_std"), features.action_mask)
 
-    def value(self, spec: Spec, params: Any, features: Array, key: Array | None = None) -> Array:
-        """The value function at ``features [..., num_features]``, ``[...]``; with a key, under dropout."""
+    def value(self, spec: Spec, params: Any, features: Features, key: Array | None = None) -> Array:
+        """The value function at features ``[..., ]``, ``[...]``; with a key, under dropout."""
         return self.value_network(spec).apply(params, features, key)[..., 0]
 
     def dropout_keys(self, key: Array, number: Array | int) -> tuple[Array | None, Array | None]:
@@ -142,7 +164,8 @@ class Agent:
         Returns:
             ``(action [N, ...], memory)``; the action is as sampled: unclipped, before tanh, counted from 0.
         """
-        policy = self.distribution(spec, actor.policy, self.features(spec, actor.obs_statistics, view.obs))
+        features = self.features(spec, actor.obs_statistics, view.obs, view.action_mask)
+        policy = self.distribution(spec, actor.policy, features)
         return (policy.mode() if greedy else policy.sample(key)), memory
 
     def update(
@@ -274,7 +297,7 @@ class ActorCriticAgent(Agent):
 class Experience(NamedTuple):
     """The rows of a rollout, ``[T * N, ...]``, with all that was computed before the first step of ascent."""
 
-    features: Array
+    features: Features
     action: Array
     log_prob: Array
     value: Array
@@ -283,9 +306,9 @@ class Experience(NamedTuple):
     mask: Array | None
 
 
-def flatten(x: Array) -> Array:
-    """``[T, N, ...]`` to rows, ``[T * N, ...]``."""
-    return x.reshape(-1, *x.shape[2:])
+def flatten(tree: T) -> T:
+    """``[T, N, ...]`` to rows, ``[T * N, ...]``, in every array."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
 def true_next(following: Array, final: Array, truncated: Array) -> Array:
@@ -305,16 +328,16 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
 def experience(agent: ActorCriticAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
     """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
 
-    def features(obs: Array) -> Array:
-        return agent.features(spec, state.obs_statistics, flatten(obs))
+    def features(obs: Obs, action_mask: Array | None = None) -> Features:
+        return agent.features(spec, state.obs_statistics, flatten(obs), flatten(action_mask))
 
-    def evaluate(rows: tuple[Array, Array]) -> tuple[Array, Array]:
+    def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array]:
         log_prob = agent.distribution(spec, state.params.policy, rows[0]).log_prob(rows[1])
         return log_prob, agent.value(spec, state.params.value, rows[0])
 
-    rows, action = features(rollout.obs), flatten(rollout.action)
+    rows, action = features(rollout.obs, rollout.action_mask), flatten(rollout.action)
     log_prob, value = batches.map_rows(evaluate, (rows, action))
-    behind = jnp.concatenate([rollout.last_obs[None], rollout.final_obs])
+    behind = jax.tree.map(lambda last, final: jnp.concatenate([last[None], final]), rollout.last_obs, rollout.final_obs)
     behind_value = agent.value(spec, state.params.value, features(behind)).reshape(-1, rollout.reward.shape[1])
     by_time = value.reshape(rollout.reward.shape)
     following = jnp.concatenate([by_time[1:], behind_value[:1]])
@@ -325,5 +348,4 @@ def experience(agent: ActorCriticAgent, spec: Spec, state: AgentState, rollout: 
     )
     if agent.normalize_advantage:
         advantage = objectives.normalize_advantage(advantage, rollout.mask)
-    mask = None if rollout.mask is None else flatten(rollout.mask)
-    return Experience(rows, action, log_prob, value, flatten(advantage), flatten(value_target), mask)
+    return Experience(rows, action, log_prob, value, flatten(advantage), flatten(value_target), flatten(rollout.mask))

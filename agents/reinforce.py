@@ -10,7 +10,7 @@ from rlgd import normalize, objectives, returns
 from rlgd.agents.common import Agent, nonfinite
 from rlgd.ascent import Ascent
 from rlgd.config import hyperparameters, nested, static
-from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
+from rlgd.data import AgentState, Features, Metrics, Params, Rollout, Spec
 from rlgd.diagnostics import halves
 from rlgd.errors import UsageError
 
@@ -80,7 +80,7 @@ class REINFORCE(Agent):
         reward = jnp.where(mask, normalize.scale_reward(state.reward_statistics, rollout.reward), 0)
         discount = jnp.full_like(reward, self.gamma)
         episode_returns = returns.discounted_returns(reward, discount, jnp.zeros_like(reward[0]))
-        features = self.features(spec, state.obs_statistics, rollout.obs)
+        features = self.features(spec, state.obs_statistics, rollout.obs, rollout.action_mask)
         if self.baseline == "value":
             baseline = self.value(spec, state.params.value, features)
         elif self.baseline == "mean":
@@ -130,7 +130,7 @@ class REINFORCE(Agent):
 class EpisodeRows(NamedTuple):
     """The rows of N whole episodes, ``[T, N, ...]``; ``mask`` is False behind each episode's end."""
 
-    features: Array
+    features: Features
     action: Array
     advantage: Array
     baseline: Array

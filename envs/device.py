@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,8 @@ from gymnasium.experimental.functional import FuncEnv
 from jax import Array
 
 from rlgd import spaces
-from rlgd.data import Spec
+from rlgd.data import LeafSpec, Obs, Spec
+from rlgd.errors import UsageError
 
 
 class EnvState(NamedTuple):
@@ -27,11 +29,36 @@ class Timestep(NamedTuple):
     the transition; ``reward [N]`` float32; ``terminated``, ``truncated [N]`` bool.
     """
 
-    obs: Array
-    next_obs: Array
+    obs: Obs
+    next_obs: Obs
     reward: Array
     terminated: Array
     truncated: Array
+
+
+class Spare(NamedTuple):
+    """Where the next episode of each environment begins, drawn before it is needed.
+
+    ``begin`` is what ``reset`` returned; ``used [N]`` bool says which of these episodes have begun already.
+    """
+
+    begin: tuple[EnvState, Obs]
+    used: Array
+
+    def begin_where(
+        self, over: Array, goes_on: tuple[EnvState, Obs], draw: Callable[[], tuple[EnvState, Obs]]
+    ) -> tuple[tuple[EnvState, Obs], "Spare"]:
+        """Begin the next episode in the environments that are ``over [N]``; the others go on.
+
+        ``draw`` gives new beginnings for all whose own is used. It is the branch that is taken when one of them is
+        needed again, once in many steps: to draw in every step costs more than the physics do.
+        """
+
+        def renewed() -> Spare:
+            return Spare(select_envs(self.used, draw(), self.begin), jnp.zeros_like(self.used))
+
+        spare = jax.lax.cond(jnp.any(over & self.used), renewed, lambda: self)
+        return select_envs(over, spare.begin, goes_on), spare._replace(used=spare.used | over)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +74,19 @@ class DeviceEnv:
         """The static description for agents."""
         return spaces.spec(self.func_env.observation_space, self.func_env.action_space, self.max_episode_steps)
 
-    def reset(self, key: Array, num_envs: int) -> tuple[EnvState, Array]:
+    def reset(self, key: Array, num_envs: int) -> tuple[EnvState, Obs]:
         """Begin an episode in each environment: ``(state, obs [N, ...])``."""
         state_key, obs_key = jax.random.split(key)
-        inner = jax.vmap(lambda key: self.func_env.initial(key))(jax.random.split(state_key, num_envs))
-        obs = self._observe(inner, jax.random.split(obs_key, num_envs))
-        return EnvState(inner, jnp.zeros(num_envs, jnp.int32)), obs
+        return self.reset_each(jax.random.split(state_key, num_envs), jax.random.split(obs_key, num_envs))
+
+    def reset_each(self, state_keys: Array, obs_keys: Array) -> tuple[EnvState, Obs]:
+        """``reset`` with two keys of its own for each environment, both ``[N]``."""
+        inner = jax.vmap(lambda key: self.func_env.initial(key))(state_keys)
+        obs = jax.vmap(lambda state, key: self.func_env.observation(state, key))(inner, obs_keys)
+        return EnvState(inner, jnp.zeros(state_keys.shape, jnp.int32)), self._store(obs)
 
     def step(
-        self, key: Array, state: EnvState, action: Array, fresh: tuple[EnvState, Array]
+        self, key: Array, state: EnvState, action: Array, fresh: tuple[EnvState, Obs]
     ) -> tuple[EnvState, Timestep]:
         """Step every environment, and begin the next episode in those that ended.
 
@@ -71,8 +102,28 @@ class DeviceEnv:
         state, obs = select_envs(done, fresh, (moved, timestep.next_obs))
         return state, timestep._replace(obs=obs)
 
+    def spare(self, key: Array, num_envs: int) -> Spare:
+        """Where the next episode of each environment begins."""
+        return Spare(self.reset(key, num_envs), jnp.zeros(num_envs, bool))
+
+    def step_with_spare(
+        self, key: Array, state: EnvState, action: Array, spare: Spare
+    ) -> tuple[EnvState, Timestep, Spare]:
+        """``step`` that draws beginnings only when they are needed: several times as fast on a CPU."""
+        moved, timestep = self.step_without_reset(jax.random.fold_in(key, 0), state, action)
+        (state, obs), spare = spare.begin_where(
+            timestep.terminated | timestep.truncated,
+            (moved, timestep.next_obs),
+            lambda: self.reset(jax.random.fold_in(key, 1), action.shape[0]),
+        )
+        return state, timestep._replace(obs=obs), spare
+
     def step_without_reset(self, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep]:
         """Step every environment; those that ended stay where they ended."""
+        return self.step_each(jax.random.split(key, action.shape[0]), state, action)
+
+    def step_each(self, keys: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep]:
+        """``step_without_reset`` with a key of its own for each environment, ``[N]``."""
         num_envs = action.shape[0]
         env = self.func_env
 
@@ -83,7 +134,7 @@ class DeviceEnv:
             obs = env.observation(following, keys[2])
             return following, obs, reward, env.terminal(following, keys[3])
 
-        inner, obs, reward, terminated = jax.vmap(one)(jax.random.split(key, num_envs), state.inner, action)
+        inner, obs, reward, terminated = jax.vmap(one)(keys, state.inner, action)
         elapsed = state.elapsed + 1
         limit = self.max_episode_steps
         truncated = jnp.zeros(num_envs, bool) if limit is None else elapsed >= limit
@@ -93,12 +144,30 @@ class DeviceEnv:
         )
         return EnvState(inner, elapsed), timestep
 
-    def _observe(self, inner: Any, keys: Array) -> Array:
-        return self._store(jax.vmap(lambda state, key: self.func_env.observation(state, key))(inner, keys))
+    def info(self, state: EnvState) -> dict[str, Any]:
+        """What the environment tells of its states beside the observations: its ``state_info``, N in front."""
+        return jax.vmap(lambda inner: self.func_env.state_info(inner))(state.inner)
 
-    def _store(self, obs: Array) -> Array:
-        shape, dtype = spaces.obs_shape_dtype(self.spec.obs)
-        return obs.reshape(obs.shape[0], *shape).astype(dtype)
+    def action_mask(self, state: EnvState) -> Array | None:
+        """Which actions are allowed, ``[N, n]`` bool: the environment's ``state_info["action_mask"]``, if it has one.
+
+        For MultiDiscrete the masks of its numbers stand one behind the other.
+        """
+        size = spaces.mask_size(self.spec.action)
+        if "action_mask" not in jax.eval_shape(self.info, state) or size is None:
+            return None
+        parts = jax.tree.leaves(self.info(state)["action_mask"])
+        mask = jnp.concatenate([part.astype(bool) for part in parts], axis=-1)
+        if mask.shape[1:] != (size,):
+            raise UsageError(f"{self.env_id} has {size} actions, but its action mask has the shape {mask.shape[1:]}.")
+        return mask
+
+    def _store(self, obs: Obs) -> Obs:
+        def store(part: LeafSpec, leaf: Array) -> Array:
+            shape, dtype = spaces.obs_shape_dtype(part)
+            return leaf.reshape(leaf.shape[0], *shape).astype(dtype)
+
+        return spaces.map_parts(store, self.spec.obs, obs)
 
 
 def select_envs(condition: Array, if_true: Any, if_false: Any) -> Any:

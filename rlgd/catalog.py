@@ -1,8 +1,9 @@
 """Tables of what there is to choose from."""
 
+import functools
 from collections.abc import Callable
 
-from rlgd.errors import unknown
+from rlgd.errors import UsageError, unknown
 
 Rows = list[list[str]]
 
@@ -32,6 +33,16 @@ def envs() -> Rows:
     return rows
 
 
+def suite(prefix: str) -> Rows:
+    """The environments of another suite."""
+    from rlgd.envs import suites
+
+    names = suites.names(prefix)
+    if not names:
+        raise UsageError(f"{prefix} is not installed; pip install 'rlgd[{prefix}]'.")
+    return [["environment", "runs on"], *([f"{prefix}:{name}", "device"] for name in names)]
+
+
 def optimizers() -> Rows:
     """Name, the fields that it uses, where it comes from, formula."""
     from rlgd.ascent import OPTIMIZERS
@@ -52,12 +63,14 @@ def schedules() -> Rows:
 
 
 LEGENDS = {
+    "envs": """
+Of other suites, on the device, where they are installed: `rlgd list brax`, `gymnax`, `jumanji`, `playground`.""",
     "optimizers": """
 g: gradient of the objective    w: parameters    a: learning_rate, after its schedule    m: momentum
 b: second_moment    e: epsilon    t: number of updates
 A prime corrects the bias of an average that began at 0: v' = v / (1 - m^t), s' = s / (1 - b^t).
 weight_decay takes a * weight_decay * w from the step of any of them, max_grad_norm bounds |g|; both are off by default
-where they are not named. `docs/ascent.md` says more."""
+where they are not named. `docs/ascent.md` says more.""",
 }
 
 
@@ -66,6 +79,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "envs": envs,
     "optimizers": optimizers,
     "schedules": schedules,
+    **{prefix: functools.partial(suite, prefix) for prefix in ("brax", "gymnax", "jumanji", "playground")},
 }
 
 

@@ -22,6 +22,8 @@ usage: rlgd COMMAND [arguments]
   train AGENT --env ID [flags]   train an agent (reinforce, a2c, ppo) and evaluate it
   resume RUN [flags]             go on with a run, to its end or further
   eval RUN [flags]               play episodes with a trained policy
+  play RUN [flags]               watch it, or record a video
+  check-env ID [flags]           find out whether an environment is sound
   list agents|envs|optimizers|schedules
                                  what there is to choose from
 
@@ -103,6 +105,11 @@ def train_flags() -> Flags:
         "env_arg": doc(tuple[str, ...], "arguments for the environment, key=value", ()),
         "max_episode_steps": doc(int | None, "a time limit instead of the registered one", None),
         "backend": doc(str, "auto, device or host: where the environment runs", "auto"),
+        "vectorization": doc(
+            str, "auto, native, sync, async or envpool: how environments on the host are stepped", "auto"
+        ),
+        "env_timeout": doc(float | None, "seconds that a step on the host may take, in worker processes", None),
+        "act_device": doc(str, "auto, cpu or gpu: where the policy acts in environments on the host", "auto"),
         "eval_every": doc(
             number | None, "evaluate after so many steps; by default only at the end, or 20 times for a criterion", None
         ),
@@ -170,6 +177,9 @@ def flags_of_run(content: dict[str, Any]) -> dict[str, Any]:
     env = content["env"]
     kept = {name: content[name] for name in ("total_timesteps", "seed", "eval_every", "eval_episodes")}
     run = {"env": env["id"], "backend": env["backend"], "max_episode_steps": env["max_episode_steps"]}
+    run |= {"act_device": content["act_device"]}
+    if env["backend"] == "host":
+        run |= {"vectorization": env["vectorization"], "env_timeout": env["timeout"]}
     return {**content["hyperparameters"], **kept, **content["stopping"], **run}
 
 
@@ -227,10 +237,24 @@ def start_run(agent: Any, options: Any) -> int:
     from rlgd.stopping import Stopping
 
     env_args = dict(key_value(text) for text in options.env_arg)
-    env = envs.make(options.env, backend=options.backend, max_episode_steps=options.max_episode_steps, **env_args)
+    env = envs.make(
+        options.env,
+        backend=options.backend,
+        max_episode_steps=options.max_episode_steps,
+        vectorization=options.vectorization,
+        env_timeout=options.env_timeout,
+        **env_args,
+    )
     stopping = Stopping(**{name: getattr(options, name) for name in stopping_flags()})
     settings = RunConfig(
-        agent, env, options.total_timesteps, options.seed, options.eval_every, options.eval_episodes, stopping
+        agent,
+        env,
+        options.total_timesteps,
+        options.seed,
+        options.eval_every,
+        options.eval_episodes,
+        stopping,
+        options.act_device,
     )
     settings.validate()
     runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
@@ -277,38 +301,79 @@ def resume(argv: list[str]) -> int:
     return report(result, settings.evaluation_env.env_id, options)
 
 
-def evaluate(argv: list[str]) -> int:
-    """``rlgd eval``."""
-    flags: Flags = {
-        "episodes": doc(int, "how many", 100),
+def episode_flags(episodes: int) -> Flags:
+    """Flags of the commands that play whole episodes."""
+    return {
+        "episodes": doc(int, "how many", episodes),
         "checkpoint": doc(str | None, "best, latest or a step; by default the run's result", None),
         "sampled": doc(bool, "sample actions instead of taking the most probable", False),
         "seed": doc(int, "of environments and sampled actions", 0),
         "env": doc(str | None, "another environment than the run's", None),
+        "max_steps": doc(int | None, "of an episode; by default the time limit, or 10,000 where there is none", None),
         **output_flags(),
     }
-    about = "Play whole episodes with a trained policy."
-    run, argv = take_run("eval", argv, flags, about)
-    options = parse(f"rlgd eval {run}", flags, argv, about)
-    from rlgd import rundir, runtime
-    from rlgd.evaluation import evaluate as run_evaluate
-    from rlgd.run import load
 
-    settings = rundir.read(run, options.env)
-    runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
-    result = run_evaluate(
-        load(run, options.checkpoint),
-        settings.evaluation_env,
-        episodes=options.episodes,
-        seed=options.seed,
-        deterministic=not options.sampled,
-    )
-    summary = describe(result, settings.evaluation_env.env_id)
+
+def evaluate(argv: list[str]) -> int:
+    """``rlgd eval``."""
+    about = "Play whole episodes with a trained policy."
+    run, argv = take_run("eval", argv, episode_flags(100), about)
+    options = parse(f"rlgd eval {run}", episode_flags(100), argv, about)
+    from rlgd.evaluation import evaluate as run_evaluate
+
+    result, summary = play_whole(run_evaluate, run, options)
     if options.json:
         print(json.dumps(summary | {"returns": result.returns.tolist(), "lengths": result.lengths.tolist()}))
     else:
         print(sentence(summary))
     return 0
+
+
+def play(argv: list[str]) -> int:
+    """``rlgd play``."""
+    video = doc(str | None, "record them in this .mp4 or .gif, and in the run's TensorBoard", None)
+    flags = {"video": video, **episode_flags(1)}
+    about = "Watch a trained policy: whole episodes in a window, or in a video."
+    run, argv = take_run("play", argv, flags, about)
+    options = parse(f"rlgd play {run}", flags, argv, about)
+    from rlgd import rundir, tensorboard
+    from rlgd.play import play as run_play
+    from rlgd.play import preview
+
+    result, summary = play_whole(run_play, run, options, video=options.video)
+    if options.video is not None:
+        _, step = rundir.find_checkpoint(run, options.checkpoint)
+        tensorboard.add_video(run, preview(Path(options.video)), step)
+        summary |= {"video": options.video}
+    if options.json:
+        print(json.dumps(summary | {"returns": result.returns.tolist(), "lengths": result.lengths.tolist()}))
+        return 0
+    print(sentence(summary))
+    if options.video is not None and not options.quiet:
+        print(f"video:       {options.video}")
+        print(f"curves:      {tensorboard_command()} --logdir {run}")
+    return 0
+
+
+def play_whole(
+    how: Callable[..., "EvalResult"], run: Path, options: Any, **more: Any
+) -> tuple["EvalResult", dict[str, Any]]:
+    """The episodes that ``episode_flags`` ask for, and their summary."""
+    from rlgd import rundir, runtime
+    from rlgd.run import load
+
+    settings = rundir.read(run, options.env)
+    runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
+    result = how(
+        load(run, options.checkpoint),
+        settings.evaluation_env,
+        episodes=options.episodes,
+        seed=options.seed,
+        deterministic=not options.sampled,
+        max_steps=options.max_steps,
+        **more,
+    )
+    return result, describe(result, settings.evaluation_env.env_id)
 
 
 def take_run(command: str, argv: list[str], flags: Flags, about: str) -> tuple[Path, list[str]]:
@@ -331,6 +396,33 @@ def list_things(argv: list[str]) -> int:
     return 0
 
 
+def check_env(argv: list[str]) -> int:
+    """``rlgd check-env``."""
+    flags: Flags = {
+        "env_arg": doc(tuple[str, ...], "arguments for the environment, key=value", ()),
+        "seed": doc(int, "of resets and actions", 0),
+        "steps": doc(int | None, "of random actions; by default 1,000, or fewer in a slow environment", None),
+        "timeout": doc(float, "seconds to make the environment in a worker process, and to play there", 60.0),
+        "worker": doc(bool, "try the environment in a worker process first", True),
+        "json": doc(bool, "print one JSON document on standard output, and nothing else there", False),
+        "debug": doc(bool, "show the traceback of a failure", False),
+    }
+    about = "Probe an environment by what it does. The exit code is 1 if it has a fault."
+    if not argv or argv[0] in ("-h", "--help"):
+        parse("rlgd check-env ID", flags, ["--help"], about)
+    if argv[0].startswith("-"):
+        raise UsageError("the environment comes first: rlgd check-env ID [flags].")
+    options = parse(f"rlgd check-env {argv[0]}", flags, argv[1:], about)
+    from rlgd.envs.check import check, render
+
+    arguments = dict(key_value(text) for text in options.env_arg)
+    report = check(
+        argv[0], seed=options.seed, steps=options.steps, timeout=options.timeout, worker=options.worker, **arguments
+    )
+    print(json.dumps(report.as_dict()) if options.json else render(report))
+    return 0 if report.sound else 1
+
+
 def key_value(text: str) -> tuple[str, Any]:
     """``key=value``, the value as JSON if it is, else as text."""
     key, equals, value = text.partition("=")
@@ -350,10 +442,12 @@ def announce(settings: Any, options: Any) -> None:
     from rlgd.rundir import device_name
 
     if isinstance(settings.env, DeviceEnv):
-        where = f"{settings.env.env_id} on the device (its twin of Gymnasium's)"
+        twin = " (its twin of Gymnasium's)" if settings.env.env_id in device_ids() else ""
+        where = f"{settings.env.env_id} on the device{twin}"
     else:
-        why = "has a twin on the device, but was asked for so" if settings.env.env_id in device_ids() else "no twin"
-        where = f"{settings.env.env_id} on the host through Gymnasium ({why})"
+        how = settings.env.how(settings.agent.num_envs)
+        why = "; it has a twin on the device" if settings.env.env_id in device_ids() else ""
+        where = f"{settings.env.env_id} on the host: {how}{why}"
     print(f"{type(settings.agent).__name__} on {device_name()}; {where}", file=sys.stderr)
 
 
@@ -425,6 +519,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "resume": resume,
     "eval": evaluate,
+    "play": play,
+    "check-env": check_env,
     "list": list_things,
 }
 
@@ -454,5 +550,6 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("rlgd: interrupted; go on with `rlgd resume RUN`", file=sys.stderr)
+        trains = argv[0] in ("train", "resume")
+        print(f"rlgd: interrupted{'; go on with `rlgd resume RUN`' if trains else ''}", file=sys.stderr)
         return 130

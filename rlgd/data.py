@@ -4,7 +4,7 @@ Time-major everywhere: T = ``rollout_length`` rows by N = ``num_envs`` environme
 """
 
 import dataclasses
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 from jax import Array
@@ -44,19 +44,69 @@ class DiscreteSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class MultiDiscreteSpec:
+    """Several integers, ``start`` to ``start + n - 1`` for each n of ``nvec``, both flattened."""
+
+    nvec: tuple[int, ...]
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: str = "int64"
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiBinarySpec:
+    """Arrays of 0 and 1."""
+
+    shape: tuple[int, ...]
+    dtype: str = "int8"
+
+
+@dataclasses.dataclass(frozen=True)
+class DictSpec:
+    """Observations by name, in Gymnasium's order."""
+
+    parts: tuple[tuple[str, "ObsSpec"], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TupleSpec:
+    """Observations by place."""
+
+    parts: tuple["ObsSpec", ...]
+
+
+LeafSpec: TypeAlias = BoxSpec | DiscreteSpec | MultiDiscreteSpec | MultiBinarySpec
+ObsSpec: TypeAlias = LeafSpec | DictSpec | TupleSpec
+
+# One observation of each environment: an array ``[N, ...]``, or a dictionary or tuple of such.
+Obs: TypeAlias = Any
+
+
+@dataclasses.dataclass(frozen=True)
 class Spec:
     """What an agent knows of an environment: static and hashable, made by ``rlgd.spaces.spec``."""
 
-    obs: BoxSpec | DiscreteSpec
-    action: BoxSpec | DiscreteSpec
+    obs: ObsSpec
+    action: LeafSpec
     max_episode_steps: int | None = None
 
 
 class View(NamedTuple):
-    """What a policy sees: ``obs [N, ...]``, ``first [N]`` (an episode begins here), ``action_mask`` or None."""
+    """What a policy sees: ``obs [N, ...]``, ``first [N]`` (an episode begins here), ``action_mask [N, n]`` or None."""
 
-    obs: Array
-    first: Array
+    obs: Obs
+    first: Any  # on the host NumPy's arrays, as the others
+    action_mask: Any = None
+
+
+class Features(NamedTuple):
+    """What the networks read: ``vector [..., d]`` of numbers, ``images`` of ``[..., height, width, channels]``.
+
+    ``action_mask [..., n]``, bool or None, says which actions are allowed.
+    """
+
+    vector: Array
+    images: tuple[Array, ...] = ()
     action_mask: Array | None = None
 
 
@@ -66,28 +116,29 @@ class Rollout:
     """T rows of N environments, the same from every collector.
 
     Attributes:
-        obs: ``[T, N, ...]`` in the environment's dtype.
+        obs: ``[T, N, ...]`` in the environment's dtype; a dictionary or tuple of arrays where its space is one, as are
+            ``last_obs`` and ``final_obs``.
         action: ``[T, N, ...]`` as sampled: unclipped, before tanh, counted from 0.
         reward: ``[T, N]`` float32, raw.
         terminated, truncated: ``[T, N]`` bool, about the transition that begins in the row. Where both are set,
             termination wins.
         mask: ``[T, N]`` bool, False where the row is no real transition; None where all are.
-        action_mask: ``[T, N, n]`` bool or None.
+        action_mask: ``[T, N, n]`` bool, which actions were allowed; None where all are.
         last_obs: ``[N, ...]`` the observation after the last row.
         final_obs: ``[K, N, ...]`` the true observation after each environment's k-th truncation, before any reset.
             K = 0 where ``obs[t + 1]`` already is the true one.
         first: ``[N]`` bool, which environments begin an episode in row 0.
     """
 
-    obs: Array
+    obs: Obs
     action: Array
     reward: Array
     terminated: Array
     truncated: Array
     mask: Array | None
     action_mask: Array | None
-    last_obs: Array
-    final_obs: Array
+    last_obs: Obs
+    final_obs: Obs
     first: Array
 
     @property
@@ -149,7 +200,7 @@ class LoopState:
 
     agent_state: AgentState
     env_state: Any
-    obs: Array
+    obs: Obs
     first: Array
     memory: Any
     episodes: Any

@@ -1,6 +1,7 @@
 """Action distributions. Batch axes lead; the event axes of ``x`` are summed over in ``log_prob`` and ``entropy``."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -142,4 +143,75 @@ class TanhGaussian:
         return self._gaussian.kl(other._gaussian)
 
 
-Distribution = Categorical | DiagGaussian | TanhGaussian
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["logits"], meta_fields=["nvec"])
+@dataclasses.dataclass(frozen=True)
+class MultiCategorical:
+    """Independent integers, the i-th from 0 to ``nvec[i] - 1``; ``logits [..., sum(nvec)]`` has theirs one by one."""
+
+    logits: Array
+    nvec: tuple[int, ...]
+
+    @property
+    def numbers(self) -> Categorical:
+        """``[..., len(nvec)]`` distributions of equal width: what a number cannot be has probability 0."""
+        place = np.arange(max(self.nvec))
+        starts = np.cumsum((0, *self.nvec[:-1]))[:, None]
+        valid = place[None] < np.array(self.nvec)[:, None]
+        logits = self.logits[..., np.where(valid, starts + place[None], 0)]
+        lowest = jnp.finfo(logits.dtype).min
+        return Categorical(jnp.where(jnp.broadcast_to(jnp.asarray(valid), logits.shape), logits, lowest))
+
+    def sample(self, key: Array) -> Array:
+        """``[..., len(nvec)]`` int32."""
+        return self.numbers.sample(key)
+
+    def log_prob(self, x: Array) -> Array:
+        """``[...]`` log-probability of ``x [..., len(nvec)]`` int."""
+        return jnp.sum(self.numbers.log_prob(x), axis=-1)
+
+    def entropy(self) -> Array:
+        """``[...]`` in nats."""
+        return jnp.sum(self.numbers.entropy(), axis=-1)
+
+    def mode(self) -> Array:
+        """``[..., len(nvec)]`` int32, the most probable values."""
+        return self.numbers.mode()
+
+    def kl(self, other: "MultiCategorical") -> Array:
+        """``[...]`` KL(self || other) in nats."""
+        return jnp.sum(self.numbers.kl(other.numbers), axis=-1)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Bernoulli:
+    """Independent bits; ``logits [..., d]`` are the log-odds of 1."""
+
+    logits: Array
+
+    def sample(self, key: Array) -> Array:
+        """``[..., d]`` int32, 0 or 1."""
+        uniform = jax.random.uniform(key, self.logits.shape, self.logits.dtype)
+        return (uniform < jax.nn.sigmoid(self.logits)).astype(jnp.int32)
+
+    def log_prob(self, x: Array) -> Array:
+        """``[...]`` log-probability of ``x [..., d]``, 0 or 1."""
+        sign = 2 * x.astype(self.logits.dtype) - 1
+        return jnp.sum(jax.nn.log_sigmoid(sign * self.logits), axis=-1)
+
+    def entropy(self) -> Array:
+        """``[...]`` in nats."""
+        return jnp.sum(jax.nn.softplus(self.logits) - self.logits * jax.nn.sigmoid(self.logits), axis=-1)
+
+    def mode(self) -> Array:
+        """``[..., d]`` int32, 1 where it is the more probable."""
+        return (self.logits > 0).astype(jnp.int32)
+
+    def kl(self, other: "Bernoulli") -> Array:
+        """``[...]`` KL(self || other) in nats."""
+        p = jax.nn.sigmoid(self.logits)
+        apart = p * (self.logits - other.logits)
+        return jnp.sum(apart + jax.nn.softplus(other.logits) - jax.nn.softplus(self.logits), axis=-1)
+
+
+Distribution = Categorical | MultiCategorical | Bernoulli | DiagGaussian | TanhGaussian

@@ -1,5 +1,6 @@
 """How good a policy is: whole episodes, in Gymnasium or on the device, with the greedy or the sampled policy."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from rlgd.agents.common import Agent
 from rlgd.data import Actor
-from rlgd.envs import DeviceEnv, Env, HostEnv, make
+from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
+from rlgd.envs.host import HostVector
 from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.policy import Policy, env_action
 
 MAX_HOST_ENVS = 16
 MAX_NATIVE_ENVS = 1000  # stepped together by NumPy
+MAX_STEPS = 10_000  # of an episode, where the environment has no time limit: not every policy ends every episode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 0,
     deterministic: bool = True,
+    max_steps: int | None = None,
 ) -> EvalResult:
     """Play whole episodes with a policy whose parameters and normalizers stay as they are.
 
@@ -55,32 +59,55 @@ def evaluate(
 
     Args:
         policy: an rlgd policy, or (in Gymnasium) any function from ``obs [N, ...]`` to actions ``[N, ...]``.
-        env: a Gymnasium id, or an environment from ``rlgd.envs.make``.
+        env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
         episodes: how many, at least 1.
         seed: of environments and sampled actions; the same for every policy that is compared.
         deterministic: the greedy policy; otherwise actions are sampled.
+        max_steps: an episode ends after so many steps at the latest; None: by the environment's time limit, without
+            one after ``MAX_STEPS``.
 
     Raises:
         UsageError: if the policy does not fit the environment.
         EnvironmentFault: if the environment breaks.
     """
-    if episodes < 1:
-        raise UsageError(f"episodes is {episodes}; allowed: at least 1.")
-    target = make(env, backend="host") if isinstance(env, str) else env
-    if isinstance(policy, Policy):
-        _check_fit(policy, target)
+    target = playable(policy, env, episodes, max_steps)
     if isinstance(target, HostEnv):
         return _evaluate_on_host(policy, target, episodes, seed, deterministic)
     if not isinstance(policy, Policy):
         raise UsageError("on the device only policies of rlgd can be evaluated; give the environment's id instead.")
-    if target.max_episode_steps is None:
-        raise UsageError(f"{target.env_id} has no time limit; set max_episode_steps.")
     returns, lengths = _evaluate_on_device(
         policy.agent, target, policy.actor, jax.random.key(seed), episodes, deterministic
     )
     if not np.isfinite(returns).all():
         raise EnvironmentFault(f"a reward of {target.env_id} is not finite, or the return of an episode overflows.")
     return EvalResult(np.asarray(returns, np.float64), np.asarray(lengths, np.int64), deterministic)
+
+
+def playable(policy: Any, env: Any, episodes: int, max_steps: int | None) -> Env:
+    """The environment to play in, with its time limit; see ``evaluate``.
+
+    Raises:
+        UsageError: if the policy does not fit it, or the numbers are not allowed.
+    """
+    if episodes < 1:
+        raise UsageError(f"episodes is {episodes}; allowed: at least 1.")
+    if max_steps is not None and max_steps < 1:
+        raise UsageError(f"max_steps is {max_steps}; allowed: at least 1.")
+    target = make(env, backend="host" if isinstance(env, str) and env.partition(":")[0] not in SUITES else "auto")
+    if isinstance(policy, Policy):
+        _check_fit(policy, target)
+    return _limited(target, max_steps)
+
+
+def _limited(env: Env, max_steps: int | None) -> Env:
+    """The environment with a time limit of ``max_steps``, unless its own is shorter."""
+    own = env.spec.max_episode_steps
+    limit = own or MAX_STEPS if max_steps is None else min(max_steps, own or max_steps)
+    if isinstance(env, HostEnv) and env.running:
+        if max_steps is not None:
+            raise UsageError(f"{env.env_id} is a running vector environment, which takes no max_steps.")
+        return env
+    return env if limit == own else dataclasses.replace(env, max_episode_steps=limit)
 
 
 def _check_fit(policy: Policy, env: Env) -> None:
@@ -91,30 +118,36 @@ def _check_fit(policy: Policy, env: Env) -> None:
 
 
 def _evaluate_on_host(policy: Any, env: HostEnv, episodes: int, seed: int, deterministic: bool) -> EvalResult:
-    num_envs = min(episodes, MAX_NATIVE_ENVS if env.native else MAX_HOST_ENVS)
+    num_envs = env.running or min(episodes, MAX_NATIVE_ENVS if env.native else MAX_HOST_ENVS)
+    with contextlib.closing(env.open(num_envs)) as vector:
+        return play_in(vector, policy, episodes, seed, deterministic)
+
+
+def play_in(vector: HostVector, policy: Any, episodes: int, seed: int, deterministic: bool) -> EvalResult:
+    """Play whole episodes in running environments, in each of them a number that is fixed beforehand."""
+    num_envs = vector.vector.num_envs
     quota = np.full(num_envs, episodes // num_envs) + (np.arange(num_envs) < episodes % num_envs)
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
     so_far, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
     key = jax.random.key(seed)
-    vector = env.open(num_envs)
-    try:
-        obs = vector.reset(seed)
-        t = 0
-        while any(len(done) < wanted for done, wanted in zip(played, quota, strict=True)):
-            if isinstance(policy, Policy):
-                step_key = None if deterministic else jax.random.fold_in(key, t)
-                action = policy(obs, deterministic=deterministic, key=step_key)
-            else:
-                action = policy(obs)
-            step = vector.step(action)
-            so_far += np.where(step.valid, step.reward, 0)
-            length += step.valid
-            for n in np.flatnonzero(step.terminated | step.truncated):
-                played[n].append((so_far[n], length[n]))
-                so_far[n], length[n] = 0, 0
-            obs, t = step.obs, t + 1
-    finally:
-        vector.close()
+    obs = vector.reset(seed)
+    t = 0
+    limit = vector.spec.max_episode_steps or MAX_STEPS
+    while any(len(done) < wanted for done, wanted in zip(played, quota, strict=True)):
+        if t > quota.max() * (limit + 1):
+            raise EnvironmentFault(f"{vector.env_id} does not end its episodes within {limit} steps.")
+        if isinstance(policy, Policy):
+            step_key = None if deterministic else jax.random.fold_in(key, t)
+            action = policy(obs, deterministic=deterministic, key=step_key, action_mask=vector.action_mask)
+        else:
+            action = policy(obs)
+        step = vector.step(action)
+        so_far += np.where(step.valid, step.reward, 0)
+        length += step.valid
+        for n in np.flatnonzero(step.terminated | step.truncated):
+            played[n].append((so_far[n], length[n]))
+            so_far[n], length[n] = 0, 0
+        obs, t = step.obs, t + 1
     kept = [episode for done, wanted in zip(played, quota, strict=True) for episode in done[:wanted]]
     returns, lengths = zip(*kept, strict=True)
     return EvalResult(np.array(returns, np.float64), np.array(lengths, np.int64), deterministic)
@@ -130,7 +163,8 @@ def _evaluate_on_device(
 
     def step(carry: Any) -> Any:
         t, state, obs, alive, returns, lengths = carry
-        action = env_action(agent, env.spec, actor, obs, jax.random.fold_in(act_key, t), greedy)
+        mask = env.action_mask(state)
+        action = env_action(agent, env.spec, actor, obs, mask, jax.random.fold_in(act_key, t), greedy)
         state, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, action)
         returns += jnp.where(alive, timestep.reward, 0)
         lengths += alive.astype(jnp.int32)

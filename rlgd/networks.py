@@ -1,5 +1,6 @@
 """Networks as pairs of pure functions. The only module that imports flax."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array
 
-from rlgd.data import Scalar
+from rlgd.data import Features, Scalar
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -31,8 +32,8 @@ def orthogonal(scale: float) -> Initializer:
     """
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        rows, columns = shape
-        size, rank = max(shape), min(shape)
+        rows, columns = math.prod(shape[:-1]), shape[-1]  # a convolution reads its window as one row
+        size, rank = max(rows, columns), min(rows, columns)
         normal = jax.random.normal(key, (rank, size), dtype)
 
         def reflect(index: Array, q: Array) -> Array:
@@ -47,7 +48,7 @@ def orthogonal(scale: float) -> Initializer:
             return reflected * jnp.where(jnp.arange(rank) == first, -sign, 1)[None]
 
         q = jax.lax.fori_loop(0, rank, reflect, jnp.eye(size, rank, dtype=dtype))
-        return scale * (q if rows >= columns else q.T)
+        return scale * (q if rows >= columns else q.T).reshape(shape)
 
     return init
 
@@ -69,8 +70,31 @@ INITIALIZATIONS: dict[str, Callable[[float], Initializer]] = {
 HIDDEN_SCALES = {"orthogonal": 2**0.5, "he": 2**0.5}
 
 
+# Convolutions, each (channels, side of its window, stride): Mnih et al. 2015 for large images, Young & Tian 2019
+# (arXiv 1903.03176) for small ones.
+LARGE_IMAGE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+SMALL_IMAGE = ((16, 3, 1),)
+LARGE_SIDE = 36  # pixels; what is left of less behind the convolutions for large images is nothing
+
+
+def convolutions(height: int, width: int) -> tuple[tuple[int, int, int], ...]:
+    """The convolutions that read an image of so many pixels."""
+    return LARGE_IMAGE if min(height, width) >= LARGE_SIDE else SMALL_IMAGE
+
+
+def convolution_cost(shape: tuple[int, int, int]) -> int:
+    """How many multiplications the convolutions of one image take, ``shape`` being height, width, channels."""
+    height, width, channels = shape
+    total = 0
+    for outputs, window, stride in convolutions(height, width):
+        height, width = ((side - window) // stride + 1 for side in (height, width))
+        total += height * width * outputs * window**2 * channels
+        channels = outputs
+    return total
+
+
 class Network(NamedTuple):
-    """``init(key) -> params`` and ``apply(params, x [..., inputs], key=None) -> [..., outputs]``.
+    """``init(key) -> params`` and ``apply(params, features, key=None) -> [..., outputs]``.
 
     With a key, units are dropped at random where the network was made with ``dropout``; without, none ever is.
     """
@@ -115,6 +139,36 @@ class MLP(linen.Module):
         return OutputLayer(outputs, initializer(self.output_scale))(x)
 
 
+class ImageReader(linen.Module):
+    """Convolutions and rectified linear units over ``[..., height, width, channels]``, flattened."""
+
+    initialization: str
+
+    @linen.compact
+    def __call__(self, image: Array) -> Array:
+        *batch, height, width, channels = image.shape
+        initializer = INITIALIZATIONS[self.initialization](2**0.5)
+        x = image.reshape(-1, height, width, channels)
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        x = x.astype(dtype) / 255 if image.dtype == jnp.uint8 else x.astype(dtype)
+        for outputs, window, stride in convolutions(height, width):
+            x = jax.nn.relu(linen.Conv(outputs, (window, window), stride, "VALID", kernel_init=initializer)(x))
+        return x.reshape(*batch, -1)
+
+
+class ImageMLP(linen.Module):
+    """Images through convolutions of their own; what these make of them and the other numbers through an ``MLP``."""
+
+    mlp: MLP
+
+    @linen.compact
+    def __call__(
+        self, vector: Array, images: tuple[Array, ...], rate: Scalar | None = None, key: Array | None = None
+    ) -> Array:
+        read = [ImageReader(self.mlp.initialization)(image) for image in images]
+        return self.mlp(jnp.concatenate([vector, *read], axis=-1), rate, key)
+
+
 def dropped(x: Array, rate: Scalar, key: Array) -> Array:
     """``x`` with a share ``rate`` of its values at 0 and the others larger by 1 / (1 - rate): the same on average
     (Srivastava et al. 2014).
@@ -123,7 +177,7 @@ def dropped(x: Array, rate: Scalar, key: Array) -> Array:
     return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0)
 
 
-def mlp(
+def network(
     inputs: int,
     outputs: int,
     hidden_sizes: tuple[int, ...] = (64, 64),
@@ -131,14 +185,34 @@ def mlp(
     initialization: str = "orthogonal",
     output_scale: float = 1.0,
     dropout: Scalar | None = None,
+    images: tuple[tuple[int, int, int], ...] = (),
 ) -> Network:
-    """A multi-layer perceptron; biases start at 0, the last layer's weights are scaled by ``output_scale``.
+    """A multi-layer perceptron, behind convolutions where there are images.
 
-    ``dropout`` is the share of each hidden layer's units that are dropped where ``apply`` is given a key.
+    Biases start at 0, the last layer's weights are scaled by ``output_scale``.
+
+    Args:
+        inputs: the width of ``Features.vector``.
+        outputs: how many numbers it puts out.
+        hidden_sizes: the width of each hidden layer.
+        activation: one of ``ACTIVATIONS``, behind each hidden layer.
+        initialization: one of ``INITIALIZATIONS``.
+        output_scale: of the last layer's weights.
+        dropout: the share of each hidden layer's units that are dropped where ``apply`` is given a key.
+        images: height, width and channels of each of ``Features.images``.
     """
-    module = MLP((*hidden_sizes, outputs), activation, initialization, output_scale)
+    mlp = MLP((*hidden_sizes, outputs), activation, initialization, output_scale)
+    if not images:
 
-    def apply(params: Any, x: Array, key: Array | None = None) -> Any:
-        return module.apply({"params": params}, x, dropout, key)
+        def apply(params: Any, features: Features, key: Array | None = None) -> Any:
+            return mlp.apply({"params": params}, features.vector, dropout, key)
 
-    return Network(lambda key: module.init(key, jnp.zeros((1, inputs)))["params"], apply)
+        return Network(lambda key: mlp.init(key, jnp.zeros((1, inputs)))["params"], apply)
+
+    module = ImageMLP(mlp)
+    blank = tuple(jnp.zeros((1, *shape)) for shape in images)
+
+    def apply_to_images(params: Any, features: Features, key: Array | None = None) -> Any:
+        return module.apply({"params": params}, features.vector, features.images, dropout, key)
+
+    return Network(lambda key: module.init(key, jnp.zeros((1, inputs)), blank)["params"], apply_to_images)

@@ -11,13 +11,15 @@ from jax import Array
 
 from rlgd import spaces
 from rlgd.agents.common import ActorCriticAgent, Agent
-from rlgd.data import Actor, LoopState, Rollout, Spec, View
+from rlgd.data import Actor, LoopState, Obs, Rollout, Spec, View
 from rlgd.envs.device import DeviceEnv, Timestep, select_envs
 from rlgd.envs.host import HostStep, HostVector
 from rlgd.errors import UsageError
 
 EPISODE_BLOCK = 32  # whole episodes are collected so many steps at a time, until all have ended
 ACT, STEP, RESET = range(3)  # purposes of the random keys of a rollout
+ACT_DEVICES = ("auto", "cpu", "gpu")
+SMALL_LAYER = 256  # up to this width a network is small
 
 
 def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
@@ -33,11 +35,11 @@ def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[
 
 
 def _choose(
-    agent: Agent, spec: Spec, actor: Actor, memory: Any, obs: Array, first: Array, key: Array, t: Array
+    agent: Agent, spec: Spec, actor: Actor, memory: Any, view: View, key: Array, t: Array
 ) -> tuple[Array, Array, Any]:
     """The action as sampled, as the environment receives it, and the memory."""
     act_key = jax.random.fold_in(jax.random.fold_in(key, ACT), t)
-    action, memory = agent.act(spec, actor, memory, View(obs, first), act_key)
+    action, memory = agent.act(spec, actor, memory, view, act_key)
     return action, spaces.action_head(spec.action, agent.squash).to_env(action), memory
 
 
@@ -46,8 +48,15 @@ def most_truncations(spec: Spec, length: int) -> int:
     return 0 if spec.max_episode_steps is None else -(-length // spec.max_episode_steps)
 
 
-def _row(obs: Array, action: Array, reward: Array, terminated: Array, truncated: Array) -> dict[str, Array]:
-    return {"obs": obs, "action": action, "reward": reward, "terminated": terminated, "truncated": truncated}
+def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:
+    return {
+        "obs": view.obs,
+        "action_mask": view.action_mask,
+        "action": action,
+        "reward": timestep.reward,
+        "terminated": timestep.terminated,
+        "truncated": timestep.truncated,
+    }
 
 
 def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, length: int) -> tuple[Rollout, LoopState]:
@@ -60,27 +69,32 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
     def step(carry: Any, row: Any) -> tuple[Any, Any]:
         state, obs, first, memory, final_obs, num_truncated = carry
         t, fresh = row
-        action, env_action, memory = _choose(agent, spec, actor, memory, obs, first, key, t)
+        view = View(obs, first, env.action_mask(state))
+        action, env_action, memory = _choose(agent, spec, actor, memory, view, key, t)
         state, timestep = env.step(jax.random.fold_in(step_key, t), state, env_action, fresh)
         final_obs = _keep_final(final_obs, num_truncated, timestep)
         done = timestep.terminated | timestep.truncated
         carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated.astype(jnp.int32))
-        return carry, _row(obs, action, timestep.reward, timestep.terminated, timestep.truncated)
+        return carry, _row(view, action, timestep)
 
-    final_obs = jnp.zeros((num_final, *loop.obs.shape), loop.obs.dtype)
+    final_obs = spaces.blank(spec.obs, num_final, agent.num_envs)
     start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, jnp.zeros(loop.first.shape, jnp.int32))
     (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, (times, fresh_states))
-    rollout = Rollout(**rows, mask=None, action_mask=None, last_obs=obs, final_obs=final_obs, first=loop.first)
+    rollout = Rollout(**rows, mask=None, last_obs=obs, final_obs=final_obs, first=loop.first)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
 
-def _keep_final(final_obs: Array, num_truncated: Array, timestep: Timestep) -> Array:
+def _keep_final(final_obs: Obs, num_truncated: Array, timestep: Timestep) -> Obs:
     """``final_obs [K, N, ...]`` with the observation of environments that are truncated now, each in its next place."""
-    if final_obs.shape[0] == 0:
-        return final_obs
-    place = jnp.arange(final_obs.shape[0], dtype=jnp.int32)[:, None] == num_truncated[None]
-    here = place & timestep.truncated[None]
-    return jnp.where(here.reshape(*here.shape, *(1,) * (final_obs.ndim - 2)), timestep.next_obs[None], final_obs)
+
+    def keep(final: Array, obs: Array) -> Array:
+        if final.shape[0] == 0:
+            return final
+        place = jnp.arange(final.shape[0], dtype=jnp.int32)[:, None] == num_truncated[None]
+        here = place & timestep.truncated[None]
+        return jnp.where(here.reshape(*here.shape, *(1,) * (final.ndim - 2)), obs[None], final)
+
+    return jax.tree.map(keep, final_obs, timestep.next_obs)
 
 
 def padded_limit(spec: Spec) -> int:
@@ -105,13 +119,14 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
 
     def step(carry: Any, t: Array) -> tuple[Any, Any]:
         state, obs, alive, first, memory = carry
-        action, env_action, memory = _choose(agent, spec, actor, memory, obs, first, key, t)
+        view = View(obs, first, env.action_mask(state))
+        action, env_action, memory = _choose(agent, spec, actor, memory, view, key, t)
         moved, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, env_action)
-        terminated, truncated = alive & timestep.terminated, alive & timestep.truncated
-        row = _row(obs, action, timestep.reward, terminated, truncated) | {"mask": alive}
+        timestep = timestep._replace(terminated=alive & timestep.terminated, truncated=alive & timestep.truncated)
         # Beyond its end an environment's physics may leave the finite numbers: it stays where it is.
         state, obs = select_envs(alive, (moved, timestep.next_obs), (state, obs))
-        return (state, obs, alive & ~(terminated | truncated), jnp.zeros_like(first), memory), row
+        goes_on = alive & ~(timestep.terminated | timestep.truncated)
+        return (state, obs, goes_on, jnp.zeros_like(first), memory), _row(view, action, timestep) | {"mask": alive}
 
     def block(carry: Any) -> Any:
         index, running, rows = carry
@@ -132,24 +147,51 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
     _, (state, obs, _, first, memory), rows = jax.lax.while_loop(
         unfinished, block, (jnp.zeros((), jnp.int32), start, empty)
     )
-    no_final = jnp.zeros((0, *obs.shape), obs.dtype)
-    rollout = Rollout(**rows, action_mask=None, last_obs=obs, final_obs=no_final, first=alive)
+    rollout = Rollout(**rows, last_obs=obs, final_obs=spaces.blank(spec.obs, 0, num_envs), first=alive)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
 
+def is_small(agent: Agent, spec: Spec) -> bool:
+    """Whether an agent's networks are so small that a CPU's single thread runs them fastest, step by step."""
+    return not spaces.image_shapes(spec.obs) and max(agent.hidden_sizes, default=0) <= SMALL_LAYER
+
+
+def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:
+    """Where the policy acts in environments on the host.
+
+    Args:
+        choice: "cpu" or "gpu"; "auto" takes the CPU for small networks, else the device that learns.
+        agent: whose policy it is.
+        spec: of the environment.
+
+    Raises:
+        UsageError: if there is no such device.
+    """
+    try:
+        if choice == "auto":
+            return jax.devices("cpu")[0] if is_small(agent, spec) else jax.devices()[0]
+        return jax.devices(choice)[0]
+    except RuntimeError as error:
+        raise UsageError(f"act_device is {choice!r}, but JAX finds no such device: {error}") from error
+
+
 @functools.cache
-def _choose_on_host() -> Any:
+def _choose_on_host(platform: str) -> Any:
     """``_choose``, compiled; on the CPU its operations run one after the other.
 
     Where actions are vectors XLA otherwise hands some of them to another thread, which takes longer than they do.
     """
     one_by_one = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    options = one_by_one if jax.default_backend() == "cpu" else {}
+    options = one_by_one if platform == "cpu" else {}
     return jax.jit(_choose, static_argnums=(1,), compiler_options=options)
 
 
-def collect_on_host(agent: Agent, vector: HostVector, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
+def collect_on_host(
+    agent: Agent, vector: HostVector, loop: LoopState, key: Array, device: jax.Device | None = None
+) -> tuple[Rollout, LoopState]:
     """One iteration's rows from Gymnasium; the same rows as ``collect`` gives for the same environment.
+
+    ``device`` is where the policy acts; None: where JAX computes anyway.
 
     Raises:
         EnvironmentFault: if the environment raises, or gives an observation or reward that is not finite.
@@ -160,14 +202,19 @@ def collect_on_host(agent: Agent, vector: HostVector, loop: LoopState, key: Arra
         length, memory = padded_limit(spec), agent.memory(spec, agent.num_envs)
     else:
         assert isinstance(agent, ActorCriticAgent)
-        obs, first, length = np.asarray(loop.obs), np.asarray(loop.first), agent.rollout_length
-    rows, alive, start = HostRows(length, obs), np.ones(agent.num_envs, bool), first
-    choose = _choose_on_host()
+        obs, first = jax.tree.map(np.asarray, loop.obs), np.asarray(loop.first)
+        length = agent.rollout_length
+    view = View(obs, first, vector.action_mask)
+    rows, alive = HostRows(length, view), np.ones(agent.num_envs, bool)
+    choose = _choose_on_host(jax.default_backend() if device is None else device.platform)
+    if device is not None and device != jax.devices()[0]:
+        # What the policy needs goes over once in a rollout, and what it remembers comes back as NumPy's.
+        agent, actor, memory, key = jax.device_put((agent, actor, memory, key), device)
     for t in range(length):
-        action, env_action, memory = choose(agent, spec, actor, memory, obs, first, key, np.int32(t))
-        rows.obs[t] = obs
+        action, env_action, memory = choose(agent, spec, actor, memory, view, key, np.int32(t))
+        rows.see(t, view)
         step = vector.step(np.asarray(env_action))
-        obs, first = step.obs, step.first
+        view = View(step.obs, step.first, vector.action_mask)
         if agent.whole_episodes:
             step = step.only(alive)
             alive &= ~(step.terminated | step.truncated)
@@ -176,39 +223,52 @@ def collect_on_host(agent: Agent, vector: HostVector, loop: LoopState, key: Arra
             break
     masked = agent.whole_episodes or vector.has_reset_rows
     least = 0 if masked else most_truncations(spec, length)
-    rollout = rows.rollout(obs, start, masked, least)
-    behind: dict[str, Any] = {"obs": obs, "first": first, "memory": memory}
+    rollout = rows.rollout(view.obs, first, masked, least)
+    behind: dict[str, Any] = {"obs": view.obs, "first": view.first, "memory": jax.tree.map(np.asarray, memory)}
     return rollout, dataclasses.replace(loop, **behind)
 
 
 class HostRows:
     """The rows of one rollout while it is collected, ``[T, N, ...]`` in NumPy; rows never reached stay masked."""
 
-    def __init__(self, length: int, obs: np.ndarray) -> None:
-        rows = (length, obs.shape[0])
+    def __init__(self, length: int, view: View) -> None:
+        def room(x: np.ndarray) -> np.ndarray:
+            return np.zeros((length, *x.shape), x.dtype)
+
         # New memory for each rollout: on the CPU the device reads these very bytes, without a copy.
-        self.obs = np.zeros((length, *obs.shape), obs.dtype)
+        self.obs = jax.tree.map(room, view.obs)
+        self.action_mask = jax.tree.map(room, view.action_mask)
+        self._seen = jax.tree.leaves((self.obs, self.action_mask))
         self.action: np.ndarray | None = None
+        rows = (length, len(view.first))
         self.reward = np.zeros(rows, np.float32)
         self.terminated, self.truncated, self.mask = (np.zeros(rows, bool) for _ in range(3))
-        self.final_obs: list[list[np.ndarray]] = [[] for _ in range(obs.shape[0])]
+        self.final_obs: list[list[Obs]] = [[] for _ in range(rows[1])]
+
+    def see(self, t: int, view: View) -> None:
+        """Write what row ``t`` begins with."""
+        for whole, part in zip(self._seen, jax.tree.leaves((view.obs, view.action_mask)), strict=True):
+            whole[t] = part
 
     def add(self, t: int, action: np.ndarray, step: HostStep) -> None:
-        """Write row ``t``."""
+        """Write what row ``t`` led to."""
         if self.action is None:
-            self.action = np.zeros((self.obs.shape[0], *action.shape), action.dtype)
+            self.action = np.zeros((len(self.reward), *action.shape), action.dtype)
         self.action[t], self.reward[t], self.mask[t] = action, step.reward, step.valid
         self.terminated[t], self.truncated[t] = step.terminated, step.truncated
         for n, obs in step.final_obs.items():
             self.final_obs[n].append(obs)
 
-    def rollout(self, last_obs: np.ndarray, first: np.ndarray, masked: bool, least: int) -> Rollout:
+    def rollout(self, last_obs: Obs, first: np.ndarray, masked: bool, least: int) -> Rollout:
         """The rows as a ``Rollout``, with room for ``least`` final observations, or for 1, 2, 4, ...: few shapes."""
         most = max(len(seen) for seen in self.final_obs)
         room = least if most <= least else 1 << (most - 1).bit_length()
-        final_obs = np.zeros((room, *last_obs.shape), last_obs.dtype)
+        final_obs = jax.tree.map(lambda x: np.zeros((room, *x.shape), x.dtype), last_obs)
+        wholes = jax.tree.leaves(final_obs)
         for n, seen in enumerate(self.final_obs):
-            final_obs[: len(seen), n] = np.reshape(seen, (len(seen), *last_obs.shape[1:]))
+            for k, obs in enumerate(seen):
+                for whole, part in zip(wholes, jax.tree.leaves(obs), strict=True):
+                    whole[k, n] = part
         rows: dict[str, Any] = {
             "obs": self.obs,
             "action": self.action,
@@ -216,6 +276,7 @@ class HostRows:
             "terminated": self.terminated,
             "truncated": self.truncated,
             "mask": self.mask if masked else None,
+            "action_mask": self.action_mask,
         }
         ends: dict[str, Any] = {"last_obs": last_obs, "final_obs": final_obs, "first": first}
-        return Rollout(**rows, **ends, action_mask=None)
+        return Rollout(**rows, **ends)

@@ -21,6 +21,7 @@ from rlgd.errors import Diverged, EnvironmentFault, RlgdError, UsageError
 from rlgd.evaluation import EvalResult, evaluate
 from rlgd.policy import Policy
 from rlgd.records import Recorder, Row
+from rlgd.rollout import acting_device
 from rlgd.rundir import RunConfig
 from rlgd.stopping import CRITERIA, Stop, Stopping, Watch
 from rlgd.tensorboard import TensorBoard
@@ -86,6 +87,9 @@ def train(
     backend: str = "auto",
     env_args: dict[str, Any] | None = None,
     max_episode_steps: int | None = None,
+    vectorization: str = "auto",
+    env_timeout: float | None = None,
+    act_device: str = "auto",
     overwrite: bool = False,
     sinks: Sequence[Sink] = (),
 ) -> TrainResult:
@@ -93,7 +97,7 @@ def train(
 
     Args:
         agent: for example ``PPO(ascent=Ascent("adam", learning_rate=1e-3))``.
-        env: a Gymnasium id, a FuncEnv, or what ``rlgd.envs.make`` returned.
+        env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
         total_timesteps: environment steps; the run ends with the iteration that reaches them.
         seed: of everything random; the same seed gives the same bits on a CPU.
         run_dir: where to write configuration, curves, checkpoint and summary; None writes nothing.
@@ -105,6 +109,9 @@ def train(
         backend: "auto", "device" or "host".
         env_args: arguments for the environment.
         max_episode_steps: a time limit instead of the registered one.
+        vectorization: how environments on the host are stepped: "auto", "native", "sync", "async" or "envpool".
+        env_timeout: seconds that a step on the host may take, in worker processes.
+        act_device: where the policy acts in environments on the host: "auto", "cpu" or "gpu".
         overwrite: replace what an earlier run wrote in ``run_dir``.
         sinks: take rows of metrics as training goes on.
 
@@ -113,9 +120,16 @@ def train(
         EnvironmentFault: if the environment breaks; the state is saved.
         Diverged: if training leaves the finite numbers; the last finite state is saved.
     """
-    made = make(env, backend=backend, max_episode_steps=max_episode_steps, **(env_args or {}))
+    made = make(
+        env,
+        backend=backend,
+        max_episode_steps=max_episode_steps,
+        vectorization=vectorization,
+        env_timeout=env_timeout,
+        **(env_args or {}),
+    )
     stopping = Stopping(target_return, patience, min_gradient_norm, min_objective_change, max_seconds)
-    settings = RunConfig(agent, made, total_timesteps, seed, eval_every, eval_episodes, stopping)
+    settings = RunConfig(agent, made, total_timesteps, seed, eval_every, eval_episodes, stopping, act_device)
     return execute(settings, None if run_dir is None else Path(run_dir), overwrite, sinks)
 
 
@@ -259,7 +273,8 @@ class _Run:
                 runner: training.Runner = training.DeviceRunner(agent, env, length)
             else:
                 loop = self._enter(agent, vector, loop)
-                runner = training.HostRunner(agent, vector, self.deadline)
+                device = acting_device(settings.act_device, agent, vector.spec)
+                runner = training.HostRunner(agent, vector, self.deadline, device)
             # On the host environments can be slow, and criteria are looked at behind every row of the curves.
             row_every = None if vector is None else settings.log_every
             pause_every = settings.evaluate_every
@@ -275,6 +290,8 @@ class _Run:
                     stop = stop or Stop("max_seconds", f"{limit:g} seconds were over at step {chunk.steps:,}")
                 if stop is not None:
                     break
+            if vector is not None:
+                vector.close()
             self._write(self.recorder.rest())
             if self.directory is not None or settings.evaluate_every:
                 stop = self._evaluate(loop) or stop
@@ -296,7 +313,7 @@ class _Run:
         obs = vector.reset(int(sequence.generate_state(1)[0] >> 1))
         return dataclasses.replace(
             loop,
-            obs=jnp.asarray(obs),
+            obs=jax.tree.map(jnp.asarray, obs),
             first=jnp.ones(agent.num_envs, bool),
             memory=agent.memory(vector.spec, agent.num_envs),
             episodes=episodes.begin(agent.num_envs),

@@ -16,14 +16,14 @@ import jax
 from rlgd import checkpoint, config, spaces, training
 from rlgd.agents import REGISTRY, make_agent
 from rlgd.agents.common import ActorCriticAgent, Agent
-from rlgd.data import BoxSpec, DiscreteSpec, Spec
-from rlgd.envs import DeviceEnv, Env, HostEnv, make
-from rlgd.errors import StorageFault, UsageError
+from rlgd.data import Spec
+from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
+from rlgd.errors import StorageFault, UsageError, unknown
 from rlgd.records import ROWS_PER_RUN, Row
-from rlgd.rollout import padded_limit
+from rlgd.rollout import ACT_DEVICES, padded_limit
 from rlgd.stopping import CRITERIA, EVALUATIONS, NEVER, Stopping
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnasium", "orbax-checkpoint", "numpy")
 
@@ -39,6 +39,7 @@ class RunConfig:
     eval_every: int | None = None
     eval_episodes: int = 100
     stopping: Stopping = NEVER
+    act_device: str = "auto"
 
     def validate(self) -> None:
         """Check the agent, the numbers, and that the agent can act in the environment.
@@ -60,15 +61,27 @@ class RunConfig:
         spaces.action_head(self.env.spec.action, self.agent.squash)
         if self.agent.whole_episodes:
             padded_limit(self.env.spec)
+        if self.agent.normalize_obs and not spaces.num_features(self.env.spec.obs):
+            raise UsageError(f"normalize_obs has no effect: the observations of {self.env.env_id} are images alone.")
+        if self.act_device not in ACT_DEVICES:
+            raise unknown("act_device", self.act_device, ACT_DEVICES)
+        if self.act_device != "auto" and isinstance(self.env, DeviceEnv):
+            raise UsageError(
+                f"act_device is {self.act_device!r}, but {self.env.env_id} runs on the device, where its policy acts "
+                "too; leave it out, or use backend 'host'."
+            )
 
     def validate_evaluation(self) -> None:
-        """Check that episodes of an evaluation surely end.
+        """Check that there are environments for evaluations beside those that train.
 
         Raises:
-            UsageError: if the environment has no time limit.
+            UsageError: if they are one running vector environment.
         """
-        if isinstance(self.evaluation_env, DeviceEnv) and self.evaluation_env.max_episode_steps is None:
-            raise UsageError(f"{self.env.env_id} is evaluated, but has no time limit; set max_episode_steps.")
+        if isinstance(self.env, HostEnv) and self.env.running and self.evaluate_every:
+            raise UsageError(
+                f"{self.env.env_id} is a running vector environment, which cannot be evaluated in while it trains; "
+                "give its class or id, or leave eval_every and what needs evaluations out."
+            )
 
     @property
     def agent_name(self) -> str:
@@ -127,16 +140,13 @@ class RunConfig:
             "agent": self.agent_name,
             "hyperparameters": config.to_dict(self.agent),
             "env": _env_to_json(self.env),
-            "spec": {
-                "obs": dataclasses.asdict(self.env.spec.obs),
-                "action": dataclasses.asdict(self.env.spec.action),
-                "max_episode_steps": self.env.spec.max_episode_steps,
-            },
+            "spec": spaces.to_json(self.env.spec),
             "total_timesteps": self.total_timesteps,
             "seed": self.seed,
             "eval_every": self.eval_every,
             "eval_episodes": self.eval_episodes,
             "stopping": config.to_dict(self.stopping),
+            "act_device": self.act_device,
             "chunk_length": self.chunk_length,
             "device": device_name(),
             "versions": {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()},
@@ -247,7 +257,7 @@ def read_agent(directory: Path) -> tuple[Agent, Spec]:
         agent = config.from_dict(make_agent(content["agent"]), content["hyperparameters"])
         agent.validate()
         described = content["spec"]
-        spec = Spec(_space(described["obs"]), _space(described["action"]), described["max_episode_steps"])
+        spec = spaces.from_json(described)
     except (KeyError, TypeError, AttributeError) as error:
         raise StorageFault(f"{directory / CONFIG} is damaged: {error!r}.") from error
     return agent, spec
@@ -263,16 +273,11 @@ def read(directory: Path, env: Any) -> RunConfig:
     content = read_config(directory)
     stored = content["env"]
     if env is None:
-        if ":" in stored["id"] or (stored["id"] not in gymnasium.registry):
+        if stored["id"] not in gymnasium.registry and stored["id"].partition(":")[0] not in SUITES:
             raise UsageError(
                 f"the run's environment {stored['id']!r} is not made from a file; name it: --env, or env=."
             )
-        made = make(
-            stored["id"],
-            backend=stored["backend"],
-            max_episode_steps=stored["max_episode_steps"],
-            **json.loads(stored["kwargs"]),
-        )
+        made = make(stored["id"], max_episode_steps=stored["max_episode_steps"], **_env_options(stored))
     else:
         made = make(env, backend=stored["backend"] if isinstance(env, str) else "auto")
     settings = RunConfig(
@@ -283,6 +288,7 @@ def read(directory: Path, env: Any) -> RunConfig:
         content["eval_every"],
         content["eval_episodes"],
         _stopping(content, directory),
+        content["act_device"],
     )
     settings.__dict__["chunk_length"] = content["chunk_length"]  # what was computed then, whatever is computed now
     return settings
@@ -348,15 +354,23 @@ def changeable(agent: Agent) -> set[str]:
 
 def _env_to_json(env: Env) -> dict[str, Any]:
     if isinstance(env, DeviceEnv):
-        return {"id": env.env_id, "backend": "device", "max_episode_steps": env.max_episode_steps, "kwargs": "{}"}
-    return {"id": env.env_id, "backend": "host", "max_episode_steps": env.max_episode_steps, "kwargs": env.kwargs}
+        return {"id": env.env_id, "backend": "device", "max_episode_steps": env.max_episode_steps}
+    return {
+        "id": env.env_id,
+        "backend": "host",
+        "max_episode_steps": env.max_episode_steps,
+        "kwargs": env.kwargs,
+        "vectorization": env.vectorization,
+        "timeout": env.timeout,
+    }
 
 
-def _space(described: dict[str, Any]) -> BoxSpec | DiscreteSpec:
-    if "n" in described:
-        return DiscreteSpec(**described)
-    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in described.items()}
-    return BoxSpec(**fields)
+def _env_options(stored: dict[str, Any]) -> dict[str, Any]:
+    """What ``make`` is told of a run's environment beside its id and limit."""
+    if stored["backend"] == "device":
+        return {"backend": "device"}
+    options = {"backend": "host", "vectorization": stored["vectorization"], "env_timeout": stored["timeout"]}
+    return options | json.loads(stored["kwargs"])
 
 
 class JsonLines:

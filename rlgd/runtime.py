@@ -3,13 +3,12 @@
 import os
 from pathlib import Path
 
-from rlgd.data import BoxSpec
 from rlgd.envs import HostEnv
 from rlgd.errors import UsageError, unknown
+from rlgd.rollout import is_small
 from rlgd.rundir import RunConfig
 
-PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
-SMALL_LAYER = 256
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU
 
 
 def set_up(settings: RunConfig, device: str | None, deterministic_ops: bool) -> None:
@@ -25,9 +24,7 @@ def set_up(settings: RunConfig, device: str | None, deterministic_ops: bool) -> 
     """
     if device is not None and device not in PLATFORMS:
         raise unknown("device", device, PLATFORMS)
-    obs = settings.env.spec.obs
-    vector = not isinstance(obs, BoxSpec) or len(obs.shape) <= 1
-    if vector and max(settings.agent.hidden_sizes, default=0) <= SMALL_LAYER:
+    if is_small(settings.agent, settings.env.spec):
         # Threads cost a small network more than they bring; a GPU does not look at this.
         os.environ.setdefault("PJRT_NPROC", "1")
     if deterministic_ops:

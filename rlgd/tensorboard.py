@@ -3,13 +3,19 @@
 The only module that imports tensorboardX.
 """
 
+import struct
+import time
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams
 
+from rlgd.errors import StorageFault
 from rlgd.records import Row
 
 # The metrics of the HParams tab; both are scalars of the run.
@@ -49,3 +55,20 @@ def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
     content.session_start_info.group_name = group
     plugin.content = content.SerializeToString()
     return [experiment, session_start, session_end]
+
+
+def add_video(run_dir: Path, gif: bytes, step: int) -> None:
+    """Show an animated GIF among a run's images, as ``play/video``; its event files stay as they are.
+
+    Raises:
+        StorageFault: if it cannot be written.
+    """
+    width, height = struct.unpack("<HH", gif[6:10])
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+    summary = Summary(value=[Summary.Value(tag="play/video", image=image)])
+    try:
+        events = EventsWriter(str(run_dir / "events"), f".play-{time.time_ns()}")  # never the name of another file
+        events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        events.close()
+    except OSError as error:
+        raise StorageFault(f"the video could not be added to {run_dir} for TensorBoard: {error.strerror}.") from error

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rlgd import episodes, spaces
+from rlgd import episodes, networks, spaces
 from rlgd.agents.common import ActorCriticAgent, Agent
 from rlgd.data import FINITE, OBSERVATION, PARAMETERS, REWARD, LoopState, Metrics, Rollout, Spec
 from rlgd.envs import DeviceEnv, Env
@@ -46,8 +46,7 @@ def initialize(agent: Agent, env: Env, key: Array, total_timesteps: int | None =
     if isinstance(env, DeviceEnv):
         env_state, obs = env.reset(jax.random.fold_in(key, ENV), num_envs)
     else:
-        shape, dtype = spaces.obs_shape_dtype(spec.obs)
-        obs = jnp.zeros((num_envs, *shape), dtype)
+        obs = spaces.blank(spec.obs, num_envs)
     return LoopState(
         agent_state=agent.init(spec, jax.random.fold_in(key, INIT)),
         env_state=env_state,
@@ -94,9 +93,9 @@ def _faults(updates: Array, rollout: Rollout, learned: Any) -> Metrics:
     updates = updates.reshape(-1)
     update = jnp.argmax(updates > 0).astype(jnp.int32)
     rewards = _count_nonfinite(_real(rollout.reward, rollout.mask))
-    seen = (_real(rollout.obs, rollout.mask), rollout.last_obs, rollout.final_obs)
-    observations = sum(_count_nonfinite(obs) for obs in seen)
-    parameters = sum(_count_nonfinite(leaf) for leaf in jax.tree.leaves(learned))
+    real = jax.tree.map(lambda obs: _real(obs, rollout.mask), rollout.obs)
+    observations = _count_nonfinite((real, rollout.last_obs, rollout.final_obs))
+    parameters = _count_nonfinite(learned)
     first = jnp.where(parameters > 0, PARAMETERS, FINITE)
     first = jnp.where(updates[update] > 0, updates[update], first)
     first = jnp.where(rewards > 0, REWARD, jnp.where(observations > 0, OBSERVATION, first))
@@ -109,10 +108,9 @@ def _real(x: Array, mask: Array | None) -> Array:
     return x if mask is None else jnp.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, 0)
 
 
-def _count_nonfinite(x: Array) -> Array:
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return jnp.zeros((), jnp.int32)
-    return jnp.sum(~jnp.isfinite(x), dtype=jnp.int32)
+def _count_nonfinite(tree: Any) -> Array:
+    numbers = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return sum((jnp.sum(~jnp.isfinite(x), dtype=jnp.int32) for x in numbers), jnp.zeros((), jnp.int32))
 
 
 def _iteration_key(loop: LoopState, purpose: int) -> Array:
@@ -130,6 +128,7 @@ def chunk_length(agent: Agent, env: Env) -> int:
     length = agent.rollout_length if isinstance(agent, ActorCriticAgent) else padded_limit(spec)
     widths = (spaces.num_features(spec.obs), *agent.hidden_sizes, 1)
     num_weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))
+    num_weights += 2 * sum(networks.convolution_cost(shape) for shape in spaces.image_shapes(spec.obs))
     passes = 1 + getattr(agent, "num_epochs", 1)
     row_cost = passes * (1 + num_weights / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
     return int(np.clip(CHUNK_COST // (agent.num_envs * length * row_cost), 1, MAX_CHUNK))
@@ -234,11 +233,14 @@ class DeviceRunner:
 class HostRunner:
     """Rollouts from Gymnasium, one compiled update each.
 
-    ``deadline``: a time of ``time.monotonic`` after which no iteration begins.
+    ``deadline``: a time of ``time.monotonic`` after which no iteration begins. ``act_device``: where the policy acts.
     """
 
-    def __init__(self, agent: Agent, vector: HostVector, deadline: float = math.inf) -> None:
+    def __init__(
+        self, agent: Agent, vector: HostVector, deadline: float = math.inf, act_device: jax.Device | None = None
+    ) -> None:
         self.agent = agent
+        self.act_device = act_device
         self.vector = vector
         self.deadline = deadline
         self.compile_seconds = 0.0
@@ -254,7 +256,9 @@ class HostRunner:
             len(history) < iterations and seen < rows and finite and (not history or time.monotonic() <= self.deadline)
         ):
             try:
-                rollout, begun = collect_on_host(self.agent, self.vector, loop, _iteration_key(loop, ROLLOUT))
+                rollout, begun = collect_on_host(
+                    self.agent, self.vector, loop, _iteration_key(loop, ROLLOUT), self.act_device
+                )
             except EnvironmentFault as fault:
                 if not history:
                     raise
@@ -267,7 +271,7 @@ class HostRunner:
             finite = int(metrics["nonfinite/count"]) == 0
             if finite:
                 loop = after
-            num_final = rollout.final_obs.shape[0]
+            num_final = jax.tree.leaves(rollout.final_obs)[0].shape[0]
             if num_final not in self._compiled:
                 self._compiled.add(num_final)
                 self.compile_seconds += time.perf_counter() - start

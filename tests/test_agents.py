@@ -14,7 +14,7 @@ from rlgd import config, rollout, spaces, training
 from rlgd.agents import A2C, ALIASES, PPO, REGISTRY, REINFORCE, agent_class, make_agent
 from rlgd.agents.common import Agent, experience
 from rlgd.ascent import Ascent
-from rlgd.data import LoopState, Rollout, Spec, View
+from rlgd.data import Features, LoopState, Rollout, Spec, View
 from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
 
@@ -289,7 +289,7 @@ def test_dropout_is_off_when_acting_and_for_old_log_probabilities() -> None:
     plain = PPO(**SMALL, rollout_length=8, num_epochs=1, num_minibatches=1)
     dropping = dataclasses.replace(plain, dropout=0.5)
     data, state = box_rollout(plain, jax.random.key(0), 8, None), plain.init(BOX, jax.random.key(1))
-    policy, x = state.params.policy, jnp.ones((5, 3))
+    policy, x = state.params.policy, Features(jnp.ones((5, 3)))
     same(plain.distribution(BOX, policy, x).mode(), dropping.distribution(BOX, policy, x).mode())
     same(experience(plain, BOX, state, data), experience(dropping, BOX, state, data))
     by_key = [dropping.distribution(BOX, policy, x, jax.random.key(i)).mode() for i in range(2)]

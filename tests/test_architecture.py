@@ -43,6 +43,7 @@ LAYERS = (
         "rlgd.episodes",
         "rlgd.policy",
         "rlgd.evaluation",
+        "rlgd.play",
         "rlgd.training",
         "rlgd.estimator",
         "rlgd.stopping",
@@ -59,6 +60,7 @@ OWNERS = {
     "optax": r"rlgd\.(optimizers|clock|ascent)",
     "flax": r"rlgd\.networks",
     "tensorboardX": r"rlgd\.tensorboard",
+    "moviepy": r"rlgd\.play",
     "tyro": r"rlgd\.cli",
     "orbax": r"rlgd\.checkpoint",
     "gymnasium.vector": r"rlgd\.envs\..*",
@@ -66,7 +68,7 @@ OWNERS = {
 }
 
 # Packages whose names are resolved when they are used: what they import for type checkers is only a table.
-LAZY = ("rlgd", "rlgd.agents")
+LAZY = ("rlgd", "rlgd.agents", "rlgd.envs")
 
 
 def module_files() -> dict[str, Path]:

@@ -136,12 +136,14 @@ def test_equal_arguments_give_equal_environments_and_one_compilation(env: Any, a
         ({"backend": "device"}, DeviceEnv),
         ({"backend": "host"}, HostEnv),
         ({"sutton_barto_reward": True}, HostEnv),
+        ({"vectorization": "sync"}, HostEnv),
+        ({"env_timeout": 5.0}, HostEnv),
     ],
 )
 def test_the_twin_is_taken_where_it_is_the_same_environment(arguments: dict[str, Any], kind: type) -> None:
     assert type(rlgd.envs.make("CartPole-v1", **arguments)) is kind
-    assert type(rlgd.envs.make("Acrobot-v1")) is HostEnv
-    assert rlgd.envs.device_ids() == ["CartPole-v1"]
+    assert type(rlgd.envs.make("CartPole-v0")) is HostEnv
+    assert {"CartPole-v1", "Acrobot-v1", "Taxi-v4"} < set(rlgd.envs.device_ids())
 
 
 def test_arguments_reach_gymnasium() -> None:
@@ -177,7 +179,15 @@ def test_a_name_without_a_version_is_the_newest_of_its_namespace(
         ("Cart", {}, "unknown environment 'Cart'"),
         ("Scripted", {}, "unknown environment 'Scripted'"),
         ("CartPole-v1", {"backend": "gpu"}, "unknown backend 'gpu'; known: auto, device, host"),
-        ("Acrobot-v1", {"backend": "device"}, "Acrobot-v1 has no twin .*: CartPole-v1. Use backend 'host'"),
+        ("CartPole-v0", {"backend": "device"}, "CartPole-v0 has no twin .*, CartPole-v1, .*Use backend 'host'"),
+        ("CartPole-v1", {"backend": "device", "vectorization": "sync"}, "got vectorization or a timeout"),
+        ("CartPole-v1", {"vectorization": "synk"}, "unknown vectorization 'synk'; did you mean 'sync'"),
+        ("CartPole-v1", {"env_timeout": -1.0}, "timeout of CartPole-v1 is -1.0; allowed"),
+        (MEDLEYS["discrete"], {"vectorization": "sync"}, "Medley runs on the device"),
+        (3, {}, "3 is no environment; allowed: a Gymnasium id, "),
+        (gymnasium.Env, {"backend": "device"}, "runs on the host"),
+        ("braxx:ant", {}, "braxx"),
+        ("gymnax:CartPoole", {}, "gymnax"),
         ("CartPole-v1", {"backend": "device", "sutton_barto_reward": True}, "got sutton_barto_reward"),
         ("CartPole-v1", {"max_episode_steps": 0}, "max_episode_steps is 0; allowed: "),
         ("CartPole-v1", {"max_episode_steps": -1, "backend": "host"}, "max_episode_steps is -1; allowed: "),
@@ -196,3 +206,53 @@ def test_arguments_that_gymnasium_refuses_are_a_usage_error() -> None:
     env = rlgd.envs.make("CartPole-v1", gravity=1)
     with pytest.raises(UsageError, match=r"CartPole-v1 cannot be made: .*gravity"):
         env.spec  # noqa: B018
+
+
+class Restless(ScriptedOnDevice):
+    """Its first state has another type than the later ones."""
+
+    def initial(self, rng: Array, params: Any = None) -> Place:
+        number, _ = super().initial(rng)
+        return Place(number, jnp.zeros((), bool))
+
+
+def test_states_have_one_type_from_the_first_on() -> None:
+    env = rlgd.envs.make(Restless(STEPS, Discrete(8)), max_episode_steps=LIMIT)
+    assert isinstance(env, DeviceEnv)
+    state, obs = env.reset(jax.random.key(0), N)
+    assert state.inner.t.dtype == jnp.int32
+    _, timestep = env.step_without_reset(jax.random.key(1), state, jnp.zeros(N, jnp.int32))
+    np.testing.assert_array_equal(timestep.next_obs, obs + jnp.asarray([[0.0, 1.0]]))
+
+
+class Opaque(ScriptedOnDevice):
+    """Written for numbers, not for arrays."""
+
+    def transition(self, state: Place, action: Array, rng: Array, params: Any = None) -> Place:
+        return state if action > 0 else super().transition(state, action, rng)
+
+
+def test_what_jax_cannot_compile_is_refused() -> None:
+    with pytest.raises(UsageError, match="Opaque cannot be compiled by JAX"):
+        rlgd.envs.make(Opaque(STEPS, Discrete(8)))
+
+
+@pytest.mark.parametrize(
+    "env_id", ["phys2d/CartPole-v1", "phys2d/Pendulum-v0", "tabular/Blackjack-v0", "tabular/CliffWalking-v0"]
+)
+def test_gymnasium_s_functional_environments_run_on_the_device(env_id: str) -> None:
+    """As their shells in Gymnasium do, from the same states."""
+    env = rlgd.envs.make(env_id)
+    assert isinstance(env, DeviceEnv)
+    assert env is rlgd.envs.make(env_id)
+    shell: Any = gymnasium.make(env_id, disable_env_checker=True).unwrapped
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        state, obs = env.reset(jax.random.key(0), 3)
+        action = jnp.asarray(np.stack([shell.action_space.sample() for _ in range(3)]))
+        moved, timestep = env.step_without_reset(jax.random.key(1), state, action)
+    assert all(
+        shell.observation_space.contains(np.asarray(x, shell.observation_space.dtype))
+        for x in (*obs, *timestep.next_obs)
+    )
+    assert np.isfinite(timestep.reward).all()
+    assert jax.tree.map(jnp.shape, moved) == jax.tree.map(jnp.shape, state)

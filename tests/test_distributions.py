@@ -13,7 +13,7 @@ from jax import Array
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from rlgd.distributions import Categorical, DiagGaussian, Distribution, TanhGaussian
+from rlgd.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical, TanhGaussian
 
 BATCH, SIZE, SAMPLES = 7, 3, 20_000
 LOW, HIGH = jnp.array([-1.0, 0.0, -3.0]), jnp.array([1.0, 0.5, 7.0])
@@ -21,6 +21,8 @@ LOW, HIGH = jnp.array([-1.0, 0.0, -3.0]), jnp.array([1.0, 0.5, 7.0])
 # name: the distribution for two arrays [..., 3]
 FAMILIES: dict[str, Callable[[Array, Array], Distribution]] = {
     "categorical": lambda a, _: Categorical(a),
+    "multi_categorical": lambda a, b: MultiCategorical(jnp.concatenate([a, b[..., :2]], axis=-1), (2, 1, 2)),
+    "bernoulli": lambda a, _: Bernoulli(a),
     "diag_gaussian": DiagGaussian,
     "tanh_gaussian": lambda a, b: TanhGaussian(a, b, LOW, HIGH),
 }
@@ -174,6 +176,50 @@ def test_squashed_values_never_leave_the_box(bounds: tuple[float, float], x: flo
     assert low <= action[0] <= high
 
 
+JOINTS: dict[str, tuple[tuple[int, ...], Callable[[Array], MultiCategorical | Bernoulli]]] = {
+    "multi_categorical": ((2, 3, 1), lambda x: MultiCategorical(x, (2, 3, 1))),
+    "bernoulli": ((2,) * 6, Bernoulli),
+}
+
+
+@pytest.mark.parametrize("name", JOINTS)
+def test_several_numbers_are_the_product_of_their_distributions(name: str) -> None:
+    """Over all that can be drawn: probabilities, entropy, divergence, mode and the frequencies of samples."""
+    sizes, family = JOINTS[name]
+    rng = np.random.default_rng(0)
+    logits, other = (jnp.asarray(rng.normal(size=6), jnp.float32) for _ in range(2))
+    outcomes = np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))
+
+    def joint(logits: Array) -> NDArray[Any]:
+        rows = jnp.broadcast_to(logits, (len(outcomes), 6))
+        return np.exp(np.asarray(family(rows).log_prob(jnp.asarray(outcomes)), float))
+
+    p, q = joint(logits), joint(other)
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
+    if name == "bernoulli":
+        np.testing.assert_allclose(p @ outcomes, special.expit(np.asarray(logits, float)), rtol=1e-5)
+    else:
+        np.testing.assert_allclose(
+            p.reshape(2, 3).sum(axis=0), special.softmax(np.asarray(logits[2:5], float)), rtol=1e-5
+        )
+    np.testing.assert_allclose(family(logits).entropy(), stats.entropy(p), rtol=1e-5)
+    np.testing.assert_allclose(family(logits).kl(family(other)), stats.entropy(p, q), rtol=1e-4)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(family(logits).mode(), outcomes[p.argmax()])
+    sample = np.asarray(family(jnp.broadcast_to(logits, (SAMPLES, 6))).sample(jax.random.key(1)))
+    counts = np.bincount(np.ravel_multi_index(sample.T, sizes), minlength=len(outcomes))
+    assert stats.chisquare(counts, SAMPLES * p / p.sum()).pvalue > 0.01
+
+
+def test_bits_that_are_certain_stay_finite() -> None:
+    sure = Bernoulli(jnp.array([[200.0, -200.0]]))
+    np.testing.assert_array_equal(sure.log_prob(jnp.array([[1, 0]])), 0)
+    np.testing.assert_array_equal(sure.entropy(), 0)
+    slopes = jax.grad(lambda x: jnp.sum(Bernoulli(x).entropy() + Bernoulli(x).log_prob(jnp.array([[0, 1]]))))(
+        sure.logits
+    )
+    assert np.isfinite(slopes).all()
+
+
 UNLIKELY = float(jnp.finfo(jnp.float32).min)
 
 
@@ -208,7 +254,8 @@ def test_what_has_no_probability_is_never_sampled(uniform: float, masked: int, m
 @pytest.mark.parametrize("name", FAMILIES)
 def test_shapes_types_and_batches(name: str) -> None:
     a, b = parameters()
-    event, dtype = ((), jnp.int32) if name == "categorical" else ((SIZE,), jnp.float32)
+    event = () if name == "categorical" else (SIZE,)
+    dtype = jnp.float32 if "gaussian" in name else jnp.int32
     key = jax.random.key(0)
 
     def facts(a: Array, b: Array, x: Array) -> dict[str, Array]:

@@ -18,7 +18,7 @@ import rlgd
 from rlgd.agents import A2C, PPO, REINFORCE
 from rlgd.agents.common import Agent
 from rlgd.ascent import Ascent, global_norm
-from rlgd.data import AgentState
+from rlgd.data import AgentState, Features
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import UsageError
 from rlgd.estimator import SAMPLES, EstimatorError, applies, compare, estimates, problem_of
@@ -59,7 +59,7 @@ def reinforce(**settings: Any) -> Agent:
 
 def log_policy(agent: Agent, policy: Any) -> Array:
     """Log pi(a | s), ``[STATES, ACTIONS]``."""
-    return agent.distribution(ENV.spec, policy, jnp.eye(STATES)).log_probs  # type: ignore[union-attr]
+    return agent.distribution(ENV.spec, policy, Features(jnp.eye(STATES))).log_probs  # type: ignore[union-attr]
 
 
 def policy_table(agent: Agent, policy: Any) -> Array:
@@ -301,7 +301,7 @@ def rollout_expectation(agent: Agent, state: AgentState, gamma: float, gae_lambd
     behind the time limit the value does; either ends the trace, and the next row begins an episode.
     """
     pi, following = chain(agent, state.params.policy)
-    value = np.asarray(agent.value(ENV.spec, state.params.value, jnp.eye(STATES)), np.float64)
+    value = np.asarray(agent.value(ENV.spec, state.params.value, Features(jnp.eye(STATES))), np.float64)
     delta = MDP.reward + gamma * following @ value - value[:, None]
     advantage = np.zeros((LONG + 1, HORIZON + 1, STATES, ACTIONS))  # 0 behind the last row and behind the time limit
     for t in reversed(range(LONG)):

@@ -17,7 +17,7 @@ from jax import Array
 from rlgd.agents import A2C, PPO, REINFORCE
 from rlgd.agents.common import Agent
 from rlgd.ascent import Ascent
-from rlgd.data import AgentState, DiscreteSpec, Rollout, Spec
+from rlgd.data import AgentState, DiscreteSpec, Features, Rollout, Spec
 
 STATES, ACTIONS, HORIZON, GAMMA = 3, 2, 3, 0.8
 TERMINAL = 2  # entering it ends the episode; the next one begins in state 0
@@ -59,7 +59,7 @@ def make(agent_class: type[Agent], **settings: Any) -> tuple[Agent, AgentState]:
 
 def policy_table(agent: Agent, policy: Any) -> Array:
     """The table of log pi(a | s), ``[STATES, ACTIONS]``."""
-    return agent.distribution(SPEC, policy, jnp.eye(STATES)).log_probs  # type: ignore[union-attr]
+    return agent.distribution(SPEC, policy, Features(jnp.eye(STATES))).log_probs  # type: ignore[union-attr]
 
 
 def probabilities(agent: Agent, policy: Any, live: np.ndarray) -> Array:
@@ -173,7 +173,7 @@ def actor_critic_gradient(agent: Agent, state: AgentState, gae_lambda: float) ->
     nothing behind an end.
     """
     pi = jnp.exp(policy_table(agent, state.params.policy))
-    value = agent.value(SPEC, state.params.value, jnp.eye(STATES))
+    value = agent.value(SPEC, state.params.value, Features(jnp.eye(STATES)))
     alive = jnp.asarray(np.arange(STATES) != TERMINAL, jnp.float32)
     delta = REWARD + GAMMA * NEXT @ (alive * value) - value[:, None]
     advantages = [delta]

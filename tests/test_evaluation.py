@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probes import ACTIONS, MEDLEYS, ScriptedOnDevice, linear_policy, scripted
 
 import rlgd.envs
+from rlgd import evaluation
 from rlgd.envs import DeviceEnv, Env, HostEnv
 from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.evaluation import MAX_HOST_ENVS, EvalResult, evaluate
@@ -184,15 +185,27 @@ def test_an_environment_with_other_spaces_is_refused(env: Env | str, message: st
         evaluate(cartpole_policy(), env)
 
 
-def test_other_actions_no_episodes_and_no_end_are_refused() -> None:
+def test_other_actions_and_no_episodes_are_refused() -> None:
     narrow = scripted([[(0, 3, "terminated")]])
     with pytest.raises(UsageError, match="its action is"):
         evaluate(biased(narrow, *[0.0] * 8), HostEnv("probes/BoxActions-v0"))
     with pytest.raises(UsageError, match="episodes is 0; allowed: at least 1"):
         evaluate(cartpole_policy(), CARTPOLE, episodes=0)
-    endless = DeviceEnv(MEDLEYS["discrete"], "endless", None)
-    with pytest.raises(UsageError, match="endless has no time limit; set max_episode_steps"):
-        evaluate(linear_policy(endless.spec, np.zeros((2, 7)), np.zeros(2)), endless)
+    with pytest.raises(UsageError, match="max_steps is 0; allowed: at least 1"):
+        evaluate(cartpole_policy(), CARTPOLE, max_steps=0)
+
+
+@pytest.mark.parametrize("where", ["device", "host"])
+@pytest.mark.parametrize(("own", "most", "length"), [(None, 7, 7), (5, 7, 5), (9, 7, 7), (None, None, 50)])
+def test_an_episode_ends_at_max_steps_at_the_latest(
+    where: str, own: int | None, most: int | None, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_STEPS", 50)
+    env: Env = DeviceEnv(ScriptedOnDevice((1000,), Discrete(8)), "endless", own)
+    if where == "host":
+        env = scripted([[(0, 1000, "terminated")]], limit=own)
+    result = evaluate(linear_policy(env.spec, np.zeros((8, 2)), np.zeros(8)), env, episodes=3, max_steps=most)
+    assert result.lengths.tolist() == [length] * 3
 
 
 def test_one_observation_or_a_batch() -> None:

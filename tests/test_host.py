@@ -1,5 +1,6 @@
 """The bridge to Gymnasium: whatever the autoreset mode, the same episodes give the same rows and advantages."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from faulty import Faulty, Locked, Reusing, Tree, Wandering
 from gymnasium.spaces import Discrete
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -31,10 +33,10 @@ import rlgd.envs
 from rlgd import episodes
 from rlgd.agents import A2C
 from rlgd.agents.common import experience
-from rlgd.data import LoopState, Params, Rollout
+from rlgd.data import BoxSpec, DictSpec, DiscreteSpec, LoopState, Params, Rollout, TupleSpec
 from rlgd.envs import DeviceEnv, HostEnv
 from rlgd.envs.cartpole import CartPole
-from rlgd.envs.host import HostVector
+from rlgd.envs.host import VECTORIZATIONS, HostVector
 from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.rollout import collect_on_host
 
@@ -265,6 +267,268 @@ def test_observations_are_stored_in_32_bits(name: str, dtype: str) -> None:
     assert {rollout.obs.dtype, rollout.last_obs.dtype, rollout.final_obs.dtype} == {np.dtype(dtype)}
     steps = 1 if name.startswith("OneStep") else 3
     np.testing.assert_array_equal(np.asarray(rollout.done), (np.arange(T)[:, None] + 1) % steps == np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_environment_that_writes_into_the_array_that_it_gave(mode: AutoresetMode) -> None:
+    vector = HostEnv("Reusing", autoreset_mode=mode, source=Reusing).open(2)
+    obs, steps = vector.reset(0), [vector.step(np.zeros(2, np.int64)) for _ in range(5)]
+    behind = [step.final_obs.get(1, step.obs[1])[0] for step in steps if step.valid[1]]
+    assert behind == ([1, 2, 1, 2] if mode is AutoresetMode.NEXT_STEP else [1, 2, 1, 2, 1])
+    assert obs[1] == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_observations_may_be_trees(mode: AutoresetMode) -> None:
+    """Every part has its own shape and 32-bit type, also behind an end."""
+    vector = HostEnv("Tree", autoreset_mode=mode, source=Tree, vectorization="sync").open(2)
+    assert vector.spec.obs == DictSpec(
+        (
+            ("camera", BoxSpec((2, 3), "uint8")),
+            ("joints", TupleSpec((BoxSpec((2,), "float64"), DiscreteSpec(5, start=2)))),
+        )
+    )
+    alone = Tree()
+    alone.reset(seed=1)
+    obs, truth = vector.reset(0), alone.reset(seed=1)[0]
+    for t in range(3):
+        assert jax.tree.map(lambda x: (x.dtype.name, x.shape), obs) == {
+            "camera": ("uint8", (2, 2, 3)),
+            "joints": (("float32", (2, 2)), ("int32", (2,))),
+        }
+        jax.tree.map(
+            lambda seen, true: np.testing.assert_array_equal(seen[1], np.asarray(true, seen.dtype)), obs, truth
+        )
+        step, (truth, *_) = vector.step(np.ones((2, 2), np.int64)), alone.step(np.ones(2, np.int64))
+        obs = (
+            step.obs
+            if mode is AutoresetMode.NEXT_STEP or t < 2
+            else jax.tree.map(lambda *both: np.stack(both), step.final_obs[0], step.final_obs[1])
+        )
+    assert step.truncated.all()
+    jax.tree.map(lambda seen, true: np.testing.assert_array_equal(seen[1], np.asarray(true, seen.dtype)), obs, truth)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_action_masks_are_those_of_the_state_that_is_seen_next(mode: AutoresetMode) -> None:
+    """Where an environment gives none, and where the next action is ignored, everything is allowed."""
+    vector = HostEnv("Wandering", autoreset_mode=mode, source=Wandering).open(3)
+    alone = [Wandering() for _ in range(3)]
+
+    def allowed(info: dict[str, Any]) -> NDArray[Any]:
+        return info.get("action_mask", np.ones(3)).astype(bool)
+
+    vector.reset(5)
+    expected = [allowed(env.reset(seed=5 + n)[1]) for n, env in enumerate(alone)]
+    ended = [False] * 3
+    for _ in range(40):
+        assert vector.action_mask is not None
+        np.testing.assert_array_equal(vector.action_mask, expected)
+        vector.step(np.array([1, 2, 3]))
+        for n, env in enumerate(alone):
+            if ended[n]:
+                expected[n], ended[n] = allowed(env.reset()[1]), False
+                continue
+            *_, terminated, truncated, info = env.step(n + 1)
+            expected[n] = allowed(info)
+            if terminated or truncated:
+                ended[n] = mode is AutoresetMode.NEXT_STEP
+                expected[n] = np.ones(3, bool) if ended[n] else allowed(env.reset()[1])
+
+
+def test_masks_of_several_numbers_stand_one_behind_the_other() -> None:
+    vector = HostEnv.of(Tree).open(2)
+    vector.reset(0)
+    masks = [vector.action_mask]
+    for _ in range(3):
+        vector.step(np.ones((2, 2), np.int64))
+        masks.append(vector.action_mask)
+    given, none, given_again = [True, False, False, True, True], [True] * 5, [True, False, False, True, True]
+    np.testing.assert_array_equal(masks, [[mask] * 2 for mask in (given, none, given_again, given)])
+
+
+def test_without_masks_there_is_none() -> None:
+    vector = HostEnv.of(Tree, masks=False).open(2)
+    vector.reset(0)
+    vector.step(np.ones((2, 2), np.int64))
+    assert vector.action_mask is None
+
+
+def test_taxi_gives_its_masks() -> None:
+    vector, alone = HostEnv("Taxi-v4").open(1), gymnasium.make("Taxi-v4")
+    vector.reset(3)
+    np.testing.assert_array_equal(vector.action_mask, [alone.reset(seed=3)[1]["action_mask"] == 1])
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_episodes_of_one_step_and_actions_that_begin_with_1(num_envs: int) -> None:
+    vector = HostEnv.of(Faulty, length=1, lane=9).open(num_envs)
+    vector.reset(0)
+    for action in (1, 3):
+        step = vector.step(np.full(num_envs, action))
+        assert step.terminated.all()
+        assert step.first.all()
+        np.testing.assert_array_equal(step.reward, np.full(num_envs, action))
+
+
+# What is brought along
+
+
+def made_with(length: int = 5) -> Faulty:
+    return Faulty(length=length)
+
+
+@pytest.mark.parametrize("source", [Faulty, made_with, lambda **kwargs: Faulty(**kwargs)])
+def test_a_class_and_a_function_get_arguments_and_a_time_limit(source: Any) -> None:
+    env = HostEnv.of(source, max_episode_steps=3, length=2)
+    assert env == HostEnv.of(source, max_episode_steps=3, length=2)
+    assert hash(env) == hash(HostEnv.of(source, max_episode_steps=3, length=2))
+    assert env != HostEnv.of(source, max_episode_steps=3, length=4)
+    assert env.env_id == {"<lambda>": "environment"}.get(source.__name__, source.__name__)
+    assert env.spec == dataclasses.replace(HostEnv.of(Faulty).spec, max_episode_steps=3)
+    for length, ended in ((2, "terminated"), (4, "truncated")):
+        vector = HostEnv.of(source, max_episode_steps=3, length=length).open(2)
+        vector.reset(0)
+        last = [vector.step(np.array([1, 2])) for _ in range(min(length, 3))][-1]
+        assert getattr(last, ended).all()
+
+
+def test_an_environment_is_copied_for_each_and_stays_as_it_is() -> None:
+    mine = gymnasium.make("CartPole-v1")
+    mine.reset(seed=0)
+    state = copy.deepcopy(mine.unwrapped.__dict__["state"])
+    env = HostEnv.of(mine)
+    assert (env.env_id, env.spec.max_episode_steps) == ("CartPoleEnv", 500)
+    vector = env.open(2)
+    seen = vector.reset(7)
+    vector.step(np.array([0, 1]))
+    vector.close()
+    np.testing.assert_array_equal(mine.unwrapped.__dict__["state"], state)
+    np.testing.assert_array_equal(seen[1], gymnasium.make("CartPole-v1").reset(seed=8)[0])
+
+
+def test_a_running_vector_environment_is_opened_once_at_a_time_and_stays_open() -> None:
+    mine: Any = SyncVectorEnv([made_with] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = HostEnv.of(mine)
+    assert (env.env_id, env.spec.action) == ("SyncVectorEnv", DiscreteSpec(3, start=1))
+    for _ in range(2):
+        vector = env.open(2)
+        with pytest.raises(UsageError, match=r"SyncVectorEnv is a running vector environment and in use; give the env"):
+            env.open(2)
+        vector.reset(0)
+        np.testing.assert_array_equal(vector.step(np.array([1, 2])).reward, [1, 2])
+        vector.close()
+        vector.close()
+    assert not mine.closed
+    with pytest.raises(
+        UsageError, match=r"a running vector environment of 2 environments, but 3 are asked for; give the"
+    ):
+        env.open(3)
+
+
+def test_gymnasiums_functional_vector_environments_are_not_taken() -> None:
+    """They lose steps where one resets; the environments one by one are sound."""
+    env = HostEnv("phys2d/CartPole-v1")
+    assert not env.native
+    assert dataclasses.replace(env, vectorization="sync").open(2).mode is AutoresetMode.SAME_STEP
+    with pytest.raises(UsageError, match=r"environment of phys2d/CartPole-v1 loses steps .*; use vectorization 'auto'"):
+        dataclasses.replace(env, vectorization="native").open(2)
+
+
+def some_vector() -> Any:
+    return SyncVectorEnv([made_with], autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HostEnv("CartPole-v1", vectorization="asynk"), r"unknown vectorization 'asynk'; did you mean 'async'"),
+        (lambda: HostEnv("CartPole-v1", timeout=0), r"timeout of CartPole-v1 is 0; allowed: seconds above 0"),
+        (lambda: HostEnv("CartPole-v1", timeout=float("nan")), r"timeout of CartPole-v1 is nan"),
+        (lambda: HostEnv.of(3), r"3 is no environment; allowed: a Gymnasium id, a gymnasium.Env class or a function"),
+        (lambda: HostEnv.of(Faulty, what=object()), r"arguments of Faulty must be JSON values, so that the run"),
+        (lambda: HostEnv.of(Faulty(), what="raise"), r"Faulty is already made; arguments .*raise.* go with its class"),
+        (lambda: HostEnv.of(Faulty, vectorization="native"), r"Faulty is brought; vectorization 'native' is for a Gym"),
+        (
+            lambda: HostEnv.of(some_vector(), max_episode_steps=3),
+            r"SyncVectorEnv is a running vector environment, which",
+        ),
+        (
+            lambda: HostEnv.of(some_vector(), vectorization="async"),
+            r"SyncVectorEnv is a running vector environment, whi",
+        ),
+        (
+            lambda: HostEnv.of(Locked()).open(2),
+            r"Locked.*cannot be copied .*lock.* give its class, its Gymnasium id or",
+        ),
+        (lambda: HostEnv.of(lambda: 3).spec, r"lambda.* made 3; it must make a gymnasium.Env"),
+        (
+            lambda: HostEnv.of(Faulty, nonsense=1).spec,
+            r"Faulty cannot be made: .*unexpected keyword argument 'nonsense'",
+        ),
+        (
+            lambda: HostEnv("Acrobot-v1", vectorization="native").open(2),
+            r"Gymnasium has no native vector environment for",
+        ),
+        (
+            lambda: HostEnv("CartPole-v1", vectorization="native", autoreset_mode=AutoresetMode.SAME_STEP).open(2),
+            r"vectorization 'native' has NEXT_STEP autoreset only, not SAME_STEP",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("way", set(VECTORIZATIONS) - {"auto", "async"})
+def test_a_timeout_needs_worker_processes(way: str) -> None:
+    message = rf"CartPole-v1 has a timeout, but vectorization '{way}', and a step in this process cannot be interrupted"
+    with pytest.raises(UsageError, match=message):
+        HostEnv("CartPole-v1", vectorization=way, timeout=1)
+
+
+# Optional extras
+
+
+def test_an_atari_game_comes_with_gymnasiums_preprocessing() -> None:
+    pytest.importorskip("ale_py")
+    env = HostEnv("ALE/Breakout-v5", max_episode_steps=3, vectorization="sync")
+    assert env.spec.obs == BoxSpec((4, 84, 84), "uint8")
+    vector = env.open(2)
+    obs = vector.reset(0)
+    assert (obs.dtype, obs.shape) == (np.uint8, (2, 4, 84, 84))
+    assert [vector.step(np.zeros(2, np.int64)).truncated.all() for _ in range(3)] == [False, False, True]
+    vector.close()
+    assert HostEnv("ALE/Breakout-v5", kwargs='{"frameskip": 4}').spec.obs == BoxSpec((210, 160, 3), "uint8")
+    assert HostEnv("ALE/Breakout-v5", kwargs='{"obs_type": "ram"}').spec.obs == BoxSpec((128,), "uint8")
+    with pytest.raises(UsageError, match="clips rewards"):
+        HostEnv("ALE/Breakout-v5", vectorization="native").open(2)
+
+
+def test_envpool_steps_as_every_other_vector_environment() -> None:
+    pytest.importorskip("envpool")
+    env = HostEnv("CartPole-v1", vectorization="envpool", max_episode_steps=20)
+    assert (env.spec.obs, env.spec.max_episode_steps) == (HostEnv("CartPole-v1").spec.obs, 20)
+    vectors = [env.open(3) for _ in range(2)]
+    assert [vector.how for vector in vectors] == ["EnvPool"] * 2
+    np.testing.assert_array_equal(vectors[0].reset(4), vectors[1].reset(4))
+    move = jax.vmap(lambda state, action: CartPole().transition(state, action, jax.random.key(0)))
+    obs, ends = vectors[0].reset(4), 0
+    for t in range(60):
+        action = np.full(3, t % 2)
+        step, other = (vector.step(action) for vector in vectors)
+        np.testing.assert_array_equal(step.obs, other.obs)
+        moved = move(jnp.asarray(obs), jnp.asarray(action))
+        np.testing.assert_allclose(step.obs[step.valid], moved[step.valid], rtol=0, atol=1e-5)
+        assert np.all(np.abs(step.obs[~step.valid]) <= 0.05)
+        np.testing.assert_array_equal(step.reward, step.valid)
+        obs, ends = step.obs, ends + step.truncated.sum()
+    assert ends > 0
+    for vector in vectors:
+        vector.close()
+    with pytest.raises(UsageError, match="unknown EnvPool task 'Taxi-v9'; did you mean 'Taxi-v3'"):
+        HostEnv("Taxi-v9", vectorization="envpool").open(1)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -10,6 +10,7 @@ from probes import BOX_PROBES, GAMMA, MEDLEYS, PROBE_LIMIT, PROBES
 import rlgd.envs
 from rlgd import TrainResult
 from rlgd.agents import make_agent
+from rlgd.data import Features
 
 VALUE_TOLERANCE, ACTION_TOLERANCE = 0.05, 0.1
 SMALL_AND_FAST = {"gamma": GAMMA, "hidden_sizes": (16,), "learning_rate": 0.02, "num_envs": 128}
@@ -36,7 +37,7 @@ def test_the_answers_are_learned(agent: str, kind: str, name: str) -> None:
         if name == "no_end" and agent == "reinforce":
             value = 1 + GAMMA / 2  # both steps look alike, and the limit ends the episode: nothing is bootstrapped
         policy, obs = result.policy, MEDLEYS[kind].see(name, shown)
-        predicted = policy.agent.value(policy.spec, result.state.agent_state.params.value, jnp.asarray(obs))
+        predicted = policy.agent.value(policy.spec, result.state.agent_state.params.value, Features(jnp.asarray(obs)))
         np.testing.assert_allclose(predicted, value, rtol=0, atol=VALUE_TOLERANCE)
         if action is not None:
             np.testing.assert_allclose(policy(obs), action, rtol=0, atol=ACTION_TOLERANCE)

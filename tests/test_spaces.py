@@ -5,17 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, OneOf, Sequence, Text, Tuple
 from jax import Array
 
 from rlgd import spaces
-from rlgd.data import BoxSpec, DiscreteSpec
+from rlgd.data import BoxSpec, DictSpec, DiscreteSpec, MultiDiscreteSpec
 from rlgd.distributions import Categorical, DiagGaussian, TanhGaussian
 from rlgd.errors import UsageError
 
 Space = gymnasium.Space[Any]
 MATRIX = Box(np.arange(6.0).reshape(2, 3) - 9, np.arange(6.0).reshape(2, 3) + 1, dtype=np.float32)
-ACTIONS: dict[str, Box | Discrete] = {
+ACTIONS: dict[str, Space] = {
     "discrete": Discrete(3),
     "from_minus_1": Discrete(3, start=-1),
     "box": Box(-2.0, 2.0, (1,)),
@@ -23,7 +23,20 @@ ACTIONS: dict[str, Box | Discrete] = {
     "float64": Box(0.1, 0.3, (2,), np.float64),
     "half_bounded": Box(np.array([0.0, -np.inf], np.float32), np.array([np.inf, 1.0], np.float32)),
     "integers": Box(-3, 5, (2,), np.int32),
+    "number": Box(-1.0, 1.0, ()),
+    "several": MultiDiscrete([2, 5, 3], start=[0, -2, 7]),
+    "several_in_a_matrix": MultiDiscrete(np.array([[2, 5], [3, 1]])),
+    "bits": MultiBinary(4),
+    "bits_in_a_matrix": MultiBinary([2, 3]),
+    "one": Discrete(1),
 }
+# An observation of every kind at once, with its arrays' names in an order that is not the alphabet's.
+NESTED = Dict(
+    pixels=Box(0, 255, (9, 8, 3), np.uint8),
+    arm=Tuple([Box(-1, 1, (2,)), Discrete(3, start=5)]),
+    doors=MultiBinary([2, 2]),
+    gears=MultiDiscrete([2, 3], start=[1, 0]),
+)
 
 
 def test_spec_describes_both_spaces() -> None:
@@ -45,14 +58,34 @@ def test_equal_spaces_give_equal_and_hashable_specs(name: str) -> None:
     assert first != spaces.spec(MATRIX, Discrete(7))
 
 
-@pytest.mark.parametrize(
-    "space", [Dict(a=Discrete(2)), Tuple([Discrete(2)]), MultiDiscrete([2, 3]), Box(0, 1, (0,)), Box(0, 1, (2, 0))]
-)
-def test_other_spaces_are_refused(space: Space) -> None:
-    with pytest.raises(UsageError, match=r"the observation space .* is not supported; supported: Box .* and Discrete"):
+UNKNOWN = [
+    Box(0, 1, (0,)),
+    Box(0, 1, (2, 0)),
+    Dict(),
+    Text(5),
+    Sequence(Discrete(2)),
+    Graph(Box(0, 1, (2,)), None),
+    OneOf([Discrete(2), Discrete(3)]),
+]
+
+
+@pytest.mark.parametrize("space", [*UNKNOWN, Dict(a=Discrete(2), b=Tuple([Text(3)]))], ids=str)
+def test_other_observations_are_refused(space: Space) -> None:
+    with pytest.raises(
+        UsageError, match=r"observation space .* is not supported; supported: Box .*wrappers"
+    ) as refusal:
         spaces.spec(space, Discrete(2))
-    with pytest.raises(UsageError, match="the action space"):
+    inner = "Text(" if isinstance(space, Dict) and space.spaces else str(space)
+    assert inner in str(refusal.value)  # the part at fault is named
+
+
+@pytest.mark.parametrize("space", [*UNKNOWN, Dict(a=Discrete(2)), Tuple([Discrete(2)])], ids=str)
+def test_other_actions_are_refused(space: Space) -> None:
+    with pytest.raises(
+        UsageError, match=r"action space .* is not supported; supported: Discrete, .*wrappers"
+    ) as refusal:
         spaces.spec(Discrete(2), space)
+    assert str(space) in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -60,16 +93,23 @@ def test_other_spaces_are_refused(space: Space) -> None:
     [
         (Box(-1, 1, (4,), np.float32), (4,), "float32", 4),
         (Box(-1, 1, (2, 3), np.float64), (2, 3), "float32", 6),
-        (Box(0, 255, (8, 8, 3), np.uint8), (8, 8, 3), "uint8", 192),
+        (Box(0, 255, (8, 8, 3), np.uint8), (8, 8, 3), "uint8", 0),
+        (Box(0, 255, (4, 8, 3), np.uint8), (4, 8, 3), "uint8", 96),
         (Box(-1, 1, (), np.float32), (), "float32", 1),
         (Discrete(5), (), "int32", 5),
+        (Discrete(1), (), "int32", 1),
+        (MultiDiscrete([2, 5, 3]), (3,), "int32", 10),
+        (MultiDiscrete(np.array([[2, 5], [3, 1]])), (2, 2), "int32", 11),
+        (MultiBinary(4), (4,), "int8", 4),
+        (MultiBinary([2, 3]), (2, 3), "int8", 6),
     ],
 )
 def test_observations_are_stored_in_32_bits_or_fewer(
     space: Space, shape: tuple[int, ...], dtype: str, features: int
 ) -> None:
     obs = spaces.spec(space, Discrete(2)).obs
-    assert spaces.obs_shape_dtype(obs) == (shape, jnp.dtype(dtype))
+    (leaf,) = spaces.leaf_specs(obs)
+    assert spaces.obs_shape_dtype(leaf) == (shape, jnp.dtype(dtype))
     assert spaces.num_features(obs) == features
     for batch in ((), (3,), (2, 3), (0, 3)):
         encoded = spaces.encode(obs, jnp.ones((*batch, *shape), dtype))
@@ -86,6 +126,102 @@ def test_encode_flattens_a_box() -> None:
 def test_encode_makes_discrete_observations_one_hot(start: int) -> None:
     obs = spaces.spec(Discrete(4, start=start), Discrete(2)).obs
     np.testing.assert_array_equal(spaces.encode(obs, jnp.arange(start, start + 4)), np.eye(4))
+
+
+def test_encode_makes_each_number_one_hot() -> None:
+    obs = spaces.spec(MultiDiscrete([2, 3], start=[1, 0]), Discrete(2)).obs
+    np.testing.assert_array_equal(spaces.encode(obs, jnp.array([[1, 2], [2, 0]])), [[1, 0, 0, 0, 1], [0, 1, 1, 0, 0]])
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (3, 4)])
+def test_parts_are_read_one_after_the_other_and_images_apart(batch: tuple[int, ...]) -> None:
+    spec = spaces.spec(NESTED, Discrete(2))
+    assert hash(spec) == hash(spaces.spec(NESTED, Discrete(2)))
+    blank = spaces.blank(spec.obs, *batch)
+    assert jax.tree.map(lambda x: x.shape[len(batch) :], blank) == jax.tree.map(np.shape, NESTED.sample())
+    rng = np.random.default_rng(0)
+    obs = {
+        "arm": (rng.normal(size=(*batch, 2)).astype(np.float32), rng.integers(5, 8, batch)),
+        "doors": rng.integers(0, 2, (*batch, 2, 2)),
+        "gears": rng.integers(0, 2, (*batch, 2)) + np.array([1, 0]),
+        "pixels": rng.integers(0, 256, (*batch, 9, 8, 3), np.uint8),
+    }
+    arm, joint = obs["arm"]
+    numbers = [np.eye(2)[obs["gears"][..., 0] - 1], np.eye(3)[obs["gears"][..., 1]]]
+    by_name = {"arm": [arm, np.eye(3)[joint - 5]], "doors": [obs["doors"].reshape(*batch, 4)], "gears": numbers}
+    assert isinstance(spec.obs, DictSpec)
+    names = [name for name, _ in spec.obs.parts]
+    assert names == list(NESTED.spaces)
+    expected = np.concatenate([part for name in names for part in by_name.get(name, [])], axis=-1)
+    encoded = spaces.encode(spec.obs, jax.tree.map(jnp.asarray, obs))
+    np.testing.assert_array_equal(encoded, expected)
+    assert encoded.shape == (*batch, spaces.num_features(spec.obs)) == (*batch, 14)
+    (image,) = spaces.images(spec.obs, obs)
+    np.testing.assert_array_equal(image, obs["pixels"])
+    assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("space", "shape"),
+    [
+        (Box(0, 255, (84, 84), np.uint8), (84, 84, 1)),
+        (Box(0, 255, (4, 84, 84), np.uint8), (84, 84, 4)),
+        (Box(0, 255, (210, 160, 3), np.uint8), (210, 160, 3)),
+        (Box(0, 1, (10, 10, 4)), (10, 10, 4)),
+        (Box(0, 1, (10, 10)), None),
+        (Box(0, 1, (4, 4, 3)), None),
+        (Box(0, 255, (2, 9, 9, 3), np.uint8), None),
+        (Discrete(9), None),
+    ],
+)
+def test_what_is_an_image(space: Space, shape: tuple[int, int, int] | None) -> None:
+    obs = spaces.spec(space, Discrete(2)).obs
+    assert spaces.image_shapes(obs) == (() if shape is None else (shape,))
+    x = np.random.default_rng(0).integers(0, 2, (5, *(space.shape or ())))
+    for image in spaces.images(obs, jnp.asarray(x)):
+        assert image.shape == (5, *(shape or ()))
+        for n, (i, j) in enumerate([(0, 0), (2, 3), (7, 5)]):
+            pixel = x[n, :, i, j] if space.shape == (4, 84, 84) else x[n, i, j]
+            np.testing.assert_array_equal(image[n, i, j], np.ravel(pixel))
+
+
+def same(a: Any, b: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_masked_actions_are_never_taken() -> None:
+    """Of each number the value 0 alone, or all but it; entropy and gradients stay finite."""
+    for name in ("discrete", "several", "several_in_a_matrix", "one"):
+        action = spaces.spec(MATRIX, ACTIONS[name]).action
+        nvec = action.nvec if isinstance(action, MultiDiscreteSpec) else (action.n,)  # type: ignore[union-attr]
+        head = spaces.action_head(action, squash=False)
+        size = spaces.mask_size(action)
+        assert size == head.num_outputs == sum(nvec)
+        starts = np.cumsum((0, *nvec[:-1]))
+        first = np.isin(np.arange(size), starts)
+        others = ~first | np.repeat(np.array(nvec) == 1, nvec)
+        outputs = jnp.asarray(np.random.default_rng(0).normal(size=(500, size)), jnp.float32)
+        only = np.array(nvec) == 1
+        for mask, holds in ((first, lambda x: x == 0), (others, lambda x, only=only: (x > 0) | only)):
+            allowed = jnp.broadcast_to(jnp.asarray(mask), outputs.shape)
+
+            def entropy(outputs: Array, allowed: Array = allowed, head: Any = head) -> Array:
+                return jnp.sum(head.distribution(outputs, None, allowed).entropy())
+
+            distribution = head.distribution(outputs, None, allowed)
+            for x in (distribution.sample(jax.random.key(0)), distribution.mode()):
+                assert np.all(holds(np.asarray(x).reshape(500, len(nvec))))
+                assert np.isfinite(distribution.log_prob(x)).all()
+            slope = jax.grad(entropy)(outputs)
+            assert np.isfinite(slope).all()
+            np.testing.assert_array_equal(np.asarray(slope)[:, ~mask], 0)
+            width = np.add.reduceat(mask, starts)
+            assert np.all(distribution.entropy() <= np.log(width).sum() + 1e-5)
+        same(head.distribution(outputs, None, jnp.ones(outputs.shape, bool)), head.distribution(outputs, None))
+
+
+def test_boxes_and_bits_have_no_masks() -> None:
+    assert [spaces.mask_size(spaces.spec(MATRIX, ACTIONS[name]).action) for name in ("box", "bits")] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -105,9 +241,9 @@ def test_whatever_is_sampled_the_environment_receives_a_member_of_its_space(name
 
     for action in act(jax.random.key(1)):
         assert action.dtype == jax.dtypes.canonicalize_dtype(space.dtype)
-        received = np.asarray(action, space.dtype)
+        received = np.asarray(action).astype(space.dtype)
         assert all(space.contains(row) for row in received)
-    assert len(np.unique(received)) > 1
+    assert len(np.unique(received)) > (name != "one")
 
 
 def test_heads_of_discrete_and_box() -> None:
@@ -142,7 +278,8 @@ def test_log_std_is_kept_in_range(log_std: float, used: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("half_bounded", "squash needs finite bounds"), ("discrete", "the actions are Discrete")]
+    ("name", "message"),
+    [("half_bounded", "squash needs finite bounds"), ("discrete", "are Discrete"), ("several", "are MultiDiscrete")],
 )
 def test_squash_is_refused_where_it_makes_no_sense(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

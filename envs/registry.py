@@ -1,0 +1,160 @@
+"""The twins of Gymnasium's environments on the device, and ``make``."""
+
+import functools
+from typing import Any, TypeAlias
+
+import gymnasium
+from gymnasium.experimental.functional import FuncEnv
+
+from rlgd.envs.acrobot import Acrobot
+from rlgd.envs.blackjack import Blackjack
+from rlgd.envs.cartpole import CartPole
+from rlgd.envs.device import DeviceEnv
+from rlgd.envs.functional import Functional, settled
+from rlgd.envs.host import HostEnv, as_json
+from rlgd.envs.maker import load_namespace
+from rlgd.envs.mountain_car import MountainCar, MountainCarContinuous
+from rlgd.envs.pendulum import Pendulum
+from rlgd.envs.suites import SUITES, load
+from rlgd.envs.tabular import CliffWalking, CliffWalkingSlippery, FrozenLake, FrozenLake8x8, Taxi
+from rlgd.errors import UsageError, unknown
+
+__all__ = ["SUITES", "CartPole", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
+
+Env: TypeAlias = DeviceEnv | HostEnv
+
+# Gymnasium's id: the same environment on the device
+TWINS: dict[str, type[Functional]] = {
+    twin.env_id: twin
+    for twin in (
+        Acrobot,
+        Blackjack,
+        CartPole,
+        CliffWalking,
+        CliffWalkingSlippery,
+        FrozenLake,
+        FrozenLake8x8,
+        MountainCar,
+        MountainCarContinuous,
+        Pendulum,
+        Taxi,
+    )
+}
+FUNCTIONAL = ("phys2d/", "tabular/")  # Gymnasium's own functional environments
+BACKENDS = ("auto", "device", "host")
+
+
+def device_ids() -> list[str]:
+    """The Gymnasium ids that have a twin on the device."""
+    return sorted(TWINS)
+
+
+def make(
+    env: Any,
+    *,
+    backend: str = "auto",
+    max_episode_steps: int | None = None,
+    vectorization: str = "auto",
+    env_timeout: float | None = None,
+    **kwargs: Any,
+) -> Env:
+    """An environment, on the device where it can run there, else on the host.
+
+    Equal arguments give equal, hashable results: nothing compiles twice.
+
+    Args:
+        env: a Gymnasium id, whose twin on the device is taken if there is one; an id of another suite, such as
+            "brax:ant" (see ``SUITES``); a ``FuncEnv``; a ``gymnasium.Env``, its class or a function that makes one; a
+            ``gymnasium.vector.VectorEnv``; or what ``make`` returned.
+        backend: "auto", or "device" or "host" to force the choice.
+        max_episode_steps: the time limit; None takes the registered one (for what is brought: its own, if any).
+        vectorization: how environments on the host are stepped, see ``HostEnv``.
+        env_timeout: seconds that a step on the host may take, in worker processes; None: no such wish.
+        kwargs: handed to Gymnasium, or to the class or function.
+
+    Raises:
+        UsageError: for an unknown id or backend, an unsupported space, or arguments that do not fit.
+    """
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise UsageError(f"max_episode_steps is {max_episode_steps}; allowed: a whole number from 1.")
+    options: dict[str, Any] = {"vectorization": vectorization, "timeout": env_timeout}
+    bridged = vectorization != "auto" or env_timeout is not None
+    if isinstance(env, DeviceEnv | HostEnv):
+        if backend != "auto" or max_episode_steps is not None or bridged or kwargs:
+            raise UsageError(f"{env.env_id} is already made; backend, max_episode_steps and arguments go with its id.")
+        return env
+    if isinstance(env, str):
+        prefix, colon, name = env.partition(":")
+        if colon and prefix in SUITES:
+            func_env, limit = load(prefix, name)
+            return _on_device(func_env, env, max_episode_steps or limit, backend, bridged, kwargs)
+        return _registered(_resolved(env), backend, max_episode_steps, bridged, options, kwargs)
+    if isinstance(env, FuncEnv):
+        return _on_device(env, type(env).__name__, max_episode_steps, backend, bridged, kwargs)
+    if backend == "device":
+        raise UsageError(f"{env!r} runs on the host; on the device runs a FuncEnv, or an id of device_ids().")
+    return HostEnv.of(env, max_episode_steps=max_episode_steps, **options, **kwargs)
+
+
+def _on_device(
+    func_env: Functional, name: str, limit: int | None, backend: str, bridged: bool, kwargs: dict[str, Any]
+) -> DeviceEnv:
+    if backend == "host" or bridged or kwargs:
+        given = f" (got {', '.join(kwargs)})" if kwargs else ""
+        raise UsageError(
+            f"{name} runs on the device: it takes no arguments{given}, no backend 'host', no vectorization, no timeout."
+        )
+    return DeviceEnv(settled(func_env), name, limit)
+
+
+def _resolved(env_id: str) -> str:
+    """A registered id, for one without a version the newest."""
+    load_namespace(env_id)
+    if env_id in gymnasium.registry or ":" in env_id:
+        return env_id
+    newest = _latest_version(env_id)
+    if newest is None:
+        raise unknown("environment", env_id, gymnasium.registry)
+    return newest
+
+
+def _registered(
+    env_id: str,
+    backend: str,
+    limit: int | None,
+    bridged: bool,
+    options: dict[str, Any],
+    kwargs: dict[str, Any],
+) -> Env:
+    # A twin is the registered environment: other arguments make another environment, which is Gymnasium's.
+    on_device = env_id in TWINS or env_id.startswith(FUNCTIONAL)
+    if backend == "host" or (backend == "auto" and (not on_device or bridged or kwargs)):
+        return HostEnv(env_id, limit, as_json(env_id, kwargs), **options)
+    if not on_device:
+        raise UsageError(
+            f"{env_id} has no twin on the device; those that have: {', '.join(device_ids())}. Use backend 'host'."
+        )
+    if kwargs or bridged:
+        given = ", ".join(kwargs) or "vectorization or a timeout"
+        raise UsageError(f"{env_id} takes no arguments on the device; got {given}. Use backend 'host'.")
+    return _device(env_id, limit)
+
+
+def _latest_version(name: str) -> str | None:
+    """The id with the highest version, for a name without one, as Gymnasium would choose."""
+    namespace, _, plain = name.rpartition("/")
+    wanted = (namespace or None, plain)
+    versions = [spec.version for spec in gymnasium.registry.values() if (spec.namespace, spec.name) == wanted]
+    return f"{name}-v{max(version or 0 for version in versions)}" if versions else None
+
+
+@functools.cache
+def _device(env_id: str, max_episode_steps: int | None) -> DeviceEnv:
+    limit = max_episode_steps or gymnasium.registry[env_id].max_episode_steps
+    if env_id in TWINS:
+        return DeviceEnv(TWINS[env_id](), env_id, limit)
+    # What Gymnasium registers is a shell around a functional environment.
+    shell: Any = gymnasium.make(env_id, disable_env_checker=True).unwrapped
+    return DeviceEnv(settled(type(shell.func_env)()), env_id, limit)
