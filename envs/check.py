@@ -16,14 +16,14 @@ from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from rlgd.envs.autoreset_probing import probe_vector
 from rlgd.envs.device import DeviceEnv
-from rlgd.envs.findings import Finding, Log, Report, quote, render
-from rlgd.envs.playing import Env, Row
-from rlgd.envs.probing import compare_rows, probe_answers, probe_determinism, varies
+from rlgd.envs.probes.autoreset import probe_vector
+from rlgd.envs.probes.findings import Finding, Log, Report, quote, render
+from rlgd.envs.probes.playing import Env, Row
+from rlgd.envs.probes.single import compare_rows, probe_answers, probe_determinism, varies
+from rlgd.envs.probes.vector import Vector
+from rlgd.envs.probes.worker import Played, probe_worker
 from rlgd.envs.vector import DeviceVectorEnv
-from rlgd.envs.vector_probing import Vector
-from rlgd.envs.worker_probing import Played, probe_worker
 from rlgd.errors import UsageError, unknown
 
 __all__ = ["Finding", "Report", "check", "render"]

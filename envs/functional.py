@@ -26,9 +26,11 @@ def settled(env: Functional) -> Functional:
     action = spaces.spec(env.observation_space, env.action_space).action
     given = jax.ShapeDtypeStruct(*spaces.obs_shape_dtype(action))
     try:
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        state = jax.eval_shape(env.initial, key)
-        following = jax.eval_shape(env.transition, state, given, key)
+        # Whoever uses JAX in its strict modes does not ask so much of others.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.debug_key_reuse(False):
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            state = jax.eval_shape(env.initial, key)
+            following = jax.eval_shape(env.transition, state, given, key)
     except Exception as error:
         raise UsageError(f"{type(env).__name__} cannot be compiled by JAX: {error}") from error
     before, after = (str(jax.tree.structure(tree)) for tree in (state, following))

@@ -413,12 +413,15 @@ def check_env(argv: list[str]) -> int:
     if argv[0].startswith("-"):
         raise UsageError("the environment comes first: rlgd check-env ID [flags].")
     options = parse(f"rlgd check-env {argv[0]}", flags, argv[1:], about)
+    from rlgd.envs import SUITES, make
     from rlgd.envs.check import check, render
 
     arguments = dict(key_value(text) for text in options.env_arg)
-    report = check(
-        argv[0], seed=options.seed, steps=options.steps, timeout=options.timeout, worker=options.worker, **arguments
-    )
+    own = {name: getattr(options, name) for name in ("seed", "steps", "timeout", "worker")}
+    if taken := own.keys() & arguments:
+        raise UsageError(f"--env-arg {min(taken)}=... cannot be given here: check-env has a flag of that name.")
+    source = make(argv[0], **arguments) if argv[0].partition(":")[0] in SUITES else argv[0]
+    report = check(source, **own, **(arguments if isinstance(source, str) else {}))
     print(json.dumps(report.as_dict()) if options.json else render(report))
     return 0 if report.sound else 1
 

@@ -152,7 +152,7 @@ MISTAKES = [
         ["train", "ppo", "--env", "CartPole-v1", "--backend", "devise"],
         "unknown backend 'devise'; did you mean 'device'",
     ),
-    (["train", "ppo", "--env", "Pendulum-v1", "--backend", "device"], "Pendulum-v1 has no twin on the device"),
+    (["train", "ppo", "--env", "LunarLander-v3", "--backend", "device"], "LunarLander-v3 has no twin on the device"),
     (["train", "ppo", "--env", "CartPole-v1", "--env-arg", "speed"], "not of the form key=value"),
     (["train", "ppo", "--env", "CartPole-v1", "--env-arg", "speed=3"], "CartPole-v1 cannot be made"),
     (["train", "ppo", "--env", "CartPole-v1", "--config", "none.toml"], "--config none.toml cannot be read"),

@@ -13,10 +13,10 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from rlgd.data import Spec
-from rlgd.envs.findings import Log, Stop, quote
-from rlgd.envs.playing import How, Row, as_array, difference, frozen, pick
-from rlgd.envs.probing import RESET, check_spaces, compare_rows
-from rlgd.envs.values import MASK, check_mask, check_member
+from rlgd.envs.probes.findings import Log, Stop, quote
+from rlgd.envs.probes.playing import How, Row, as_array, difference, frozen, pick
+from rlgd.envs.probes.single import RESET, check_spaces, compare_rows
+from rlgd.envs.probes.values import MASK, check_mask, check_member
 
 Vector: TypeAlias = VectorEnv[Any, Any, Any]
 Bools: TypeAlias = NDArray[np.bool_]

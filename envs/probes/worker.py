@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import gymnasium
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from rlgd.envs.findings import Log, describe_error
-from rlgd.envs.playing import Row, play
+from rlgd.envs.probes.findings import Log, describe_error
+from rlgd.envs.probes.playing import Row, play
 from rlgd.envs.workers import apart_from_main
 
 STEPS = 50

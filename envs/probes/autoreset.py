@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from rlgd.envs.findings import Log
-from rlgd.envs.playing import HIGHEST, LOWEST, How, Row, frozen
-from rlgd.envs.probing import SEEDED, STARTS
-from rlgd.envs.values import check_member
-from rlgd.envs.vector_probing import (
+from rlgd.envs.probes.findings import Log
+from rlgd.envs.probes.playing import HIGHEST, LOWEST, How, Row, frozen
+from rlgd.envs.probes.single import SEEDED, STARTS
+from rlgd.envs.probes.values import check_member
+from rlgd.envs.probes.vector import (
     ENOUGH_ENDS,
     MODE,
     Batch,

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 
 from rlgd.data import Spec
-from rlgd.envs.findings import Log, quote
-from rlgd.envs.playing import (
+from rlgd.envs.probes.findings import Log, quote
+from rlgd.envs.probes.playing import (
     HIGHEST,
     LOWEST,
     ROW,
@@ -22,7 +22,7 @@ from rlgd.envs.playing import (
     pick,
     play,
 )
-from rlgd.envs.values import MASK, check_mask, check_member, check_reward, typed
+from rlgd.envs.probes.values import MASK, check_mask, check_member, check_reward, typed
 from rlgd.errors import UsageError
 from rlgd.spaces import spec as describe_spaces
 

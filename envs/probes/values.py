@@ -9,8 +9,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlgd.data import LeafSpec, MultiDiscreteSpec
-from rlgd.envs.findings import Log, Severity, quote
-from rlgd.envs.playing import Space, as_array, first_index
+from rlgd.envs.probes.findings import Log, Severity, quote
+from rlgd.envs.probes.playing import Space, as_array, first_index
 from rlgd.spaces import mask_size
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
