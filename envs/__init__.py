@@ -6,13 +6,18 @@ Names are resolved when they are used: worker processes import this package, and
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rlgd.envs.registry import SUITES, TWINS, CartPole, DeviceEnv, Env, HostEnv, device_ids, make
+from rlgd.envs.twins import register
 
-__all__ = ["SUITES", "TWINS", "CartPole", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
+if TYPE_CHECKING:
+    from rlgd.envs.registry import SUITES, TWINS, DeviceEnv, Env, HostEnv, device_ids, make
+
+__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(importlib.import_module("rlgd.envs.registry"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register()

@@ -50,14 +50,10 @@ class Spare(NamedTuple):
     ) -> tuple[tuple[EnvState, Obs], "Spare"]:
         """Begin the next episode in the environments that are ``over [N]``; the others go on.
 
-        ``draw`` gives new beginnings for all whose own is used. It is the branch that is taken when one of them is
-        needed again, once in many steps: to draw in every step costs more than the physics do.
+        ``draw`` gives new beginnings for all. It is the branch that is taken when one is needed that is used, once in
+        many steps: to draw in every step costs more than the physics do.
         """
-
-        def renewed() -> Spare:
-            return Spare(select_envs(self.used, draw(), self.begin), jnp.zeros_like(self.used))
-
-        spare = jax.lax.cond(jnp.any(over & self.used), renewed, lambda: self)
+        spare = jax.lax.cond(jnp.any(over & self.used), lambda: Spare(draw(), jnp.zeros_like(over)), lambda: self)
         return select_envs(over, spare.begin, goes_on), spare._replace(used=spare.used | over)
 
 

@@ -1,45 +1,24 @@
-"""The twins of Gymnasium's environments on the device, and ``make``."""
+"""``make``: from an id, or what is brought, to an environment."""
 
 import functools
 from typing import Any, TypeAlias
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.experimental.functional import FuncEnv
 
-from rlgd.envs.acrobot import Acrobot
-from rlgd.envs.blackjack import Blackjack
-from rlgd.envs.cartpole import CartPole
 from rlgd.envs.device import DeviceEnv
 from rlgd.envs.functional import Functional, settled
 from rlgd.envs.host import HostEnv, as_json
 from rlgd.envs.maker import load_namespace
-from rlgd.envs.mountain_car import MountainCar, MountainCarContinuous
-from rlgd.envs.pendulum import Pendulum
 from rlgd.envs.suites import SUITES, load
-from rlgd.envs.tabular import CliffWalking, CliffWalkingSlippery, FrozenLake, FrozenLake8x8, Taxi
+from rlgd.envs.twins import NAMESPACE, TWINS
 from rlgd.errors import UsageError, unknown
 
-__all__ = ["SUITES", "CartPole", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
+__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
 
 Env: TypeAlias = DeviceEnv | HostEnv
 
-# Gymnasium's id: the same environment on the device
-TWINS: dict[str, type[Functional]] = {
-    twin.env_id: twin
-    for twin in (
-        Acrobot,
-        Blackjack,
-        CartPole,
-        CliffWalking,
-        CliffWalkingSlippery,
-        FrozenLake,
-        FrozenLake8x8,
-        MountainCar,
-        MountainCarContinuous,
-        Pendulum,
-        Taxi,
-    )
-}
 FUNCTIONAL = ("phys2d/", "tabular/")  # Gymnasium's own functional environments
 BACKENDS = ("auto", "device", "host")
 
@@ -111,12 +90,15 @@ def _on_device(
 
 def _resolved(env_id: str) -> str:
     """A registered id, for one without a version the newest."""
+    own = env_id.removeprefix(f"{NAMESPACE}/")
+    if own in TWINS:
+        return own
     load_namespace(env_id)
     if env_id in gymnasium.registry or ":" in env_id:
         return env_id
     newest = _latest_version(env_id)
     if newest is None:
-        raise unknown("environment", env_id, gymnasium.registry)
+        raise unknown("environment", env_id, [name for name in gymnasium.registry if not name.startswith(NAMESPACE)])
     return newest
 
 
@@ -154,7 +136,8 @@ def _latest_version(name: str) -> str | None:
 def _device(env_id: str, max_episode_steps: int | None) -> DeviceEnv:
     limit = max_episode_steps or gymnasium.registry[env_id].max_episode_steps
     if env_id in TWINS:
-        return DeviceEnv(TWINS[env_id](), env_id, limit)
+        twin: Any = load_env_creator(TWINS[env_id])
+        return DeviceEnv(twin(), env_id, limit)
     # What Gymnasium registers is a shell around a functional environment.
     shell: Any = gymnasium.make(env_id, disable_env_checker=True).unwrapped
     return DeviceEnv(settled(type(shell.func_env)()), env_id, limit)

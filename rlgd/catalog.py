@@ -25,7 +25,8 @@ def envs() -> Rows:
 
     twins = device_ids()
     rows = [["environment", "runs on", "time limit", "solved at"]]
-    for env_id in twins + sorted(set(gymnasium.registry) - set(twins)):
+    others = {env_id for env_id, spec in gymnasium.registry.items() if spec.entry_point is not None} - set(twins)
+    for env_id in twins + sorted(others):
         spec = gymnasium.registry[env_id]
         limit = "-" if spec.max_episode_steps is None else str(spec.max_episode_steps)
         threshold = "-" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
