@@ -129,7 +129,7 @@ def _physics(env: Any) -> SuiteEnv:
     )
 
 
-# Their time limit is observed, as a share of it: it is part of the problem, and its end a termination.
+# The share of the time limit that has passed is observed here: the limit is part of the problem, and stays.
 GYMNAX_TIMED = {"DiscountingChain-bsuite"}
 
 

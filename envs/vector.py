@@ -27,7 +27,6 @@ Bools: TypeAlias = NDArray[np.bool_]
 Info: TypeAlias = dict[str, Any]
 Functional: TypeAlias = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
 
-NAMESPACE = "rlgd"
 PICTURES = "rgb_array"
 MOST_SEED = 2**64 - 1
 START, LOOK, MOVE = range(3)  # purposes of an episode's random keys; those of its steps are numbered from MOVE

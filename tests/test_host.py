@@ -481,7 +481,7 @@ def test_what_does_not_fit_is_refused(make: Any, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("way", set(VECTORIZATIONS) - {"auto", "async"})
+@pytest.mark.parametrize("way", sorted(set(VECTORIZATIONS) - {"auto", "async"}))
 def test_a_timeout_needs_worker_processes(way: str) -> None:
     message = rf"CartPole-v1 has a timeout, but vectorization '{way}', and a step in this process cannot be interrupted"
     with pytest.raises(UsageError, match=message):

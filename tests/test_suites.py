@@ -296,6 +296,13 @@ def test_masks_are_the_suites_own(env_id: str, space: Any, shape: tuple[int, ...
     assert 0 < np.mean(mask) < 1
 
 
+def test_a_step_count_is_a_number_up_to_the_limit() -> None:
+    observation_space = made("jumanji:Tetris-v0").func_env.observation_space
+    assert isinstance(observation_space, spaces.Dict)
+    assert set(observation_space) == {"grid", "step_count", "tetromino"}
+    assert observation_space["step_count"] == spaces.Box(0, 400, (), np.int32)
+
+
 def test_gymnax_has_no_masks() -> None:
     env = made("gymnax:CartPole-v1")
     state, _ = jax.eval_shape(lambda: env.reset(jax.random.key(0), N))

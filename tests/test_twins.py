@@ -396,6 +396,7 @@ def test_no_table_is_made_before_it_is_needed() -> None:
 def test_spaces_types_and_limit_are_those_of_gymnasium(env_id: str) -> None:
     env, _ = original(env_id)
     ours = twin(env_id)
+    assert ours.env_id == env_id
     assert ours.observation_space == env.observation_space
     assert ours.action_space == env.action_space
     assert device(env_id).max_episode_steps == LIMITS[env_id]
