@@ -33,8 +33,8 @@ def settled(env: Functional) -> Functional:
             following = jax.eval_shape(env.transition, state, given, key)
     except Exception as error:
         raise UsageError(f"{type(env).__name__} cannot be compiled by JAX: {error}") from error
-    before, after = (str(jax.tree.structure(tree)) for tree in (state, following))
-    if before != after:
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (state, following)]
+    if structures[0] != structures[1]:
         raise UsageError(f"{type(env).__name__} begins with a state of another structure than its transitions give.")
     kept = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, following)
     return env if all(jax.tree.leaves(kept)) else Settled(env, following)

@@ -35,8 +35,9 @@ def halves(rows: Any, axis: int = 0) -> Any:
 
     def cut(x: Array) -> Array:
         parts = min(x.shape[axis], 2)
-        even = jax.lax.slice_in_dim(x, 0, x.shape[axis] - x.shape[axis] % parts, axis=axis)
-        return jnp.moveaxis(even.reshape(*x.shape[:axis], -1, parts, *x.shape[axis + 1 :]), axis + 1, 0)
+        half = x.shape[axis] // parts
+        even = jax.lax.slice_in_dim(x, 0, half * parts, axis=axis)
+        return jnp.moveaxis(even.reshape(*x.shape[:axis], half, parts, *x.shape[axis + 1 :]), axis + 1, 0)
 
     return jax.tree.map(cut, rows)
 
