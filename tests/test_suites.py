@@ -310,7 +310,8 @@ def test_gymnax_has_no_masks() -> None:
 
 
 @pytest.mark.parametrize(
-    "env_id", ["gymnax:Breakout-MinAtar", "jumanji:Tetris-v0", pytest.param("brax:fast", marks=slow)]
+    "env_id",
+    [pytest.param("gymnax:Breakout-MinAtar", marks=slow), "jumanji:Tetris-v0", pytest.param("brax:fast", marks=slow)],
 )
 def test_an_agent_trains(env_id: str) -> None:
     made(env_id)
