@@ -62,7 +62,7 @@ def ahead(step: Step, num_envs: int) -> Callable[[Any, Array], Any]:
 
 def gymnax(num_envs: int) -> tuple[Any, Step]:
     """CartPole of gymnax, whose ``step`` resets by itself."""
-    from gymnax import make  # type: ignore[import-not-found]
+    from gymnax import make
 
     env, params = make("CartPole-v1")
 
