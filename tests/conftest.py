@@ -1,10 +1,31 @@
-"""Strict mode for every test: no implicit broadcasting or promotion, no key used twice, no warning of our own."""
+"""Strict mode for every test: no implicit broadcasting or promotion, no key used twice, no warning of our own.
 
+Most of the time goes into compiling small programs: they are optimized less, and the test processes share what they
+have compiled.
+"""
+
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import hypothesis
 import jax
 import pytest
+
+SHARED = "RLGD_TESTS_COMPILED"  # the folder, for worker processes
+folder = os.environ.get(SHARED) or tempfile.mkdtemp(prefix="rlgd-tests-")
+os.environ[SHARED] = folder
+for name, value in {
+    "jax_compilation_cache_dir": folder,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
+LESS = "--xla_backend_optimization_level=0"
+if LESS not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {LESS}".strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -31,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(reason)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The process that made the folder removes it; its workers are gone by then."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[SHARED], ignore_errors=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -56,7 +56,10 @@ NOT_YET = {"ascent/gradient_alignment", "ascent/momentum_alignment"}  # NaN whil
 BOX = spaces.spec(gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Box(-2, 2, (2,)), 16)
 
 
-@pytest.fixture(params=AGENTS, name="agent")
+LONG = ("reinforce", "ppo-all")  # with every measurement, which take long to compile
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in AGENTS], name="agent")
 def _agent(request: pytest.FixtureRequest) -> Agent:
     return AGENTS[request.param].prepared()
 
@@ -218,7 +221,7 @@ def test_greedy_is_the_mode(env: DeviceEnv) -> None:
     state = agent.init(env.spec, jax.random.key(0))
     view = View(jax.random.normal(jax.random.key(1), (64, 4)), jnp.ones(64, bool))
     greedy, _ = agent.act(env.spec, state.actor, (), view, jax.random.key(2), greedy=True)
-    logits = agent.policy_network(env.spec).apply(state.params.policy, view.obs)
+    logits = agent.policy_network(env.spec).apply(state.params.policy, Features(view.obs))
     np.testing.assert_array_equal(greedy, logits.argmax(-1))
 
 
@@ -247,7 +250,7 @@ def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> Non
     original = PPO._gradient
 
     def spy(self: PPO, spec: Spec, params: Any, batch: Any, progress: Array, key: Array) -> Any:
-        jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.features[:, 0])
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.features.vector[:, 0])
         return original(self, spec, params, batch, progress, key)
 
     monkeypatch.setattr(PPO, "_gradient", spy)

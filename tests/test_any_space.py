@@ -127,7 +127,13 @@ AGENTS: dict[str, Agent] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "where"), [("nested", "device"), ("nested", "host"), ("bits", "device"), ("numbers", "host")]
+    ("name", "where"),
+    [
+        pytest.param("nested", "device", marks=pytest.mark.slow),
+        ("nested", "host"),
+        ("bits", "device"),
+        pytest.param("numbers", "host", marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_shown_is_learned(name: str, where: str) -> None:
     agent = PPO(num_envs=16, rollout_length=16, num_epochs=4, num_minibatches=4, hidden_sizes=(64,), measure_every=0)
@@ -143,10 +149,10 @@ def test_what_is_shown_is_learned(name: str, where: str) -> None:
         ("masked", "ppo", "device"),
         ("masked", "a2c", "host"),
         ("masked_numbers", "reinforce", "device"),
-        ("masked_numbers", "ppo", "host"),
+        pytest.param("masked_numbers", "ppo", "host", marks=pytest.mark.slow),
         ("nested", "a2c", "device"),
-        ("nested", "reinforce", "host"),
-        ("bits", "reinforce", "device"),
+        pytest.param("nested", "reinforce", "host", marks=pytest.mark.slow),
+        pytest.param("bits", "reinforce", "device", marks=pytest.mark.slow),
     ],
 )
 def test_every_agent_learns_from_every_kind(name: str, agent: str, where: str) -> None:

@@ -1,6 +1,9 @@
 """The scan on the device and the loop on the host give the same rows; what the rows say is true."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium
@@ -19,7 +22,7 @@ from rlgd.agents import A2C, PPO, REINFORCE
 from rlgd.agents.common import Agent, experience
 from rlgd.config import hyperparameters
 from rlgd.data import Actor, Rollout, Spec, View
-from rlgd.envs import DeviceEnv
+from rlgd.envs import DeviceEnv, HostEnv
 from rlgd.envs.host import HostVector
 from rlgd.errors import UsageError
 from rlgd.rollout import EPISODE_BLOCK, collect_on_host
@@ -243,3 +246,50 @@ def test_the_first_ratio_is_1(env: DeviceEnv, squash: bool) -> None:
     given = jax.jit(jax.vmap(log_prob))(rows.obs, rows.action)
     np.testing.assert_allclose(given.reshape(-1), stored, rtol=0, atol=1e-5)
     assert loop.agent_state.obs_statistics.mean[0] != acted.obs_statistics.mean[0]
+
+
+ON_TWO_DEVICES = """
+import dataclasses, jax, numpy as np, rlgd.envs
+from rlgd import training
+from rlgd.agents import PPO
+
+learner, actor = jax.devices()
+agent = PPO(num_envs=4, rollout_length=8, num_epochs=1, num_minibatches=1, hidden_sizes=(8,)).prepared()
+env = rlgd.envs.make("CartPole-v1", backend="host")
+states = []
+for device in (None, actor):
+    vector = env.open(agent.num_envs)
+    loop = training.initialize(agent, env, jax.random.key(0), 64)
+    loop = dataclasses.replace(loop, obs=vector.reset(0))
+    *_, last = training.chunks(training.HostRunner(agent, vector, act_device=device), loop, 1, 64)
+    states.append(last.loop)
+    vector.close()
+for one, other in zip(*map(jax.tree.leaves, states), strict=True):
+    if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
+        one, other = map(jax.random.key_data, (one, other))
+    assert not hasattr(other, "devices") or other.devices() == {learner}
+    np.testing.assert_array_equal(one, other)
+"""
+
+
+def test_acting_on_another_device_than_learning_changes_no_bit() -> None:
+    """Two devices made of one CPU stand for an accelerator that learns and a CPU that acts."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", ON_TWO_DEVICES], env=environment, check=True, timeout=300)
+
+
+def test_rollouts_of_images_are_as_large_as_the_images() -> None:
+    """Atari through the convolutions: bytes stay bytes, and there is one row for each step."""
+    agent = dataclasses.replace(FIXED, num_envs=2, rollout_length=4, hidden_sizes=(8,)).prepared()
+    env = rlgd.envs.make("ALE/Breakout-v5", max_episode_steps=3, vectorization="sync")
+    assert isinstance(env, HostEnv)
+    vector = env.open(2)
+    loop = dataclasses.replace(initialize(agent, env, jax.random.key(0)), obs=vector.reset(0))
+    rows, loop = collect_on_host(agent, vector, loop, jax.random.key(1))
+    vector.close()
+    assert rows.obs.shape == (4, 2, 4, 84, 84)
+    assert rows.final_obs.shape == (2, 2, 4, 84, 84)
+    for obs in (rows.obs, rows.last_obs, rows.final_obs, loop.obs):
+        assert obs.dtype == np.uint8
+    np.testing.assert_array_equal(rows.obs[0], rows.obs[3][:, :1].repeat(4, axis=1))

@@ -20,6 +20,7 @@ from rlgd.ascent import Ascent
 from rlgd.errors import Diverged, StorageFault, UsageError
 from rlgd.records import Row
 from rlgd.run import TrainResult
+from rlgd.rundir import FORMAT_VERSION
 
 TOTAL = 1024
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "measure_every": 0}
@@ -282,7 +283,7 @@ def test_a_damaged_directory_is_said_to_be_one(tmp_path: Path) -> None:
     train(A2C_SMALL, tmp_path, total_timesteps=64)
     config = tmp_path / "config.json"
     text = config.read_text()
-    config.write_text(text.replace('"format_version": 2', '"format_version": 99'))
+    config.write_text(text.replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 99'))
     with pytest.raises(UsageError, match="format_version 99"):
         rlgd.load(tmp_path)
     config.write_text(text[: len(text) // 2])
