@@ -7,17 +7,20 @@ if TYPE_CHECKING:
     from rlgd.evaluation import EvalResult, evaluate
     from rlgd.policy import Policy
     from rlgd.run import TrainResult, load, resume, train
+    from rlgd.sweep import StudyResult, study
 
 __version__ = "0.1.0"
-__all__ = ["EvalResult", "Policy", "TrainResult", "evaluate", "load", "resume", "train"]
+__all__ = ["EvalResult", "Policy", "StudyResult", "TrainResult", "evaluate", "load", "resume", "study", "train"]
 
 _HOME = {
     "EvalResult": "rlgd.evaluation",
     "Policy": "rlgd.policy",
+    "StudyResult": "rlgd.sweep",
     "TrainResult": "rlgd.run",
     "evaluate": "rlgd.evaluation",
     "load": "rlgd.run",
     "resume": "rlgd.run",
+    "study": "rlgd.sweep",
     "train": "rlgd.run",
 }
 

@@ -63,6 +63,13 @@ def schedules() -> Rows:
     return [*rows, *([name, shape.formula] for name, shape in SHAPES.items()), *map(list, COMBINED.items())]
 
 
+def studies() -> Rows:
+    """Name and question."""
+    from rlgd import grid
+
+    return [["study", "question"], *map(list, grid.shipped().items())]
+
+
 LEGENDS = {
     "envs": """
 Of other suites, on the device, where they are installed: `rlgd list brax`, `gymnax`, `jumanji`, `playground`.""",
@@ -80,6 +87,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "envs": envs,
     "optimizers": optimizers,
     "schedules": schedules,
+    "studies": studies,
     **{prefix: functools.partial(suite, prefix) for prefix in ("brax", "gymnax", "jumanji", "playground")},
 }
 

@@ -23,8 +23,9 @@ usage: rlgd COMMAND [arguments]
   resume RUN [flags]             go on with a run, to its end or further
   eval RUN [flags]               play episodes with a trained policy
   play RUN [flags]               watch it, or record a video
+  study NAME|FILE [flags]        train many values and seeds, and compare them; `rlgd study list`
   check-env ID [flags]           find out whether an environment is sound
-  list agents|envs|optimizers|schedules
+  list agents|envs|optimizers|schedules|studies
                                  what there is to choose from
 
 `rlgd COMMAND --help` and `rlgd train AGENT --help` explain the flags. To begin with:
@@ -426,6 +427,116 @@ def check_env(argv: list[str]) -> int:
     return 0 if report.sound else 1
 
 
+STUDY_HELP = """\
+usage: rlgd study NAME|FILE [flags]     train every value of a study with many seeds, and compare them
+       rlgd study resume DIR [flags]    go on with a study that was cut short
+       rlgd study list                  the studies that ship with rlgd
+
+A FILE.toml of your own has the form of those in rlgd/studies/. `rlgd study NAME --help` lists the flags.
+"""
+
+
+def study(argv: list[str]) -> int:
+    """``rlgd study``."""
+    from rlgd import catalog
+
+    if not argv or argv[0] in ("-h", "--help"):
+        print(STUDY_HELP, end="")
+        return 0 if argv else 2
+    if argv[0] == "list":
+        print(catalog.table("studies"))
+        return 0
+    speed: Flags = {
+        "slice_size": doc(int | None, "members side by side; by default as many as are fastest and fit", None),
+        "workers": doc(int | None, "slices that run at once; by default one for each core, or one on a GPU", None),
+        **output_flags(),
+    }
+    if argv[0] == "resume":
+        return resume_study(argv[1:], speed)
+    flags: Flags = {
+        "agent": doc(str | None, "another agent than the study names", None),
+        "env": doc(str | None, "another environment than the study names", None),
+        "seeds": doc(int | None, "seeds of each combination of values", None),
+        "total_timesteps": doc(counts() | None, "environment steps of each member", None),
+        "target_return": doc(
+            float | None, "count steps and seconds to this return; by default the environment's threshold", None
+        ),
+        "full": doc(bool, "the study's full setting instead of its fast one", False),
+        "dry_run": doc(bool, "print the plan, and stop", False),
+        "exact": doc(bool, "give each member the bits of its run alone, at some cost in speed", False),
+        "run_dir": doc(str | None, "where to write; by default runs/studies/<name>/<time>", None),
+        **speed,
+    }
+    options = parse(f"rlgd study {argv[0]}", flags, argv[1:], "Train every value of a study with many seeds.")
+    from rlgd import grid
+
+    question = grid.read(argv[0], options.full)
+    given = {name: getattr(options, name) for name in ("agent", "env", "seeds", "total_timesteps", "target_return")}
+    question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
+    from rlgd import plan as plans
+
+    worked_out = plans.plan(question)
+    from rlgd import runtime
+
+    runtime.set_up(worked_out.members[0], options.device, False)
+    from rlgd import studydir, sweep
+
+    execution = sweep.Execution(options.exact, options.slice_size, options.workers)
+    execution.validate()
+    if not (options.quiet or options.json) or options.dry_run:
+        print(sweep.forecast(worked_out, execution), file=sys.stdout if options.dry_run else sys.stderr)
+    if options.dry_run:
+        return 0
+    directory = Path(options.run_dir) if options.run_dir else studydir.automatic(Path("runs"), question.name)
+    return answer(lambda watch: sweep.execute(worked_out, directory, execution, watch), directory, options)
+
+
+def resume_study(argv: list[str], speed: Flags) -> int:
+    """``rlgd study resume``."""
+    about = "Train the members of a study that are not finished."
+    directory, argv = take_run("study resume", argv, speed, about)
+    options = parse(f"rlgd study resume {directory}", speed, argv, about)
+    from rlgd import plan as plans
+    from rlgd import runtime, studydir
+
+    question, content = studydir.read(directory)
+    if not question.env:
+        raise UsageError(f"{directory} was not made from ids; go on with it by rlgd.sweep.resume_study.")
+    worked_out = plans.plan(question)
+    runtime.set_up(worked_out.members[0], options.device, False)
+    from rlgd import sweep
+
+    execution = sweep.Execution(content["exact"], options.slice_size, options.workers)
+    return answer(lambda watch: sweep.execute(worked_out, directory, execution, watch, anew=False), directory, options)
+
+
+def answer(run: Callable[[Callable[[int, int, float], None]], Any], directory: Path, options: Any) -> int:
+    """Run a study, show how far it is, and what was found."""
+    import time
+
+    silent, start, last = options.quiet or options.json, time.monotonic(), [0.0]
+
+    def watch(done: int, number: int, compile_seconds: float) -> None:
+        elapsed = time.monotonic() - start
+        if not silent and (done == number or elapsed - last[0] > 1):
+            last[0] = elapsed
+            text = f"  {done:,} of {number:,} members, {elapsed:.0f} s, of which compiling {compile_seconds:.0f} s"
+            print(text, file=sys.stderr, flush=True)
+
+    try:
+        result = run(watch)
+    except KeyboardInterrupt:
+        print(f"rlgd: interrupted; go on with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
+        os._exit(130)  # threads are still busy; what is finished is on disk
+    if options.json:
+        print(json.dumps({"study_dir": str(directory), "results": result.records()}))
+        return 0
+    print(result.table())
+    print(f"\nstudy:       {directory}")
+    print(f"curves:      {tensorboard_command()} --logdir {directory}")
+    return 0
+
+
 def key_value(text: str) -> tuple[str, Any]:
     """``key=value``, the value as JSON if it is, else as text."""
     key, equals, value = text.partition("=")
@@ -523,6 +634,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "resume": resume,
     "eval": evaluate,
     "play": play,
+    "study": study,
     "check-env": check_env,
     "list": list_things,
 }

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RlgdError(Exception):
@@ -23,9 +24,14 @@ class EnvironmentFault(RlgdError):
 
 
 class Diverged(RlgdError):
-    """Training left the finite numbers; the last finite state is kept."""
+    """Training left the finite numbers; the last finite state is kept.
+
+    Attributes:
+        policy: the ``rlgd.Policy`` of that state.
+    """
 
     exit_code = 4
+    policy: Any = None
 
 
 class StorageFault(RlgdError):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +74,7 @@ def evaluate(
         return _evaluate_on_host(policy, target, episodes, seed, deterministic)
     if not isinstance(policy, Policy):
         raise UsageError("on the device only policies of rlgd can be evaluated; give the environment's id instead.")
-    returns, lengths = _evaluate_on_device(
+    returns, lengths = _play_on_device(
         policy.agent, target, policy.actor, jax.random.key(seed), episodes, deterministic
     )
     if not np.isfinite(returns).all():
@@ -153,8 +152,7 @@ def play_in(vector: HostVector, policy: Any, episodes: int, seed: int, determini
     return EvalResult(np.array(returns, np.float64), np.array(lengths, np.int64), deterministic)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 4, 5))
-def _evaluate_on_device(
+def play_on_device(
     agent: Agent, env: DeviceEnv, actor: Actor, key: Array, episodes: int, greedy: bool
 ) -> tuple[Array, Array]:
     """One episode in each of so many environments: ``(returns [E] float32, lengths [E] int32)``."""
@@ -174,3 +172,6 @@ def _evaluate_on_device(
     start = (jnp.int32(0), state, obs, jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
     *_, returns, lengths = jax.lax.while_loop(lambda carry: jnp.any(carry[3]), step, start)
     return returns, lengths
+
+
+_play_on_device = jax.jit(play_on_device, static_argnums=(1, 4, 5))

@@ -284,7 +284,7 @@ class _Run:
                 loop, self.steps = chunk.loop, chunk.steps
                 stop = self._take(chunk)
                 if chunk.fault is not None:
-                    raise _explained(chunk.fault)
+                    raise _explained(chunk.fault, self._policy(loop.agent_state))
                 if time.monotonic() > self.deadline:
                     limit = settings.stopping.max_seconds
                     stop = stop or Stop("max_seconds", f"{limit:g} seconds were over at step {chunk.steps:,}")
@@ -460,7 +460,7 @@ class _Run:
         )
 
 
-def _explained(fault: training.Fault) -> RlgdError:
+def _explained(fault: training.Fault, policy: Policy) -> RlgdError:
     """The error for something that is not finite."""
     what = FAULTS[fault.quantity]
     where = f"{what} is not finite in iteration {fault.iteration}"
@@ -468,10 +468,12 @@ def _explained(fault: training.Fault) -> RlgdError:
         return EnvironmentFault(f"{where}. The last finite state is kept.")
     if fault.quantity != PARAMETERS:
         where += f", update {fault.update}"
-    return Diverged(
+    diverged = Diverged(
         f"training diverged: {where}. The last finite state is kept. "
         "A smaller learning_rate, or a max_grad_norm, may help."
     )
+    diverged.policy = policy
+    return diverged
 
 
 def _curves(raw: dict[str, np.ndarray], first_step: int) -> dict[str, np.ndarray]:

@@ -86,8 +86,7 @@ class RunConfig:
     @property
     def agent_name(self) -> str:
         """The agent's name on the command line; for one that is not registered, its class's."""
-        name = type(self.agent).__name__
-        return next((key for key, (_, cls, _) in REGISTRY.items() if cls == name), name)
+        return agent_name(self.agent)
 
     @functools.cached_property
     def chunk_length(self) -> int:
@@ -97,9 +96,14 @@ class RunConfig:
     @property
     def log_every(self) -> int:
         """Iterations in a row of the curves, for a few hundred rows a run."""
+        return max(1, self.total_timesteps // (self.rows_an_iteration * ROWS_PER_RUN))
+
+    @property
+    def rows_an_iteration(self) -> int:
+        """Environment steps of an iteration; where it takes whole episodes, at most."""
         agent = self.agent
         length = agent.rollout_length if isinstance(agent, ActorCriticAgent) else padded_limit(self.env.spec)
-        return max(1, self.total_timesteps // (agent.num_envs * length * ROWS_PER_RUN))
+        return agent.num_envs * length
 
     @property
     def evaluate_every(self) -> int | None:
@@ -151,6 +155,12 @@ class RunConfig:
             "device": device_name(),
             "versions": {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()},
         }
+
+
+def agent_name(agent: Agent) -> str:
+    """The name of an agent on the command line; of one that is not registered, its class's."""
+    name = type(agent).__name__
+    return next((key for key, (_, cls, _) in REGISTRY.items() if cls == name), name)
 
 
 def device_name() -> str:

@@ -5,6 +5,7 @@ The only module that imports tensorboardX.
 
 import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,27 @@ def add_video(run_dir: Path, gif: bytes, step: int) -> None:
     Raises:
         StorageFault: if it cannot be written.
     """
-    width, height = struct.unpack("<HH", gif[6:10])
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
-    summary = Summary(value=[Summary.Value(tag="play/video", image=image)])
+    _add_image(run_dir, "play/video", gif, struct.unpack("<HH", gif[6:10]), step)
+
+
+def add_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:
+    """Show PNGs by their names.
+
+    Raises:
+        StorageFault: if they cannot be written.
+    """
+    for name, png in pictures.items():
+        _add_image(directory, name, png, struct.unpack(">II", png[16:24]), 0)
+
+
+def _add_image(directory: Path, tag: str, encoded: bytes, size: tuple[int, ...], step: int) -> None:
+    width, height = size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
     try:
-        events = EventsWriter(str(run_dir / "events"), f".play-{time.time_ns()}")  # never the name of another file
+        directory.mkdir(parents=True, exist_ok=True)
+        events = EventsWriter(str(directory / "events"), f".image-{time.time_ns()}")  # never the name of another file
         events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
         events.close()
     except OSError as error:
-        raise StorageFault(f"the video could not be added to {run_dir} for TensorBoard: {error.strerror}.") from error
+        raise StorageFault(f"{tag} could not be added to {directory} for TensorBoard: {error.strerror}.") from error

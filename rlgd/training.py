@@ -138,7 +138,7 @@ def chunk_length(agent: Agent, env: Env) -> int:
 _iterate_once_traced = jax.jit(iterate, static_argnums=1, inline=True)
 
 
-def _run(
+def run_iterations(
     agent: Agent, env: DeviceEnv, length: int, loop: LoopState, iterations: Array, rows: Array
 ) -> tuple[LoopState, Metrics, Array]:
     """Up to ``iterations`` (at most ``length``) iterations, ending with the first that reaches ``rows`` real rows or in
@@ -165,7 +165,7 @@ def _run(
     return loop, stacked, done
 
 
-_run_jitted = jax.jit(_run, static_argnums=(1, 2))
+_run_jitted = jax.jit(run_iterations, static_argnums=(1, 2))
 _learn_jitted = jax.jit(learn, static_argnums=(1,))
 
 
@@ -308,13 +308,13 @@ def chunks(
         loop, metrics = runner(loop, iterations, end - steps)
         compile_seconds = runner.compile_seconds - compiled
         seconds = time.perf_counter() - start - compile_seconds
-        fault = _take_fault(metrics, iteration)
+        fault = take_fault(metrics, iteration)
         iteration += len(metrics["rollout/steps"])
         steps += int(metrics["rollout/steps"].sum(dtype=np.int64))
         yield Chunk(loop, steps, metrics, seconds, compile_seconds, fault)
 
 
-def _take_fault(metrics: dict[str, np.ndarray], first_iteration: int) -> Fault | None:
+def take_fault(metrics: dict[str, np.ndarray], first_iteration: int) -> Fault | None:
     """Take what is known of non-finite numbers out of a chunk's metrics, and with it the iteration that has them."""
     count, quantity, update = (metrics.pop(f"nonfinite/{name}")[-1] for name in ("count", "first", "update"))
     if count == 0:

@@ -50,7 +50,16 @@ LAYERS = (
     ),
     ("rlgd.records", "rlgd.tensorboard", "rlgd.console", "rlgd.checkpoint"),
     ("rlgd.rundir", "rlgd.run"),
-    ("rlgd.intervals", "rlgd.sweep", "rlgd.figures"),
+    (
+        "rlgd.grid",
+        "rlgd.intervals",
+        "rlgd.plan",
+        "rlgd.stack",
+        "rlgd.studydir",
+        "rlgd.report",
+        "rlgd.figures",
+        "rlgd.sweep",
+    ),
     ("rlgd.catalog", "rlgd.runtime", "rlgd.cli", "rlgd.__main__"),
 )
 ROWS = [(layer, row, pattern) for layer, rows in enumerate(LAYERS) for row, pattern in enumerate(rows)]
@@ -62,6 +71,7 @@ OWNERS = {
     "tensorboardX": r"rlgd\.tensorboard",
     "moviepy": r"rlgd\.play",
     "tyro": r"rlgd\.cli",
+    "matplotlib": r"rlgd\.figures",
     "orbax": r"rlgd\.checkpoint",
     "gymnasium.vector": r"rlgd\.envs\..*",
     "gymnasium.experimental": r"rlgd\.(envs.*|exact)",

@@ -25,7 +25,7 @@ def test_a_policy_trained_on_the_device_scores_the_same_in_gymnasium(env_id: str
         for where in (env, rlgd.envs.make(env_id, backend="host"))
     )
     for ours, theirs in ((here.returns, there.returns), (here.lengths, there.lengths)):
-        assert scipy.stats.ks_2samp(ours, theirs).pvalue > 1e-3
+        assert scipy.stats.ks_2samp(ours, theirs, method="asymp").pvalue > 1e-3
         error = np.hypot(ours.std(), theirs.std()) / np.sqrt(EPISODES)
         # Rewards are float32 on the device: equal returns may differ by their rounding.
         assert abs(ours.mean() - theirs.mean()) <= 4 * error + 1e-4
@@ -48,4 +48,4 @@ def test_learning_on_the_device_and_on_the_host_gives_the_same_returns(env_id: s
     assert here.std() > 0 < there.std()
     z = (here.mean() - there.mean()) / np.sqrt((here.var(ddof=1) + there.var(ddof=1)) / SEEDS)
     assert abs(z) < 3, (here, there)
-    assert scipy.stats.ks_2samp(here, there).pvalue > 1e-3
+    assert scipy.stats.ks_2samp(here, there, method="asymp").pvalue > 1e-3

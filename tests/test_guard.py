@@ -527,8 +527,8 @@ def test_a_host_environment_is_named_and_every_iteration_before_is_kept(what: st
     error = fails(a2c(), broken(what=what, value=value), tmp_path)
     assert isinstance(error, EnvironmentFault)
     assert str(error) == (
-        f"guard/Broken-v0: environment 0 gave the {what} {value}, which must be finite, in step {WHEN} since the reset; "
-        "its last action was 1."
+        f"guard/Broken-v0: environment 0 gave the {what} {value}, which must be finite, in step {WHEN} since the "
+        "reset; its last action was 1."
     )
     assert json.loads((tmp_path / "summary.json").read_text())["reason"] == f"EnvironmentFault: {error}"
     whole = WHEN // STEPS
