@@ -478,7 +478,7 @@ def study(argv: list[str]) -> int:
     worked_out = plans.plan(question)
     from rlgd import runtime
 
-    runtime.set_up(worked_out.members[0], options.device, False)
+    runtime.set_up(worked_out.members[0], options.device, False, alone=not worked_out.on_device)
     from rlgd import studydir, sweep
 
     execution = sweep.Execution(options.exact, options.slice_size, options.workers)
@@ -503,7 +503,7 @@ def resume_study(argv: list[str], speed: Flags) -> int:
     if not question.env:
         raise UsageError(f"{directory} was not made from ids; go on with it by rlgd.sweep.resume_study.")
     worked_out = plans.plan(question)
-    runtime.set_up(worked_out.members[0], options.device, False)
+    runtime.set_up(worked_out.members[0], options.device, False, alone=not worked_out.on_device)
     from rlgd import sweep
 
     execution = sweep.Execution(content["exact"], options.slice_size, options.workers)

@@ -129,7 +129,7 @@ def _grid(name: str, grid: Mapping[str, Any]) -> list[float]:
     if spacing == "log" and low <= 0:
         raise UsageError(f"{name} goes from {low:g} to {high:g} by equal factors, which must not touch zero.")
     values = np.geomspace(low, high, points) if spacing == "log" else np.linspace(low, high, points)
-    return [float(f"{value:.6g}") for value in values]
+    return [float(f"{value:.3g}") for value in values]
 
 
 def _plain(value: Any) -> Any:

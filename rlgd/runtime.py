@@ -11,20 +11,21 @@ from rlgd.rundir import RunConfig
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU
 
 
-def set_up(settings: RunConfig, device: str | None, deterministic_ops: bool) -> None:
+def set_up(settings: RunConfig, device: str | None, deterministic_ops: bool, alone: bool = True) -> None:
     """Choose the device and what makes it fast, before JAX starts up.
 
     Args:
         settings: the run that is about to start.
         device: "cpu" or "gpu"; None takes a GPU if there is one.
         deterministic_ops: the same bits from every run on a GPU.
+        alone: it is the only run of this process; else each core is to have runs of its own.
 
     Raises:
         UsageError: if there is no such device.
     """
     if device is not None and device not in PLATFORMS:
         raise unknown("device", device, PLATFORMS)
-    if is_small(settings.agent, settings.env.spec):
+    if alone and is_small(settings.agent, settings.env.spec):
         # Threads cost a small network more than they bring; a GPU does not look at this.
         os.environ.setdefault("PJRT_NPROC", "1")
     if deterministic_ops:

@@ -149,6 +149,11 @@ class Fitting:
         self._lock = threading.Lock()
         self._made: Programs | None = None
 
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling took so far."""
+        return 0.0 if self._made is None else self._made.compile_seconds
+
     def programs(self) -> Programs:
         """Those for slices of the size that was asked for, or half as large, and so on, until one fits."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -25,9 +26,16 @@ from rlgd.records import Row
 from rlgd.rundir import RunConfig, agent_name
 from rlgd.stack import Outcome
 
-SLICE_ROWS = 2048  # members side by side on a CPU step about so many environments together
+SLICE_ROWS = 128  # members side by side on a CPU step about so many environments together: what is fastest
 MEMORY_SHARE = 0.5  # of what is available, for all slices that run at once
 TENSORBOARD = "tensorboard"
+CURVES = (
+    "rollout/episode_return",
+    "rollout/episode_length",
+    "train/objective",
+    "train/entropy",
+    "ascent/gradient_norm",
+)
 
 # Told how many members are finished, of how many, and the seconds of compilation so far.
 Watch: TypeAlias = Callable[[int, int, float], None]
@@ -145,34 +153,33 @@ def train_members(
         return
     workers = execution.num_workers(True)
     budget = MEMORY_SHARE * available_memory() / workers
-    missing, compiled = set(wanted), [0.0]
-    tasks = []
+    missing = set(wanted)
+    groups = []
     for group in plan.groups:
         numbers = [n for n in group.members if n in missing]
         if numbers:
             settings = plan.members[numbers[0]]
             size = min(execution.size_of(plan, group), len(numbers))
-            programs = stack.Fitting(settings, size, execution.exact, budget)
-            tasks += [(programs, numbers[start : start + size]) for start in range(0, len(numbers), size)]
+            fitting = stack.Fitting(settings, size, execution.exact, budget)
+            groups.append([(fitting, numbers[start : start + size]) for start in range(0, len(numbers), size)])
+    # By turns: while one group is compiled, another one can be, or trains.
+    tasks = [task for turn in itertools.zip_longest(*groups) for task in turn if task is not None]
 
-    def work(task: tuple[stack.Fitting, list[int]]) -> tuple[dict[int, Outcome], float]:
-        fitting, numbers = task
+    def work(fitting: stack.Fitting, numbers: list[int]) -> dict[int, Outcome]:
         programs = fitting.programs()
         outcomes: dict[int, Outcome] = {}
         for start in range(0, len(numbers), programs.size):
             part = numbers[start : start + programs.size]
             trained = stack.train(programs, [plan.members[n] for n in part])
             outcomes |= dict(zip(part, trained, strict=True))
-        return outcomes, programs.compile_seconds
+        return outcomes
 
     # Threads: a compiled program runs without the interpreter's lock, and all of them share what is compiled.
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, task) for task in tasks]
+        futures = [pool.submit(work, *task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
-                outcomes, seconds = future.result()
-                compiled[0] += seconds
-                finished(outcomes, compiled[0])
+                finished(future.result(), sum(group[0][0].compile_seconds for group in groups))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -405,11 +412,9 @@ def _write_tensorboard(result: StudyResult, directory: Path, pictures: Mapping[s
                 written.add(member)
                 outcome, seed = result.outcomes[member], result.plan.members[member].seed
                 folder = directory / re.sub(r"[^\w.=+-]+", "-", group) / f"seed{seed}"
-                board = tensorboard.TensorBoard(folder, start, values, group)
-                for row in outcome.rows:
-                    board.write(row)
                 end = {"time/training_seconds": outcome.training_seconds, "eval/episode_return": outcome.episode_return,
                        "eval/episode_length": outcome.episode_length}  # fmt: skip
-                board.write(Row(outcome.steps, outcome.training_seconds, end))
-                board.close()
+                rows = [*outcome.rows, Row(outcome.steps, outcome.training_seconds, end)]
+                tags = [*CURVES, *end, *result.plan.question.report]
+                tensorboard.write_run(folder, start, values, group, rows, tags)
     tensorboard.add_pictures(directory, pictures)

@@ -5,7 +5,7 @@ The only module that imports tensorboardX.
 
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,21 @@ def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
     content.session_start_info.group_name = group
     plugin.content = content.SerializeToString()
     return [experiment, session_start, session_end]
+
+
+def write_run(
+    directory: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row], tags: Iterable[str]
+) -> None:
+    """Write a finished run at once: its hyper-parameters, and of its rows the values of ``tags``."""
+    wanted = set(tags)
+    directory.mkdir(parents=True, exist_ok=True)
+    events = EventsWriter(str(directory / "events"))
+    for summary in session_summaries(hyperparameters, group):
+        events.write_event(Event(wall_time=start, step=0, summary=summary))
+    for row in rows:
+        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in row.values.items() if tag in wanted]
+        events.write_event(Event(wall_time=start + row.seconds, step=row.step, summary=Summary(value=values)))
+    events.close()
 
 
 def add_video(run_dir: Path, gif: bytes, step: int) -> None:
