@@ -286,3 +286,38 @@ def test_the_distance_to_the_optimum_where_it_is_known() -> None:
     assert still.distance.value == pytest.approx(best / 2, rel=0.1)
     assert learned.distance.value < 0.1 * best
     assert "distance to the optimum" in result.table()
+
+
+def shell(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "rlgd", "study", *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_a_plan_is_printed_and_nothing_is_done(tmp_path: Path) -> None:
+    done = shell("momentum", "--dry-run", "--seeds", "3", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "40 combinations in 6 arms, 3 seeds each: 102 members of PPO in CartPole-v1" in done.stdout
+    assert "program optimizer=nesterov: 30 members" in done.stdout
+    assert "3 programs to compile" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["momentun"], "did you mean 'momentum'"),
+        (["momentum", "--seeds", "0"], "seeds is 0"),
+        (["momentum", "--seeds", "1000000"], "40,000,000 members"),
+        (["momentum", "--agent", "pppo"], "did you mean 'ppo'"),
+        (["momentum", "--env", "CartPole-v11"], "CartPole-v1"),
+        (["momentum", "--workers", "0"], "workers is 0"),
+        (["missing.toml"], "cannot be read"),
+        (["resume", "nowhere"], "holds no study"),
+        (["resume"], "usage"),
+    ],
+)
+def test_mistakes_get_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = shell(*arguments, cwd=tmp_path)
+    assert done.returncode == (0 if message == "usage" else 2)
+    assert message in done.stderr + done.stdout.lower()
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
