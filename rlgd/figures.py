@@ -124,7 +124,8 @@ def _surface(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[Finding]) -> None:
     shape = len(arm.vary[across]), len(arm.vary[up])
     values = np.array([row.score.value if row.score else np.nan for row in rows]).reshape(shape).T
     image = axes.imshow(values, origin="lower", aspect="auto", cmap=ORDERED)
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    known = values[np.isfinite(values)]
+    middle = (known.min() + known.max()) / 2 if known.size else 0.0
     for (y, x), value in np.ndenumerate(values):
         text = "-" if np.isnan(value) else f"{value:.0f}"
         axes.text(x, y, text, ha="center", va="center", fontsize="small", color="black" if value > middle else "white")
