@@ -298,8 +298,8 @@ def summary(plan: Plan, arms: Sequence[Sequence[Finding]], figures: Sequence[str
             "first had that mean return; the median over seeds, behind it how many got there."
         )
     notes.append(
-        "Training seconds: of one member, without compilation and evaluation. Members that share a program share its "
-        "time equally by steps; on a CPU a program has one core, and as many run at once as there are cores."
+        "Training seconds: of one member, without compilation and evaluation. All members that share a program share "
+        "its time by their steps; on a CPU as many slices of members run at once as there are cores."
         if plan.on_device
         else "Training seconds: of one member, without compilation and evaluation; one ran after the other."
     )

@@ -373,10 +373,29 @@ def execute(
         watch(len(outcomes), len(plan.members), compile_seconds)
 
     train_members(plan, [n for n in range(len(plan.members)) if n not in outcomes], execution, finished)
-    result = StudyResult(plan, dict(sorted(outcomes.items())), directory)
+    result = StudyResult(plan, shared_time(plan, outcomes), directory)
     if directory is not None:
         publish(result, directory)
     return result
+
+
+def shared_time(plan: Plan, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """The outcomes in order, each with the share of its group's training time that its steps are of the group's steps.
+
+    Members of a group run the same program: that one slice took longer than another was chance, such as a compilation
+    beside it, and tells nothing of their values. On the host each member has its own time.
+    """
+    shared = dict(sorted(outcomes.items()))
+    for group in plan.groups if plan.on_device else ():
+        done = [n for n in group.members if n in shared and shared[n].steps]
+        steps = sum(shared[n].steps for n in done)
+        seconds = sum(shared[n].training_seconds for n in done)
+        for n in done:
+            mine = seconds * shared[n].steps / steps
+            factor = mine / max(shared[n].training_seconds, 1e-12)
+            rows = tuple(dataclasses.replace(row, seconds=row.seconds * factor) for row in shared[n].rows)
+            shared[n] = dataclasses.replace(shared[n], training_seconds=mine, rows=rows)
+    return shared
 
 
 def publish(result: StudyResult, directory: Path) -> None:
