@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,7 +108,7 @@ def startup(peers: str) -> list[Setting]:
     return [Setting(name, "`import jax`", "s", train, lambda: timed([sys.executable, "-c", "import jax"], {}))]
 
 
-PARTS: dict[str, Callable[[str], list[Setting]]] = {"device": device, "host": host, "startup": startup}
+PARTS = {"device": device, "host": host, "startup": startup}
 
 
 def measured(setting: Setting, rounds: int) -> str:
@@ -128,21 +128,24 @@ def row(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+Parts = Mapping[str, Callable[[str], list[Setting]]]
+
+
+def main(parts: Parts, description: str | None) -> None:
+    """Measure what is asked for, and print the table."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--peers", default=".peers/bin/python", help="the interpreter of the peers' environment")
-    parser.add_argument("--only", choices=tuple(PARTS), help="one part of the table")
+    parser.add_argument("--only", choices=tuple(parts), help="one part of the table")
     parser.add_argument("--rounds", type=int, default=3, help="how often each pair runs")
     parser.add_argument("--output", type=Path, help="write the table to this file as well")
     args = parser.parse_args()
-    parts = [args.only] if args.only else list(PARTS)
     lines = [row(COLUMNS), row(["---"] * len(COLUMNS))]
-    for part in parts:
-        lines += [measured(setting, args.rounds) for setting in PARTS[part](args.peers)]
+    for part in [args.only] if args.only else list(parts):
+        lines += [measured(setting, args.rounds) for setting in parts[part](args.peers)]
     print("\n".join(lines))
     if args.output:
         args.output.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(PARTS, __doc__)

@@ -3,13 +3,10 @@
 It asserts nothing. As in ``speed.py`` the two of a row take turns, each in a process of its own.
 """
 
-import argparse
 import json
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
-from speed import COLUMNS, HERE, Setting, measured, row, run, trained
+from speed import HERE, Setting, main, run, trained
 
 ONE_THREAD = {"PJRT_NPROC": "1"}
 
@@ -65,24 +62,5 @@ def host(peers: str) -> list[Setting]:
     return [setting(env) for env in ("CartPole-v1", "HalfCheetah-v5")]
 
 
-PARTS: dict[str, Callable[[str], list[Setting]]] = {"device": device, "vector": vector, "host": host}
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", default=".peers/bin/python", help="the interpreter of the peers' environment")
-    parser.add_argument("--only", choices=tuple(PARTS), help="one part of the table")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each pair runs")
-    parser.add_argument("--output", type=Path, help="write the table to this file as well")
-    args = parser.parse_args()
-    lines = [row(COLUMNS), row(["---"] * len(COLUMNS))]
-    for part in [args.only] if args.only else list(PARTS):
-        lines += [measured(setting, args.rounds) for setting in PARTS[part](args.peers)]
-    print("\n".join(lines))
-    if args.output:
-        args.output.write_text("\n".join(lines) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main({"device": device, "vector": vector, "host": host}, __doc__)

@@ -3,11 +3,10 @@
 Wall time, compilation included: less is better. It asserts nothing; the two of a row take turns.
 """
 
-import argparse
 import json
 import sys
 
-from speed import COLUMNS, HERE, Setting, measured, row, run
+from speed import HERE, Setting, main, run
 
 
 def seconds(python: str, who: str) -> float:
@@ -16,25 +15,20 @@ def seconds(python: str, who: str) -> float:
     return float(json.loads(run(command, {}).splitlines()[-1])["seconds"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", default=".peers/bin/python", help="the interpreter of the peers' environment")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each pair runs")
-    args = parser.parse_args()
-    name = "PPO, CartPole-v1, 32 seeds of 51,200 steps"
-    peers = {"32 runs in a loop": (sys.executable, "loop"), "rejax, vmapped": (args.peers, "rejax")}
-    lines = [row(COLUMNS), row(["---"] * len(COLUMNS))]
-    for peer, (python, who) in peers.items():
-        setting = Setting(
-            name,
+def seeds(peers: str) -> list[Setting]:
+    """The same members, in three ways."""
+
+    def setting(peer: str, python: str, who: str) -> Setting:
+        return Setting(
+            "PPO, CartPole-v1, 32 seeds of 51,200 steps",
             peer,
             "s",
             lambda: seconds(sys.executable, "study"),
-            lambda python=python, who=who: seconds(python, who),  # type: ignore[misc]
+            lambda: seconds(python, who),
         )
-        lines.append(measured(setting, args.rounds))
-    print("\n".join(lines))
+
+    return [setting("32 runs in a loop", sys.executable, "loop"), setting("rejax, vmapped", peers, "rejax")]
 
 
 if __name__ == "__main__":
-    main()
+    main({"seeds": seeds}, __doc__)

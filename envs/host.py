@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 import math
-import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -18,7 +17,17 @@ from numpy.typing import NDArray
 
 from rlgd import spaces
 from rlgd.data import DictSpec, LeafSpec, MultiDiscreteSpec, Obs, ObsSpec, Spec, TupleSpec
-from rlgd.envs.maker import Broken, Maker, Space, flat_mask, make_checked, median_step, registered, why_not_native
+from rlgd.envs.maker import (
+    Broken,
+    Maker,
+    Space,
+    flat_mask,
+    make_checked,
+    median_step,
+    num_cores,
+    registered,
+    why_not_native,
+)
 from rlgd.envs.pool import PoolVector
 from rlgd.envs.workers import WorkerVector
 from rlgd.errors import EnvironmentFault, UsageError, unknown
@@ -233,7 +242,7 @@ class HostEnv:
             return "native", ""
         if self.timeout is not None:
             return "async", ""
-        if not 1 < num_envs <= MAX_WORKERS or len(os.sched_getaffinity(0)) == 1:
+        if not 1 < num_envs <= MAX_WORKERS or num_cores() == 1:
             return "sync", ""
         if self._step_time is None:
             return "sync", ""

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import importlib
+import os
 import statistics
 import textwrap
 import time
@@ -25,6 +26,13 @@ ATARI = "ALE"  # the namespace of ale-py's environments
 ATARI_FRAMES = 4  # a step repeats its action so often, and an observation holds so many
 
 MEASURED_STEPS, MEASURED_SECONDS = 20, 0.2
+
+
+def num_cores() -> int:
+    """Those that this process may use, where the system tells; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -323,10 +323,7 @@ def evaluate(argv: list[str]) -> int:
     from rlgd.evaluation import evaluate as run_evaluate
 
     result, summary = play_whole(run_evaluate, run, options)
-    if options.json:
-        print(json.dumps(summary | {"returns": result.returns.tolist(), "lengths": result.lengths.tolist()}))
-    else:
-        print(sentence(summary))
+    show_played(result, summary, options)
     return 0
 
 
@@ -346,14 +343,19 @@ def play(argv: list[str]) -> int:
         _, step = rundir.find_checkpoint(run, options.checkpoint)
         tensorboard.add_video(run, preview(Path(options.video)), step)
         summary |= {"video": options.video}
-    if options.json:
-        print(json.dumps(summary | {"returns": result.returns.tolist(), "lengths": result.lengths.tolist()}))
-        return 0
-    print(sentence(summary))
-    if options.video is not None and not options.quiet:
+    show_played(result, summary, options)
+    if options.video is not None and not (options.quiet or options.json):
         print(f"video:       {options.video}")
         print(f"curves:      {tensorboard_command()} --logdir {run}")
     return 0
+
+
+def show_played(result: "EvalResult", summary: dict[str, Any], options: Any) -> None:
+    """Whole episodes, for a person or as JSON."""
+    if options.json:
+        print(json.dumps(summary | {"returns": result.returns.tolist(), "lengths": result.lengths.tolist()}))
+    else:
+        print(sentence(summary))
 
 
 def play_whole(
@@ -474,21 +476,11 @@ def study(argv: list[str]) -> int:
     given = {name: getattr(options, name) for name in ("agent", "env", "seeds", "total_timesteps", "target_return")}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
     from rlgd import plan as plans
+    from rlgd import studydir
 
     worked_out = plans.plan(question)
-    from rlgd import runtime
-
-    runtime.set_up(worked_out.members[0], options.device, False, alone=not worked_out.on_device)
-    from rlgd import studydir, sweep
-
-    execution = sweep.Execution(options.exact, options.slice_size, options.workers)
-    execution.validate()
-    if not (options.quiet or options.json) or options.dry_run:
-        print(sweep.forecast(worked_out, execution), file=sys.stdout if options.dry_run else sys.stderr)
-    if options.dry_run:
-        return 0
     directory = Path(options.run_dir) if options.run_dir else studydir.automatic(Path("runs"), question.name)
-    return answer(lambda watch: sweep.execute(worked_out, directory, execution, watch), directory, options)
+    return answer(worked_out, directory, options.exact, options, anew=True)
 
 
 def resume_study(argv: list[str], speed: Flags) -> int:
@@ -497,34 +489,42 @@ def resume_study(argv: list[str], speed: Flags) -> int:
     directory, argv = take_run("study resume", argv, speed, about)
     options = parse(f"rlgd study resume {directory}", speed, argv, about)
     from rlgd import plan as plans
-    from rlgd import runtime, studydir
+    from rlgd import studydir
 
     question, content = studydir.read(directory)
     if not question.env:
         raise UsageError(f"{directory} was not made from ids; go on with it by rlgd.sweep.resume_study.")
-    worked_out = plans.plan(question)
-    runtime.set_up(worked_out.members[0], options.device, False, alone=not worked_out.on_device)
-    from rlgd import sweep
-
-    execution = sweep.Execution(content["exact"], options.slice_size, options.workers)
-    return answer(lambda watch: sweep.execute(worked_out, directory, execution, watch, anew=False), directory, options)
+    return answer(plans.plan(question), directory, content["exact"], options, anew=False)
 
 
-def answer(run: Callable[[Callable[[int, int, float], None]], Any], directory: Path, options: Any) -> int:
+def answer(plan: Any, directory: Path, exact: bool, options: Any, anew: bool) -> int:
     """Run a study, show how far it is, and what was found."""
     import time
 
-    silent, start, last = options.quiet or options.json, time.monotonic(), [0.0]
+    from rlgd import runtime
+
+    runtime.set_up(plan.members[0], options.device, False, alone=not plan.on_device)
+    from rlgd import sweep
+
+    execution = sweep.Execution(exact, options.slice_size, options.workers)
+    execution.validate()
+    silent, dry_run = options.quiet or options.json, anew and options.dry_run
+    if dry_run or (anew and not silent):
+        print(sweep.forecast(plan, execution), file=sys.stdout if dry_run else sys.stderr)
+    if dry_run:
+        return 0
+    start = last = time.monotonic()
 
     def watch(done: int, number: int, compile_seconds: float) -> None:
-        elapsed = time.monotonic() - start
-        if not silent and (done == number or elapsed - last[0] > 1):
-            last[0] = elapsed
-            text = f"  {done:,} of {number:,} members, {elapsed:.0f} s, of which compiling {compile_seconds:.0f} s"
+        nonlocal last
+        now = time.monotonic()
+        if not silent and (done == number or now - last > 1):
+            last = now
+            text = f"  {done:,} of {number:,} members, {now - start:.0f} s, of which compiling {compile_seconds:.0f} s"
             print(text, file=sys.stderr, flush=True)
 
     try:
-        result = run(watch)
+        result = sweep.execute(plan, directory, execution, watch, anew)
     except KeyboardInterrupt:
         print(f"rlgd: interrupted; go on with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
         os._exit(130)  # threads are still busy; what is finished is on disk

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -28,7 +29,7 @@ def draw(plan: Plan, arms: Sequence[Sequence[Finding]]) -> dict[str, bytes]:
     if lines:
         for name, against in (("return-against-steps", "steps"), ("return-against-seconds", "seconds")):
             figures[name] = _panels(plan, lines, functools.partial(_curves, against=against))
-        figures["return-by-value"] = _by_value(plan, lines, "return", lambda row: row.score)
+        figures["return-by-value"] = _by_value(plan, lines)
     if surfaces:
         figures["surface"] = _panels(plan, surfaces, _surface)
     return figures
@@ -52,8 +53,6 @@ def _panels(plan: Plan, pairs: Sequence[tuple[Arm, Sequence[Finding]]], panel: C
 
 
 def _colours(arm: Arm, number: int) -> list[Any]:
-    from matplotlib import colormaps
-
     if arm.cases or any(isinstance(value, str) for value in next(iter(arm.vary.values()))):
         return [colormaps["tab10"](n % 10) for n in range(number)]
     return [colormaps[ORDERED](0.9 * n / max(number - 1, 1)) for n in range(number)]
@@ -80,10 +79,8 @@ def _target(plan: Plan, axes: Axes) -> None:
         axes.axhline(target, color="gray", linewidth=0.8, linestyle=":")
 
 
-def _by_value(
-    plan: Plan, pairs: Sequence[tuple[Arm, Sequence[Finding]]], what: str, of: Callable[[Finding], Any]
-) -> bytes:
-    """A statistic at each point with its interval: arms along the same axis share a panel."""
+def _by_value(plan: Plan, pairs: Sequence[tuple[Arm, Sequence[Finding]]]) -> bytes:
+    """The return at each point with its interval: arms along the same axis share a panel."""
     by_axis: dict[tuple[str, ...], list[tuple[Arm, Sequence[Finding]]]] = {}
     for arm, rows in pairs:
         by_axis.setdefault(arm.axes or ("cases", arm.name), []).append((arm, rows))
@@ -92,25 +89,21 @@ def _by_value(
     figure = Figure(figsize=(1.2 * PANEL[0] * columns, 1.1 * PANEL[1] * lines), layout="constrained")
     for n, (names, arms) in enumerate(by_axis.items()):
         axes = figure.add_subplot(lines, columns, n + 1)
-        labels = list(
-            dict.fromkeys(row.point.label.partition("=")[2] or row.point.label for _, rows in arms for row in rows)
-        )
+        prefix = f"{names[0]}="
+        labels = list(dict.fromkeys(row.point.label.removeprefix(prefix) for _, rows in arms for row in rows))
         for shift, (arm, rows) in zip(np.linspace(-0.12, 0.12, len(arms)), arms, strict=True):
-            shown = [(labels.index(r.point.label.partition("=")[2] or r.point.label), of(r)) for r in rows if of(r)]
+            scored = [row for row in rows if row.score is not None]
+            shown = [(labels.index(row.point.label.removeprefix(prefix)), row.score) for row in scored]
             if not shown:
                 continue
             x = np.array([place for place, _ in shown]) + (shift if len(arms) > 1 else 0)
-            value, low, high = np.array([statistic for _, statistic in shown]).T
+            value, low, high = np.array([score for _, score in shown]).T
             # A single seed has no interval: matplotlib draws no bar that is NaN.
             error = np.abs(np.stack([value - low, high - value]))
             axes.errorbar(x, value, error, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
         _target(plan, axes)
-        axes.set_xticks(
-            range(len(labels)),
-            labels,
-            rotation=30 if max(map(len, labels)) > 6 else 0,
-            ha="right" if max(map(len, labels)) > 6 else "center",
-        )
+        long = max(map(len, labels)) > 6
+        axes.set_xticks(range(len(labels)), labels, rotation=30 if long else 0, ha="right" if long else "center")
         axes.set_xlabel(names[0])
         axes.set_ylabel("return of the greedy policy")
         if len(arms) > 1:

@@ -57,6 +57,8 @@ class Arm:
         object.__setattr__(self, "cases", {name: _tuples(case) for name, case in self.cases.items()})
         if self.effective_step is not None and "learning_rate" in {*self.settings, *self.axes}:
             raise UsageError(f"{self._who} has a learning_rate and an effective_step, which decides it.")
+        if self.effective_step is not None and "momentum" not in {*self.settings, *self.axes}:
+            raise UsageError(f"{self._who} has an effective_step, but no momentum, which decides what follows from it.")
 
     @property
     def _who(self) -> str:
@@ -82,7 +84,7 @@ class Arm:
     def _all(self, values: Mapping[str, Any]) -> dict[str, Any]:
         settings = {**self.settings, **values}
         if self.effective_step is not None:
-            settings["learning_rate"] = self.effective_step * (1 - settings.get("momentum", 0.0))
+            settings["learning_rate"] = self.effective_step * (1 - settings["momentum"])
         return settings
 
 

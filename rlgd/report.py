@@ -14,7 +14,7 @@ from rlgd import estimator, intervals
 from rlgd.grid import Point, written
 from rlgd.intervals import Interval, Scores
 from rlgd.plan import Plan
-from rlgd.stack import ROWS, Outcome
+from rlgd.stack import DIVERGED, ROWS, Outcome
 
 LAST = 0.1  # of a curve, over which the metrics of ``report`` are averaged
 DISTANCE = "distance to the optimum"
@@ -58,13 +58,14 @@ class Finding(NamedTuple):
 
 def findings(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[list[Finding]]:
     """For each arm its points, of what is finished."""
-    target = target_return(plan)
+    target, problem = target_return(plan), estimator.problem_of(plan.env)
+    best = None if problem is None else problem.optimum().objective
     arms = []
     for points in plan.points:
         of_arm: list[Finding] = []
         for point, members in points:
             done = {plan.members[n].seed: outcomes[n] for n in members if n in outcomes}
-            of_arm.append(_finding(plan, point, done, of_arm[0] if of_arm else None, target))
+            of_arm.append(_finding(plan, point, done, of_arm[0] if of_arm else None, target, best))
         arms.append(of_arm)
     return arms
 
@@ -78,7 +79,12 @@ def target_return(plan: Plan) -> float | None:
 
 
 def _finding(
-    plan: Plan, point: Point, outcomes: dict[int, Outcome], baseline: Finding | None, target: float | None
+    plan: Plan,
+    point: Point,
+    outcomes: dict[int, Outcome],
+    baseline: Finding | None,
+    target: float | None,
+    best: float | None,
 ) -> Finding:
     done = list(outcomes.values())
     improvement = None
@@ -97,18 +103,10 @@ def _finding(
         area=_interval([area(outcome) for outcome in done]),
         reached=() if target is None else tuple(reached(outcome, target) for outcome in done),
         seconds=float(np.mean([outcome.training_seconds for outcome in done])) if done else math.nan,
-        distance=_distance(plan, done),
+        distance=None if best is None else _interval([best - outcome.objective for outcome in done]),
         metrics={name: _interval([last(outcome, name) for outcome in done]) for name in plan.question.report},
-        diverged=float(np.mean([outcome.reason == "diverged" for outcome in done])) if done else math.nan,
+        diverged=float(np.mean([outcome.reason == DIVERGED for outcome in done])) if done else math.nan,
     )
-
-
-def _distance(plan: Plan, outcomes: Sequence[Outcome]) -> Interval | None:
-    problem = estimator.problem_of(plan.env)
-    if problem is None:
-        return None
-    best = problem.optimum().objective
-    return _interval([best - outcome.objective for outcome in outcomes])
 
 
 def _interval(scores: Sequence[float]) -> Interval | None:
@@ -214,7 +212,7 @@ def _text(value: Interval | None, form: str = ".1f") -> str:
     return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
 
 
-def tables(plan: Plan, arms: Sequence[Sequence[Finding]], bold: str = "**") -> str:
+def tables(plan: Plan, arms: Sequence[Sequence[Finding]]) -> str:
     """The tables of all arms, in Markdown."""
     heads = columns(plan, arms)
     parts = []
@@ -226,7 +224,7 @@ def tables(plan: Plan, arms: Sequence[Sequence[Finding]], bold: str = "**") -> s
             "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
             for line in lines
         )
-        parts.append(f"{bold}{arm.name}{bold}\n\n{text}" if arm.name else text)
+        parts.append(f"**{arm.name}**\n\n{text}" if arm.name else text)
     return "\n\n".join(parts)
 
 

@@ -153,7 +153,7 @@ class RunConfig:
             "act_device": self.act_device,
             "chunk_length": self.chunk_length,
             "device": device_name(),
-            "versions": {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()},
+            "versions": versions(),
         }
 
 
@@ -169,10 +169,20 @@ def device_name() -> str:
     return device.platform if device.platform == "cpu" else f"{device.platform} ({device.device_kind})"
 
 
+def versions() -> dict[str, str]:
+    """Of what decides the numbers."""
+    return {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()}
+
+
 def automatic(root: Path, env_id: str, agent_name: str, seed: int) -> Path:
     """``root/<env>/<agent>/<time>-seed<seed>``, with a suffix if that is taken."""
     parent = root / env_id.replace("/", "-").replace(":", "-") / agent_name
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+    return timed(parent, f"-seed{seed}")
+
+
+def timed(parent: Path, suffix: str = "") -> Path:
+    """``parent/<time><suffix>``, with a number behind it if that is taken."""
+    name = time.strftime("%Y%m%d-%H%M%S") + suffix
     names = [name, *(f"{name}-{n}" for n in range(2, 1000))]
     return next(parent / candidate for candidate in names if not (parent / candidate).exists())
 
@@ -239,16 +249,25 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises:
         UsageError: if there is none, or it is of another format.
     """
-    path = directory / CONFIG
+    return read_versioned(directory / CONFIG, "run", FORMAT_VERSION)
+
+
+def read_versioned(path: Path, what: str, format_version: int) -> dict[str, Any]:
+    """A JSON object that says its ``format_version``, which makes its directory a run, or ``what`` else.
+
+    Raises:
+        UsageError: if there is none, or it is of another format.
+        StorageFault: if it is damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{directory} holds no run: {path} cannot be read ({error.strerror}).") from error
+        raise UsageError(f"{path.parent} holds no {what}: {path} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
         raise StorageFault(f"{path} is damaged: it is not JSON.") from error
     found = content.get("format_version") if isinstance(content, dict) else None
-    if found != FORMAT_VERSION:
-        raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {FORMAT_VERSION}.")
+    if found != format_version:
+        raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {format_version}.")
     return content
 
 

@@ -31,6 +31,7 @@ from rlgd.stopping import Stop, Watch
 from rlgd.training import Chunk
 
 ROWS = 50  # of a member's curve
+DIVERGED = "diverged"  # an outcome's reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +181,11 @@ class Lane:
         self.stop: Stop | None = None
 
     @property
+    def diverged(self) -> bool:
+        """Whether it left the finite numbers; no criterion is the reason then."""
+        return self.stop is not None and self.stop.criterion == DIVERGED
+
+    @property
     def next_pause(self) -> int:
         """The step at which to evaluate, or to end."""
         total, every = self.settings.total_timesteps, self.settings.evaluate_every
@@ -193,7 +199,7 @@ class Lane:
         self.record(self.recorder.rows(chunk))
         if chunk.fault is not None:
             what = f"{FAULTS[chunk.fault.quantity]} was not finite in iteration {chunk.fault.iteration}"
-            self.stop = Stop("diverged", what)
+            self.stop = Stop(DIVERGED, what)
         elif self.stop is None and self.steps >= self.settings.total_timesteps:
             self.stop = Stop("total_timesteps", "")
         return every is not None and self.steps // every > before // every and chunk.fault is None
@@ -209,14 +215,14 @@ class Lane:
         self.evaluated_at = self.steps
         self.rows.append(Row(self.steps, self.recorder.seconds, {"eval/episode_return": mean}))
         stop = self.watch.evaluation(self.settings.stopping, self.steps, mean)
-        self.stop = stop or self.stop
+        if not self.diverged:
+            self.stop = stop or self.stop
         if self.settings.stopping.patience is None or self.watch.best_step == self.steps:
             self.evaluation = mean, length
 
     def outcome(self) -> Outcome:
         """What became of it."""
         assert self.stop is not None
-        self.record(self.recorder.rest())
         return Outcome(
             *self.evaluation, self.steps, self.recorder.seconds, *self.stop, self.objective, tuple(self.rows)
         )
@@ -246,9 +252,9 @@ class _Slice:
         while any(lane.stop is None for lane in lanes):
             chunks = self._advance()
             self._evaluate({n for n, chunk in chunks.items() if lanes[n].take(chunk)})
-        # With patience the best evaluation is the result, and there is one already.
-        kept = {n for n, lane in enumerate(lanes) if lane.evaluated_at and lane.settings.stopping.patience is not None}
-        self._evaluate({n for n, lane in enumerate(lanes) if lane.evaluated_at != lane.steps} - kept)
+        for lane in lanes:
+            lane.record(lane.recorder.rest())
+        self._evaluate({n for n, lane in enumerate(lanes) if lane.evaluated_at != lane.steps})
         if self.programs.is_solved:
             objectives = self.programs("objective", self.agents, self.loops.agent_state)
             for lane, objective in zip(lanes, objectives.tolist(), strict=False):  # the padding comes last
@@ -295,7 +301,7 @@ class _Slice:
         means = self._play(EVAL_SEED)
         for n in which:
             self.lanes[n].take_evaluation(*means[n])
-        reached = {n for n in which if means[n][0] >= _target(self.lanes[n])}
+        reached = {n for n in which if means[n][0] >= _target(self.lanes[n]) and not self.lanes[n].diverged}
         again = self._play(EVAL_SEED + 1) if reached else []
         for n in reached:
             if again[n][0] >= _target(self.lanes[n]):

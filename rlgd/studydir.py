@@ -4,16 +4,13 @@ import dataclasses
 import json
 import math
 import os
-import platform
-import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rlgd import rundir
 from rlgd.errors import StorageFault, UsageError
 from rlgd.grid import Question
 from rlgd.records import Row
-from rlgd.rundir import PACKAGES, device_name
 from rlgd.stack import Outcome
 
 FORMAT_VERSION = 1
@@ -22,9 +19,7 @@ STUDY, MEMBERS = "study.json", "members.jsonl"
 
 def automatic(root: Path, name: str) -> Path:
     """``root/studies/<name>/<time>``, with a suffix if that is taken."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    names = [stamp, *(f"{stamp}-{n}" for n in range(2, 1000))]
-    return next(path for path in (root / "studies" / name / each for each in names) if not path.exists())
+    return rundir.timed(root / "studies" / name)
 
 
 def create(directory: Path, question: Question, exact: bool) -> None:
@@ -41,8 +36,8 @@ def create(directory: Path, question: Question, exact: bool) -> None:
         "format_version": FORMAT_VERSION,
         "question": question.to_json(),
         "exact": exact,
-        "device": device_name(),
-        "versions": {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()},
+        "device": rundir.device_name(),
+        "versions": rundir.versions(),
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -58,20 +53,11 @@ def read(directory: Path) -> tuple[Question, dict[str, Any]]:
         UsageError: if there is no study, or it is of another format.
         StorageFault: if it is damaged.
     """
-    path = directory / STUDY
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{directory} holds no study: {path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise StorageFault(f"{path} is damaged: it is not JSON.") from error
-    found = content.get("format_version") if isinstance(content, dict) else None
-    if found != FORMAT_VERSION:
-        raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {FORMAT_VERSION}.")
+    content = rundir.read_versioned(directory / STUDY, "study", FORMAT_VERSION)
     try:
         return Question.of(content["question"], content["question"]["name"]), content
     except (KeyError, TypeError) as error:
-        raise StorageFault(f"{path} is damaged: {error!r}.") from error
+        raise StorageFault(f"{directory / STUDY} is damaged: {error!r}.") from error
 
 
 class Members:

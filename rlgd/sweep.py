@@ -18,6 +18,7 @@ from rlgd import figures, grid, report, run, stack, studydir, tensorboard
 from rlgd.agents import make_agent
 from rlgd.agents.common import Agent
 from rlgd.config import to_dict
+from rlgd.envs.maker import num_cores
 from rlgd.errors import Diverged, StorageFault, UsageError
 from rlgd.evaluation import evaluate
 from rlgd.grid import Arm, Question
@@ -28,6 +29,7 @@ from rlgd.stack import Outcome
 
 SLICE_ROWS = 128  # members side by side on a CPU step about so many environments together: what is fastest
 MEMORY_SHARE = 0.5  # of what is available, for all slices that run at once
+COMPILE_SECONDS = 15.0  # of a group's programs, roughly
 TENSORBOARD = "tensorboard"
 CURVES = (
     "rollout/episode_return",
@@ -66,35 +68,29 @@ class Execution:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise UsageError(f"{name} is {value!r}; allowed: a whole number from 1.")
 
-    def num_workers(self, on_device: bool) -> int:
-        """Slices that run at once; on the host one member after another, whose environments have processes enough."""
-        if not on_device:
-            return 1
+    @property
+    def num_workers(self) -> int:
+        """Slices that run at once."""
         if self.workers is not None:
             return self.workers
-        return len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
+        return num_cores() if jax.default_backend() == "cpu" else 1
 
     def size_of(self, plan: Plan, group: Group) -> int:
         """Members in a slice of a group."""
-        if not plan.on_device:
-            return 1
         members = len(group.members)
         if self.slice_size is not None:
             return min(self.slice_size, members)
         if jax.default_backend() != "cpu":
             return members
         fastest = max(1, SLICE_ROWS // plan.members[group.members[0]].agent.num_envs)
-        shares = -(-members // self.num_workers(True))  # every core gets work
+        shares = -(-members // self.num_workers)  # every core gets work
         slices = -(-shares // fastest)
         return -(-shares // slices)
 
 
-COMPILE_SECONDS = 15.0  # of a group's programs, roughly
-
-
 def forecast(plan: Plan, execution: Execution) -> str:
     """The plan in words: members, programs, slices, and roughly what memory and time they take."""
-    question, workers = plan.question, execution.num_workers(plan.on_device)
+    question, workers = plan.question, execution.num_workers
     points = sum(map(len, plan.points))
     lines = [
         f"{question.name}: {question.question}" if question.question else question.name,
@@ -104,13 +100,12 @@ def forecast(plan: Plan, execution: Execution) -> str:
     ]
     seconds, most = 0.0, 0.0
     for group in plan.groups:
-        size = execution.size_of(plan, group)
-        member = plan.members[group.members[0]]
         seconds += sum(_seconds(plan.members[n]) for n in group.members)
         line = f"  program {group.label}: {len(group.members):,} members"
         if plan.on_device:
+            size = execution.size_of(plan, group)
             seconds += COMPILE_SECONDS
-            most = max(most, size * stack.bytes_of(member))
+            most = max(most, size * stack.bytes_of(plan.members[group.members[0]]))
             line += f", {'one after another' if execution.exact else f'{size} side by side'}"
         lines.append(line)
     if plan.on_device:
@@ -151,7 +146,7 @@ def train_members(
         for number in wanted:
             finished({number: _alone(plan.members[number])}, 0.0)
         return
-    workers = execution.num_workers(True)
+    workers = execution.num_workers
     budget = MEMORY_SHARE * available_memory() / workers
     missing = set(wanted)
     groups = []
@@ -190,7 +185,10 @@ def available_memory() -> float:
     statistics = jax.devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         return float(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
-    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError):  # not every system tells
+        return math.inf
 
 
 class _Collected:
@@ -221,7 +219,7 @@ def _alone(settings: RunConfig) -> Outcome:
     mean, length = played.mean, float(played.lengths.mean())
     if diverged is not None:
         step, seconds = (rows[-1].step, rows[-1].seconds) if rows else (0, 0.0)
-        return Outcome(mean, length, step, seconds, "diverged", diverged, math.nan, tuple(rows))
+        return Outcome(mean, length, step, seconds, stack.DIVERGED, diverged, math.nan, tuple(rows))
     return Outcome(
         mean, length, result.steps, result.training_seconds, result.reason, result.why, math.nan, tuple(rows)
     )
@@ -294,7 +292,7 @@ def study(
 
     Raises:
         UsageError: before anything is compiled or written, for arguments that do not fit.
-        EnvironmentFault: if the environment breaks; members that were finished are kept in ``study_dir``.
+        EnvironmentFault: if an environment on the host breaks; members that were finished are kept in ``study_dir``.
     """
     chosen = tuple(arms) or (Arm(vary=vary or {}, cases=cases or {}),)
     base = make_agent(agent) if isinstance(agent, str) else agent

@@ -90,6 +90,10 @@ def test_grids_that_do_not_exist_are_refused(values: Any, message: str) -> None:
             {"arms": [{"vary": {"momentum": [0.9], "learning_rate": [0.1]}, "effective_step": 1.0}]},
             "a learning_rate and an effective_step",
         ),
+        (
+            {"arms": [{"vary": {"gamma": [0.9]}, "effective_step": 1.0}], "settings": {"momentum": 0.9}},
+            "an effective_step, but no momentum",
+        ),
         ({"arms": [{"vary": {"gamma": {"linear": [0, 1], "points": 1000}}}], "seeds": 1000}, "1,000,000 members"),
     ],
 )

@@ -24,7 +24,7 @@ from rlgd.stack import Outcome
 
 A2C_SMALL = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0, ascent=Ascent("sgd", momentum=None))
 STEPS = 320
-VARY = {"learning_rate": [0.01, 0.1], "total_timesteps": [STEPS, STEPS // 2]}
+VARY: dict[str, Any] = {"learning_rate": [0.01, 0.1], "total_timesteps": [STEPS, STEPS // 2]}
 
 
 def study(**options: Any) -> sweep.StudyResult:
@@ -128,6 +128,16 @@ def test_criteria_end_members_one_by_one() -> None:
         eval_every=32, eval_episodes=3, patience=1,
     )  # fmt: skip
     assert alone.steps == one.outcomes[0].steps
+
+
+def test_the_end_is_evaluated_and_divergence_stays_the_reason() -> None:
+    settings = {"eval_every": 200, "patience": 1, "target_return": 1.0}
+    result = study(vary=None, arms=[Arm("p", settings, {"learning_rate": [1e38]}), Arm("q", {"eval_every": 200}, VARY)])
+    for outcome in result.findings[0][0].outcomes.values():
+        assert outcome.reason == "diverged"
+        assert np.isfinite(outcome.episode_return)
+    for outcome in result.findings[1][0].outcomes.values():
+        assert [row.step for row in outcome.rows if "eval/episode_return" in row.values] == [224, STEPS]
 
 
 def test_members_on_the_host_run_one_after_another() -> None:
