@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
+SUITES := .suites
 ARGS ?=
+, := ,
 
-.PHONY: train test test-slow lint format bench clean
+.PHONY: train test test-slow test-suites lint format bench clean
 
 train: $(VENV)/.train
 	$(BIN)/rlgd train ppo --env CartPole-v1 $(ARGS)
@@ -15,6 +17,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Suites of environments that are extras bring other versions of what rlgd needs: they get a place of their own.
+test-suites: $(SUITES)/.ready
+	$(SUITES)/bin/python -m pytest tests/test_suites.py tests/test_host.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -29,7 +35,7 @@ bench: $(VENV)/.dev $(PEERS)/.ready
 	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(PEERS)
+	rm -rf $(VENV) $(PEERS) $(SUITES)
 
 # uv where it is there, else venv and pip; the versions are those that were tested.
 INSTALL = if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(1)/bin/python $(2); \
@@ -48,6 +54,9 @@ $(VENV)/bin/python:
 $(PEERS)/bin/python:
 	$(call VENV_RULE,$(PEERS))
 
+$(SUITES)/bin/python:
+	$(call VENV_RULE,$(SUITES))
+
 $(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once; about a minute)"
 	@$(call INSTALL,$(VENV),-c constraints.txt -e .)
@@ -56,6 +65,11 @@ $(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing with the test tools into $(VENV) (once; about two minutes)"
 	@$(call INSTALL,$(VENV),-c constraints.txt -e .[dev])
+	@touch $@
+
+$(SUITES)/.ready: pyproject.toml | $(SUITES)/bin/python
+	@echo "installing with the suites of environments into $(SUITES) (once; some minutes)"
+	@$(call INSTALL,$(SUITES),-e .[dev$(,)brax$(,)envpool$(,)gymnax$(,)jumanji$(,)playground])
 	@touch $@
 
 $(PEERS)/.ready: benchmarks/peers.txt | $(PEERS)/bin/python

@@ -19,6 +19,7 @@ from rlgd.errors import UsageError
 EPISODE_BLOCK = 32  # whole episodes are collected so many steps at a time, until all have ended
 ACT, STEP, RESET = range(3)  # purposes of the random keys of a rollout
 ACT_DEVICES = ("auto", "cpu", "gpu")
+FEW_NUMBERS = 2**14  # up to so many an array is small
 SMALL_LAYER = 256  # up to this width a network is small
 
 
@@ -176,14 +177,37 @@ def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:
 
 
 @functools.cache
-def _choose_on_host(platform: str) -> Any:
-    """``_choose``, compiled; on the CPU its operations run one after the other.
+def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], platform: str) -> tuple[Any, Any]:
+    """How agent and actor of one structure act: ``hand_over`` of their arrays, once in a rollout, and with what that
+    gives ``_choose``, compiled.
 
-    Where actions are vectors XLA otherwise hands some of them to another thread, which takes longer than they do.
+    A call takes longer than a small policy, and longer with each array: small ones are handed over in one, and an
+    action that the environment receives as it was sampled is returned once.
     """
+    small = [n for n, leaf in enumerate(leaves) if leaf.dtype == jnp.float32 and leaf.size <= FEW_NUMBERS]
+    ends = np.cumsum([leaves[n].size for n in small])
+    # Where actions are vectors XLA otherwise hands some of them to another thread, which takes longer than they do.
     one_by_one = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    options = one_by_one if platform == "cpu" else {}
-    return jax.jit(_choose, static_argnums=(1,), compiler_options=options)
+
+    def hand_over(arrays: list[Array]) -> tuple[list[Array], Array]:
+        together = [arrays[n].reshape(-1) for n in small] or [jnp.zeros(0)]
+        return [array for n, array in enumerate(arrays) if n not in small], jnp.concatenate(together)
+
+    def choose(handed: tuple[list[Array], Array], memory: Any, view: View, key: Array, t: Array) -> Any:
+        arrays, together = list(handed[0]), handed[1]
+        for n, part in zip(small, jnp.split(together, ends), strict=False):
+            arrays.insert(n, part.reshape(leaves[n].shape))
+        agent, actor = jax.tree.unflatten(structure, arrays)
+        action, env_action, memory = _choose(agent, spec, actor, memory, view, key, t)
+        return action, None if env_action is action else env_action, memory
+
+    return jax.jit(hand_over), jax.jit(choose, compiler_options=one_by_one if platform == "cpu" else {})
+
+
+@functools.lru_cache(maxsize=8)
+def _times(length: int, device: jax.Device) -> tuple[Array, ...]:
+    """0 to ``length - 1``, each an array where the policy acts."""
+    return tuple(jax.device_put(list(np.arange(length, dtype=np.int32)), device))
 
 
 def collect_on_host(
@@ -206,19 +230,24 @@ def collect_on_host(
         length = agent.rollout_length
     view = View(obs, first, vector.action_mask)
     rows, alive = HostRows(length, view), np.ones(agent.num_envs, bool)
-    choose = _choose_on_host(jax.default_backend() if device is None else device.platform)
-    if device is not None and device != jax.devices()[0]:
+    device = jax.devices()[0] if device is None else device
+    arrays, structure = jax.tree.flatten((agent, actor))
+    leaves = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
+    hand_over, choose = _acting(spec, structure, leaves, device.platform)
+    times, handed = _times(length, device), hand_over(arrays)
+    if device != jax.devices()[0]:
         # What the policy needs goes over once in a rollout, and what it remembers comes back as NumPy's.
-        agent, actor, memory, key = jax.device_put((agent, actor, memory, key), device)
+        handed, memory, key = jax.device_put((handed, memory, key), device)
     for t in range(length):
-        action, env_action, memory = choose(agent, spec, actor, memory, view, key, np.int32(t))
+        action, env_action, memory = choose(handed, memory, view, key, times[t])
         rows.see(t, view)
-        step = vector.step(np.asarray(env_action))
+        action = np.asarray(action)
+        step = vector.step(action if env_action is None else np.asarray(env_action))
         view = View(step.obs, step.first, vector.action_mask)
         if agent.whole_episodes:
             step = step.only(alive)
             alive &= ~(step.terminated | step.truncated)
-        rows.add(t, np.asarray(action), step)
+        rows.add(t, action, step)
         if not alive.any():
             break
     masked = agent.whole_episodes or vector.has_reset_rows

@@ -297,9 +297,7 @@ def action_head(action: LeafSpec, squash: bool) -> ActionHead:
         return ActionHead(action.n, 0, _categorical, _receiver(action, (action.start,)))
     if isinstance(action, MultiBinarySpec):
         size = math.prod(action.shape)
-        return ActionHead(
-            size, 0, lambda outputs, log_std, mask=None: Bernoulli(outputs), _receiver(action, (0,) * size)
-        )
+        return ActionHead(size, 0, _bits, _receiver(action, (0,) * size))
 
     def distribution(outputs: Array, log_std: Array | None, mask: Array | None = None) -> MultiCategorical:
         return MultiCategorical(_allowed(outputs, mask), action.nvec)
@@ -313,8 +311,9 @@ def _receiver(action: LeafSpec, start: tuple[int, ...]) -> Callable[[Array], Arr
 
     def to_env(sample: Array) -> Array:
         batch = sample.shape[0]
-        counted = sample.reshape(batch, len(start)) + jnp.asarray(start, sample.dtype)[None]
-        return counted.reshape(batch, *shape).astype(dtype)
+        if any(start):
+            sample = sample.reshape(batch, len(start)) + jnp.asarray(start, sample.dtype)[None]
+        return sample.reshape(batch, *shape).astype(dtype)
 
     return to_env
 

@@ -434,4 +434,4 @@ def _write_tensorboard(result: StudyResult, directory: Path, pictures: Mapping[s
                 rows = [*outcome.rows, Row(outcome.steps, outcome.training_seconds, end)]
                 tags = [*CURVES, *end, *result.plan.question.report]
                 tensorboard.write_run(folder, start, values, group, rows, tags)
-    tensorboard.add_pictures(directory, pictures)
+    tensorboard.add_pictures(directory, {f"figures/{name}": png for name, png in pictures.items()})

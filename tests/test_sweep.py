@@ -182,7 +182,7 @@ def test_what_a_study_leaves(whole: sweep.StudyResult) -> None:
     assert Question.of(content["question"], "x") == whole.plan.question
     accumulator = EventAccumulator(str(directory / "tensorboard"))
     accumulator.Reload()
-    assert accumulator.Tags()["images"] == ["surface"]
+    assert accumulator.Tags()["images"] == ["figures/surface"]
     runs = sorted(path.parent for path in (directory / "tensorboard").rglob("seed*/events*"))
     assert len(runs) == 8
     first = directory / "tensorboard" / "learning_rate=0.01-total_timesteps=320" / "seed0"

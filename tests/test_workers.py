@@ -295,17 +295,21 @@ def test_a_script_needs_no_guard_and_no_closing(tmp_path: Path) -> None:
 
 
 WORKERS = """
-import functools, signal, sys, time
+import functools, multiprocessing, signal, sys, time
 import numpy as np
 from faulty import Faulty
 from gymnasium.vector import AutoresetMode
 from rlgd.envs.maker import Maker, make_checked
 from rlgd.envs.workers import WorkerVector
 
-def start(what="nothing"):
+def start(what="nothing", seconds=0):
+    def slowly(number):
+        time.sleep(0 if multiprocessing.parent_process() is None else seconds)  # in a worker
+        return make(number)
+
     alike = (Faulty.observation_space, Faulty.action_space)
     make = functools.partial(make_checked, maker=Maker(Faulty, {"what": what, "step": 0, "lane": 0}), alike=alike)
-    return WorkerVector([functools.partial(make, number) for number in range(2)], AutoresetMode.SAME_STEP, 60)
+    return WorkerVector([functools.partial(slowly, number) for number in range(2)], AutoresetMode.SAME_STEP, 60)
 """
 
 
@@ -370,9 +374,8 @@ def test_ctrl_c_while_workers_start_ends_them(tmp_path: Path) -> None:
         + """
 try:
     print("starting", flush=True)
-    start()
+    start(seconds=30)
 except KeyboardInterrupt:
-    import multiprocessing
     print("interrupted", multiprocessing.active_children())
 """,
     )
