@@ -66,6 +66,13 @@ def _each(function: Callable[..., Any], exact: bool) -> Callable[..., Any]:
     return (lambda *args: jax.lax.map(lambda one: function(*one), args)) if exact else jax.vmap(function)
 
 
+def _compiler_options(exact: bool) -> dict[str, Any]:
+    """On the CPU programs are optimized less than a run's alone, where their bits may differ: they are compiled in two
+    thirds of the time and run as fast (``benchmarks/study.py``).
+    """
+    return {} if exact or jax.default_backend() != "cpu" else {"xla_backend_optimization_level": 1}
+
+
 def bytes_of(settings: RunConfig) -> int:
     """About what a member takes while it trains: its state, a rollout, and as much again for the update."""
     agent, env = settings.agent.prepared(), settings.env
@@ -121,8 +128,11 @@ class Programs:
         with self._lock:
             if name not in self._compiled:
                 start = time.perf_counter()
-                program = jax.jit(_each(functools.partial(self._traced, name), self.exact))
-                self._compiled[name] = program.lower(*args).compile()
+                # Side by side the factorizations that begin a network take longer to compile than to run.
+                one_by_one = self.exact or name == "begin"
+                program = _each(functools.partial(self._traced, name), one_by_one)
+                options = _compiler_options(self.exact)
+                self._compiled[name] = jax.jit(program, compiler_options=options).lower(*args).compile()
                 self.compile_seconds += time.perf_counter() - start
             return self._compiled[name]
 
