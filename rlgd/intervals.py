@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy  # which imports scipy.stats when it is first used: a second that most commands can do without
 from numpy.typing import NDArray
 
 from rlgd.errors import UsageError

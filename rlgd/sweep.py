@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from rlgd import figures, grid, report, run, stack, studydir, tensorboard
+from rlgd import grid, report, run, stack, studydir, tensorboard
 from rlgd.agents import make_agent
 from rlgd.agents.common import Agent
 from rlgd.config import to_dict
@@ -402,6 +402,8 @@ def publish(result: StudyResult, directory: Path) -> None:
     Raises:
         StorageFault: if they cannot be written; the members that are finished are kept.
     """
+    from rlgd import figures  # and matplotlib, which takes a second
+
     plan, found = result.plan, result.findings
     pictures = figures.draw(plan, found)
     try:
