@@ -8,20 +8,35 @@ if TYPE_CHECKING:
     from rlgd.policy import Policy
     from rlgd.run import TrainResult, load, resume, train
     from rlgd.sweep import StudyResult, study
+    from rlgd.tuning import TuneResult, tune
 
 __version__ = "0.1.0"
-__all__ = ["EvalResult", "Policy", "StudyResult", "TrainResult", "evaluate", "load", "resume", "study", "train"]
+__all__ = [
+    "EvalResult",
+    "Policy",
+    "StudyResult",
+    "TrainResult",
+    "TuneResult",
+    "evaluate",
+    "load",
+    "resume",
+    "study",
+    "train",
+    "tune",
+]
 
 _HOME = {
     "EvalResult": "rlgd.evaluation",
     "Policy": "rlgd.policy",
     "StudyResult": "rlgd.sweep",
     "TrainResult": "rlgd.run",
+    "TuneResult": "rlgd.tuning",
     "evaluate": "rlgd.evaluation",
     "load": "rlgd.run",
     "resume": "rlgd.run",
     "study": "rlgd.sweep",
     "train": "rlgd.run",
+    "tune": "rlgd.tuning",
 }
 
 

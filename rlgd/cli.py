@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -24,6 +25,8 @@ usage: rlgd COMMAND [arguments]
   eval RUN [flags]               play episodes with a trained policy
   play RUN [flags]               watch it, or record a video
   study NAME|FILE [flags]        train many values and seeds, and compare them; `rlgd study list`
+  tune AGENT --env ID --search NAME=VALUES [flags]
+                                 search for hyper-parameters that learn well
   check-env ID [flags]           find out whether an environment is sound
   list agents|envs|optimizers|schedules|studies
                                  what there is to choose from
@@ -537,15 +540,118 @@ def answer(plan: Any, directory: Path, exact: bool, options: Any, anew: bool) ->
     return 0
 
 
-def key_value(text: str) -> tuple[str, Any]:
+EXAMPLE_SEARCH = "learning_rate=log:1e-4,1e-2"
+TUNE_HELP = """\
+usage: rlgd tune AGENT --env ID --search NAME=VALUES NAME=VALUES ... [flags]
+
+Search for hyper-parameters with a high return, and train the best ones with fresh seeds. VALUES is one of
+
+  adam,lion,rmsprop                 a choice; [[64,64],[128]] where values are lists
+  log:1e-4,1e-2                     a range, by factors
+  linear:0.9,1                      a range; of whole numbers if both ends are
+
+`rlgd tune AGENT --help` lists the flags: the agent's, for what all trials have, and the search's.
+"""
+
+
+def tune(argv: list[str]) -> int:
+    """``rlgd tune``."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(TUNE_HELP, end="")
+        return 0 if argv else 2
+    from rlgd.agents import make_agent
+
+    name, argv = argv[0], argv[1:]
+    own = setting_flags(make_agent(name))
+    flags: Flags = {
+        "env": doc(str | None, "Gymnasium id, such as CartPole-v1 (required)", None),
+        "search": doc(
+            tuple[str, ...], "what is searched over, name=values; `rlgd tune --help` says how (required)", ()
+        ),
+        "trials": doc(int, "how many", 30),
+        "seeds": doc(int, "of each trial", 3),
+        "fresh_seeds": doc(int, "that the best values are trained with in the end, none of them a trial's; 0: not", 10),
+        "total_timesteps": doc(counts(), "environment steps of each member", 100_000),
+        "eval_episodes": doc(int, "episodes of each evaluation", 20),
+        "seed": doc(int, "of the search", 0),
+        "run_dir": doc(
+            str | None,
+            "where to write; a search that is there goes on, and several processes may share it; by default "
+            "runs/tune/<env>/<agent>/<time>",
+            None,
+        ),
+        **own,
+        **output_flags(),
+    }
+    options = parse(f"rlgd tune {name}", flags, argv, "Search for hyper-parameters with a high return.")
+    if options.env is None or not options.search:
+        missing = "--env" if options.env is None else "--search"
+        raise UsageError(
+            f"{missing} is missing; for example rlgd tune ppo --env CartPole-v1 --search {EXAMPLE_SEARCH}."
+        )
+    search = dict(searched(text) for text in options.search)
+    from rlgd import envs, runtime
+    from rlgd.rundir import RunConfig
+
+    agent = make_agent(name, **{key: getattr(options, key) for key in own})
+    env = envs.make(options.env)
+    settings = RunConfig(agent, env, options.total_timesteps, eval_episodes=options.eval_episodes)
+    settings.validate()
+    runtime.set_up(settings, options.device, False, alone=not isinstance(env, envs.DeviceEnv))
+    from rlgd import grid, tuning
+
+    directory = Path(options.run_dir) if options.run_dir else tuning.automatic(Path("runs"), env.env_id, name)
+    silent = options.quiet or options.json
+
+    def watch(number: int, state: str, score: float, values: dict[str, Any]) -> None:
+        if not silent:
+            text = " ".join(f"{key}={grid.written(value)}" for key, value in values.items())
+            print(f"  trial {number}: {score:.1f} ({state}) {text}", file=sys.stderr, flush=True)
+
+    own_options = ("trials", "seeds", "fresh_seeds", "total_timesteps", "eval_episodes", "seed")
+    try:
+        result = tuning.tune(
+            agent, env, search, **{key: getattr(options, key) for key in own_options}, tune_dir=directory, watch=watch
+        )
+    except KeyboardInterrupt:
+        print(f"rlgd: interrupted; the same command with --run-dir {directory} goes on", file=sys.stderr, flush=True)
+        return 130
+    if options.json:
+        fresh = None if result.fresh is None else result.fresh._asdict()
+        trials = [trial | {"score": None if math.isnan(trial["score"]) else trial["score"]} for trial in result.trials]
+        scores = {"search_score": result.search_score, "fresh": fresh, "trials": trials}
+        print(json.dumps({"tune_dir": str(directory), "best": result.best, **scores}))
+        return 0
+    print(result.table())
+    print(f"\nsearch:      {directory}")
+    print(f"train:       rlgd train {name} --config {directory / tuning.BEST}")
+    return 0
+
+
+def searched(text: str) -> tuple[str, Any]:
+    """``name=values`` of ``--search``."""
+    name, values = key_value(text, "--search")
+    if not isinstance(values, str):
+        return name, values if isinstance(values, list) else [values]
+    spacing, colon, ends = values.partition(":")
+    parts = [json_or_text(part) for part in (ends if colon else values).split(",")]
+    return name, {spacing: parts} if colon else parts
+
+
+def json_or_text(text: str) -> Any:
+    """A value as JSON if it is, else as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def key_value(text: str, flag: str = "--env-arg") -> tuple[str, Any]:
     """``key=value``, the value as JSON if it is, else as text."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"--env-arg {text!r} is not of the form key=value.")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
+        raise UsageError(f"{flag} {text!r} is not of the form key=value.")
+    return key, json_or_text(value)
 
 
 def announce(settings: Any, options: Any) -> None:
@@ -635,6 +741,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "eval": evaluate,
     "play": play,
     "study": study,
+    "tune": tune,
     "check-env": check_env,
     "list": list_things,
 }

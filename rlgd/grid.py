@@ -123,6 +123,17 @@ def _grid(name: str, grid: Mapping[str, Any]) -> list[float]:
     ends, points = grid[spacing], grid["points"]
     if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= MAX_MEMBERS:
         raise UsageError(f"{name} has points = {points!r}; allowed: a whole number from 2 to {MAX_MEMBERS:,}.")
+    low, high = bounds(name, spacing, ends)
+    values = np.geomspace(low, high, points) if spacing == "log" else np.linspace(low, high, points)
+    return [float(f"{value:.3g}") for value in values]
+
+
+def bounds(name: str, spacing: str, ends: Any) -> tuple[float, float]:
+    """The ends of a range of one setting.
+
+    Raises:
+        UsageError: if they are not a number and a higher one, both above zero for "log".
+    """
     if not isinstance(ends, Sequence) or len(ends) != 2 or not all(isinstance(end, numbers.Real) for end in ends):
         raise UsageError(f"{name} has {spacing} = {ends!r}; expected two numbers, the lowest and the highest.")
     low, high = map(float, ends)
@@ -130,8 +141,7 @@ def _grid(name: str, grid: Mapping[str, Any]) -> list[float]:
         raise UsageError(f"{name} goes from {low:g} to {high:g}; expected the lowest value and a higher one.")
     if spacing == "log" and low <= 0:
         raise UsageError(f"{name} goes from {low:g} to {high:g} by equal factors, which must not touch zero.")
-    values = np.geomspace(low, high, points) if spacing == "log" else np.linspace(low, high, points)
-    return [float(f"{value:.3g}") for value in values]
+    return low, high
 
 
 def _plain(value: Any) -> Any:

@@ -238,9 +238,14 @@ class Lane:
         )
 
 
-def train(programs: Programs, members: Sequence[RunConfig]) -> list[Outcome]:
-    """Train members of one group, at most ``programs.size``, and evaluate their policies."""
-    return _Slice(programs, members).train()
+def train(
+    programs: Programs, members: Sequence[RunConfig], told: Callable[[list[float]], None] = lambda returns: None
+) -> list[Outcome]:
+    """Train members of one group, at most ``programs.size``, and evaluate their policies.
+
+    ``told`` the returns of all of them after each evaluation; it may raise, which ends the training.
+    """
+    return _Slice(programs, members).train(told)
 
 
 class _Slice:
@@ -257,11 +262,14 @@ class _Slice:
         per_step = np.array([1 / settings.total_timesteps for settings in padded], np.float32)
         self.loops = programs("begin", self.agents, keys, per_step)
 
-    def train(self) -> list[Outcome]:
+    def train(self, told: Callable[[list[float]], None]) -> list[Outcome]:
         lanes = self.lanes
         while any(lane.stop is None for lane in lanes):
             chunks = self._advance()
-            self._evaluate({n for n, chunk in chunks.items() if lanes[n].take(chunk)})
+            due = {n for n, chunk in chunks.items() if lanes[n].take(chunk)}
+            self._evaluate(due)
+            if due:
+                told([lane.evaluation[0] for lane in lanes])
         for lane in lanes:
             lane.record(lane.recorder.rest())
         self._evaluate({n for n, lane in enumerate(lanes) if lane.evaluated_at != lane.steps})

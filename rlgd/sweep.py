@@ -144,7 +144,7 @@ def train_members(
     """
     if not plan.on_device:
         for number in wanted:
-            finished({number: _alone(plan.members[number])}, 0.0)
+            finished({number: alone(plan.members[number])}, 0.0)
         return
     workers = execution.num_workers
     budget = MEMORY_SHARE * available_memory() / workers
@@ -204,8 +204,8 @@ class _Collected:
         pass
 
 
-def _alone(settings: RunConfig) -> Outcome:
-    """A member on the host, by itself."""
+def alone(settings: RunConfig) -> Outcome:
+    """Train a member on the host, by itself."""
     collected = _Collected()
     rows, diverged = collected.rows, None
     try:

@@ -59,6 +59,7 @@ LAYERS = (
         "rlgd.report",
         "rlgd.figures",
         "rlgd.sweep",
+        "rlgd.tuning",
     ),
     ("rlgd.catalog", "rlgd.runtime", "rlgd.cli", "rlgd.__main__"),
 )
@@ -72,6 +73,7 @@ OWNERS = {
     "moviepy": r"rlgd\.play",
     "tyro": r"rlgd\.cli",
     "matplotlib": r"rlgd\.figures",
+    "optuna": r"rlgd\.tuning",
     "orbax": r"rlgd\.checkpoint",
     "gymnasium.vector": r"rlgd\.envs\..*",
     "gymnasium.experimental": r"rlgd\.(envs.*|exact)",
