@@ -5,7 +5,6 @@ Optuna decides what is tried next, and keeps what was in a journal that several 
 
 import dataclasses
 import functools
-import importlib
 import itertools
 import json
 import math
@@ -267,19 +266,20 @@ def _told_with(told: Callable[[list[float]], None], before: tuple[float, ...], r
 
 def _optuna() -> Any:
     try:
-        return importlib.import_module("optuna")
+        import optuna
+        import optuna.storages.journal
     except ImportError as error:
         raise UsageError(f"Optuna cannot be imported ({error}); install it: pip install 'rlgd[tune]'.") from error
+    return optuna
 
 
 def _open(directory: Path, asked: dict[str, Any], seed: int) -> Any:
     """The search that the directory holds, or a new one."""
     optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    journal = importlib.import_module("optuna.storages.journal")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(directory / JOURNAL)))
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(directory / JOURNAL)))
         study = optuna.create_study(
             storage=storage, study_name=STUDY_NAME, direction="maximize", load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
