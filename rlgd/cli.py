@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rlgd.errors import RlgdError, UsageError, unknown
+from rlgd.errors import Interrupted, RlgdError, UsageError, unknown
 
 if TYPE_CHECKING:
     from rlgd.evaluation import EvalResult
@@ -265,10 +265,13 @@ def start_run(agent: Any, options: Any) -> int:
     directory = options.run_dir
     if directory is None:
         directory = rundir.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)
+    from rlgd import signals
     from rlgd.run import execute
 
     announce(settings, options)
-    result = execute(settings, Path(directory), options.overwrite, console_sinks(options, options.total_timesteps))
+    with signals.caught() as asked:
+        sinks = console_sinks(options, options.total_timesteps)
+        result = execute(settings, Path(directory), options.overwrite, sinks, asked)
     return report(result, settings.evaluation_env.env_id, options)
 
 
@@ -292,16 +295,19 @@ def resume(argv: list[str]) -> int:
     settings = rundir.changed(rundir.read(run, options.env), options.total_timesteps, changes)
     settings.validate()
     runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
+    from rlgd import signals
     from rlgd.run import resume as run_resume
 
     announce(settings, options)
-    result = run_resume(
-        run,
-        env=options.env,
-        total_timesteps=options.total_timesteps,
-        sinks=console_sinks(options, settings.total_timesteps),
-        **changes,
-    )
+    with signals.caught() as asked:
+        result = run_resume(
+            run,
+            env=options.env,
+            total_timesteps=options.total_timesteps,
+            sinks=console_sinks(options, settings.total_timesteps),
+            asked=asked,
+            **changes,
+        )
     return report(result, settings.evaluation_env.env_id, options)
 
 
@@ -762,6 +768,9 @@ def main(argv: list[str] | None = None) -> int:
         if argv[0] not in COMMANDS:
             raise unknown("command", argv[0], COMMANDS)
         return COMMANDS[argv[0]](argv[1:])
+    except Interrupted as interrupted:
+        print(f"rlgd: {interrupted}", file=sys.stderr)
+        return interrupted.exit_code
     except RlgdError as error:
         if "--debug" in argv:
             raise
@@ -772,6 +781,5 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        trains = argv[0] in ("train", "resume")
-        print(f"rlgd: interrupted{'; go on with `rlgd resume RUN`' if trains else ''}", file=sys.stderr)
+        print("rlgd: interrupted", file=sys.stderr)
         return 130

@@ -40,6 +40,14 @@ class StorageFault(RlgdError):
     exit_code = 5
 
 
+class Interrupted(RlgdError):
+    """A signal asked a run to end; its state is saved. The exit code is the shell's for that signal."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known: names the nearest known ones, or lists all if none is near."""
     names = sorted(known)

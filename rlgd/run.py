@@ -17,15 +17,17 @@ from rlgd.agents.common import Agent
 from rlgd.data import FAULTS, OBSERVATION, PARAMETERS, REWARD, AgentState, LoopState
 from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host import HostVector
-from rlgd.errors import Diverged, EnvironmentFault, RlgdError, UsageError
+from rlgd.errors import Diverged, EnvironmentFault, Interrupted, RlgdError, UsageError
 from rlgd.evaluation import EvalResult, evaluate
 from rlgd.policy import Policy
 from rlgd.records import Recorder, Row
 from rlgd.rollout import acting_device
 from rlgd.rundir import RunConfig
+from rlgd.signals import Asked
 from rlgd.stopping import CRITERIA, Stop, Stopping, Watch
 from rlgd.tensorboard import TensorBoard
 
+INTERRUPTED = "interrupted"  # the reason of a run that a signal ended
 EVAL_SEED = 1_000_003  # evaluation plays the same episodes whatever the seed of the training
 
 
@@ -134,14 +136,24 @@ def train(
 
 
 def execute(
-    settings: RunConfig, run_dir: Path | None = None, overwrite: bool = False, sinks: Sequence[Sink] = ()
+    settings: RunConfig,
+    run_dir: Path | None = None,
+    overwrite: bool = False,
+    sinks: Sequence[Sink] = (),
+    asked: Asked = lambda: None,
 ) -> TrainResult:
-    """Train as ``settings`` say; ``train`` with its arguments as one value."""
+    """Train as ``settings`` say; ``train`` with its arguments as one value.
+
+    ``asked`` is looked at behind each chunk: the number of a signal ends the run.
+
+    Raises:
+        Interrupted: then; the state is saved.
+    """
     settings.validate()
     if run_dir is not None or settings.evaluate_every:
         settings.validate_evaluation()
     directory = None if run_dir is None else rundir.create(run_dir, settings, overwrite)
-    run = _Run(settings, directory, sinks)
+    run = _Run(settings, directory, sinks, asked)
     key = jax.random.key(settings.seed)
     return run.train(_initialize(settings.agent.prepared(), settings.env, key, settings.total_timesteps))
 
@@ -152,6 +164,7 @@ def resume(
     env: Any = None,
     total_timesteps: int | None = None,
     sinks: Sequence[Sink] = (),
+    asked: Asked = lambda: None,
     **changes: Any,
 ) -> TrainResult:
     """Go on with a run from its newest checkpoint, to its end or to a new ``total_timesteps``.
@@ -165,6 +178,7 @@ def resume(
         env: the environment, where its id alone does not say it; None takes the run's.
         total_timesteps: the new end; None keeps the run's.
         sinks: as for ``train``.
+        asked: as for ``execute``.
         changes: traced hyper-parameters by flat name, such as ``learning_rate=1e-4``, and criteria to stop.
 
     Raises:
@@ -182,8 +196,8 @@ def resume(
         lambda key: training.initialize(settings.agent.prepared(), settings.env, key), jax.random.key(0)
     )
     loop, counters = checkpoints.restore(directory / rundir.CHECKPOINTS, steps, like)
-    run = _Run(settings, directory, sinks, steps, counters)
-    if steps >= settings.total_timesteps:
+    run = _Run(settings, directory, sinks, asked, steps, counters)
+    if steps >= settings.total_timesteps and counters["reason"] != INTERRUPTED:
         return run.complete(loop)
     asked_anew = total_timesteps is not None or changes or counters["end"] != settings.end()
     if counters["reason"] in CRITERIA and not asked_anew:
@@ -226,11 +240,13 @@ class _Run:
         settings: RunConfig,
         directory: Path | None,
         sinks: Sequence[Sink],
+        asked: Asked,
         steps: int = 0,
         counters: dict[str, Any] | None = None,
     ) -> None:
         self.settings = settings
         self.directory = directory
+        self.asked = asked
         counters = counters or {"training_seconds": 0.0, "compile_seconds": 0.0, "start": time.time()}
         self.first_step = self.steps = steps
         self.recorder = Recorder(settings.log_every, steps, counters["training_seconds"], counters["compile_seconds"])
@@ -290,8 +306,10 @@ class _Run:
                     stop = stop or Stop("max_seconds", f"{limit:g} seconds were over at step {chunk.steps:,}")
                 if stop is not None:
                     break
+                self._end_if_asked()
             if vector is not None:
                 vector.close()
+            self._end_if_asked()
             self._write(self.recorder.rest())
             if self.directory is not None or settings.evaluate_every:
                 stop = self._evaluate(loop) or stop
@@ -299,13 +317,19 @@ class _Run:
             self.stop = stop or self.stop
             reason = self.stop.criterion
         except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = INTERRUPTED if isinstance(error, Interrupted) else f"{type(error).__name__}: {error}"
             raise
         finally:
             if vector is not None:
                 vector.close()
             self._finish(loop, reason)
         return self._result(loop, reason)
+
+    def _end_if_asked(self) -> None:
+        number = self.asked()
+        if number is not None:
+            how = "" if self.directory is None else f"; go on with `rlgd resume {self.directory}`"
+            raise Interrupted(f"interrupted at step {self.steps:,}{how}", number)
 
     def _enter(self, agent: Agent, vector: HostVector, loop: LoopState) -> LoopState:
         """New episodes in every host environment, with seeds that the run's seed and the step determine."""

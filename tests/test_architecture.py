@@ -49,7 +49,7 @@ LAYERS = (
         "rlgd.stopping",
     ),
     ("rlgd.records", "rlgd.tensorboard", "rlgd.console", "rlgd.checkpoint"),
-    ("rlgd.rundir", "rlgd.run"),
+    ("rlgd.signals", "rlgd.rundir", "rlgd.run"),
     (
         "rlgd.grid",
         "rlgd.intervals",
