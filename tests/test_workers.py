@@ -302,6 +302,8 @@ from gymnasium.vector import AutoresetMode
 from rlgd.envs.maker import Maker, make_checked
 from rlgd.envs.workers import WorkerVector
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+
 def start(what="nothing", seconds=0):
     def slowly(number):
         time.sleep(0 if multiprocessing.parent_process() is None else seconds)  # in a worker
