@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := .peers
 SUITES := .suites
 ARGS ?=
-, := ,
+SUITE_EXTRAS := dev,brax,envpool,gymnax,jumanji,playground
 
 .PHONY: train test test-slow test-suites lint format bench clean
 
@@ -69,7 +69,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(SUITES)/.ready: pyproject.toml | $(SUITES)/bin/python
 	@echo "installing with the suites of environments into $(SUITES) (once; some minutes)"
-	@$(call INSTALL,$(SUITES),-e .[dev$(,)brax$(,)envpool$(,)gymnax$(,)jumanji$(,)playground])
+	@$(call INSTALL,$(SUITES),-e .[$(SUITE_EXTRAS)])
 	@touch $@
 
 $(PEERS)/.ready: benchmarks/peers.txt | $(PEERS)/bin/python

@@ -560,16 +560,9 @@ Search for hyper-parameters with a high return, and train the best ones with fre
 """
 
 
-def tune(argv: list[str]) -> int:
-    """``rlgd tune``."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(TUNE_HELP, end="")
-        return 0 if argv else 2
-    from rlgd.agents import make_agent
-
-    name, argv = argv[0], argv[1:]
-    own = setting_flags(make_agent(name))
-    flags: Flags = {
+def tune_flags() -> Flags:
+    """Flags of ``rlgd tune`` beside the agent's."""
+    return {
         "env": doc(str | None, "Gymnasium id, such as CartPole-v1 (required)", None),
         "search": doc(
             tuple[str, ...], "what is searched over, name=values; `rlgd tune --help` says how (required)", ()
@@ -586,9 +579,19 @@ def tune(argv: list[str]) -> int:
             "runs/tune/<env>/<agent>/<time>",
             None,
         ),
-        **own,
-        **output_flags(),
     }
+
+
+def tune(argv: list[str]) -> int:
+    """``rlgd tune``."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(TUNE_HELP, end="")
+        return 0 if argv else 2
+    from rlgd.agents import make_agent
+
+    name, argv = argv[0], argv[1:]
+    own = setting_flags(make_agent(name))
+    flags = {**tune_flags(), **own, **output_flags()}
     options = parse(f"rlgd tune {name}", flags, argv, "Search for hyper-parameters with a high return.")
     if options.env is None or not options.search:
         missing = "--env" if options.env is None else "--search"
@@ -614,11 +617,10 @@ def tune(argv: list[str]) -> int:
             text = " ".join(f"{key}={grid.written(value)}" for key, value in values.items())
             print(f"  trial {number}: {score:.1f} ({state}) {text}", file=sys.stderr, flush=True)
 
-    own_options = ("trials", "seeds", "fresh_seeds", "total_timesteps", "eval_episodes", "seed")
+    numbers = ("trials", "seeds", "fresh_seeds", "total_timesteps", "eval_episodes", "seed")
+    given = {key: getattr(options, key) for key in numbers}
     try:
-        result = tuning.tune(
-            agent, env, search, **{key: getattr(options, key) for key in own_options}, tune_dir=directory, watch=watch
-        )
+        result = tuning.tune(agent, env, search, **given, tune_dir=directory, watch=watch)
     except KeyboardInterrupt:
         print(f"rlgd: interrupted; the same command with --run-dir {directory} goes on", file=sys.stderr, flush=True)
         return 130

@@ -184,18 +184,19 @@ def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
     A call takes longer than a small policy, and longer with each array: small ones are handed over in one, and an
     action that the environment receives as it was sampled is returned once.
     """
-    small = [n for n, leaf in enumerate(leaves) if leaf.dtype == jnp.float32 and leaf.size <= FEW_NUMBERS]
-    ends = np.cumsum([leaves[n].size for n in small])
+    dtype = jax.dtypes.canonicalize_dtype(float)  # of every traced hyper-parameter: some array is small
+    small = [n for n, leaf in enumerate(leaves) if leaf.dtype == dtype and leaf.size <= FEW_NUMBERS]
+    ends = np.cumsum([leaves[n].size for n in small])[:-1]
     # Where actions are vectors XLA otherwise hands some of them to another thread, which takes longer than they do.
     one_by_one = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
     def hand_over(arrays: list[Array]) -> tuple[list[Array], Array]:
-        together = [arrays[n].reshape(-1) for n in small] or [jnp.zeros(0)]
-        return [array for n, array in enumerate(arrays) if n not in small], jnp.concatenate(together)
+        others = [array for n, array in enumerate(arrays) if n not in small]
+        return others, jnp.concatenate([arrays[n].reshape(-1) for n in small])
 
     def choose(handed: tuple[list[Array], Array], memory: Any, view: View, key: Array, t: Array) -> Any:
         arrays, together = list(handed[0]), handed[1]
-        for n, part in zip(small, jnp.split(together, ends), strict=False):
+        for n, part in zip(small, jnp.split(together, ends), strict=True):
             arrays.insert(n, part.reshape(leaves[n].shape))
         agent, actor = jax.tree.unflatten(structure, arrays)
         action, env_action, memory = _choose(agent, spec, actor, memory, view, key, t)

@@ -197,7 +197,9 @@ def resume(
     )
     loop, counters = checkpoints.restore(directory / rundir.CHECKPOINTS, steps, like)
     run = _Run(settings, directory, sinks, asked, steps, counters)
-    if steps >= settings.total_timesteps and counters["reason"] != INTERRUPTED:
+    # A signal behind the last step left out the evaluation; the checkpoint of that step is never written again.
+    evaluates = rundir.read_summary(directory).get("reason") == INTERRUPTED
+    if steps >= settings.total_timesteps and not evaluates:
         return run.complete(loop)
     asked_anew = total_timesteps is not None or changes or counters["end"] != settings.end()
     if counters["reason"] in CRITERIA and not asked_anew:
@@ -304,9 +306,8 @@ class _Run:
                 if time.monotonic() > self.deadline:
                     limit = settings.stopping.max_seconds
                     stop = stop or Stop("max_seconds", f"{limit:g} seconds were over at step {chunk.steps:,}")
-                if stop is not None:
+                if stop is not None or self.asked() is not None:
                     break
-                self._end_if_asked()
             if vector is not None:
                 vector.close()
             self._end_if_asked()

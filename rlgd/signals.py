@@ -16,7 +16,7 @@ Asked: TypeAlias = Callable[[], int | None]
 def caught() -> Iterator[Asked]:
     """Hold back the first signal: what is yielded says its number, or None as long as there was none.
 
-    The second one does what it would have done; the process ends by it.
+    The second one ends the process, as the system does by default.
     """
     seen: list[int] = []
 

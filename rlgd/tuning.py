@@ -8,8 +8,7 @@ import functools
 import itertools
 import json
 import math
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,7 +19,7 @@ from rlgd.agents import make_agent
 from rlgd.agents.common import Agent
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import StorageFault, UsageError, unknown
-from rlgd.grid import Arm, Question, bounds, spaced, written
+from rlgd.grid import SPACINGS, Arm, Question, bounds, spaced, written
 from rlgd.intervals import Interval
 from rlgd.plan import Plan, plan
 from rlgd.rundir import RunConfig, agent_name
@@ -53,7 +52,7 @@ def dimension(name: str, values: Any) -> Dimension:
     """
     if not isinstance(values, Mapping):
         return spaced(name, values)
-    if len(values) != 1 or not values.keys() <= {"log", "linear"}:
+    if len(values) != 1 or not values.keys() <= set(SPACINGS):
         raise UsageError(f'{name} is searched over {dict(values)!r}; expected a list, or {{"log": [low, high]}}.')
     ((spacing, ends),) = values.items()
     low, high = bounds(name, spacing, ends)
@@ -83,7 +82,11 @@ class TuneResult:
         """The trials in Markdown, the best first, and both scores of the winner."""
         names = list(self.best)
         lines = [f"| trial | score | {' | '.join(names)} |", f"| --- | --- | {' | '.join('---' for _ in names)} |"]
-        for trial in sorted(self.trials, key=lambda trial: (trial["state"] != "complete", -trial["score"])):
+
+        def rank(trial: dict[str, Any]) -> tuple[bool, bool, float]:
+            return trial["state"] != "complete", math.isnan(trial["score"]), -trial["score"]
+
+        for trial in sorted(self.trials, key=rank):
             score = f"{trial['score']:.1f}" + ("" if trial["state"] == "complete" else f" ({trial['state']})")
             cells = [written(trial["values"].get(name, "")) for name in names]
             lines.append(f"| {trial['number']} | {score} | {' | '.join(cells)} |")
@@ -133,7 +136,12 @@ def tune(
             ``tune_dir`` holds; if Optuna is not installed; if no values of the search fit together.
         StorageFault: if the results cannot be written.
     """
-    for name, value, low in (("trials", trials, 1), ("seeds", seeds, 1), ("fresh_seeds", fresh_seeds, 0)):
+    for name, value, low in (
+        ("trials", trials, 1),
+        ("seeds", seeds, 1),
+        ("fresh_seeds", fresh_seeds, 0),
+        ("total_timesteps", total_timesteps, 1),
+    ):
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
     base = make_agent(agent) if isinstance(agent, str) else agent
@@ -148,7 +156,7 @@ def tune(
     task = _Task(base, made, total_timesteps, eval_episodes, seeds, fresh_seeds)
     task.plan({})  # mistakes that all trials would share
     directory = Path(tune_dir)
-    study = _open(directory, task.asked(search), seed)
+    study = _open(directory, task.asked(space), seed)
     _search(study, task, space, trials, watch)
     ended = [trial for trial in study.get_trials() if trial.state.name in ("COMPLETE", "PRUNED")]
     complete = [trial for trial in ended if trial.state.name == "COMPLETE"]
@@ -187,20 +195,19 @@ class _Task:
     seeds: int
     fresh_seeds: int
     _fitting: dict[Any, stack.Fitting] = dataclasses.field(default_factory=dict)
-    _lock: Any = dataclasses.field(default_factory=threading.Lock)
 
-    def asked(self, search: Mapping[str, Any]) -> dict[str, Any]:
+    def asked(self, space: Mapping[str, Dimension]) -> dict[str, Any]:
         """What a search that goes on must have in common with this one, as plain values."""
         content = {
             "agent": agent_name(self.agent),
             "env": self.env.env_id,
             "hyperparameters": config.to_dict(self.agent),
-            "search": dict(search),
+            "search": dict(space),
             "seeds": self.seeds,
             "total_timesteps": self.total_timesteps,
             "eval_episodes": self.eval_episodes,
         }
-        plain: dict[str, Any] = json.loads(json.dumps(content, default=list))
+        plain: dict[str, Any] = json.loads(json.dumps(content))
         return plain
 
     def plan(self, values: Mapping[str, Any]) -> Plan:
@@ -227,29 +234,31 @@ class _Task:
                 raise
             raise _Misfit(str(error)) from error
 
-    def scores(self, values: Mapping[str, Any], told: Callable[[list[float]], None]) -> list[float]:
-        """Train a trial's seeds; ``told`` the returns so far, and raises to end it."""
+    def scores(
+        self, values: Mapping[str, Any], told: Callable[[Sequence[float], Sequence[float]], None]
+    ) -> list[float]:
+        """Train a trial's seeds; ``told`` the returns of finished seeds and of others so far, it may raise."""
         worked_out = self.plan(values)
         members = worked_out.members[: self.seeds]
         done: list[float] = []
         if not worked_out.on_device:
             for settings in members:
                 done.append(sweep.alone(settings).episode_return)
-                told(done)
+                told(done, ())
             return done
         programs = self._programs(members[0])
         for start in range(0, len(members), programs.size):
             part = members[start : start + programs.size]
-            outcomes = stack.train(programs, part, functools.partial(_told_with, told, tuple(done)))
+            outcomes = stack.train(programs, part, functools.partial(told, tuple(done)))
             done += [outcome.episode_return for outcome in outcomes]
         return done
 
     def _programs(self, settings: RunConfig) -> stack.Programs:
-        with self._lock:
+        structure = jax.tree.structure(settings.agent.prepared())
+        if structure not in self._fitting:
             budget = sweep.MEMORY_SHARE * sweep.available_memory()
-            fitting = stack.Fitting(settings, self.seeds, False, budget)
-            fitting = self._fitting.setdefault(jax.tree.structure(settings.agent.prepared()), fitting)
-        return fitting.programs()
+            self._fitting[structure] = stack.Fitting(settings, self.seeds, False, budget)
+        return self._fitting[structure].programs()
 
     def fresh_score(self, values: Mapping[str, Any]) -> Interval:
         """The score on seeds that no trial had."""
@@ -258,10 +267,6 @@ class _Task:
         execution = sweep.Execution()
         sweep.train_members(self.plan(values), wanted, execution, lambda new, _: outcomes.update(new))
         return intervals.interval([outcomes[number].episode_return for number in wanted])
-
-
-def _told_with(told: Callable[[list[float]], None], before: tuple[float, ...], returns: list[float]) -> None:
-    told([*before, *returns])
 
 
 def _optuna() -> Any:
@@ -309,7 +314,8 @@ def _search(study: Any, task: _Task, space: Mapping[str, Dimension], trials: int
         values = {name: _suggest(trial, name, values) for name, values in space.items()}
         rungs = itertools.count()
 
-        def told(returns: list[float]) -> None:
+        def told(finished: Sequence[float], running: Sequence[float]) -> None:
+            returns = [*finished, *running]
             if all(map(math.isfinite, returns)):
                 trial.report(float(intervals.interquartile_mean(returns)), next(rungs))
                 if trial.should_prune():

@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 
 import rlgd
+import rlgd.envs
 from rlgd import checkpoint
+from rlgd.agents import A2C
+from rlgd.errors import Interrupted
+from rlgd.run import execute
+from rlgd.rundir import RunConfig
 
 FLAGS = [
     *("a2c", "--env", "CartPole-v1", "--num-envs", "4", "--rollout-length", "8", "--hidden-sizes", "8"),
@@ -95,3 +100,16 @@ with signals.caught() as asked:
     _, error = process.communicate(timeout=10)
     assert process.returncode == -signal.SIGINT
     assert error == "rlgd: stopping soon, and saving; once more to end at once\n"
+
+
+def test_a_signal_behind_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:
+    agent = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
+    settings = RunConfig(agent, rlgd.envs.make("CartPole-v1"), total_timesteps=64, eval_episodes=2)
+    with pytest.raises(Interrupted, match=r"interrupted at step 64; go on with `rlgd resume ") as caught:
+        execute(settings, tmp_path, asked=lambda: signal.SIGTERM)
+    assert caught.value.exit_code == 143
+    resumed = rlgd.resume(tmp_path)
+    assert resumed.evaluation is not None
+    assert (resumed.steps, resumed.reason) == (64, "total_timesteps")
+    again = rlgd.resume(tmp_path)
+    assert (again.evaluation, again.reason) == (None, "already complete")
