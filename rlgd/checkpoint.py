@@ -1,91 +1,294 @@
 """The whole state of a run on disk. The only module that imports orbax; nothing that is read is ever executed.
 
-A checkpoint has two parts, so that a policy can be loaded without its environment: ``agent``, what was learned, and
-``loop``, all else.
+A checkpoint is a folder named by its step. Orbax writes the arrays in two parts, so that a policy can be loaded without
+its environment: ``agent``, what was learned, and ``loop``, all else. ``manifest.json`` is written last: what the state
+belongs to, the counters beside it, and size and SHA-256 of every file. A folder gets its name when all of this is on
+the disk; without a manifest that holds it is no checkpoint.
 """
 
 import dataclasses
+import hashlib
+import json
 import logging
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax import Array
 
+from rlgd import durable
 from rlgd.data import AgentState, LoopState
-from rlgd.errors import StorageFault
+from rlgd.errors import StorageFault, UsageError
 
 T = TypeVar("T")
 NO_AGENT: Any = None
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+BUILDING, OLD = ".tmp", ".old.tmp"  # behind the names of folders that are being written, or removed
+MAX_MANIFEST = 2**26  # bytes
 
-# orbax tells what it does at every save; what goes wrong it raises.
+# Orbax tells what it does at every save; what goes wrong it raises.
 logging.getLogger("absl").setLevel(logging.ERROR)
+log = logging.getLogger("rlgd")
 
 
-def save(directory: Path, steps: int, loop: LoopState, counters: dict[str, Any], keep: int | None = None) -> None:
+class Damaged(StorageFault):
+    """What is in a folder is not what was written there."""
+
+
+class Manifest(NamedTuple):
+    """What a checkpoint says of itself.
+
+    Attributes:
+        about: the configuration of the run, and the kinds of numbers and random keys.
+        counters: numbers of the loop that are not arrays, such as seconds of training.
+        files: size and SHA-256 of each file by its path in the folder.
+    """
+
+    about: dict[str, Any]
+    counters: dict[str, Any]
+    files: dict[str, tuple[int, str]]
+
+
+class Found(NamedTuple):
+    """A checkpoint that holds, and what was wrong with newer ones."""
+
+    steps: int
+    manifest: Manifest
+    skipped: tuple[str, ...]
+
+
+def numbers() -> dict[str, Any]:
+    """The kinds of numbers and random keys of this process, which a state is tied to."""
+    return {"dtype": jnp.zeros(()).dtype.name, "prng": str(jax.random.key_impl(jax.random.key(0)))}
+
+
+def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], counters: dict[str, Any]) -> None:
     """Write a checkpoint, named by the number of steps, beside the older ones; it appears complete or not at all.
 
     Args:
-        directory: where the run's checkpoints are.
-        steps: environment steps of the run so far; a checkpoint of that step that is already there stays.
+        directory: where the run's checkpoints are; made if it is missing, but not what it is in.
+        steps: environment steps of the run so far; what is there under this name is replaced.
         loop: the state.
-        counters: numbers of the loop that are not arrays, such as seconds of training; kept as JSON.
-        keep: remove all but so many of the newest; None: none.
+        about: see ``Manifest``; plain values.
+        counters: see ``Manifest``; plain values.
 
     Raises:
         StorageFault: if it cannot be written.
     """
-    rest: Any = dataclasses.replace(loop, agent_state=NO_AGENT)
+    folder, building = directory / str(steps), directory / f"{steps}{BUILDING}"
     try:
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
-            if steps in manager.all_steps():
-                return
-            items = ocp.args.Composite(
-                agent=ocp.args.StandardSave(_named_leaves(loop.agent_state)),
-                loop=ocp.args.StandardSave(_named_leaves(rest)),
-                counters=ocp.args.JsonSave(counters),
-            )
-            manager.save(steps, args=items, force=True)
-            manager.wait_until_finished()
-    except (OSError, ValueError) as error:
-        raise StorageFault(f"the checkpoint of step {steps} could not be written to {directory}: {error}") from error
+        directory.mkdir(exist_ok=True)
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        rest: Any = dataclasses.replace(loop, agent_state=NO_AGENT)
+        for part, tree in (("agent", loop.agent_state), ("loop", rest)):
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                checkpointer.save((building / part).absolute(), args=ocp.args.StandardSave(_named_leaves(tree)))
+        for path in sorted(building.rglob("*")):
+            durable.sync(path)
+        files = {name: (path.stat().st_size, _digest(path)) for name, path in _files(building)}
+        durable.replace(building / MANIFEST, _written(Manifest(about, counters, files), steps))
+        remove(folder)
+        building.rename(folder)
+        durable.sync(directory)
+    except Exception as error:  # orbax raises whatever its storage layers raise
+        shutil.rmtree(building, ignore_errors=True)
+        reason = durable.why(error, directory.parent)
+        raise StorageFault(f"the checkpoint of step {steps:,} cannot be written to {directory}: {reason}") from error
 
 
-def latest_step(directory: Path) -> int | None:
-    """The step of the newest complete checkpoint, or None."""
-    return max(all_steps(directory), default=None)
+def update_counters(directory: Path, steps: int, counters: dict[str, Any]) -> None:
+    """Give a checkpoint other counters; its state stays.
+
+    Raises:
+        StorageFault: if it cannot be written.
+    """
+    folder = directory / str(steps)
+    manifest = read_manifest(directory, steps)
+    try:
+        durable.replace(folder / MANIFEST, _written(manifest._replace(counters=counters), steps))
+    except OSError as error:
+        raise StorageFault(f"{folder / MANIFEST} cannot be written: {durable.why(error, folder)}") from error
+
+
+class Saver:
+    """Does jobs that save something in the background, one after another.
+
+    Attributes:
+        fault: why the last one failed, or None. Only the first failure in a row is a warning in the log.
+    """
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+        self._thread = ThreadPoolExecutor(1, "rlgd-save")
+        self._last: Future[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being saved."""
+        return self._last is not None and not self._last.done()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Do a job behind those before it."""
+        self.wait()
+        self._last = self._thread.submit(self._do, job)
+
+    def wait(self) -> None:
+        """Wait until all is saved, or was tried to be."""
+        if self._last is not None:
+            self._last.result()
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        self.wait()
+        self._thread.shutdown()
+
+    def _do(self, job: Callable[[], None]) -> None:
+        before, self.fault = self.fault, None
+        try:
+            job()
+        except StorageFault as fault:
+            self.fault = str(fault)
+            if before is None:
+                log.warning("%s. Training goes on, and tries again.", fault)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint; first of all it is none any more."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        old = folder.with_name(f"{folder.name}{OLD}")
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(folder.rename(old))
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what kills left of checkpoints."""
+    for folder in incomplete(directory):
+        if folder.name.endswith(BUILDING):
+            shutil.rmtree(folder)
+
+
+def keep_only(directory: Path, kept: Iterable[int]) -> None:
+    """Remove the checkpoints of other steps."""
+    kept = set(kept)
+    for steps in all_steps(directory):
+        if steps not in kept:
+            remove(directory / str(steps))
+
+
+def incomplete(directory: Path) -> list[Path]:
+    """The folders that have the name of a checkpoint, but were not written to the end, or not removed."""
+    if not directory.is_dir():
+        return []
+    ours = re.compile(rf"\d+({re.escape(OLD)}|{re.escape(BUILDING)})?")
+    folders = [path for path in directory.iterdir() if ours.fullmatch(path.name) and path.is_dir()]
+    return sorted(path for path in folders if path.name.endswith(BUILDING) or not (path / MANIFEST).exists())
 
 
 def all_steps(directory: Path) -> list[int]:
-    """The steps of the complete checkpoints, the oldest first."""
+    """The steps of the checkpoints, damaged ones included, the oldest first."""
     if not directory.is_dir():
         return []
-    with ocp.CheckpointManager(directory.absolute()) as manager:
-        return sorted(manager.all_steps())
+    folders = [path for path in directory.iterdir() if path.name.isdecimal() and (path / MANIFEST).exists()]
+    return sorted(int(path.name) for path in folders if path.name == str(int(path.name)))
 
 
-def remove_after(directory: Path, steps: int) -> None:
-    """Remove the checkpoints of later steps."""
-    if not directory.is_dir():
-        return
-    with ocp.CheckpointManager(directory.absolute()) as manager:
-        for later in [step for step in manager.all_steps() if step > steps]:
-            manager.delete(later)
+def latest_step(directory: Path) -> int | None:
+    """The step of the newest checkpoint, or None."""
+    return max(all_steps(directory), default=None)
 
 
-def restore(directory: Path, steps: int, like: LoopState) -> tuple[LoopState, dict[str, Any]]:
-    """Read a checkpoint into the shapes and dtypes of ``like``, which may be abstract: the state and the counters.
+def newest(directory: Path) -> Found | None:
+    """The newest checkpoint that holds; None if there is none at all.
+
+    Raises:
+        StorageFault: if all of them are damaged.
+    """
+    skipped: list[str] = []
+    for steps in reversed(all_steps(directory)):
+        try:
+            return Found(steps, verified(directory, steps), tuple(skipped))
+        except Damaged as damaged:
+            skipped.append(str(damaged))
+    if skipped:
+        raise StorageFault("; ".join(skipped))
+    return None
+
+
+def verified(directory: Path, steps: int) -> Manifest:
+    """The manifest of a checkpoint all of whose files are as they were written.
+
+    Raises:
+        Damaged: naming what is not.
+        UsageError: if another version of rlgd wrote it in another format.
+    """
+    manifest, folder = read_manifest(directory, steps), directory / str(steps)
+    there = dict(_files(folder))
+    for name in sorted({*manifest.files, *there}):
+        if name not in there:
+            raise _damaged(directory, steps, f"{name} is missing")
+        if name not in manifest.files:
+            raise _damaged(directory, steps, f"{name} does not belong to it")
+        status, (size, digest) = there[name].lstat(), manifest.files[name]
+        if not stat.S_ISREG(status.st_mode):
+            raise _damaged(directory, steps, f"{name} is no file")
+        if status.st_size != size:
+            raise _damaged(directory, steps, f"{name} has {status.st_size:,} bytes instead of {size:,}")
+        if _digest(there[name]) != digest:
+            raise _damaged(directory, steps, f"the SHA-256 of {name} differs")
+    return manifest
+
+
+def read_manifest(directory: Path, steps: int) -> Manifest:
+    """What a checkpoint says of itself.
+
+    Raises:
+        Damaged: if it is not as it was written.
+        UsageError: if another version of rlgd wrote it in another format.
+    """
+    path = directory / str(steps) / MANIFEST
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_MANIFEST)
+        content = json.loads(text)
+        whole = text == _sealed({name: value for name, value in content.items() if name != "sha256"})
+        step, format_version, about, counters = (
+            content[name] for name in ("step", "format_version", "about", "counters")
+        )
+        writer = about["versions"]["rlgd"]
+        files = {name: (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(directory, steps, f"{MANIFEST} cannot be read") from error
+    if not whole or step != steps or not isinstance(counters, dict):
+        raise _damaged(directory, steps, f"{MANIFEST} is not as it was written")
+    if format_version != FORMAT_VERSION:
+        raise UsageError(
+            f"the checkpoint {path.parent} was written by rlgd {writer} in format {format_version}; "
+            f"this one reads format {FORMAT_VERSION}."
+        )
+    return Manifest(about, counters, files)
+
+
+def restore(directory: Path, steps: int, like: LoopState) -> LoopState:
+    """Read a checkpoint into the shapes and dtypes of ``like``, which may be abstract.
 
     Raises:
         StorageFault: if it is damaged, or holds other arrays than ``like``.
     """
-    agent_state = restore_agent(directory, steps, like.agent_state)
     rest: Any = dataclasses.replace(like, agent_state=NO_AGENT)
-    loop = dataclasses.replace(_restore_part(directory, steps, "loop", rest), agent_state=agent_state)
-    return loop, _read(directory, steps, counters=ocp.args.JsonRestore())["counters"]
+    agent_state = restore_agent(directory, steps, like.agent_state)
+    return dataclasses.replace(_restore_part(directory, steps, "loop", rest), agent_state=agent_state)
 
 
 def restore_agent(directory: Path, steps: int, like: AgentState) -> AgentState:
@@ -98,30 +301,22 @@ def restore_agent(directory: Path, steps: int, like: AgentState) -> AgentState:
 
 
 def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
-    wanted = _named_leaves(like)
-    stored = _read(directory, steps)[part].tree
-    _check_same(wanted, stored, directory / str(steps))
-    named = _read(directory, steps, **{part: ocp.args.StandardRestore(wanted)})[part]
+    wanted, path = _named_leaves(like), (directory / str(steps) / part).absolute()
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            stored = checkpointer.metadata(path).item_metadata.tree
+            _check_same(wanted, stored, path.parent)
+            named = checkpointer.restore(path, args=ocp.args.StandardRestore(wanted))
+    except StorageFault:
+        raise
+    except Exception as error:  # orbax raises whatever its storage layers raise
+        raise _damaged(directory, steps, f"{part} cannot be read ({type(error).__name__})") from error
 
     def restored(path: Any, leaf: Any) -> Any:
         value = named[_name(path)]
         return jax.random.wrap_key_data(value) if _is_key(leaf) else value
 
     return jax.tree_util.tree_map_with_path(restored, like)
-
-
-def _read(directory: Path, steps: int, **items: Any) -> Any:
-    """The named items of a checkpoint; without names, what is known of all of them."""
-    try:
-        with ocp.CheckpointManager(directory.absolute(), item_handlers=_handlers()) as manager:
-            return manager.restore(steps, args=ocp.args.Composite(**items)) if items else manager.item_metadata(steps)
-    except Exception as error:  # orbax raises whatever its storage layers raise
-        raise StorageFault(f"the checkpoint {directory / str(steps)} is damaged: {type(error).__name__}.") from error
-
-
-def _handlers() -> dict[str, Any]:
-    arrays, numbers = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
-    return {"agent": arrays(), "loop": arrays(), "counters": numbers()}
 
 
 def _check_same(wanted: dict[str, Any], stored: dict[str, Any], path: Path) -> None:
@@ -132,6 +327,34 @@ def _check_same(wanted: dict[str, Any], stored: dict[str, Any], path: Path) -> N
     wrong = [f"{name}: checkpoint {there}, expected {here}" for name, (there, here) in pairs.items() if there != here]
     if wrong:
         raise StorageFault(f"the checkpoint {path} does not fit its configuration: {'; '.join(wrong[:5])}.")
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """All but the manifest, by their path in the folder; links are not followed."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        found += [Path(parent) / name for name in (*names, *links)]
+    return [(str(path.relative_to(folder)), path) for path in found if path != folder / MANIFEST]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _written(manifest: Manifest, steps: int) -> str:
+    return _sealed({"format_version": FORMAT_VERSION, "step": steps, **manifest._asdict()})
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    """The text of a manifest, of which no byte can be another."""
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json.dumps(content | {"sha256": digest}) + "\n"
+
+
+def _damaged(directory: Path, steps: int, what: str) -> Damaged:
+    return Damaged(f"the checkpoint of step {steps:,} in {directory} is damaged: {what}")
 
 
 def _name(path: Any) -> str:

@@ -1,14 +1,17 @@
 """The command line. Flags come from the dataclasses; the command and the agent are chosen before jax is imported."""
 
+import contextlib
 import dataclasses
 import json
+import logging
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from rlgd import signals
 from rlgd.errors import Interrupted, RlgdError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -55,18 +58,11 @@ def doc(kind: Any, text: str, default: Any) -> tuple[Any, Any]:
     return Annotated[kind, tyro.conf.arg(help=text)], default
 
 
-def count(text: str) -> int:
-    """A whole number as people write it: 100000, 100_000, 1e5, 100k, 2M."""
-    factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
-    number = float(text[:-1] if factor > 1 else text) * factor
-    if not number.is_integer():
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(number)
-
-
 def counts() -> Any:
     """The type of a flag that takes a number as ``count`` reads it."""
     import tyro
+
+    from rlgd.config import count
 
     spec = tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
@@ -98,6 +94,19 @@ def stopping_flags() -> Flags:
     return setting_flags(NEVER)
 
 
+def saving_flags() -> Flags:
+    """How often a run is evaluated and saved."""
+    number = counts()
+    return {
+        "eval_every": doc(
+            number | None, "evaluate after so many steps; by default only at the end, or 20 times for a criterion", None
+        ),
+        "eval_episodes": doc(int, "episodes of each evaluation, in Gymnasium's own environment", 100),
+        "checkpoint_every": doc(str, "seconds between checkpoints, such as 60s, or steps, such as 100000", "60s"),
+        "keep": doc(int, "how many of the newest checkpoints are kept; the best one is kept apart", 3),
+    }
+
+
 def train_flags() -> Flags:
     """Flags of ``rlgd train`` beside the agent's."""
     number = counts()
@@ -114,10 +123,7 @@ def train_flags() -> Flags:
         ),
         "env_timeout": doc(float | None, "seconds that a step on the host may take, in worker processes", None),
         "act_device": doc(str, "auto, cpu or gpu: where the policy acts in environments on the host", "auto"),
-        "eval_every": doc(
-            number | None, "evaluate after so many steps; by default only at the end, or 20 times for a criterion", None
-        ),
-        "eval_episodes": doc(int, "episodes of each evaluation, in Gymnasium's own environment", 100),
+        **saving_flags(),
         **stopping_flags(),
         "run_dir": doc(str | None, "where to write; by default runs/<env>/<agent>/<time>-seed<seed>", None),
         "overwrite": doc(bool, "replace the run that --run-dir holds", False),
@@ -259,19 +265,20 @@ def start_run(agent: Any, options: Any) -> int:
         options.eval_episodes,
         stopping,
         options.act_device,
+        options.checkpoint_every,
+        options.keep,
     )
     settings.validate()
     runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
     directory = options.run_dir
     if directory is None:
         directory = rundir.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)
-    from rlgd import signals
     from rlgd.run import execute
 
     announce(settings, options)
     with signals.caught() as asked:
         sinks = console_sinks(options, options.total_timesteps)
-        result = execute(settings, Path(directory), options.overwrite, sinks, asked)
+        result = execute(settings, Path(directory), options.overwrite, sinks, asked, metrics=False)
     return report(result, settings.evaluation_env.env_id, options)
 
 
@@ -282,20 +289,21 @@ def resume(argv: list[str]) -> int:
     flags: Flags = {
         "env": doc(str | None, "the environment, where the run's own id is not enough", None),
         "total_timesteps": doc(counts() | None, "a new end; schedules stretch to it", None),
+        **saving_flags(),
         **stopping_flags(),
         **output_flags(),
     }
     about = "Go on with a run from its newest checkpoint; traced hyper-parameters may change."
     run, argv = take_run("resume", argv, flags, about)
     agent, _ = rundir.read_agent(run)
-    own = {name: flag for name, flag in setting_flags(agent).items() if name in rundir.changeable(agent)}
-    own |= with_defaults(stopping_flags(), rundir.read_config(run)["stopping"])
+    stored = rundir.read_config(run)
+    own = setting_flags(agent) | with_defaults(stopping_flags(), stored["stopping"])
+    own |= with_defaults(saving_flags(), {name: stored[name] for name in rundir.RESUMABLE})
     options = parse(f"rlgd resume {run}", {**flags, **own}, argv, about)
     changes = {name: getattr(options, name) for name in own if is_given(argv, name)}
     settings = rundir.changed(rundir.read(run, options.env), options.total_timesteps, changes)
     settings.validate()
     runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
-    from rlgd import signals
     from rlgd.run import resume as run_resume
 
     announce(settings, options)
@@ -306,6 +314,7 @@ def resume(argv: list[str]) -> int:
             total_timesteps=options.total_timesteps,
             sinks=console_sinks(options, settings.total_timesteps),
             asked=asked,
+            metrics=False,
             **changes,
         )
     return report(result, settings.evaluation_env.env_id, options)
@@ -349,8 +358,8 @@ def play(argv: list[str]) -> int:
 
     result, summary = play_whole(run_play, run, options, video=options.video)
     if options.video is not None:
-        _, step = rundir.find_checkpoint(run, options.checkpoint)
-        tensorboard.add_video(run, preview(Path(options.video)), step)
+        _, found = rundir.find_checkpoint(run, options.checkpoint)
+        tensorboard.add_video(run, preview(Path(options.video)), found.steps)
         summary |= {"video": options.video}
     show_played(result, summary, options)
     if options.video is not None and not (options.quiet or options.json):
@@ -485,10 +494,9 @@ def study(argv: list[str]) -> int:
     given = {name: getattr(options, name) for name in ("agent", "env", "seeds", "total_timesteps", "target_return")}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
     from rlgd import plan as plans
-    from rlgd import studydir
 
     worked_out = plans.plan(question)
-    directory = Path(options.run_dir) if options.run_dir else studydir.automatic(Path("runs"), question.name)
+    directory = Path(options.run_dir) if options.run_dir else None
     return answer(worked_out, directory, options.exact, options, anew=True)
 
 
@@ -506,14 +514,14 @@ def resume_study(argv: list[str], speed: Flags) -> int:
     return answer(plans.plan(question), directory, content["exact"], options, anew=False)
 
 
-def answer(plan: Any, directory: Path, exact: bool, options: Any, anew: bool) -> int:
-    """Run a study, show how far it is, and what was found."""
+def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: bool) -> int:
+    """Run a study, show how far it is, and what was found; without a directory in one of its own."""
     import time
 
     from rlgd import runtime
 
     runtime.set_up(plan.members[0], options.device, False, alone=not plan.on_device)
-    from rlgd import sweep
+    from rlgd import studydir, sweep
 
     execution = sweep.Execution(exact, options.slice_size, options.workers)
     execution.validate()
@@ -522,6 +530,8 @@ def answer(plan: Any, directory: Path, exact: bool, options: Any, anew: bool) ->
         print(sweep.forecast(plan, execution), file=sys.stdout if dry_run else sys.stderr)
     if dry_run:
         return 0
+    if directory is None:
+        directory = studydir.automatic(Path("runs"), plan.question.name)
     start = last = time.monotonic()
 
     def watch(done: int, number: int, compile_seconds: float) -> None:
@@ -534,9 +544,10 @@ def answer(plan: Any, directory: Path, exact: bool, options: Any, anew: bool) ->
 
     try:
         result = sweep.execute(plan, directory, execution, watch, anew)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as interrupt:
         print(f"rlgd: interrupted; go on with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
-        os._exit(130)  # threads are still busy; what is finished is on disk
+        # Threads are still busy; what is finished is on disk.
+        os._exit(interrupt.exit_code if isinstance(interrupt, Interrupted) else 130)
     if options.json:
         print(json.dumps({"study_dir": str(directory), "results": result.records()}))
         return 0
@@ -621,9 +632,9 @@ def tune(argv: list[str]) -> int:
     given = {key: getattr(options, key) for key in numbers}
     try:
         result = tuning.tune(agent, env, search, **given, tune_dir=directory, watch=watch)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as interrupt:
         print(f"rlgd: interrupted; the same command with --run-dir {directory} goes on", file=sys.stderr, flush=True)
-        return 130
+        return interrupt.exit_code if isinstance(interrupt, Interrupted) else 130
     if options.json:
         fresh = None if result.fresh is None else result.fresh._asdict()
         trials = [trial | {"score": None if math.isnan(trial["score"]) else trial["score"]} for trial in result.trials]
@@ -743,6 +754,28 @@ def tensorboard_command() -> str:
     return os.path.relpath(beside) if beside.exists() else "tensorboard"
 
 
+class ToStderr(logging.Handler):
+    """Prints what the library has to say; on the error output of the moment, which a progress bar takes over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        print(f"rlgd: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def messages(quiet: bool) -> Iterator[None]:
+    """Show what the library has to say: warnings, and unless it is to be quiet what is worth knowing."""
+    log, handler = logging.getLogger("rlgd"), ToStderr()
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.level, log.propagate = logging.WARNING if quiet else logging.INFO, False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.level, log.propagate = before
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "resume": resume,
@@ -769,7 +802,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if argv[0] not in COMMANDS:
             raise unknown("command", argv[0], COMMANDS)
-        return COMMANDS[argv[0]](argv[1:])
+        with signals.raised(), messages("--quiet" in argv or "--json" in argv):
+            return COMMANDS[argv[0]](argv[1:])
     except Interrupted as interrupted:
         print(f"rlgd: {interrupted}", file=sys.stderr)
         return interrupted.exit_code

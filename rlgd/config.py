@@ -21,6 +21,19 @@ from rlgd.errors import UsageError, unknown
 T = TypeVar("T")
 
 
+def count(text: str) -> int:
+    """A whole number as people write it: 100000, 100_000, 1e5, 100k, 2M.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    number = float(text[:-1] if factor > 1 else text) * factor
+    if not number.is_integer():
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(number)
+
+
 def traced(default: Any, doc: str, within: str = "(-inf, inf)") -> Any:
     """A number that enters arithmetic. ``within`` is its range in interval notation, such as ``"[0, 1)"``."""
     return dataclasses.field(default=default, metadata={"doc": doc, "within": within, "static": False})

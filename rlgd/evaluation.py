@@ -50,6 +50,7 @@ def evaluate(
     seed: int = 0,
     deterministic: bool = True,
     max_steps: int | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> EvalResult:
     """Play whole episodes with a policy whose parameters and normalizers stay as they are.
 
@@ -64,6 +65,7 @@ def evaluate(
         deterministic: the greedy policy; otherwise actions are sampled.
         max_steps: an episode ends after so many steps at the latest; None: by the environment's time limit, without
             one after ``MAX_STEPS``.
+        between: called between steps in Gymnasium; what it raises ends the evaluation.
 
     Raises:
         UsageError: if the policy does not fit the environment.
@@ -71,7 +73,9 @@ def evaluate(
     """
     target = playable(policy, env, episodes, max_steps)
     if isinstance(target, HostEnv):
-        return _evaluate_on_host(policy, target, episodes, seed, deterministic)
+        num_envs = target.running or min(episodes, MAX_NATIVE_ENVS if target.native else MAX_HOST_ENVS)
+        with contextlib.closing(target.open(num_envs)) as vector:
+            return play_in(vector, policy, episodes, seed, deterministic, between)
     if not isinstance(policy, Policy):
         raise UsageError("on the device only policies of rlgd can be evaluated; give the environment's id instead.")
     returns, lengths = _play_on_device(
@@ -116,13 +120,14 @@ def _check_fit(policy: Policy, env: Env) -> None:
             raise UsageError(f"{env.env_id} does not fit the policy: its {role} is {given}, trained was {trained}.")
 
 
-def _evaluate_on_host(policy: Any, env: HostEnv, episodes: int, seed: int, deterministic: bool) -> EvalResult:
-    num_envs = env.running or min(episodes, MAX_NATIVE_ENVS if env.native else MAX_HOST_ENVS)
-    with contextlib.closing(env.open(num_envs)) as vector:
-        return play_in(vector, policy, episodes, seed, deterministic)
-
-
-def play_in(vector: HostVector, policy: Any, episodes: int, seed: int, deterministic: bool) -> EvalResult:
+def play_in(
+    vector: HostVector,
+    policy: Any,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    between: Callable[[], None] = lambda: None,
+) -> EvalResult:
     """Play whole episodes in running environments, in each of them a number that is fixed beforehand."""
     num_envs = vector.vector.num_envs
     quota = np.full(num_envs, episodes // num_envs) + (np.arange(num_envs) < episodes % num_envs)
@@ -140,6 +145,7 @@ def play_in(vector: HostVector, policy: Any, episodes: int, seed: int, determini
             action = policy(obs, deterministic=deterministic, key=step_key, action_mask=vector.action_mask)
         else:
             action = policy(obs)
+        between()
         step = vector.step(action)
         so_far += np.where(step.valid, step.reward, 0)
         length += step.valid

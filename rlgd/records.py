@@ -1,7 +1,7 @@
 """What a run reports: chunks of iterations as rows of plain numbers, a few hundred a run."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -33,7 +33,15 @@ class Recorder:
     seconds: float = 0.0
     compile_seconds: float = 0.0
     iteration: int = 0
-    _pending: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    _pending: list[Mapping[str, np.ndarray]] = dataclasses.field(default_factory=list)
+
+    def pending(self) -> dict[str, list[float]]:
+        """Metrics of the iterations that are in no row yet, as plain values; float64 holds each of them exactly."""
+        return {name: values.tolist() for name, values in _joined(self._pending).items()}
+
+    def go_on_with(self, pending: dict[str, list[float]]) -> None:
+        """Take up what ``pending`` gave."""
+        self._pending = [{name: np.array(values, np.float64) for name, values in pending.items()}] if pending else []
 
     def rows(self, chunk: Chunk) -> Iterator[Row]:
         """The rows that a chunk completes; its training time is shared out by steps."""
@@ -57,13 +65,19 @@ class Recorder:
             yield self._row()
 
     def _row(self) -> Row:
-        metrics = {name: np.concatenate([part[name] for part in self._pending]) for name in self._pending[0]}
-        self._pending.clear()
+        metrics = _joined(self._pending)
+        self._pending = []
         values = summarize(metrics)
         values["time/training_seconds"] = self.seconds
         values["time/compile_seconds"] = self.compile_seconds
         values["time/steps_per_second"] = self.step / max(self.seconds, 1e-9)
         return Row(self.step, self.seconds, values)
+
+
+def _joined(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if not parts:
+        return {}
+    return {name: np.concatenate([part[name] for part in parts], dtype=np.float64) for name in parts[0]}
 
 
 def summarize(metrics: dict[str, np.ndarray]) -> dict[str, float]:

@@ -1,30 +1,42 @@
-"""What a run directory holds: the resolved configuration, metrics as JSON lines, and the summary."""
+"""What a run directory holds: the resolved configuration with its history, and the summary."""
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import json
+import logging
 import math
+import os
 import platform
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
 
-from rlgd import checkpoint, config, spaces, training
+from rlgd import checkpoint, config, durable, spaces, tensorboard, training
 from rlgd.agents import REGISTRY, make_agent
 from rlgd.agents.common import ActorCriticAgent, Agent
 from rlgd.data import Spec
 from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
 from rlgd.errors import StorageFault, UsageError, unknown
-from rlgd.records import ROWS_PER_RUN, Row
+from rlgd.records import ROWS_PER_RUN
 from rlgd.rollout import ACT_DEVICES, padded_limit
 from rlgd.stopping import CRITERIA, EVALUATIONS, NEVER, Stopping
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
+INTERRUPTED = "interrupted"  # the reason of a run that a signal ended
+RESUMABLE = ("eval_every", "eval_episodes", "checkpoint_every", "keep")  # what decides no bit of the training
+# Beside these a resumed run may have another length, another machine, and an environment with other arguments.
+FREE = (*RESUMABLE, "total_timesteps", "act_device", "device", "versions", "env", "kwargs", "vectorization", "timeout")
+UNCOMPARED = ("format_version", "chunk_length", "history")
+MAX_JSON = 2**24  # bytes of a file that is read at once
+log = logging.getLogger("rlgd")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnasium", "orbax-checkpoint", "numpy")
 
 
@@ -40,6 +52,8 @@ class RunConfig:
     eval_episodes: int = 100
     stopping: Stopping = NEVER
     act_device: str = "auto"
+    checkpoint_every: int | str = "60s"
+    keep: int = 3
 
     def validate(self) -> None:
         """Check the agent, the numbers, and that the agent can act in the environment.
@@ -49,7 +63,7 @@ class RunConfig:
         """
         if not isinstance(self.agent, Agent):
             raise UsageError(f"agent is {self.agent!r}; expected an agent such as rlgd.agents.PPO().")
-        least = {"total_timesteps": 1, "seed": 0, "eval_every": 1, "eval_episodes": 1}
+        least = {"total_timesteps": 1, "seed": 0, "eval_every": 1, "eval_episodes": 1, "keep": 1}
         for name, low in least.items():
             value = getattr(self, name)
             if name == "eval_every" and value is None:
@@ -58,6 +72,7 @@ class RunConfig:
                 raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
         self.agent.validate()
         self.stopping.validate()
+        self.checkpoint_interval()
         spaces.action_head(self.env.spec.action, self.agent.squash)
         if self.agent.whole_episodes:
             padded_limit(self.env.spec)
@@ -87,6 +102,22 @@ class RunConfig:
     def agent_name(self) -> str:
         """The agent's name on the command line; for one that is not registered, its class's."""
         return agent_name(self.agent)
+
+    def checkpoint_interval(self) -> tuple[float, None] | tuple[None, int]:
+        """Seconds between checkpoints, or steps.
+
+        Raises:
+            UsageError: if ``checkpoint_every`` says neither.
+        """
+        text = str(self.checkpoint_every)
+        try:
+            if text.endswith("s") and 0 < (seconds := float(text[:-1])) < math.inf:
+                return seconds, None
+            if 0 < (steps := config.count(text)) < 2**63:
+                return None, steps
+        except (ValueError, OverflowError):
+            pass
+        raise UsageError(f"checkpoint_every is {text!r}; allowed: seconds, such as 60s, or steps, such as 100000.")
 
     @functools.cached_property
     def chunk_length(self) -> int:
@@ -151,6 +182,8 @@ class RunConfig:
             "eval_episodes": self.eval_episodes,
             "stopping": config.to_dict(self.stopping),
             "act_device": self.act_device,
+            "checkpoint_every": self.checkpoint_every,
+            "keep": self.keep,
             "chunk_length": self.chunk_length,
             "device": device_name(),
             "versions": versions(),
@@ -181,50 +214,97 @@ def automatic(root: Path, env_id: str, agent_name: str, seed: int) -> Path:
 
 
 def timed(parent: Path, suffix: str = "") -> Path:
-    """``parent/<time><suffix>``, with a number behind it if that is taken."""
-    name = time.strftime("%Y%m%d-%H%M%S") + suffix
-    names = [name, *(f"{name}-{n}" for n in range(2, 1000))]
-    return next(parent / candidate for candidate in names if not (parent / candidate).exists())
-
-
-def create(directory: Path, settings: RunConfig, overwrite: bool) -> Path:
-    """Make the directory and write the configuration.
+    """Make ``parent/<time><suffix>``, with a number behind it if that is taken.
 
     Raises:
-        UsageError: if it holds a run and ``overwrite`` is off, or cannot be made.
+        UsageError: if it cannot be made.
     """
+    name = time.strftime("%Y%m%d-%H%M%S") + suffix
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            directory = parent / (name if number == 1 else f"{name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir()  # so it is this process's, if several ask at once
+                return directory
+    except OSError as error:
+        raise UsageError(f"{parent} cannot be written: {error.strerror}.") from error
+    raise AssertionError
+
+
+def create(directory: Path, settings: RunConfig, overwrite: bool) -> durable.Lock:
+    """Make the directory and write the configuration; the right to write in it.
+
+    Raises:
+        UsageError: if it holds a run and ``overwrite`` is off, another process writes in it, or it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = durable.Lock(directory)
+        try:
+            _make_room(directory, overwrite)
+            lock.sign()
+            write_config(directory, settings, [])
+        except BaseException:
+            lock.release()
+            raise
+    except UsageError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"the run directory {str(directory)!r} cannot be written: {reason}.") from error
+    return lock
+
+
+def open_to_write(directory: Path) -> durable.Lock:
+    """The right to write in the directory of a run.
+
+    Raises:
+        UsageError: if another process writes in it, or it cannot be written.
+    """
+    try:
+        lock = durable.Lock(directory)
+    except OSError as error:
+        raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}.") from error
+    for name in (CHECKPOINTS, BEST):
+        if (directory / name).is_symlink():
+            lock.release()
+            raise UsageError(f"{directory / name} is a link; a run is written in its own directory alone.")
+    return lock
+
+
+def _make_room(directory: Path, overwrite: bool) -> None:
+    """Remove the run that a directory holds, if that is wished; what is not a run's is not touched."""
     if (directory / CONFIG).exists():
         if not overwrite:
             raise UsageError(
                 f"{directory} already holds a run; go on with it by `rlgd resume {directory}`, "
                 "or replace it by --overwrite."
             )
+        try:
+            read_config(directory)
+        except StorageFault as fault:
+            raise UsageError(f"{fault} Remove it yourself, or name another directory.") from fault
         _remove_run(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_config(directory, settings)
-    except OSError as error:
-        raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}.") from error
-    return directory
+    for path in (directory / name for name in (METRICS, SUMMARY, CHECKPOINTS, BEST)):
+        free = not path.is_symlink() and path.is_dir() and path.name in (CHECKPOINTS, BEST)
+        if os.path.lexists(path) and not (free and not checkpoint.all_steps(path)):
+            raise UsageError(f"{path} is in the way, and no run's; remove it, or name another directory.")
 
 
 def _remove_run(directory: Path) -> None:
-    """Remove what rlgd wrote, and nothing else."""
-    written = [directory / name for name in (CONFIG, METRICS, SUMMARY)]
-    written += directory.glob("events.out.tfevents.*")
-    folders = [directory / name for name in (CHECKPOINTS, BEST)]
-    steps = [path for folder in folders if folder.is_dir() for path in folder.glob("*") if path.name.isdigit()]
-    for step in steps:
-        for path in sorted(step.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        step.rmdir()
-    for path in written:
+    """Remove what rlgd wrote, and nothing else; the configuration last, which makes it a run."""
+    for folder in (directory / CHECKPOINTS, directory / BEST):
+        if not folder.is_symlink():
+            checkpoint.remove_unfinished(folder)
+            checkpoint.keep_only(folder, ())
+    for path in (*tensorboard.own_files(directory), *(directory / name for name in (METRICS, SUMMARY, CONFIG))):
         path.unlink(missing_ok=True)
 
 
-def write_config(directory: Path, settings: RunConfig) -> None:
-    """Write ``config.json``."""
-    _write_json(directory / CONFIG, settings.to_json())
+def write_config(directory: Path, settings: RunConfig, history: list[dict[str, Any]]) -> None:
+    """Write ``config.json``, with what was changed when the run was resumed."""
+    _write_json(directory / CONFIG, settings.to_json() | {"history": history})
 
 
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
@@ -236,11 +316,11 @@ def write_summary(directory: Path, summary: dict[str, Any]) -> None:
     try:
         _write_json(directory / SUMMARY, summary)
     except OSError as error:
-        raise StorageFault(f"{directory / SUMMARY} could not be written: {error.strerror}.") from error
+        raise StorageFault(f"{directory / SUMMARY} cannot be written: {durable.why(error, directory)}") from error
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    durable.replace(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -260,7 +340,8 @@ def read_versioned(path: Path, what: str, format_version: int) -> dict[str, Any]
         StorageFault: if it is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            content = json.loads(file.read(MAX_JSON))
     except OSError as error:
         raise UsageError(f"{path.parent} holds no {what}: {path} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
@@ -274,22 +355,56 @@ def read_versioned(path: Path, what: str, format_version: int) -> dict[str, Any]
 def read_summary(directory: Path) -> dict[str, Any]:
     """The summary of a run; empty if it has none."""
     try:
-        return json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with (directory / SUMMARY).open(encoding="utf-8") as file:
+            content = json.loads(file.read(MAX_JSON))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
+
+
+@contextlib.contextmanager
+def _reading(directory: Path) -> Iterator[None]:
+    """What is missing in ``config.json``, or of another kind than it must be, is damage."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StorageFault(f"{directory / CONFIG} is damaged: {error!r}.") from error
+
+
+def is_finished(directory: Path, settings: RunConfig) -> bool:
+    """Whether a run reached its end and was evaluated there; the summary is the last that is written."""
+    summary = read_summary(directory)
+    steps = summary.get("steps")
+    return isinstance(steps, int) and steps >= settings.total_timesteps and summary.get("reason") != INTERRUPTED
+
+
+def record(directory: Path, settings: RunConfig, steps: int, changes: list["Change"]) -> None:
+    """Write the present configuration, with what was changed at which step.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
+    history = read_config(directory).get("history")
+    history = history if isinstance(history, list) else []
+    if changes:
+        named = {change.name: {"before": change.before, "now": change.now} for change in changes}
+        history = [*history, {"step": steps, "time": time.strftime("%Y-%m-%d %H:%M:%S"), "changes": named}]
+    try:
+        write_config(directory, settings, history)
+        (directory / SUMMARY).unlink(missing_ok=True)  # it told of an earlier end
+    except OSError as error:
+        raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}.") from error
 
 
 def read_agent(directory: Path) -> tuple[Agent, Spec]:
     """The agent of a run and what it knew of its environment."""
     content = read_config(directory)
-    try:
+    with _reading(directory):
         agent = config.from_dict(make_agent(content["agent"]), content["hyperparameters"])
         agent.validate()
-        described = content["spec"]
-        spec = spaces.from_json(described)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StorageFault(f"{directory / CONFIG} is damaged: {error!r}.") from error
-    return agent, spec
+        return agent, spaces.from_json(content["spec"])
 
 
 def read(directory: Path, env: Any) -> RunConfig:
@@ -297,80 +412,136 @@ def read(directory: Path, env: Any) -> RunConfig:
 
     Raises:
         UsageError: if the environment cannot be made from its id alone.
+        StorageFault: if the configuration is damaged.
     """
     agent, _ = read_agent(directory)
     content = read_config(directory)
-    stored = content["env"]
+    names = ("total_timesteps", "seed", "eval_every", "eval_episodes", "act_device", "checkpoint_every", "keep")
+    with _reading(directory):
+        stored = content["env"]
+        env_id, limit, options = str(stored["id"]), stored["max_episode_steps"], _env_options(stored)
+        own = {name: content[name] for name in names} | {"stopping": Stopping(**content["stopping"])}
+        chunk_length = content["chunk_length"]
+        if not isinstance(chunk_length, int) or not 1 <= chunk_length <= training.MAX_CHUNK:
+            raise ValueError(f"chunk_length is {chunk_length!r}")
     if env is None:
-        if stored["id"] not in gymnasium.registry and stored["id"].partition(":")[0] not in SUITES:
-            raise UsageError(
-                f"the run's environment {stored['id']!r} is not made from a file; name it: --env, or env=."
-            )
-        made = make(stored["id"], max_episode_steps=stored["max_episode_steps"], **_env_options(stored))
+        if env_id not in gymnasium.registry and env_id.partition(":")[0] not in SUITES:
+            raise UsageError(f"the run's environment {env_id!r} is not made from a file; name it: --env, or env=.")
+        made = make(env_id, max_episode_steps=limit, **options)
     else:
-        made = make(env, backend=stored["backend"] if isinstance(env, str) else "auto")
-    settings = RunConfig(
-        agent,
-        made,
-        content["total_timesteps"],
-        content["seed"],
-        content["eval_every"],
-        content["eval_episodes"],
-        _stopping(content, directory),
-        content["act_device"],
-    )
-    settings.__dict__["chunk_length"] = content["chunk_length"]  # what was computed then, whatever is computed now
+        made = make(env, backend=options["backend"] if isinstance(env, str) else "auto")
+    settings = RunConfig(agent, made, **own)
+    settings.__dict__["chunk_length"] = chunk_length  # what was computed then, whatever is computed now
     return settings
 
 
-def _stopping(content: dict[str, Any], directory: Path) -> Stopping:
-    try:
-        return Stopping(**content["stopping"])
-    except (KeyError, TypeError) as error:
-        raise StorageFault(f"{directory / CONFIG} is damaged: {error!r}.") from error
+def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, checkpoint.Found]:
+    """The folder of a checkpoint and what it says: "latest", "best", a step, or None for the run's result.
 
-
-def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, int]:
-    """The folder and the step of a checkpoint: "latest", "best", a step, or None for the run's result.
+    Of the latest ones the newest that holds is taken; a step that is asked for holds, or is refused.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is none, or it belongs to another configuration.
+        StorageFault: if it is damaged.
     """
+    content = read_config(directory)
     if which is None:
-        with_patience = _stopping(read_config(directory), directory).patience is not None
+        with _reading(directory):
+            with_patience = content["stopping"]["patience"] is not None
         which = "best" if with_patience and checkpoint.all_steps(directory / BEST) else "latest"
     folder = directory / (BEST if which == "best" else CHECKPOINTS)
-    if which in ("best", "latest"):
-        steps = checkpoint.latest_step(folder)
-        if steps is None:
-            why = " of an evaluation during training" if which == "best" else ""
-            raise UsageError(f"{directory} has no complete checkpoint{why}.")
-        return folder, steps
     there = checkpoint.all_steps(folder)
-    if not str(which).isdigit() or int(which) not in there:
-        known = ", ".join(map(str, there)) or "none"
-        raise UsageError(f"checkpoint is {which!r}; allowed: best, latest, or a step; there is {known}.")
-    return folder, int(which)
+    if which == "latest":
+        found = checkpoint.newest(folder)
+        if found is None:
+            raise UsageError(f"no complete checkpoint in {directory}{_incomplete(folder)}.")
+        for damage in found.skipped:
+            log.warning("%s; using that of step %s.", damage, f"{found.steps:,}")
+    else:
+        if which == "best" and not there:
+            raise UsageError(f"{directory} has no checkpoint of an evaluation during training.")
+        if which != "best" and (not str(which).isdecimal() or int(which) not in there):
+            known = ", ".join(map(str, there)) or "none"
+            raise UsageError(f"checkpoint is {which!r}; allowed: best, latest, or a step; there is {known}.")
+        steps = max(there) if which == "best" else int(which)
+        found = checkpoint.Found(steps, checkpoint.verified(folder, steps), ())
+    differences(directory, found.manifest.about, content | {"numbers": checkpoint.numbers()})
+    return folder, found
+
+
+def _incomplete(folder: Path) -> str:
+    number = len(checkpoint.incomplete(folder))
+    return f"; found {number} incomplete, ignored" if number else ""
+
+
+class Change(NamedTuple):
+    """A setting that a resumed run has another value of."""
+
+    name: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before} -> {self.now}"
+
+
+def differences(directory: Path, about: dict[str, Any], content: dict[str, Any]) -> list[Change]:
+    """What is set otherwise than when a checkpoint was written.
+
+    Args:
+        directory: the run's.
+        about: what the checkpoint says of itself.
+        content: the same of the present configuration.
+
+    Raises:
+        UsageError: for what may not change, naming each: what decides shapes, programs, or random numbers.
+        StorageFault: if the configuration is damaged.
+    """
+    with _reading(directory):
+        agent = make_agent(content["agent"])
+        free = {*changeable(agent), *FREE, *CRITERIA} if about.get("agent") == content["agent"] else {*FREE, *CRITERIA}
+        then, now = _flat(about), _flat(json.loads(json.dumps(content)))
+    names = [name for name in {**then, **now} if name not in UNCOMPARED]
+    changes = [Change(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
+    fixed = [change for change in changes if change.name not in free]
+    if fixed:
+        listed = "; ".join(f"{name}: checkpoint {before}, requested {now}" for name, before, now in fixed)
+        raise UsageError(f"the checkpoint in {directory} belongs to other settings: {listed}.")
+    return changes
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with the names of its flags."""
+    parts = ("hyperparameters", "stopping", "numbers")
+    flat = {name: value for name, value in content.items() if name not in (*parts, "env", "spec")}
+    for part in parts:
+        flat |= content[part]
+    flat |= {{"id": "env"}.get(name, name): value for name, value in content["env"].items()}
+    return flat | {f"{name} space" if name in ("obs", "action") else name: v for name, v in content["spec"].items()}
 
 
 def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str, Any]) -> RunConfig:
-    """The configuration with a new end, other traced hyper-parameters and other criteria to stop.
+    """The configuration with a new end, and other values of what may change in a resumed run.
 
     Raises:
-        UsageError: for a static hyper-parameter: it decides shapes or programs.
+        UsageError: for what decides shapes or programs.
     """
     flat, allowed = config.flat_fields(settings.agent), changeable(settings.agent)
-    for name in changes:
-        if name in flat and name not in allowed:
-            raise UsageError(f"{name} cannot be changed in a resumed run: it is {flat[name].value!r} and fixed.")
+    fixed = {name: value for name, value in changes.items() if name in flat and name not in allowed}
+    fixed = {name: value for name, value in fixed.items() if value != flat[name].value}
+    if fixed:
+        listed = "; ".join(f"{name}: checkpoint {flat[name].value}, requested {value}" for name, value in fixed.items())
+        raise UsageError(f"what decides shapes or programs cannot be changed in a resumed run: {listed}.")
     length = settings.chunk_length
     criteria = {name: value for name, value in changes.items() if name in CRITERIA}
-    agent = config.with_values(settings.agent, {k: v for k, v in changes.items() if k not in CRITERIA})
+    own = {name: value for name, value in changes.items() if name in RESUMABLE}
+    others = {name: value for name, value in changes.items() if name not in {*CRITERIA, *RESUMABLE}}
     settings = dataclasses.replace(
         settings,
-        agent=agent,
+        agent=config.with_values(settings.agent, others),
         total_timesteps=settings.total_timesteps if total_timesteps is None else total_timesteps,
         stopping=dataclasses.replace(settings.stopping, **criteria),
+        **own,
     )
     settings.__dict__["chunk_length"] = length
     return settings
@@ -400,19 +571,3 @@ def _env_options(stored: dict[str, Any]) -> dict[str, Any]:
         return {"backend": "device"}
     options = {"backend": "host", "vectorization": stored["vectorization"], "env_timeout": stored["timeout"]}
     return options | json.loads(stored["kwargs"])
-
-
-class JsonLines:
-    """Writes rows to ``metrics.jsonl``, one JSON object a line."""
-
-    def __init__(self, directory: Path) -> None:
-        self.file = (directory / METRICS).open("a", encoding="utf-8")
-
-    def write(self, row: Row) -> None:
-        """Add a row."""
-        record = {"step": row.step, "seconds": row.seconds} | row.values
-        self.file.write(json.dumps(record) + "\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()

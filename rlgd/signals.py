@@ -1,35 +1,70 @@
-"""Ending a run by a signal: the first one asks, the second one ends it at once."""
+"""Ending a command by a signal: a run that trains is asked by the first one, and ended at once by the second one."""
 
 import contextlib
 import os
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from rlgd.errors import Interrupted
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a terminal's Ctrl-C, and a cluster's preemption
+SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 
 Asked: TypeAlias = Callable[[], int | None]
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Have SIGTERM raise ``Interrupted``, as SIGINT raises ``KeyboardInterrupt``."""
+
+    def handle(number: int, frame: Any) -> None:
+        raise Interrupted("interrupted", number)
+
+    with _handled({signal.SIGTERM: handle}):
+        yield
 
 
 @contextlib.contextmanager
 def caught() -> Iterator[Asked]:
     """Hold back the first signal: what is yielded says its number, or None as long as there was none.
 
-    The second one ends the process, as the system does by default.
+    The second one ends the process. Python itself would run a handler when a compiled program is done, and once for two
+    signals; so a thread reads what the system tells of each of them.
     """
     seen: list[int] = []
+    told, tells = socket.socketpair()
+    tells.setblocking(False)
 
-    def handle(number: int, frame: Any) -> None:
-        if seen:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        seen.append(number)
-        print("rlgd: stopping soon, and saving; once more to end at once", file=sys.stderr, flush=True)
+    def watch() -> None:
+        while number := told.recv(1):
+            if number[0] not in SIGNALS:
+                continue
+            if seen:
+                os._exit(128 + number[0])
+            seen.append(number[0])
+            cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
+            text = f"{cursor}rlgd: stopping soon, and saving; once more to end at once"
+            print(text, file=sys.stderr, flush=True)
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    threading.Thread(target=watch, name="rlgd-signals", daemon=True).start()
+    with told, tells, _handled(dict.fromkeys(SIGNALS, lambda number, frame: None)):
+        before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+        try:
+            yield lambda: seen[0] if seen else None
+        finally:
+            signal.set_wakeup_fd(before)
+            tells.shutdown(socket.SHUT_WR)  # the thread ends
+
+
+@contextlib.contextmanager
+def _handled(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield lambda: seen[0] if seen else None
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

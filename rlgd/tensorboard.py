@@ -3,24 +3,57 @@
 The only module that imports tensorboardX.
 """
 
+import re
+import socket
 import struct
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import hparams
 
+from rlgd.durable import Appender
 from rlgd.errors import StorageFault
 from rlgd.records import Row
 
 # The metrics of the HParams tab; both are scalars of the run.
 OUTCOMES = ("eval/episode_return", "time/training_seconds")
+PREFIX, IMAGE = "events.out.tfevents.", ".image-"
+
+
+class EventFile:
+    """An event file, written without a buffer: what was added is there whatever ends the process."""
+
+    def __init__(self, directory: Path, kind: str = ".") -> None:
+        now = time.time_ns()  # never the name of another file
+        self._file = Appender(directory / f"{PREFIX}{now // 10**9}.{socket.gethostname()}{kind}{now}")
+        self.path = self._file.path
+        self._append(Event(wall_time=now / 1e9, file_version="brain.Event:2"))
+
+    def add(self, wall_time: float, step: int, summary: Any) -> None:
+        """Add an event."""
+        self._append(Event(wall_time=wall_time, step=step, summary=summary))
+
+    def _append(self, event: Any) -> None:
+        # The TFRecord format; tensorboardX's own writer ends its thread, and hangs, when a disk is full.
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        check, data_check = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+        self._file.append(length + check + data + data_check)
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong at present, or None."""
+        return self._file.fault
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class TensorBoard:
@@ -32,19 +65,46 @@ class TensorBoard:
 
     def __init__(self, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str) -> None:
         self.start = start
-        self.writer = SummaryWriter(str(run_dir), max_queue=1000, flush_secs=10)
+        self.events = EventFile(run_dir)
         for summary in session_summaries(hyperparameters, group):
-            self.writer.file_writer.add_summary(summary, 0, start)
-        self.writer.add_scalar("time/training_seconds", 0.0, 0, start)
+            self.events.add(start, 0, summary)
+        self.write(Row(0, 0.0, {"time/training_seconds": 0.0}))
+
+    @classmethod
+    def again(
+        cls, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row]
+    ) -> "TensorBoard":
+        """Begin with the rows that a run has; this file takes the place of its earlier ones."""
+        earlier = [path for path in own_files(run_dir) if IMAGE not in path.name]
+        board = cls(run_dir, start, hyperparameters, group)
+        for row in rows:
+            board.write(row)
+        for path in earlier:
+            path.unlink()
+        return board
 
     def write(self, row: Row) -> None:
         """Add a row's values as points."""
-        for tag, value in row.values.items():
-            self.writer.add_scalar(tag, value, row.step, self.start + row.seconds)
+        self.events.add(self.start + row.seconds, row.step, _scalars(row.values))
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong at present, or None."""
+        return self.events.fault
 
     def close(self) -> None:
-        """Flush and close the file."""
-        self.writer.close()
+        """Close the file."""
+        self.events.close()
+
+
+def own_files(run_dir: Path) -> list[Path]:
+    """The event files that rlgd wrote."""
+    name = re.compile(rf"{re.escape(PREFIX)}\d+\..*({re.escape(IMAGE)}|\.)\d{{19}}")
+    return sorted(path for path in run_dir.glob(f"{PREFIX}*") if name.fullmatch(path.name))
+
+
+def _scalars(values: Mapping[str, float]) -> Any:
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
 
 
 def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
@@ -64,12 +124,12 @@ def write_run(
     """Write a finished run at once: its hyper-parameters, and of its rows the values of ``tags``."""
     wanted = set(tags)
     directory.mkdir(parents=True, exist_ok=True)
-    events = EventsWriter(str(directory / "events"))
+    events = EventFile(directory)
     for summary in session_summaries(hyperparameters, group):
-        events.write_event(Event(wall_time=start, step=0, summary=summary))
+        events.add(start, 0, summary)
     for row in rows:
-        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in row.values.items() if tag in wanted]
-        events.write_event(Event(wall_time=start + row.seconds, step=row.step, summary=Summary(value=values)))
+        values = {tag: x for tag, x in row.values.items() if tag in wanted}
+        events.add(start + row.seconds, row.step, _scalars(values))
     events.close()
 
 
@@ -95,11 +155,13 @@ def add_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:
 def _add_image(directory: Path, tag: str, encoded: bytes, size: tuple[int, ...], step: int) -> None:
     width, height = size
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        events = EventsWriter(str(directory / "events"), f".image-{time.time_ns()}")  # never the name of another file
-        events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        events = EventFile(directory, IMAGE)
+        events.add(time.time(), step, Summary(value=[Summary.Value(tag=tag, image=image)]))
+        fault = events.fault
         events.close()
     except OSError as error:
-        raise StorageFault(f"{tag} could not be added to {directory} for TensorBoard: {error.strerror}.") from error
+        fault = error.strerror
+    if fault is not None:
+        raise StorageFault(f"{tag} could not be added to {directory} for TensorBoard: {fault}.")

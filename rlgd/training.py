@@ -6,9 +6,8 @@ Nothing here knows where metrics go: ``chunks`` yields them.
 import dataclasses
 import functools
 import itertools
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -233,16 +232,20 @@ class DeviceRunner:
 class HostRunner:
     """Rollouts from Gymnasium, one compiled update each.
 
-    ``deadline``: a time of ``time.monotonic`` after which no iteration begins. ``act_device``: where the policy acts.
+    ``pause``: whether to end the chunk before its next iteration. ``act_device``: where the policy acts.
     """
 
     def __init__(
-        self, agent: Agent, vector: HostVector, deadline: float = math.inf, act_device: jax.Device | None = None
+        self,
+        agent: Agent,
+        vector: HostVector,
+        pause: Callable[[], bool] = lambda: False,
+        act_device: jax.Device | None = None,
     ) -> None:
         self.agent = agent
         self.act_device = act_device
         self.vector = vector
-        self.deadline = deadline
+        self.pause = pause
         self.compile_seconds = 0.0
         self._compiled: set[int] = set()
         self._fault: EnvironmentFault | None = None
@@ -252,9 +255,7 @@ class HostRunner:
             raise self._fault
         history: list[Metrics] = []
         seen, finite = 0, True
-        while (
-            len(history) < iterations and seen < rows and finite and (not history or time.monotonic() <= self.deadline)
-        ):
+        while len(history) < iterations and seen < rows and finite and not (history and self.pause()):
             try:
                 rollout, begun = collect_on_host(
                     self.agent, self.vector, loop, _iteration_key(loop, ROLLOUT), self.act_device
@@ -284,13 +285,13 @@ def chunks(
     length: int,
     total_timesteps: int,
     steps: int = 0,
-    pause_every: int | None = None,
+    pauses: Sequence[int] = (),
     row_every: int | None = None,
 ) -> Iterator[Chunk]:
     """Train to the end of the run, a chunk at a time.
 
     Chunks end at multiples of ``length`` iterations, counted from the run's beginning, and with the iterations that
-    reach a multiple of ``pause_every`` steps, and at multiples of ``row_every`` iterations. Only at the first is
+    reach a multiple of one of ``pauses`` steps, and at multiples of ``row_every`` iterations. Only at the first is
     ``progress`` set anew from the exact number of steps: pausing more or less often changes no bit of the result.
     """
     iteration = int(loop.iteration)
@@ -298,9 +299,7 @@ def chunks(
     while steps < total_timesteps and fault is None:
         if iteration % length == 0:
             loop = dataclasses.replace(loop, progress=jnp.asarray(steps / total_timesteps, loop.progress.dtype))
-        end = total_timesteps
-        if pause_every is not None:
-            end = min(end, (steps // pause_every + 1) * pause_every)
+        end = min([total_timesteps, *((steps // every + 1) * every for every in pauses)])
         iterations = length - iteration % length
         if row_every is not None:
             iterations = min(iterations, row_every - iteration % row_every)

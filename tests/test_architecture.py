@@ -48,8 +48,8 @@ LAYERS = (
         "rlgd.estimator",
         "rlgd.stopping",
     ),
-    ("rlgd.records", "rlgd.tensorboard", "rlgd.console", "rlgd.checkpoint"),
-    ("rlgd.signals", "rlgd.rundir", "rlgd.run"),
+    ("rlgd.durable", "rlgd.records", "rlgd.tensorboard", "rlgd.console", "rlgd.checkpoint"),
+    ("rlgd.signals", "rlgd.rundir", "rlgd.journal", "rlgd.run"),
     (
         "rlgd.grid",
         "rlgd.intervals",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlgd import cli
+from rlgd import cli, config
 
 TINY = [
     "--total-timesteps",
@@ -223,10 +223,10 @@ def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     [("100000", 100_000), ("100_000", 100_000), ("1e5", 100_000), ("100k", 100_000), ("2M", 2_000_000)],
 )
 def test_numbers_as_people_write_them(text: str, number: int) -> None:
-    assert cli.count(text) == number
+    assert config.count(text) == number
 
 
 @pytest.mark.parametrize("text", ["1.5", "x", "", "1e5.5", "0x10", "inf", "nan"])
 def test_what_is_no_whole_number(text: str) -> None:
     with pytest.raises((ValueError, OverflowError)):
-        cli.count(text)
+        config.count(text)

@@ -189,7 +189,7 @@ def kept(agent: Agent, env: Env, run_dir: Path) -> LoopState:
     steps = checkpoint.latest_step(run_dir / "checkpoints")
     assert steps is not None
     like = jax.eval_shape(lambda key: training.initialize(agent.prepared(), env, key), jax.random.key(0))
-    return checkpoint.restore(run_dir / "checkpoints", steps, like)[0]
+    return checkpoint.restore(run_dir / "checkpoints", steps, like)
 
 
 def assert_same(one: LoopState, other: LoopState) -> None:

@@ -98,7 +98,7 @@ with signals.caught() as asked:
     assert process.stdout.readline() == f"{int(signal.SIGTERM)}\n"
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == 128 + signal.SIGINT
     assert error == "rlgd: stopping soon, and saving; once more to end at once\n"
 
 

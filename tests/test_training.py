@@ -50,8 +50,10 @@ def test_chunks_are_iterations_one_after_another(env: DeviceEnv) -> None:
 
 def test_pausing_changes_no_bit(env: DeviceEnv) -> None:
     total = 16 * 20
-    plain, paused = (run(AGENT, env, 6, total, pause_every=every)[-1].loop for every in (None, 40))
-    for one, other in zip(leaves(plain), leaves(paused), strict=True):
+    plain = run(AGENT, env, 6, total)[-1].loop
+    paused = run(AGENT, env, 6, total, pauses=(40, 100))
+    assert {48, 80, 112} <= {chunk.steps for chunk in paused}
+    for one, other in zip(leaves(plain), leaves(paused[-1].loop), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
