@@ -34,9 +34,10 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 BUILDING, OLD = ".tmp", ".old.tmp"  # behind the names of folders that are being written, or removed
 MAX_MANIFEST = 2**26  # bytes
+SMALL_FILES, SMALL_FILE = 40, 2**13  # how many files orbax writes beside the arrays, and bytes of each, at most
 
 # Orbax tells what it does at every save; what goes wrong it raises.
-logging.getLogger("absl").setLevel(logging.ERROR)
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 log = logging.getLogger("rlgd")
 
 
@@ -89,6 +90,7 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
         directory.mkdir(exist_ok=True)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
+        _ask_for_room(building, loop)
         rest: Any = dataclasses.replace(loop, agent_state=NO_AGENT)
         for part, tree in (("agent", loop.agent_state), ("loop", rest)):
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
@@ -104,6 +106,20 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
         shutil.rmtree(building, ignore_errors=True)
         reason = durable.why(error, directory.parent)
         raise StorageFault(f"the checkpoint of step {steps:,} cannot be written to {directory}: {reason}") from error
+
+
+def _ask_for_room(folder: Path, loop: LoopState) -> None:
+    """Fail with an ``OSError`` if there is no room for a checkpoint, or no right to write it.
+
+    Orbax would fail too, but in several threads, each of which prints its own traceback.
+    """
+    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(loop))
+    for number, size in enumerate((max(arrays, 1), *[SMALL_FILE] * SMALL_FILES)):
+        path = folder / f"room-{number}"
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    for path in folder.iterdir():
+        path.unlink()
 
 
 def update_counters(directory: Path, steps: int, counters: dict[str, Any]) -> None:
