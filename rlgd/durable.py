@@ -1,5 +1,6 @@
 """Files that outlive whatever ends the process: written whole or not at all, synced, with one writer at a time."""
 
+import collections
 import errno
 import fcntl
 import json
@@ -55,8 +56,8 @@ def why(error: Exception, path: Path) -> str:
 
 
 class Appender:
-    """Appends to a file at once, so that what is written outlives the process. Trouble loses nothing: what the disk did
-    not take stays in memory, in order, and is tried again with what is appended next.
+    """Appends records to a file at once, so that they outlive the process. Trouble loses nothing: what the disk did not
+    take stays in memory, in order, and is tried again with what is appended next.
 
     Attributes:
         fault: what is wrong at present, or None.
@@ -65,17 +66,21 @@ class Appender:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fault: str | None = None
-        self._waiting = b""
+        self._waiting: collections.deque[bytes] = collections.deque()
+        self._torn = 0  # bytes of the first one that are in the file
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
 
-    def append(self, data: bytes) -> None:
-        """Add to the end."""
-        self._waiting += data
+    def append(self, record: bytes = b"") -> None:
+        """Add a record to the end."""
+        self._waiting.append(record)
         try:
             if not os.fstat(self._file).st_nlink:
                 raise FileNotFoundError(errno.ENOENT, "it was removed")
             while self._waiting:
-                self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+                while self._torn < len(self._waiting[0]):
+                    self._torn += os.write(self._file, self._waiting[0][self._torn :])
+                self._waiting.popleft()
+                self._torn = 0
             self.fault = None
         except OSError as error:
             self.fault = f"{self.path} cannot be written: {why(error, self.path.parent)}"
@@ -85,8 +90,10 @@ class Appender:
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Try what is left once more, and close the file."""
-        self.append(b"")
+        """Try what is left once more, and close the file; at its end is a whole record."""
+        self.append()
+        if self._torn:
+            os.ftruncate(self._file, os.fstat(self._file).st_size - self._torn)
         self.sync()
         os.close(self._file)
 
