@@ -544,10 +544,10 @@ def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: b
 
     try:
         result = sweep.execute(plan, directory, execution, watch, anew)
-    except (KeyboardInterrupt, Interrupted) as interrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"rlgd: interrupted; go on with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
         # Threads are still busy; what is finished is on disk.
-        os._exit(interrupt.exit_code if isinstance(interrupt, Interrupted) else 130)
+        os._exit(signals.exit_code(interrupt))
     if options.json:
         print(json.dumps({"study_dir": str(directory), "results": result.records()}))
         return 0
@@ -632,9 +632,9 @@ def tune(argv: list[str]) -> int:
     given = {key: getattr(options, key) for key in numbers}
     try:
         result = tuning.tune(agent, env, search, **given, tune_dir=directory, watch=watch)
-    except (KeyboardInterrupt, Interrupted) as interrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"rlgd: interrupted; the same command with --run-dir {directory} goes on", file=sys.stderr, flush=True)
-        return interrupt.exit_code if isinstance(interrupt, Interrupted) else 130
+        return signals.exit_code(interrupt)
     if options.json:
         fresh = None if result.fresh is None else result.fresh._asdict()
         trials = [trial | {"score": None if math.isnan(trial["score"]) else trial["score"]} for trial in result.trials]
@@ -816,6 +816,6 @@ def main(argv: list[str] | None = None) -> int:
         # Whoever read the output has seen enough, as `| head` has; the interpreter's own last flush must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("rlgd: interrupted", file=sys.stderr)
-        return 130
+        return signals.exit_code(interrupt)

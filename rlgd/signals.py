@@ -9,20 +9,27 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from rlgd.errors import Interrupted
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a terminal's Ctrl-C, and a cluster's preemption
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 
 Asked: TypeAlias = Callable[[], int | None]
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised as SIGINT is."""
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """The shell's for the signal."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Have SIGTERM raise ``Interrupted``, as SIGINT raises ``KeyboardInterrupt``."""
+    """Have SIGTERM raise an exception, as SIGINT does."""
 
     def handle(number: int, frame: Any) -> None:
-        raise Interrupted("interrupted", number)
+        raise Terminated
 
     with _handled({signal.SIGTERM: handle}):
         yield

@@ -1,15 +1,17 @@
 """Ending a run by a signal: real processes, real signals."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+from processes import FLAGS, assert_same_run, rows, start, state, wait_for
 
 import rlgd
 import rlgd.envs
@@ -17,65 +19,119 @@ from rlgd import checkpoint
 from rlgd.agents import A2C
 from rlgd.errors import Interrupted
 from rlgd.run import execute
-from rlgd.rundir import RunConfig
+from rlgd.rundir import CHECKPOINTS, RunConfig
 
-FLAGS = [
-    *("a2c", "--env", "CartPole-v1", "--num-envs", "4", "--rollout-length", "8", "--hidden-sizes", "8"),
-    *("--measure-every", "0", "--eval-episodes", "2", "--quiet"),
+STEPS = ("--total-timesteps", "300000")
+
+
+@pytest.fixture(scope="module", name="whole")
+def _whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(run))
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    return run
+
+
+def when_it_compiles(run: Path) -> bool:
+    """The files are there, and no row."""
+    return (run / CHECKPOINTS / "0").exists()
+
+
+def when_it_saves(run: Path) -> bool:
+    """A checkpoint is being built, the one of the beginning left out."""
+    saved = run / CHECKPOINTS
+    return saved.exists() and any(path.name.endswith(".tmp") for path in saved.iterdir() if path.name[0] != "0")
+
+
+def when_it_trains(run: Path) -> bool:
+    """There are rows."""
+    rows = run / "metrics.jsonl"
+    return rows.exists() and rows.read_bytes().count(b"\n") > 2
+
+
+MOMENTS = [
+    (when_it_compiles, signal.SIGTERM),
+    (when_it_saves, signal.SIGINT),
+    (when_it_saves, signal.SIGTERM),
+    (when_it_trains, signal.SIGINT),
 ]
 
 
-def rlgd_command(*arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "rlgd", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def interrupt(process: "subprocess.Popen[str]", run: Path, number: signal.Signals) -> str:
-    """Send the signal when the first rows are written; the error output."""
-    rows = run / "metrics.jsonl"
-    end = time.monotonic() + 120
-    while not (rows.exists() and rows.read_text().count("\n") > 1):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=120)
-    return error
-
-
-@pytest.mark.parametrize(
-    ("number", "backend", "steps"), [(signal.SIGINT, "device", 1_000_000), (signal.SIGTERM, "host", 200_000)]
-)
-def test_a_signal_ends_a_run_that_can_be_gone_on_with(
-    tmp_path: Path, number: signal.Signals, backend: str, steps: int
+@pytest.mark.parametrize(("moment", "number"), MOMENTS)
+def test_a_signal_ends_a_run_that_goes_on_as_if_there_was_none(
+    tmp_path: Path, whole: Path, moment: Callable[[Path], bool], number: signal.Signals
 ) -> None:
     run = tmp_path / "run"
-    started = rlgd_command(
-        "train", *FLAGS, "--backend", backend, "--total-timesteps", str(steps), "--run-dir", str(run)
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(run))
+    wait_for(process, lambda: moment(run))
+    process.send_signal(number)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert error == (
+        "rlgd: stopping soon, and saving; once more to end at once\n"
+        f"rlgd: interrupted at step {checkpoint.latest_step(run / CHECKPOINTS):,}; go on with `rlgd resume {run}`\n"
     )
-    error = interrupt(started, run, number)
-    assert started.returncode == 128 + number
-    assert "rlgd: stopping soon, and saving; once more to end at once\n" in error
-    assert f"go on with `rlgd resume {run}`\n" in error
-    assert "Traceback" not in error
     summary = json.loads((run / "summary.json").read_text())
     assert summary["reason"] == "interrupted"
-    assert 0 < summary["steps"] < steps
-    assert checkpoint.latest_step(run / "checkpoints") == summary["steps"]
-    end = summary["steps"] + 3200 if backend == "host" else steps
-    changed = ("--total-timesteps", str(end)) if backend == "host" else ()
-    resumed = rlgd_command("resume", str(run), "--quiet", *changed)
+    assert summary["steps"] == checkpoint.latest_step(run / CHECKPOINTS)
+    resumed = start("resume", str(run), "--quiet")
     _, error = resumed.communicate(timeout=240)
     assert resumed.returncode == 0, error
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["reason"] == "total_timesteps"
-    assert end <= summary["steps"] < end + 32  # an iteration
-    if backend == "device":
-        whole = rlgd_command("train", *FLAGS, "--total-timesteps", str(steps), "--run-dir", str(tmp_path / "whole"))
-        assert whole.wait(timeout=240) == 0
-        pair = [rlgd.load(path).actor for path in (run, tmp_path / "whole")]
-        for one, other in zip(*map(jax.tree.leaves, pair), strict=True):
-            np.testing.assert_array_equal(one, other)
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize("moment", [when_it_compiles, when_it_saves])
+def test_two_signals_end_a_run_at_once_without_a_torn_file(
+    tmp_path: Path, whole: Path, moment: Callable[[Path], bool]
+) -> None:
+    run = tmp_path / "run"
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(run))
+    wait_for(process, lambda: moment(run))
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=5)
+    assert process.returncode == 143
+    assert error == "rlgd: stopping soon, and saving; once more to end at once\n"
+    resumed = start("resume", str(run), "--quiet")
+    _, error = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, error
+    assert_same_run(run, whole)
+
+
+def test_a_terminals_interrupt_reaches_workers_too_and_they_say_nothing(tmp_path: Path) -> None:
+    """On the host the learner's state is exact and episodes begin anew."""
+    run = tmp_path / "run"
+    flags = ["--backend", "host", "--vectorization", "async", "--total-timesteps", "100000", "--run-dir", str(run)]
+    process = start("train", *FLAGS, *flags, start_new_session=True)
+    wait_for(process, lambda: when_it_trains(run))
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert [line[:5] for line in error.splitlines()] == ["rlgd:"] * 2
+    kept, steps = state(run), checkpoint.latest_step(run / CHECKPOINTS)
+    assert steps
+    end = str(steps + 1280)
+    resumed = start("resume", str(run), "--quiet", "--total-timesteps", end, "--keep", "100", "--eval-every", end)
+    _, error = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, error
+    assert error == ""
+    assert state(run, steps).keys() == kept.keys()
+    for name, value in state(run, steps).items():
+        np.testing.assert_array_equal(value, kept[name])
+    seen = [line["step"] for line in rows(run) if "rollout/episodes" in line]
+    assert seen == sorted(set(seen))
+
+
+def test_a_signal_before_the_run_begins_ends_the_command(tmp_path: Path) -> None:
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(tmp_path / "run"))
+    time.sleep(0.8)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode in (143, -signal.SIGTERM)
+    assert "Traceback" not in error
 
 
 def test_the_second_signal_ends_the_process_at_once() -> None:
