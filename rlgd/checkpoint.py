@@ -94,7 +94,7 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
         rest: Any = dataclasses.replace(loop, agent_state=NO_AGENT)
         for part, tree in (("agent", loop.agent_state), ("loop", rest)):
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-                checkpointer.save((building / part).absolute(), args=ocp.args.StandardSave(_named_leaves(tree)))
+                checkpointer.save((building / part).absolute(), args=ocp.args.StandardSave(named_leaves(tree)))
         for path in sorted(building.rglob("*")):
             durable.sync(path)
         files = {name: (path.stat().st_size, _digest(path)) for name, path in _files(building)}
@@ -317,7 +317,7 @@ def restore_agent(directory: Path, steps: int, like: AgentState) -> AgentState:
 
 
 def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
-    wanted, path = _named_leaves(like), (directory / str(steps) / part).absolute()
+    wanted, path = named_leaves(like), (directory / str(steps) / part).absolute()
     try:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
@@ -381,7 +381,7 @@ def _is_key(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
-def _named_leaves(tree: Any) -> dict[str, Any]:
+def named_leaves(tree: Any) -> dict[str, Any]:
     """The arrays by their path in the tree; random keys as the integers that they are made of."""
 
     def plain(leaf: Any) -> Any:

@@ -30,6 +30,7 @@ usage: rlgd COMMAND [arguments]
   study NAME|FILE [flags]        train many values and seeds, and compare them; `rlgd study list`
   tune AGENT --env ID --search NAME=VALUES [flags]
                                  search for hyper-parameters that learn well
+  verify-resume RUN|CONFIG       prove that a run that is killed and resumed ends with the same bits
   check-env ID [flags]           find out whether an environment is sound
   list agents|envs|optimizers|schedules|studies
                                  what there is to choose from
@@ -157,16 +158,19 @@ def setting_flags(settings: Any) -> Flags:
     return flags
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """Flags from a file: a run's ``config.json``, or TOML with flat names.
+def read_config(path: str) -> tuple[dict[str, Any], str | None]:
+    """Flags from a file, a run's ``config.json`` or TOML with flat names; and the agent, if it says one.
 
     Raises:
         UsageError: if it cannot be read.
     """
     import tomllib
 
+    from rlgd.rundir import MAX_JSON
+
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open(encoding="utf-8-sig") as file:
+            text = file.read(MAX_JSON)
         content = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
@@ -174,18 +178,34 @@ def read_config(path: str) -> dict[str, Any]:
         raise UsageError(f"--config {path} is not {'JSON' if path.endswith('.json') else 'TOML'}: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"--config {path} holds no table of flags.")
+    agent = content.pop("agent", None)
     if "hyperparameters" in content:
         try:
             content = flags_of_run(content)
         except (KeyError, TypeError) as error:
             raise UsageError(f"--config {path} is no config.json of this version of rlgd: {error!r}.") from error
-    return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+    return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}, agent
+
+
+def from_file(env_id: str) -> None:
+    """Refuse an environment whose id, out of a file, would import a module.
+
+    Raises:
+        UsageError: naming it.
+    """
+    from rlgd.envs import SUITES
+
+    module, colon, _ = str(env_id).partition(":")
+    if colon and module not in SUITES:
+        raise UsageError(f"the environment {env_id!r} imports the module {module!r}; name it yourself: --env {env_id}.")
 
 
 def flags_of_run(content: dict[str, Any]) -> dict[str, Any]:
     """The flags that a run's ``config.json`` stands for."""
     env = content["env"]
-    kept = {name: content[name] for name in ("total_timesteps", "seed", "eval_every", "eval_episodes")}
+    names = ("total_timesteps", "seed", "eval_every", "eval_episodes", "checkpoint_every", "keep")
+    kept = {name: content[name] for name in names}
+    kept["checkpoint_every"] = str(kept["checkpoint_every"])
     run = {"env": env["id"], "backend": env["backend"], "max_episode_steps": env["max_episode_steps"]}
     run |= {"act_device": content["act_device"]}
     if env["backend"] == "host":
@@ -233,7 +253,12 @@ def train(argv: list[str]) -> int:
     own, common = setting_flags(agent), train_flags()
     flags = {**{k: common[k] for k in ("env", "total_timesteps", "seed")}, **own, **common}
     if (path := option_value(argv, "config")) is not None:
-        flags = with_defaults(flags, read_config(path))
+        values, written_for = read_config(path)
+        if written_for is not None and make_agent(written_for) != agent:
+            raise UsageError(f"--config {path} is for the agent {written_for!r}, not for {name!r}.")
+        flags = with_defaults(flags, values)
+        if not is_given(argv, "env") and "env" in values:
+            from_file(values["env"])
     options = parse(f"rlgd train {name}", flags, argv, f"Train {type(agent).__name__} and evaluate it.")
     if options.env is None:
         raise UsageError("--env is missing; for example --env CartPole-v1. `rlgd list envs` lists what is installed.")
@@ -406,6 +431,38 @@ def take_run(command: str, argv: list[str], flags: Flags, about: str) -> tuple[P
     return Path(argv[0]), argv[1:]
 
 
+def verify_resume(argv: list[str]) -> int:
+    """``rlgd verify-resume``."""
+    flags: Flags = {
+        "env": doc(str | None, "the environment, where what the file says is not enough", None),
+        "total_timesteps": doc(counts() | None, "environment steps; by default what the file says", None),
+        **output_flags(),
+    }
+    about = "Train, be killed at a random instant, resume, and compare all bits. A file is a config.json or TOML."
+    if not argv or argv[0] in ("-h", "--help"):
+        parse("rlgd verify-resume RUN|CONFIG", flags, ["--help"], about)
+    if argv[0].startswith("-"):
+        raise UsageError("the run or configuration comes first: rlgd verify-resume RUN|CONFIG [flags].")
+    source = Path(argv[0])
+    path = source / "config.json" if source.is_dir() else source
+    options = parse(f"rlgd verify-resume {source}", flags, argv[1:], about)
+    values, agent = read_config(str(path))
+    if agent is None:
+        raise UsageError(f'{path} names no agent; add a line such as agent = "ppo".')
+    from rlgd.verify import verify_resume as run_verify
+
+    total = options.total_timesteps or values.get("total_timesteps") or train_flags()["total_timesteps"][1]
+    given = [] if options.device is None else ["--device", options.device]
+
+    def tell(what: str) -> None:
+        if not (options.quiet or options.json):
+            print(f"  {what}", file=sys.stderr, flush=True)
+
+    verdict = run_verify([agent, "--config", str(path), *given], total, options.env, tell)
+    print(json.dumps(dataclasses.asdict(verdict) | {"exact": verdict.exact}) if options.json else verdict.sentences())
+    return 0 if verdict.exact else 1
+
+
 def list_things(argv: list[str]) -> int:
     """``rlgd list``."""
     from rlgd import catalog
@@ -491,6 +548,8 @@ def study(argv: list[str]) -> int:
     from rlgd import grid
 
     question = grid.read(argv[0], options.full)
+    if options.env is None:
+        from_file(question.env)
     given = {name: getattr(options, name) for name in ("agent", "env", "seeds", "total_timesteps", "target_return")}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
     from rlgd import plan as plans
@@ -503,14 +562,19 @@ def study(argv: list[str]) -> int:
 def resume_study(argv: list[str], speed: Flags) -> int:
     """``rlgd study resume``."""
     about = "Train the members of a study that are not finished."
-    directory, argv = take_run("study resume", argv, speed, about)
-    options = parse(f"rlgd study resume {directory}", speed, argv, about)
+    flags = {"env": doc(str | None, "the study's environment, if its id imports a module", None), **speed}
+    directory, argv = take_run("study resume", argv, flags, about)
+    options = parse(f"rlgd study resume {directory}", flags, argv, about)
     from rlgd import plan as plans
     from rlgd import studydir
 
     question, content = studydir.read(directory)
     if not question.env:
         raise UsageError(f"{directory} was not made from ids; go on with it by rlgd.sweep.resume_study.")
+    if options.env is None:
+        from_file(question.env)
+    elif options.env != question.env:
+        raise UsageError(f"{directory} is a study of {question.env!r}, not of {options.env!r}.")
     return answer(plans.plan(question), directory, content["exact"], options, anew=False)
 
 
@@ -783,6 +847,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "play": play,
     "study": study,
     "tune": tune,
+    "verify-resume": verify_resume,
     "check-env": check_env,
     "list": list_things,
 }

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rlgd import checkpoint, rundir, training
+from rlgd import checkpoint, rundir, verify
 from rlgd.rundir import BEST, CHECKPOINTS
+from rlgd.verify import rows
 
 FLAGS = [
     *("ppo", "--env", "CartPole-v1", "--num-envs", "8", "--rollout-length", "16", "--hidden-sizes", "8"),
@@ -39,21 +39,9 @@ def wait_for(process: "subprocess.Popen[str]", what: Callable[[], object]) -> No
 
 def state(run: Path, steps: int | None = None) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint, by default the newest."""
-    settings = rundir.read(run, None)
-    like = jax.eval_shape(
-        lambda key: training.initialize(settings.agent.prepared(), settings.env, key), jax.random.key(0)
-    )
-    steps = checkpoint.latest_step(run / CHECKPOINTS) if steps is None else steps
-    assert steps is not None
-    checkpoint.verified(run / CHECKPOINTS, steps)
-    named = checkpoint._named_leaves(checkpoint.restore(run / CHECKPOINTS, steps, like))
-    return {name: np.asarray(value) for name, value in named.items()}
-
-
-def rows(run: Path) -> list[dict[str, float]]:
-    """The curves, but for times."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds" and not k.startswith("time/")} for line in lines]
+    newest = checkpoint.latest_step(run / CHECKPOINTS)
+    assert newest is not None
+    return verify.state(rundir.read(run, None), run, newest if steps is None else steps)
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:

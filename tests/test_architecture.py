@@ -60,6 +60,7 @@ LAYERS = (
         "rlgd.figures",
         "rlgd.sweep",
         "rlgd.tuning",
+        "rlgd.verify",
     ),
     ("rlgd.catalog", "rlgd.runtime", "rlgd.cli", "rlgd.__main__"),
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import FLAGS, assert_same_run, rows, start, state, wait_for
+from processes import FLAGS, assert_same_run, start, state, wait_for
 
 import rlgd
 import rlgd.envs
@@ -20,6 +20,7 @@ from rlgd.agents import A2C
 from rlgd.errors import Interrupted
 from rlgd.run import execute
 from rlgd.rundir import CHECKPOINTS, RunConfig
+from rlgd.verify import rows
 
 STEPS = ("--total-timesteps", "300000")
 
