@@ -118,6 +118,8 @@ class HostEnv:
                 )
         if self.source is not None:
             self._check_source()
+        elif self.vectorization == "native" and (reason := why_not_native(self.env_id)) is not None:
+            raise UsageError(f"{reason}; use vectorization 'auto'.")
 
     def _check_source(self) -> None:
         if self.vectorization in ("native", "envpool"):
@@ -261,9 +263,6 @@ class HostEnv:
         return SyncVectorEnv(makers, copy=False, autoreset_mode=mode)
 
     def _native(self, num_envs: int) -> Vector:
-        reason = why_not_native(self.env_id)
-        if reason is not None:
-            raise UsageError(f"{reason}; use vectorization 'auto'.")
         return gymnasium.make_vec(self.env_id, num_envs, "vector_entry_point", **self._arguments)
 
     def _pool(self, num_envs: int) -> Vector:

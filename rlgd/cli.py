@@ -424,11 +424,20 @@ def play_whole(
 
 def take_run(command: str, argv: list[str], flags: Flags, about: str) -> tuple[Path, list[str]]:
     """The run directory in front of the flags, and the flags."""
+    run, argv = take_first(command, "RUN", argv, flags, about)
+    return Path(run), argv
+
+
+def take_first(command: str, what: str, argv: list[str], flags: Flags, about: str) -> tuple[str, list[str]]:
+    """The word in front of the flags, and the flags; without it, help."""
     if not argv or argv[0] in ("-h", "--help"):
-        parse(f"rlgd {command} RUN", flags, ["--help"], about)
+        try:
+            parse(f"rlgd {command} {what}", flags, ["--help"], about)
+        except SystemExit:
+            sys.exit(0 if argv else 2)
     if argv[0].startswith("-"):
-        raise UsageError(f"the run comes first: rlgd {command} RUN [flags].")
-    return Path(argv[0]), argv[1:]
+        raise UsageError(f"{what} comes first: rlgd {command} {what} [flags].")
+    return argv[0], argv[1:]
 
 
 def verify_resume(argv: list[str]) -> int:
@@ -439,13 +448,9 @@ def verify_resume(argv: list[str]) -> int:
         **output_flags(),
     }
     about = "Train, be killed at a random instant, resume, and compare all bits. A file is a config.json or TOML."
-    if not argv or argv[0] in ("-h", "--help"):
-        parse("rlgd verify-resume RUN|CONFIG", flags, ["--help"], about)
-    if argv[0].startswith("-"):
-        raise UsageError("the run or configuration comes first: rlgd verify-resume RUN|CONFIG [flags].")
-    source = Path(argv[0])
-    path = source / "config.json" if source.is_dir() else source
-    options = parse(f"rlgd verify-resume {source}", flags, argv[1:], about)
+    source, argv = take_first("verify-resume", "RUN|CONFIG", argv, flags, about)
+    path = Path(source, "config.json") if Path(source).is_dir() else Path(source)
+    options = parse(f"rlgd verify-resume {source}", flags, argv, about)
     values, agent = read_config(str(path))
     if agent is None:
         raise UsageError(f'{path} names no agent; add a line such as agent = "ppo".')
@@ -486,11 +491,8 @@ def check_env(argv: list[str]) -> int:
         "debug": doc(bool, "show the traceback of a failure", False),
     }
     about = "Probe an environment by what it does. The exit code is 1 if it has a fault."
-    if not argv or argv[0] in ("-h", "--help"):
-        parse("rlgd check-env ID", flags, ["--help"], about)
-    if argv[0].startswith("-"):
-        raise UsageError("the environment comes first: rlgd check-env ID [flags].")
-    options = parse(f"rlgd check-env {argv[0]}", flags, argv[1:], about)
+    env_id, argv = take_first("check-env", "ID", argv, flags, about)
+    options = parse(f"rlgd check-env {env_id}", flags, argv, about)
     from rlgd.envs import SUITES, make
     from rlgd.envs.check import check, render
 
@@ -498,7 +500,7 @@ def check_env(argv: list[str]) -> int:
     own = {name: getattr(options, name) for name in ("seed", "steps", "timeout", "worker")}
     if taken := own.keys() & arguments:
         raise UsageError(f"--env-arg {min(taken)}=... cannot be given here: check-env has a flag of that name.")
-    source = make(argv[0], **arguments) if argv[0].partition(":")[0] in SUITES else argv[0]
+    source = make(env_id, **arguments) if env_id.partition(":")[0] in SUITES else env_id
     report = check(source, **own, **(arguments if isinstance(source, str) else {}))
     print(json.dumps(report.as_dict()) if options.json else render(report))
     return 0 if report.sound else 1

@@ -111,6 +111,8 @@ class RunConfig:
         """
         text = str(self.checkpoint_every)
         try:
+            if text.endswith("m"):  # minutes, or millions?
+                raise ValueError
             if text.endswith("s") and 0 < (seconds := float(text[:-1])) < math.inf:
                 return seconds, None
             if 0 < (steps := config.count(text)) < 2**63:
@@ -213,17 +215,22 @@ def automatic(root: Path, env_id: str, agent_name: str, seed: int) -> Path:
     return timed(parent, f"-seed{seed}")
 
 
+def names(parent: Path, suffix: str = "") -> Iterator[Path]:
+    """``parent/<time><suffix>``, and then the same with a number behind it."""
+    name = time.strftime("%Y%m%d-%H%M%S") + suffix
+    yield parent / name
+    yield from (parent / f"{name}-{number}" for number in itertools.count(2))
+
+
 def timed(parent: Path, suffix: str = "") -> Path:
-    """Make ``parent/<time><suffix>``, with a number behind it if that is taken.
+    """Make the first of ``names`` that is not there.
 
     Raises:
         UsageError: if it cannot be made.
     """
-    name = time.strftime("%Y%m%d-%H%M%S") + suffix
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            directory = parent / (name if number == 1 else f"{name}-{number}")
+        for directory in names(parent, suffix):
             with contextlib.suppress(FileExistsError):
                 directory.mkdir()  # so it is this process's, if several ask at once
                 return directory

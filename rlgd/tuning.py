@@ -176,8 +176,9 @@ def tune(
 
 
 def automatic(root: Path, env_id: str, name: str) -> Path:
-    """``root/tune/<env>/<agent>/<time>``, with a suffix if that is taken."""
-    return rundir.timed(root / "tune" / env_id.replace("/", "-").replace(":", "-") / name)
+    """``root/tune/<env>/<agent>/<time>``, with a suffix if that is taken; it is not made yet."""
+    parent = root / "tune" / env_id.replace("/", "-").replace(":", "-") / name
+    return next(path for path in rundir.names(parent) if not path.exists())
 
 
 class _Misfit(Exception):
