@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 BUILDING, OLD = ".tmp", ".old.tmp"  # behind the names of folders that are being written, or removed
 MAX_MANIFEST = 2**26  # bytes
+ANY_SIZE, MAX_RATIO = 2**28, 2**12  # bytes that may be allocated; beyond that, for each byte of the files
 SMALL_FILES, SMALL_FILE = 40, 2**13  # how many files orbax writes beside the arrays, and bytes of each, at most
 
 # Orbax tells what it does at every save; what goes wrong it raises.
@@ -318,6 +320,9 @@ def restore_agent(directory: Path, steps: int, like: AgentState) -> AgentState:
 
 def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
     wanted, path = named_leaves(like), (directory / str(steps) / part).absolute()
+    there = sum(file.stat().st_size for _, file in _files(path))
+    if sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in wanted.values()) > max(ANY_SIZE, there * MAX_RATIO):
+        raise _damaged(directory, steps, f"{part} has {there:,} bytes, too few for the arrays of its configuration")
     try:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
@@ -337,7 +342,11 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
 
 def _check_same(wanted: dict[str, Any], stored: dict[str, Any], path: Path) -> None:
     def describe(leaf: Any) -> str:
-        return "nothing" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
+        if leaf is None:
+            return "nothing"
+        chunks = getattr(getattr(leaf, "storage", None), "chunk_shape", None) or leaf.shape
+        larger = any(chunk > max(size, 1) for chunk, size in zip(chunks, leaf.shape, strict=False))
+        return f"{leaf.dtype}{list(leaf.shape)}{f' in pieces of {list(chunks)}' if larger else ''}"
 
     pairs = {name: (describe(stored.get(name)), describe(wanted.get(name))) for name in sorted({*wanted, *stored})}
     wrong = [f"{name}: checkpoint {there}, expected {here}" for name, (there, here) in pairs.items() if there != here]

@@ -321,8 +321,8 @@ def resume(argv: list[str]) -> int:
     about = "Go on with a run from its newest checkpoint; traced hyper-parameters may change."
     run, argv = take_run("resume", argv, flags, about)
     agent, _ = rundir.read_agent(run)
-    stored = rundir.read_config(run)
-    own = setting_flags(agent) | with_defaults(stopping_flags(), stored["stopping"])
+    stored = rundir.read_own(run)
+    own = setting_flags(agent) | setting_flags(stored["stopping"])
     own |= with_defaults(saving_flags(), {name: stored[name] for name in rundir.RESUMABLE})
     options = parse(f"rlgd resume {run}", {**flags, **own}, argv, about)
     changes = {name: getattr(options, name) for name in own if is_given(argv, name)}

@@ -5,22 +5,23 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from rlgd import checkpoint as checkpoints
 from rlgd import episodes, estimator, journal, rundir, training
 from rlgd.agents.common import Agent
 from rlgd.data import FAULTS, OBSERVATION, PARAMETERS, REWARD, AgentState, LoopState
-from rlgd.durable import Lock
+from rlgd.durable import Lock, why
 from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host import HostVector
-from rlgd.errors import Diverged, EnvironmentFault, Interrupted, RlgdError, StorageFault
+from rlgd.errors import Diverged, EnvironmentFault, Interrupted, RlgdError, StorageFault, UsageError
 from rlgd.evaluation import EvalResult, evaluate
 from rlgd.journal import Counters, Journal
 from rlgd.policy import Policy
@@ -31,6 +32,7 @@ from rlgd.signals import Asked
 from rlgd.stopping import CRITERIA, Stop, Stopping, Watch
 
 log = logging.getLogger("rlgd")
+T = TypeVar("T")
 EVAL_SEED = 1_000_003  # evaluation plays the same episodes whatever the seed of the training
 
 
@@ -222,9 +224,7 @@ def _resume(run: "_Run", directory: Path, asked_anew: bool, lock: Lock | None) -
     folder, found = rundir.find_checkpoint(directory, "latest")
     now = settings.to_json() | {"numbers": checkpoints.numbers()}
     changes = rundir.differences(directory, found.manifest.about, now)
-    like = jax.eval_shape(
-        lambda key: training.initialize(settings.agent.prepared(), settings.env, key), jax.random.key(0)
-    )
+    like = _shapes(directory, lambda key: training.initialize(settings.agent.prepared(), settings.env, key))
     loop = checkpoints.restore(folder, found.steps, like)
     counters = run.go_on_from(found)
     if lock is None:
@@ -260,9 +260,19 @@ def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
     """
     directory = Path(run_dir)
     agent, spec = rundir.read_agent(directory)
-    like = jax.eval_shape(lambda key: agent.prepared().init(spec, key), jax.random.key(0))
+    like = _shapes(directory, lambda key: agent.prepared().init(spec, key))
     folder, found = rundir.find_checkpoint(directory, checkpoint)
     return Policy(agent, spec, checkpoints.restore_agent(folder, found.steps, like).actor)
+
+
+def _shapes(directory: Path, make: Callable[[Array], T]) -> T:
+    """What ``make`` would make, without making it."""
+    try:
+        return jax.eval_shape(make, jax.random.key(0))
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise StorageFault(f"no arrays can be as large as {directory / rundir.CONFIG} says.") from error
 
 
 class _Run:
@@ -305,7 +315,7 @@ class _Run:
 
     def complete(self, loop: LoopState, why: str = "") -> TrainResult:
         """The result of a run that has nothing left to do."""
-        self.recorder.iteration = int(loop.iteration)
+        self.recorder.iteration = training.iterations_done(loop)
         self.stop = Stop("already complete", why)
         return self._result(loop, self.stop.criterion)
 
@@ -321,10 +331,13 @@ class _Run:
     def train(self, loop: LoopState) -> TrainResult:
         """Train to the end; whatever ends it, the last state is saved and the sinks are closed."""
         self.loop = loop
-        self.recorder.iteration = int(loop.iteration)
+        self.recorder.iteration = training.iterations_done(loop)
         if self.directory is not None:
             resumed_at = self.first_step if self.resumed else None
-            self.journal = Journal(self.directory, self.settings, self.counters, resumed_at)
+            try:
+                self.journal = Journal(self.directory, self.settings, self.counters, resumed_at)
+            except OSError as error:
+                raise StorageFault(f"{self.directory} cannot be written: {why(error, self.directory)}") from error
             if not self.resumed:
                 self.journal.save(0, loop, self._counters())
         reason, failure = "", None

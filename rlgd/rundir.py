@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import jax
+import numpy as np
 
 from rlgd import checkpoint, config, durable, spaces, tensorboard, training
 from rlgd.agents import REGISTRY, make_agent
@@ -273,7 +274,7 @@ def open_to_write(directory: Path) -> durable.Lock:
         lock = durable.Lock(directory)
     except OSError as error:
         raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}.") from error
-    for name in (CHECKPOINTS, BEST):
+    for name in (CHECKPOINTS, BEST, METRICS):
         if (directory / name).is_symlink():
             lock.release()
             raise UsageError(f"{directory / name} is a link; a run is written in its own directory alone.")
@@ -411,7 +412,27 @@ def read_agent(directory: Path) -> tuple[Agent, Spec]:
     with _reading(directory):
         agent = config.from_dict(make_agent(content["agent"]), content["hyperparameters"])
         agent.validate()
+        for name, (_, field, _, value) in config.flat_fields(agent).items():
+            if np.ndim(value) and not field.metadata["static"]:
+                raise TypeError(f"{name} is {value!r}")
         return agent, spaces.from_json(content["spec"])
+
+
+def read_own(directory: Path) -> dict[str, Any]:
+    """The configuration of a run but for agent and environment, by the fields of ``RunConfig``."""
+    content = read_config(directory)
+    names = ("total_timesteps", "seed", "eval_every", "eval_episodes", "act_device", "checkpoint_every", "keep")
+    with _reading(directory):
+        own = {name: content[name] for name in names}
+        for name, value in own.items():
+            if not isinstance(value, int | str | None):
+                raise TypeError(f"{name} is {value!r}")
+        for name, value in content["stopping"].items():
+            if not isinstance(value, float | int | None):
+                raise TypeError(f"{name} is {value!r}")
+        own["stopping"] = Stopping(**content["stopping"])
+        own["stopping"].validate()
+        return own
 
 
 def read(directory: Path, env: Any) -> RunConfig:
@@ -422,12 +443,11 @@ def read(directory: Path, env: Any) -> RunConfig:
         StorageFault: if the configuration is damaged.
     """
     agent, _ = read_agent(directory)
+    own = read_own(directory)
     content = read_config(directory)
-    names = ("total_timesteps", "seed", "eval_every", "eval_episodes", "act_device", "checkpoint_every", "keep")
     with _reading(directory):
         stored = content["env"]
         env_id, limit, options = str(stored["id"]), stored["max_episode_steps"], _env_options(stored)
-        own = {name: content[name] for name in names} | {"stopping": Stopping(**content["stopping"])}
         chunk_length = content["chunk_length"]
         if not isinstance(chunk_length, int) or not 1 <= chunk_length <= training.MAX_CHUNK:
             raise ValueError(f"chunk_length is {chunk_length!r}")

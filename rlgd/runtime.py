@@ -52,6 +52,9 @@ def _use_compilation_cache() -> None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         cache = Path(home) / "rlgd" / "xla"
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if cache.stat().st_uid != os.getuid():  # programs that another user may have written
+            return
+        cache.chmod(0o700)
     except (OSError, RuntimeError):
         return
     jax.config.update("jax_compilation_cache_dir", str(cache))

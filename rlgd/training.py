@@ -294,7 +294,7 @@ def chunks(
     reach a multiple of one of ``pauses`` steps, and at multiples of ``row_every`` iterations. Only at the first is
     ``progress`` set anew from the exact number of steps: pausing more or less often changes no bit of the result.
     """
-    iteration = int(loop.iteration)
+    iteration = iterations_done(loop)
     fault = None
     while steps < total_timesteps and fault is None:
         if iteration % length == 0:
@@ -311,6 +311,11 @@ def chunks(
         iteration += len(metrics["rollout/steps"])
         steps += int(metrics["rollout/steps"].sum(dtype=np.int64))
         yield Chunk(loop, steps, metrics, seconds, compile_seconds, fault)
+
+
+def iterations_done(loop: LoopState) -> int:
+    """Iterations of a run so far; the state's own counter wraps to negative numbers, beyond which it still counts."""
+    return int(loop.iteration) % 2**32
 
 
 def take_fault(metrics: dict[str, np.ndarray], first_iteration: int) -> Fault | None:
