@@ -46,19 +46,17 @@ EXPLAINED = {
 }
 
 
-def sources() -> list[tuple[str, Path]]:
+def sources() -> dict[str, Path]:
+    """The package's files, by the names under which they are installed."""
     folders = {"rlgd": ROOT / "rlgd", "rlgd/agents": ROOT / "agents", "rlgd/envs": ROOT / "envs"}
-    found = {}
-    for name, folder in folders.items():
-        for path in folder.rglob("*.py"):
-            found[f"{name}/{path.relative_to(folder)}"] = path.resolve()
-    return sorted({path: name for name, path in sorted(found.items())}.items(), key=lambda pair: pair[1])  # type: ignore[return-value]
+    files = [(name, folder, path) for name, folder in folders.items() for path in folder.rglob("*.py")]
+    return {f"{name}/{path.relative_to(folder)}": path for name, folder, path in files}
 
 
 def test_every_dangerous_call_is_explained() -> None:
     used = set()
-    for path, name in sources():
-        for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    for name, path in sources().items():
+        for number, line in enumerate(path.read_text().splitlines(), 1):
             code = line.partition("#")[0]
             if DANGEROUS.search(code) and not re.fullmatch(r'\s*""".*|\s*[A-Z][^=()]*', code):
                 assert name in EXPLAINED, f"{name}:{number}: {line}"
