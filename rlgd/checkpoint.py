@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax import Array
+from jax.sharding import SingleDeviceSharding
 
 from rlgd import durable
 from rlgd.data import AgentState, LoopState
@@ -327,7 +328,10 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
             _check_same(wanted, stored, path.parent)
-            named = checkpointer.restore(path, args=ocp.args.StandardRestore(wanted))
+            # Without a place orbax takes the file's, which may be a device that is not here.
+            here = SingleDeviceSharding(jax.devices()[0])
+            placed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) for name, x in wanted.items()}
+            named = checkpointer.restore(path, args=ocp.args.StandardRestore(placed))
     except StorageFault:
         raise
     except Exception as error:  # orbax raises whatever its storage layers raise

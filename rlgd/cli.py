@@ -842,6 +842,10 @@ def messages(quiet: bool) -> Iterator[None]:
         log.level, log.propagate = before
 
 
+OUT_OF_MEMORY = (
+    "out of memory; fewer --num-envs or a shorter --rollout-length need less, more --num-minibatches too; in a study a "
+    "smaller --slice-size"
+)
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "resume": resume,
@@ -883,6 +887,12 @@ def main(argv: list[str] | None = None) -> int:
         # Whoever read the output has seen enough, as `| head` has; the interpreter's own last flush must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        # JAX raises it where the allocator fails, on a device or while compiling.
+        if "RESOURCE_EXHAUSTED" not in str(error) or "--debug" in argv:
+            raise
+        print(f"rlgd: error: {OUT_OF_MEMORY}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interrupt:
         print("rlgd: interrupted", file=sys.stderr)
         return signals.exit_code(interrupt)

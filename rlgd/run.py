@@ -234,9 +234,11 @@ def _resume(run: "_Run", directory: Path, asked_anew: bool, lock: Lock | None) -
     lock.sign()
     run.forget_later_best()
     if found.manifest.about["total_timesteps"] != settings.total_timesteps:
+        share = found.steps / settings.total_timesteps
+        log.info("schedules stretch to the new end: %.0f%% of the run is done", 100 * share)
         loop = dataclasses.replace(
             loop,
-            progress=jnp.asarray(found.steps / settings.total_timesteps, loop.progress.dtype),
+            progress=jnp.asarray(share, loop.progress.dtype),
             progress_per_step=jnp.asarray(1 / settings.total_timesteps, loop.progress.dtype),
         )
     for change in changes:

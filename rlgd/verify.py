@@ -101,10 +101,11 @@ def verify_resume(flags: Sequence[str], total_timesteps: int, env: str | None, t
         with _running("resume", str(killed), *named, "--quiet") as process:
             _finish(process)
         tell("comparing")
-        return _compare(settings, whole, killed, killed_at)
+        return compare(settings, whole, killed, killed_at)
 
 
-def _compare(settings: RunConfig, whole: Path, killed: Path, killed_at: int) -> Verdict:
+def compare(settings: RunConfig, whole: Path, killed: Path, killed_at: int) -> Verdict:
+    """Compare two runs that are to be the same."""
     on_device = isinstance(settings.env, DeviceEnv)
     steps = checkpoint.latest_step(whole / CHECKPOINTS)
     assert steps is not None

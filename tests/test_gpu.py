@@ -48,3 +48,21 @@ def test_the_console_names_the_device(tmp_path: Path) -> None:
         [sys.executable, "-m", "rlgd", *argv], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert f"PPO on gpu ({jax.devices('gpu')[0].device_kind})" in done.stderr
+
+
+@pytest.mark.parametrize(("first", "then"), [("cpu", "gpu"), ("gpu", "cpu")])
+def test_a_checkpoint_loads_on_the_other_device(first: str, then: str, tmp_path: Path) -> None:
+    flags = ["--env", "CartPole-v1", "--num-envs", "8", "--total-timesteps", "2048", "--eval-episodes", "5", "--quiet"]
+    commands = [
+        ["train", "ppo", *flags, "--device", first, "--run-dir", "run"],
+        ["eval", "run", "--device", then, "--quiet"],
+        ["resume", "run", "--device", then, "--total-timesteps", "4096", "--quiet"],
+        ["eval", "run", "--device", first, "--quiet"],
+    ]
+    for command in commands:
+        argv = [sys.executable, "-m", "rlgd", *command]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["device"].startswith(then)
+    assert config["history"][0]["changes"]["device"]["now"].startswith(then)
