@@ -68,7 +68,8 @@ class Journal:
         about = (counters.start, settings.hyperparameters(), settings.group())
         self._board = TensorBoard(directory, *about) if steps is None else TensorBoard.again(directory, *about, kept)
         self._saver = checkpoint.Saver()
-        self._saved = set() if steps is None else {steps}  # what holds, as this process knows
+        # Those up to the one that is gone on from; this process writes none of them anew.
+        self._saved = {step for step in checkpoint.all_steps(directory / CHECKPOINTS) if step <= (steps or 0)}
         self._saved_at, self._saved_steps = time.monotonic(), steps or 0
         self._about = settings.to_json() | {"numbers": checkpoint.numbers()}
         self._warned = False

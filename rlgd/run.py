@@ -262,8 +262,8 @@ def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
     """
     directory = Path(run_dir)
     agent, spec = rundir.read_agent(directory)
-    like = _shapes(directory, lambda key: agent.prepared().init(spec, key))
     folder, found = rundir.find_checkpoint(directory, checkpoint)
+    like = _shapes(directory, lambda key: agent.prepared().init(spec, key))
     return Policy(agent, spec, checkpoints.restore_agent(folder, found.steps, like).actor)
 
 
@@ -274,7 +274,8 @@ def _shapes(directory: Path, make: Callable[[Array], T]) -> T:
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, UsageError):
             raise
-        raise StorageFault(f"no arrays can be as large as {directory / rundir.CONFIG} says.") from error
+        reason = str(error).partition("\n")[0]
+        raise StorageFault(f"{directory / rundir.CONFIG} describes no arrays that can be: {reason}") from error
 
 
 class _Run:

@@ -34,7 +34,8 @@ CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "s
 INTERRUPTED = "interrupted"  # the reason of a run that a signal ended
 RESUMABLE = ("eval_every", "eval_episodes", "checkpoint_every", "keep")  # what decides no bit of the training
 # Beside these a resumed run may have another length, another machine, and an environment with other arguments.
-FREE = (*RESUMABLE, "total_timesteps", "act_device", "device", "versions", "env", "kwargs", "vectorization", "timeout")
+FREE = (*RESUMABLE, "total_timesteps", "act_device", "device", "env", "kwargs", "vectorization", "timeout")
+VERSION_OF = "version of "
 UNCOMPARED = ("format_version", "chunk_length", "history")
 MAX_JSON = 2**24  # bytes of a file that is read at once
 log = logging.getLogger("rlgd")
@@ -395,10 +396,12 @@ def record(directory: Path, settings: RunConfig, steps: int, changes: list["Chan
         UsageError: if it cannot be written.
     """
     history = read_config(directory).get("history")
-    history = history if isinstance(history, list) else []
+    history = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
     if changes:
         named = {change.name: {"before": change.before, "now": change.now} for change in changes}
-        history = [*history, {"step": steps, "time": time.strftime("%Y-%m-%d %H:%M:%S"), "changes": named}]
+        entry = {"step": steps, "time": time.strftime("%Y-%m-%d %H:%M:%S"), "changes": named}
+        # Killed before its next checkpoint, a run is changed at the same step again.
+        history = [*(before for before in history if before.get("step") != steps), entry]
     try:
         write_config(directory, settings, history)
         (directory / SUMMARY).unlink(missing_ok=True)  # it told of an earlier end
@@ -530,7 +533,7 @@ def differences(directory: Path, about: dict[str, Any], content: dict[str, Any])
         then, now = _flat(about), _flat(json.loads(json.dumps(content)))
     names = [name for name in {**then, **now} if name not in UNCOMPARED]
     changes = [Change(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
-    fixed = [change for change in changes if change.name not in free]
+    fixed = [change for change in changes if change.name not in free and not change.name.startswith(VERSION_OF)]
     if fixed:
         listed = "; ".join(f"{name}: checkpoint {before}, requested {now}" for name, before, now in fixed)
         raise UsageError(f"the checkpoint in {directory} belongs to other settings: {listed}.")
@@ -543,6 +546,7 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
     flat = {name: value for name, value in content.items() if name not in (*parts, "env", "spec")}
     for part in parts:
         flat |= content[part]
+    flat |= {f"{VERSION_OF}{name}": number for name, number in flat.pop("versions").items()}
     flat |= {{"id": "env"}.get(name, name): value for name, value in content["env"].items()}
     return flat | {f"{name} space" if name in ("obs", "action") else name: v for name, v in content["spec"].items()}
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 import rlgd
 from rlgd import checkpoint, rundir
+from rlgd import config as configs
 from rlgd.agents import A2C, PPO, REINFORCE
 from rlgd.agents.common import Agent
 from rlgd.ascent import Ascent
@@ -330,3 +332,65 @@ def test_evaluating_more_often_changes_no_bit(tmp_path: Path) -> None:
     plain, evaluated = train(A2C_SMALL, None), train(A2C_SMALL, tmp_path, eval_every=100)
     for one, other in zip(arrays(plain), arrays(evaluated), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_changes_of_a_resumed_run_are_told_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "rlgd")
+    train(A2C_SMALL, tmp_path)
+    rlgd.resume(tmp_path, total_timesteps=2 * TOTAL, learning_rate=0.5, keep=7)
+    assert "schedules stretch to the new end: 50% of the run is done" in caplog.messages
+    assert "changed at step 1,024: learning_rate: 0.001 -> 0.5" in caplog.messages
+    (entry,) = json.loads((tmp_path / "config.json").read_text())["history"]
+    assert entry["step"] == TOTAL
+    assert entry["changes"] == {
+        "total_timesteps": {"before": TOTAL, "now": 2 * TOTAL},
+        "learning_rate": {"before": 0.001, "now": 0.5},
+        "keep": {"before": 3, "now": 7},
+    }
+
+
+OTHER: dict[str, tuple[str, Any]] = {
+    "agent": ("agent", "ppo"),
+    "hidden_sizes": ("hyperparameters", [16]),
+    "activation": ("hyperparameters", "relu"),
+    "num_envs": ("hyperparameters", 8),
+    "optimizer": ("hyperparameters", "momentum"),
+    "normalize_obs": ("hyperparameters", True),
+    "seed": ("seed", 5),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_checkpoint_of_other_settings_is_refused_by_their_names(
+    tmp_path: Path, written: TrainResult, name: str
+) -> None:
+    """As if it had been copied from another run."""
+    assert written.run_dir is not None
+    run = Path(shutil.copytree(written.run_dir, tmp_path / "run"))
+    content = json.loads((run / "config.json").read_text())
+    place, value = OTHER[name]
+    if place == "hyperparameters":
+        content["hyperparameters"][name] = value
+    else:
+        content[place] = value
+    if name == "agent":
+        content["hyperparameters"] = configs.to_dict(PPO(**SMALL))
+    (run / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=rf"belongs to other settings: .*{name}: checkpoint .*, requested ") as refused:
+        rlgd.resume(run, total_timesteps=2 * TOTAL)
+    if name != "agent":
+        assert str(refused.value).count("requested") == 1
+
+
+def test_another_number_type_or_kind_of_keys_is_refused(written: TrainResult) -> None:
+    assert written.run_dir is not None
+    with jax.enable_x64(True), pytest.raises(UsageError, match="dtype: checkpoint float32, requested float64"):
+        rlgd.load(written.run_dir)
+    with jax.default_prng_impl("rbg"), pytest.raises(UsageError, match="prng: checkpoint threefry2x32, requested rbg"):
+        rlgd.load(written.run_dir)
+
+
+def test_another_environment_is_refused_by_its_space(tmp_path: Path) -> None:
+    train(A2C_SMALL, tmp_path)
+    with pytest.raises(UsageError, match=r"obs space: checkpoint .*'shape': \[4\].*requested .*'shape': \[6\]"):
+        rlgd.resume(tmp_path, env="Acrobot-v1", total_timesteps=2 * TOTAL)
