@@ -1,9 +1,9 @@
-"""What checkpoints cost: the same run with one every 60 seconds' worth of steps and with none, as a ratio.
+"""What a checkpoint costs a run that trains on beside it, as a share of the default interval.
 
-    .venv/bin/python benchmarks/checkpoints.py [--rounds 5] [--agent ppo] [--seconds 60]
+    .venv/bin/python benchmarks/checkpoints.py [--rounds 5] [--agent ppo] [--seconds 10]
 
-A run is trained in pieces as long as the interval, in one process, in turn with and without a checkpoint being written
-beside it; what is compared is the training time of the pieces that have one with those that have none.
+Pieces of a run are trained in one process, in turn without and with a checkpoint that is being written; the difference
+of their times, the median over rounds, is what it costs.
 """
 
 import argparse

@@ -120,7 +120,8 @@ def _ask_for_room(folder: Path, loop: LoopState) -> None:
     for number, size in enumerate((max(arrays, 1), *[SMALL_FILE] * SMALL_FILES)):
         path = folder / f"room-{number}"
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, size)
     for path in folder.iterdir():
         path.unlink()
 
@@ -175,7 +176,7 @@ class Saver:
         before, self.fault = self.fault, None
         try:
             job()
-        except StorageFault as fault:
+        except (StorageFault, OSError) as fault:
             self.fault = str(fault)
             if before is None:
                 log.warning("%s. Training goes on, and tries again.", fault)
@@ -235,12 +236,17 @@ def newest(directory: Path) -> Found | None:
         StorageFault: if all of them are damaged.
     """
     skipped: list[str] = []
-    for steps in reversed(all_steps(directory)):
+    damaged = False
+    lost = [int(path.name) for path in incomplete(directory) if path.name.isdecimal()]
+    for steps in sorted({*all_steps(directory), *lost}, reverse=True):
         try:
+            if steps in lost:
+                raise _damaged(directory, steps, f"{MANIFEST} is missing")
             return Found(steps, verified(directory, steps), tuple(skipped))
-        except Damaged as damaged:
-            skipped.append(str(damaged))
-    if skipped:
+        except Damaged as damage:
+            skipped.append(str(damage))
+            damaged |= steps not in lost
+    if damaged:
         raise StorageFault("; ".join(skipped))
     return None
 
@@ -252,8 +258,16 @@ def verified(directory: Path, steps: int) -> Manifest:
         Damaged: naming what is not.
         UsageError: if another version of rlgd wrote it in another format.
     """
-    manifest, folder = read_manifest(directory, steps), directory / str(steps)
-    there = dict(_files(folder))
+    manifest = read_manifest(directory, steps)
+    try:
+        _check_files(directory, steps, manifest)
+    except OSError as error:
+        raise _damaged(directory, steps, f"{error.filename} cannot be read: {error.strerror}") from error
+    return manifest
+
+
+def _check_files(directory: Path, steps: int, manifest: Manifest) -> None:
+    there = dict(_files(directory / str(steps)))
     for name in sorted({*manifest.files, *there}):
         if name not in there:
             raise _damaged(directory, steps, f"{name} is missing")
@@ -266,7 +280,6 @@ def verified(directory: Path, steps: int) -> Manifest:
             raise _damaged(directory, steps, f"{name} has {status.st_size:,} bytes instead of {size:,}")
         if _digest(there[name]) != digest:
             raise _damaged(directory, steps, f"the SHA-256 of {name} differs")
-    return manifest
 
 
 def read_manifest(directory: Path, steps: int) -> Manifest:
@@ -287,7 +300,7 @@ def read_manifest(directory: Path, steps: int) -> Manifest:
         )
         writer = about["versions"]["rlgd"]
         files = {name: (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _damaged(directory, steps, f"{MANIFEST} cannot be read") from error
     if not whole or step != steps or not isinstance(counters, dict):
         raise _damaged(directory, steps, f"{MANIFEST} is not as it was written")

@@ -82,6 +82,7 @@ def output_flags() -> Flags:
     """Flags of every command that runs something."""
     return {
         "device": doc(str | None, "cpu or gpu; the default is a GPU if there is one", None),
+        "deterministic_ops": doc(bool, "the same bits from every run on a GPU, at some cost in speed", False),
         "quiet": doc(bool, "print nothing but the result", False),
         "json": doc(bool, "print one JSON document on standard output, and nothing else there", False),
         "debug": doc(bool, "show the traceback of a failure", False),
@@ -128,7 +129,6 @@ def train_flags() -> Flags:
         **stopping_flags(),
         "run_dir": doc(str | None, "where to write; by default runs/<env>/<agent>/<time>-seed<seed>", None),
         "overwrite": doc(bool, "replace the run that --run-dir holds", False),
-        "deterministic_ops": doc(bool, "the same bits from every run on a GPU, at some cost in speed", False),
         **output_flags(),
     }
 
@@ -182,7 +182,7 @@ def read_config(path: str) -> tuple[dict[str, Any], str | None]:
     if "hyperparameters" in content:
         try:
             content = flags_of_run(content)
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"--config {path} is no config.json of this version of rlgd: {error!r}.") from error
     return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}, agent
 
@@ -210,6 +210,7 @@ def flags_of_run(content: dict[str, Any]) -> dict[str, Any]:
     run |= {"act_device": content["act_device"]}
     if env["backend"] == "host":
         run |= {"vectorization": env["vectorization"], "env_timeout": env["timeout"]}
+        run |= {"env_arg": tuple(f"{key}={json.dumps(value)}" for key, value in json.loads(env["kwargs"]).items())}
     return {**content["hyperparameters"], **kept, **content["stopping"], **run}
 
 
@@ -254,7 +255,7 @@ def train(argv: list[str]) -> int:
     flags = {**{k: common[k] for k in ("env", "total_timesteps", "seed")}, **own, **common}
     if (path := option_value(argv, "config")) is not None:
         values, written_for = read_config(path)
-        if written_for is not None and make_agent(written_for) != agent:
+        if written_for is not None and not (isinstance(written_for, str) and make_agent(written_for) == agent):
             raise UsageError(f"--config {path} is for the agent {written_for!r}, not for {name!r}.")
         flags = with_defaults(flags, values)
         if not is_given(argv, "env") and "env" in values:
@@ -294,7 +295,7 @@ def start_run(agent: Any, options: Any) -> int:
         options.keep,
     )
     settings.validate()
-    runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
+    runtime.set_up(settings, options.device, options.deterministic_ops)
     directory = options.run_dir
     if directory is None:
         directory = rundir.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)
@@ -328,7 +329,7 @@ def resume(argv: list[str]) -> int:
     changes = {name: getattr(options, name) for name in own if is_given(argv, name)}
     settings = rundir.changed(rundir.read(run, options.env), options.total_timesteps, changes)
     settings.validate()
-    runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
+    runtime.set_up(settings, options.device, options.deterministic_ops)
     from rlgd.run import resume as run_resume
 
     announce(settings, options)
@@ -409,7 +410,7 @@ def play_whole(
     from rlgd.run import load
 
     settings = rundir.read(run, options.env)
-    runtime.set_up(settings, options.device, getattr(options, "deterministic_ops", False))
+    runtime.set_up(settings, options.device, options.deterministic_ops)
     result = how(
         load(run, options.checkpoint),
         settings.evaluation_env,
@@ -456,8 +457,11 @@ def verify_resume(argv: list[str]) -> int:
         raise UsageError(f'{path} names no agent; add a line such as agent = "ppo".')
     from rlgd.verify import verify_resume as run_verify
 
-    total = options.total_timesteps or values.get("total_timesteps") or train_flags()["total_timesteps"][1]
+    total = options.total_timesteps or values.get("total_timesteps", train_flags()["total_timesteps"][1])
+    if not isinstance(agent, str) or not isinstance(total, int):
+        raise UsageError(f"{path} says agent {agent!r} and total_timesteps {total!r}; expected a name and a number.")
     given = [] if options.device is None else ["--device", options.device]
+    given += ["--deterministic-ops"] if options.deterministic_ops else []
 
     def tell(what: str) -> None:
         if not (options.quiet or options.json):
@@ -586,7 +590,7 @@ def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: b
 
     from rlgd import runtime
 
-    runtime.set_up(plan.members[0], options.device, False, alone=not plan.on_device)
+    runtime.set_up(plan.members[0], options.device, options.deterministic_ops, alone=not plan.on_device)
     from rlgd import studydir, sweep
 
     execution = sweep.Execution(exact, options.slice_size, options.workers)
@@ -683,7 +687,7 @@ def tune(argv: list[str]) -> int:
     env = envs.make(options.env)
     settings = RunConfig(agent, env, options.total_timesteps, eval_episodes=options.eval_episodes)
     settings.validate()
-    runtime.set_up(settings, options.device, False, alone=not isinstance(env, envs.DeviceEnv))
+    runtime.set_up(settings, options.device, options.deterministic_ops, alone=not isinstance(env, envs.DeviceEnv))
     from rlgd import grid, tuning
 
     directory = Path(options.run_dir) if options.run_dir else tuning.automatic(Path("runs"), env.env_id, name)
@@ -820,12 +824,18 @@ def tensorboard_command() -> str:
     return os.path.relpath(beside) if beside.exists() else "tensorboard"
 
 
+def say(message: str) -> None:
+    """Print to the error output, if it can still be written."""
+    with contextlib.suppress(OSError):
+        print(f"rlgd: {message}", file=sys.stderr, flush=True)
+
+
 class ToStderr(logging.Handler):
     """Prints what the library has to say; on the error output of the moment, which a progress bar takes over."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
-        print(f"rlgd: {record.getMessage()}", file=sys.stderr, flush=True)
+        say(record.getMessage())
 
 
 @contextlib.contextmanager
@@ -876,12 +886,12 @@ def main(argv: list[str] | None = None) -> int:
         with signals.raised(), messages("--quiet" in argv or "--json" in argv):
             return COMMANDS[argv[0]](argv[1:])
     except Interrupted as interrupted:
-        print(f"rlgd: {interrupted}", file=sys.stderr)
+        say(str(interrupted))
         return interrupted.exit_code
     except RlgdError as error:
         if "--debug" in argv:
             raise
-        print(f"rlgd: error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return error.exit_code
     except BrokenPipeError:
         # Whoever read the output has seen enough, as `| head` has; the interpreter's own last flush must not complain.
@@ -891,8 +901,8 @@ def main(argv: list[str] | None = None) -> int:
         # JAX raises it where the allocator fails, on a device or while compiling.
         if "RESOURCE_EXHAUSTED" not in str(error) or "--debug" in argv:
             raise
-        print(f"rlgd: error: {OUT_OF_MEMORY}: {str(error).splitlines()[0]}", file=sys.stderr)
+        say(f"error: {OUT_OF_MEMORY}: {str(error).splitlines()[0]}")
         return 1
     except KeyboardInterrupt as interrupt:
-        print("rlgd: interrupted", file=sys.stderr)
+        say("interrupted")
         return signals.exit_code(interrupt)

@@ -1,5 +1,6 @@
 """What a person sees: a progress bar on a terminal, plain lines elsewhere. All of it goes to standard error."""
 
+import contextlib
 import sys
 import time
 
@@ -30,7 +31,6 @@ class Console:
                 console=self.console,
             )
             self.task = self.progress.add_task("train", total=total_timesteps, episode_return="-", speed=0.0)
-            self.progress.start()
 
     def write(self, row: Row) -> None:
         """Show a row."""
@@ -40,12 +40,14 @@ class Console:
         if speed is None:
             return
         if self.progress is not None:
+            self.progress.start()
             done = min(row.step, self.total)
             self.progress.update(self.task, completed=done, episode_return=self.last_return, speed=speed)
         elif row.step >= self.total or time.monotonic() - self.last_line > LINE_EVERY:
             self.last_line = time.monotonic()
             line = f"{row.step:>11,} / {self.total:,} steps  return {self.last_return}  {speed:,.0f} steps/s"
-            print(line, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # nobody has to read it
+                print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

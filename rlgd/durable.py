@@ -1,6 +1,7 @@
 """Files that outlive whatever ends the process: written whole or not at all, synced, with one writer at a time."""
 
 import collections
+import contextlib
 import errno
 import fcntl
 import json
@@ -127,9 +128,12 @@ class Lock:
 
     def release(self) -> None:
         """Let others write."""
-        if self._signed:
-            os.truncate(self._file, 0)
-        os.close(self._file)
+        try:
+            if self._signed:
+                with contextlib.suppress(OSError):
+                    os.truncate(self._file, 0)
+        finally:
+            os.close(self._file)
 
 
 def _owner(file: int) -> str:

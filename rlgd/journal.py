@@ -2,6 +2,7 @@
 long as there is another try; what could not be saved in the end is a ``StorageFault``.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -34,7 +35,7 @@ class Counters:
         pending: metrics of the iterations that are in no row yet, by name.
         evaluated_at: the step of the newest evaluation.
         watch: what the criteria to stop have seen.
-        reason: what ended the run here, or "".
+        stop: the criterion that ended the run here and what it saw, or None.
         end: what was to end it.
     """
 
@@ -45,7 +46,7 @@ class Counters:
     pending: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     evaluated_at: int = 0
     watch: dict[str, Any] = dataclasses.field(default_factory=Watch().to_dict)
-    reason: str = ""
+    stop: tuple[str, str] | None = None
     end: dict[str, Any] | None = None
 
 
@@ -68,6 +69,7 @@ class Journal:
         about = (counters.start, settings.hyperparameters(), settings.group())
         self._board = TensorBoard(directory, *about) if steps is None else TensorBoard.again(directory, *about, kept)
         self._saver = checkpoint.Saver()
+        self._best: tuple[int, LoopState, Counters] | None = None  # that is not saved yet
         # Those up to the one that is gone on from; this process writes none of them anew.
         self._saved = {step for step in checkpoint.all_steps(directory / CHECKPOINTS) if step <= (steps or 0)}
         self._saved_at, self._saved_steps = time.monotonic(), steps or 0
@@ -86,7 +88,7 @@ class Journal:
             log.warning("%s. Training goes on, and tries again.", fault)
 
     def save_is_due(self, steps: int) -> bool:
-        """Whether the interval between checkpoints is over, and none is being written."""
+        """Whether the interval between checkpoints is over; one in seconds waits for the one that is being written."""
         every = self.settings.checkpoint_interval()[1]
         return self.seconds_are_over() if every is None else steps // every > self._saved_steps // every
 
@@ -101,20 +103,31 @@ class Journal:
         folder, best = self.directory / CHECKPOINTS, self.directory / BEST
 
         def job() -> None:
+            self._write_best()
             self._write_checkpoint(folder, steps, loop, counters)
             # The beginning is there for a run that is killed before its first interval is over.
             newest = sorted(self._saved - {0} or {0})[-self.settings.keep :]
-            checkpoint.keep_only(folder, newest)
             self._saved.intersection_update(newest)
-            # Only now: a run that is killed goes on from here at the earliest, with the best one up to here.
-            checkpoint.keep_only(best, {counters.watch["best_step"], *_after(best, steps)})
+            with contextlib.suppress(OSError):  # what cannot be removed is in nobody's way
+                checkpoint.keep_only(folder, newest)
+                # Only now: a run that is killed goes on from here at the earliest, with the best one up to here.
+                best_step = counters.watch["best_step"]
+                if best_step in checkpoint.all_steps(best):
+                    checkpoint.keep_only(best, {best_step, *_after(best, steps)})
 
         self._saver.submit(job)
 
     def save_best(self, steps: int, loop: LoopState, counters: Counters) -> None:
-        """Write the checkpoint of the best policy so far, in the background."""
-        directory = self.directory / BEST
-        self._saver.submit(lambda: checkpoint.save(directory, steps, loop, self._about, dataclasses.asdict(counters)))
+        """Write the checkpoint of the best policy so far, in the background; if it fails, with the next one again."""
+        self._best = steps, loop, counters
+        self._saver.submit(self._write_best)
+
+    def _write_best(self) -> None:
+        if self._best is not None:
+            steps, loop, counters = best = self._best
+            checkpoint.save(self.directory / BEST, steps, loop, self._about, dataclasses.asdict(counters))
+            if self._best is best:
+                self._best = None
 
     def wait(self) -> None:
         """Wait until everything is written."""
@@ -136,7 +149,8 @@ class Journal:
                 faults.append(durable.why(error, self.directory))
             faults.append(file.fault)
         try:
-            rundir.write_summary(self.directory, summary())
+            unsaved = {"reason": f"StorageFault: {self._saver.fault}"} if self._saver.fault else {}
+            rundir.write_summary(self.directory, summary() | unsaved)
         except StorageFault as fault:
             faults.append(str(fault))
         if any(faults):
@@ -168,12 +182,18 @@ def read_counters(manifest: checkpoint.Manifest, steps: int) -> Counters:
     try:
         counters = Counters(**manifest.counters)
         pending = {str(name): [float(x) for x in values] for name, values in counters.pending.items()}
+        watch = Watch.from_dict(counters.watch)
         times = [float(getattr(counters, name)) for name in ("training_seconds", "compile_seconds", "start")]
-        if not all(map(math.isfinite, times)) or not 0 <= int(counters.rows) < 2**63:
+        whole = (counters.rows, counters.evaluated_at, watch.best_step, watch.waited)
+        if not all(map(math.isfinite, times)) or not all(isinstance(n, int) and 0 <= n < 2**63 for n in whole):
             raise ValueError("numbers out of range")
-        Watch.from_dict(counters.watch)
-        return dataclasses.replace(counters, pending=pending)
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        if not all(isinstance(x, float | int | None) for x in (watch.best_return, watch.last_return)):
+            raise TypeError("returns are no numbers")
+        if len({len(values) for values in pending.values()}) > 1:
+            raise ValueError("metrics of different length")
+        stop = None if counters.stop is None else (str(counters.stop[0]), str(counters.stop[1]))
+        return dataclasses.replace(counters, pending=pending, stop=stop)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         raise StorageFault(f"the checkpoint of step {steps:,} holds no counters of a run: {error}.") from error
 
 
@@ -188,8 +208,13 @@ def _cut(path: Path, number: int) -> tuple[list[Row], int]:
             lines, size = lines + 1, size + len(line)
             try:
                 values = {str(name): float(value) for name, value in json.loads(line).items()}
-                rows.append(Row(int(values.pop("step")), values.pop("seconds"), values))
+                step = values.pop("step")
+                if not 0 <= step < 2**63 or not all(name.encode() for name in values):
+                    raise ValueError
+                rows.append(Row(int(step), values.pop("seconds"), values))
             except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError):
                 log.warning("row %d of %s is damaged; TensorBoard does without it.", lines, path)
         file.truncate(size)
+    if lines < number:
+        log.warning("%s has lost %d rows; the curves have a gap.", path, number - lines)
     return rows, lines

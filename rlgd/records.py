@@ -48,6 +48,8 @@ class Recorder:
         steps = chunk.metrics["rollout/steps"].astype(np.int64)
         share = chunk.training_seconds / max(int(steps.sum()), 1)
         self.compile_seconds += chunk.compile_seconds
+        if self._pending and self._pending[0].keys() != chunk.metrics.keys():
+            self._pending = []  # out of a checkpoint of other metrics
         start = 0
         while start < len(steps):
             stop = min(start + self.every - self.iteration % self.every, len(steps))

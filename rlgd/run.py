@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,10 +16,9 @@ import numpy as np
 from jax import Array
 
 from rlgd import checkpoint as checkpoints
-from rlgd import episodes, estimator, journal, rundir, training
+from rlgd import durable, episodes, estimator, journal, rundir, training
 from rlgd.agents.common import Agent
 from rlgd.data import FAULTS, OBSERVATION, PARAMETERS, REWARD, AgentState, LoopState
-from rlgd.durable import Lock, why
 from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host import HostVector
 from rlgd.errors import Diverged, EnvironmentFault, Interrupted, RlgdError, StorageFault, UsageError
@@ -209,30 +209,31 @@ def resume(
     directory = Path(run_dir)
     settings = rundir.changed(rundir.read(directory, env), total_timesteps, changes)
     settings.validate()
-    run = _Run(settings, directory, sinks, asked, metrics)
-    if rundir.is_finished(directory, settings):
-        return _resume(run, directory, False, None)
+    asked_anew = total_timesteps is not None or bool(changes)
+    with contextlib.suppress(StorageFault):  # which may be another process that is writing: the lock will tell
+        run = _Run(settings, directory, sinks, asked, metrics)
+        found = run.look_up()
+        if (why := run.why_finished(found.steps, asked_anew)) is not None:
+            return run.complete(run.read(found), why)
     lock = rundir.open_to_write(directory)
     try:
-        return _resume(run, directory, total_timesteps is not None or bool(changes), lock)
+        return _go_on(_Run(settings, directory, sinks, asked, metrics), asked_anew)
     finally:
         lock.release()
 
 
-def _resume(run: "_Run", directory: Path, asked_anew: bool, lock: Lock | None) -> TrainResult:
-    settings = run.settings
-    folder, found = rundir.find_checkpoint(directory, "latest")
-    now = settings.to_json() | {"numbers": checkpoints.numbers()}
-    changes = rundir.differences(directory, found.manifest.about, now)
-    like = _shapes(directory, lambda key: training.initialize(settings.agent.prepared(), settings.env, key))
-    loop = checkpoints.restore(folder, found.steps, like)
-    counters = run.go_on_from(found)
-    if lock is None:
-        return run.complete(loop)
-    if counters.reason in CRITERIA and not (asked_anew or counters.end != settings.end()):
-        return run.complete(loop, f"stopped by {counters.reason}; give it another value, or more total_timesteps")
-    lock.sign()
-    run.forget_later_best()
+def _go_on(run: "_Run", asked_anew: bool) -> TrainResult:
+    settings, directory = run.settings, run.directory
+    assert directory is not None
+    found = run.look_up()
+    changes = rundir.differences(
+        directory, found.manifest.about, settings.to_json() | {"numbers": checkpoints.numbers()}
+    )
+    loop = run.read(found)
+    with rundir.writing(directory):
+        run.forget_later_best()
+    if asked_anew or run.counters.end != settings.end():
+        run.stop = None
     if found.manifest.about["total_timesteps"] != settings.total_timesteps:
         share = found.steps / settings.total_timesteps
         log.info("schedules stretch to the new end: %.0f%% of the run is done", 100 * share)
@@ -302,10 +303,12 @@ class _Run:
         self.evaluation: EvalResult | None = None
         self.evaluated_at = 0
         self.best: AgentState | None = None
-        self.stop = Stop("total_timesteps", "")
+        self.stop: Stop | None = None
 
-    def go_on_from(self, found: checkpoints.Found) -> Counters:
-        """Take up the counters of a checkpoint."""
+    def look_up(self) -> checkpoints.Found:
+        """Find the newest checkpoint, and take up its counters."""
+        assert self.directory is not None
+        _, found = rundir.find_checkpoint(self.directory, "latest")
         counters = journal.read_counters(found.manifest, found.steps)
         self.first_step = self.steps = found.steps
         self.counters, self.resumed = counters, True
@@ -314,13 +317,32 @@ class _Run:
         self.recorder.go_on_with(counters.pending)
         self.watch = Watch.from_dict(counters.watch)
         self.evaluated_at = counters.evaluated_at
-        return counters
+        self.stop = None if counters.stop is None else Stop(*counters.stop)
+        return found
+
+    def why_finished(self, steps: int, asked_anew: bool) -> str | None:
+        """Why there is nothing left to do, in words; None if there is something."""
+        assert self.directory is not None
+        if not rundir.is_finished(self.directory, steps):
+            return None
+        if steps >= self.settings.total_timesteps:
+            return ""
+        if self.stop is None or asked_anew or self.counters.end != self.settings.end():
+            return None
+        return f"stopped by {self.stop.criterion}; give it another value, or more total_timesteps"
+
+    def read(self, found: checkpoints.Found) -> LoopState:
+        """The state of a checkpoint."""
+        assert self.directory is not None
+        agent, env = self.settings.agent.prepared(), self.settings.env
+        like = _shapes(self.directory, lambda key: training.initialize(agent, env, key))
+        return checkpoints.restore(self.directory / rundir.CHECKPOINTS, found.steps, like)
 
     def complete(self, loop: LoopState, why: str = "") -> TrainResult:
         """The result of a run that has nothing left to do."""
         self.recorder.iteration = training.iterations_done(loop)
         self.stop = Stop("already complete", why)
-        return self._result(loop, self.stop.criterion)
+        return self._result(loop)
 
     def forget_later_best(self) -> None:
         """A best checkpoint behind the one that is gone on from belongs to another future."""
@@ -335,37 +357,43 @@ class _Run:
         """Train to the end; whatever ends it, the last state is saved and the sinks are closed."""
         self.loop = loop
         self.recorder.iteration = training.iterations_done(loop)
-        if self.directory is not None:
-            resumed_at = self.first_step if self.resumed else None
-            try:
-                self.journal = Journal(self.directory, self.settings, self.counters, resumed_at)
-            except OSError as error:
-                raise StorageFault(f"{self.directory} cannot be written: {why(error, self.directory)}") from error
-            if not self.resumed:
-                self.journal.save(0, loop, self._counters())
-        reason, failure = "", None
+        failure: BaseException | None = None
         try:
-            stop = self._train_chunks()
+            if self.directory is not None:
+                self._open_journal()
+            if self.stop is None:
+                self._train_chunks()
             self._end_if_asked()
             self._write(self.recorder.rest())
-            if self.journal is not None:
-                self.journal.save(self.steps, self.loop, self._counters(stop.criterion if stop else ""))
+            self._save()
             if self.directory is not None or self.settings.evaluate_every:
-                stop = self._evaluate() or stop
+                self._evaluate()
                 self._evaluate_best()
-            self.stop = stop or self.stop
-            reason = self.stop.criterion
+            self.stop = self.stop or Stop("total_timesteps", "")
         except BaseException as error:
             failure = error
-            reason = INTERRUPTED if isinstance(error, Interrupted) else f"{type(error).__name__}: {error}"
             if isinstance(error, RlgdError) and not isinstance(error, Interrupted):
                 self._write(self.recorder.rest())  # what is in no row yet is in the checkpoint otherwise
             raise
         finally:
-            self._finish(reason, failure)
-        return self._result(self.loop, reason)
+            self._finish(failure)
+        return self._result(self.loop)
 
-    def _train_chunks(self) -> Stop | None:
+    def _open_journal(self) -> None:
+        assert self.directory is not None
+        resumed_at = self.first_step if self.resumed else None
+        try:
+            self.journal = Journal(self.directory, self.settings, self.counters, resumed_at)
+        except OSError as error:
+            raise StorageFault(f"{self.directory} cannot be written: {durable.why(error, self.directory)}") from error
+        if not self.resumed:
+            self._save()
+
+    def _save(self) -> None:
+        if self.journal is not None:
+            self.journal.save(self.steps, self.loop, self._counters())
+
+    def _train_chunks(self) -> None:
         """Train until something ends it: the last step, a criterion, or a signal."""
         settings, length = self.settings, self.settings.chunk_length
         agent, env, row_every = settings.agent.prepared(), settings.env, None
@@ -379,24 +407,29 @@ class _Run:
                 runner = training.HostRunner(agent, vector, self._pause_on_host, device)
                 # On the host environments can be slow, and criteria are looked at behind every row of the curves.
                 row_every = settings.log_every
-            if self._evaluation_is_due() and (stop := self._evaluate()) is not None:
-                return stop
+            if self._evaluation_is_due():
+                self._evaluate()
+                if self.stop is not None:
+                    return
             pauses = [every for every in (settings.evaluate_every, settings.checkpoint_interval()[1]) if every]
             for chunk in training.chunks(
                 runner, self.loop, length, settings.total_timesteps, self.first_step, pauses, row_every
             ):
                 self.loop, self.steps = chunk.loop, chunk.steps
-                stop = self._take(chunk)
+                self._take(chunk)
                 if chunk.fault is not None:
                     raise _explained(chunk.fault, self._policy(self.loop.agent_state))
                 if time.monotonic() > self.deadline:
                     limit = settings.stopping.max_seconds
-                    stop = stop or Stop("max_seconds", f"{limit:g} seconds were over at step {chunk.steps:,}")
-                if stop is not None or self.asked() is not None:
-                    return stop
+                    self._stop(Stop("max_seconds", f"{limit:g} seconds were over at step {chunk.steps:,}"))
+                if self.stop is not None or self.asked() is not None:
+                    return
                 if self.journal is not None and self.journal.save_is_due(self.steps):
-                    self.journal.save(self.steps, self.loop, self._counters())
-        return None
+                    self._save()
+
+    def _stop(self, stop: Stop | None) -> None:
+        """The first criterion that fires ends the run."""
+        self.stop = self.stop or stop
 
     def _pause_on_host(self) -> bool:
         """Whether something waits for the end of a chunk."""
@@ -406,7 +439,7 @@ class _Run:
     def _end_if_asked(self) -> None:
         number = self.asked()
         if number is not None:
-            how = "" if self.directory is None else f"; go on with `rlgd resume {self.directory}`"
+            how = "" if self.directory is None else f"; go on with `rlgd resume {shlex.quote(str(self.directory))}`"
             raise Interrupted(f"interrupted at step {self.steps:,}{how}", number)
 
     def _enter(self, agent: Agent, vector: HostVector, loop: LoopState) -> LoopState:
@@ -421,37 +454,37 @@ class _Run:
             episodes=episodes.begin(agent.num_envs),
         )
 
-    def _take(self, chunk: training.Chunk) -> Stop | None:
+    def _take(self, chunk: training.Chunk) -> None:
         """Record a chunk, evaluate where it is due, and look at the criteria."""
         if self.history is not None:
             self.history.append(chunk.metrics)
-        stop = self._write(list(self.recorder.rows(chunk)))
+        self._write(self.recorder.rows(chunk), judge=True)
         if chunk.fault is None and chunk.steps < self.settings.total_timesteps and self._evaluation_is_due():
-            stop = self._evaluate() or stop
-        return stop
+            self._evaluate()
 
     def _evaluation_is_due(self) -> bool:
         every = self.settings.evaluate_every
         return every is not None and self.steps // every > self.evaluated_at // every
 
-    def _write(self, rows: Iterable[Row]) -> Stop | None:
-        rows, stop = list(rows), None
+    def _write(self, rows: Iterable[Row], judge: bool = False) -> None:
+        """Write rows, and let criteria ``judge`` them."""
+        rows = list(rows)
         for row in rows:
             if self.journal is not None:
                 self.journal.write(row)
-            stop = stop or self.watch.row(self.settings.stopping, row.step, row.values)
+            stop = self.watch.row(self.settings.stopping, row.step, row.values)
+            self._stop(stop if judge else None)
         for row in rows:
             for sink in self.sinks:
                 sink.write(row)
-        return stop
 
-    def _evaluate(self) -> Stop | None:
+    def _evaluate(self) -> None:
         """Evaluate the policy, once at each step; the best one so far is kept."""
-        settings, step, loop = self.settings, self.steps, self.loop
+        settings, step = self.settings, self.steps
         if self.evaluated_at == step:
             if self.evaluation is None and settings.stopping.patience is None:
                 self.evaluation = self._play(EVAL_SEED)  # a kill came between its row and the summary
-            return None
+            return
         evaluation = self._play(EVAL_SEED)
         values = {
             "eval/episode_return": evaluation.mean,
@@ -459,33 +492,37 @@ class _Run:
         }
         if settings.agent.measure_every and estimator.applies(settings.agent, settings.env):
             values |= self._compare()
-        self.evaluated_at = step
-        self._write([Row(step, self.recorder.seconds, values)])
-        if not settings.evaluate_every:
-            self.evaluation = evaluation
-            return None
-        stop = self.watch.evaluation(settings.stopping, step, evaluation.mean)
-        is_best = self.watch.best_step == step
-        if is_best or settings.stopping.patience is None:
-            self.evaluation = evaluation
-        if is_best:
-            self.best = loop.agent_state
-            if self.journal is not None:
-                self.journal.save_best(step, loop, self._counters())
-        target = settings.stopping.target_return
+        target = settings.stopping.target_return if settings.evaluate_every else None
+        again = None
         if target is not None and evaluation.mean >= target:
             again = self._play(EVAL_SEED + 1).mean
-            if again >= target:
-                seen = f"the evaluations at step {step:,} gave {evaluation.mean:.1f} and {again:.1f}"
-                return Stop("target_return", seen)
-        return stop
+        # From here on nothing takes long: an evaluation is made and known, or it is neither.
+        self.evaluated_at = step
+        if target is not None and again is not None and again >= target:
+            seen = f"the evaluations at step {step:,} gave {evaluation.mean:.1f} and {again:.1f}"
+            self._stop(Stop("target_return", seen))
+        if settings.evaluate_every:
+            self._judge(evaluation)
+        else:
+            self.evaluation = evaluation
+        self._write([Row(step, self.recorder.seconds, values)])
+
+    def _judge(self, evaluation: EvalResult) -> None:
+        """Whether it is the best one, or there was none for too long."""
+        self._stop(self.watch.evaluation(self.settings.stopping, self.steps, evaluation.mean))
+        is_best = self.watch.best_step == self.steps
+        if is_best or self.settings.stopping.patience is None:
+            self.evaluation = evaluation
+        if is_best:
+            self.best = self.loop.agent_state
+            if self.journal is not None:
+                self.journal.save_best(self.steps, self.loop, self._counters())
 
     def _evaluate_best(self) -> None:
         """With patience, the result may be older than this part of the run."""
         if self.evaluation is None:
-            settings = self.settings
             policy = self._policy(self.best)
-            self.evaluation = evaluate(policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=EVAL_SEED)
+            self.evaluation = self._play(EVAL_SEED, policy)
 
     def _policy(self, state: AgentState | None) -> Policy:
         """Of a state of the agent, or of the run's best one on disk."""
@@ -496,9 +533,9 @@ class _Run:
             return load(self.directory, "best")
         return Policy(self.settings.agent, self.settings.env.spec, state.actor)
 
-    def _play(self, seed: int) -> EvalResult:
+    def _play(self, seed: int, policy: Policy | None = None) -> EvalResult:
         settings = self.settings
-        policy = self._policy(self.loop.agent_state)
+        policy = policy or self._policy(self.loop.agent_state)
         return evaluate(
             policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=seed, between=self._end_if_asked
         )
@@ -510,7 +547,7 @@ class _Run:
         error = estimator.compare(self.settings.agent.prepared(), self.settings.env, self.loop.agent_state, key)
         return {f"exact/{name}": float(value) for name, value in error._asdict().items()}
 
-    def _counters(self, reason: str = "") -> Counters:
+    def _counters(self) -> Counters:
         recorder = self.recorder
         return Counters(
             training_seconds=recorder.seconds,
@@ -520,27 +557,41 @@ class _Run:
             pending=recorder.pending(),
             evaluated_at=self.evaluated_at,
             watch=self.watch.to_dict(),
-            reason=reason,
+            stop=self.stop,
             end=self.settings.end(),
         )
 
-    def _finish(self, reason: str, failure: BaseException | None) -> None:
-        for sink in self.sinks:
-            sink.close()
-        if self.journal is None:
-            return
+    def _finish(self, failure: BaseException | None) -> None:
         try:
-            self.journal.close(self.steps, self.loop, self._counters(reason), lambda: self._summary(reason))
+            for sink in self.sinks:
+                sink.close()
+        finally:
+            if self.journal is not None:
+                self._close_journal(self.journal, failure)
+
+    def _close_journal(self, journal: Journal, failure: BaseException | None) -> None:
+        if failure is None:
+            assert self.stop is not None
+            reason = self.stop.criterion
+        else:
+            reason = INTERRUPTED if isinstance(failure, Interrupted) else f"{type(failure).__name__}: {failure}"
+        counters = self._counters()
+        if self.stop is not None and self.stop.criterion not in CRITERIA:
+            counters = dataclasses.replace(counters, stop=None)  # the last step is no criterion
+        try:
+            journal.close(self.steps, self.loop, counters, lambda: self._summary(reason))
         except StorageFault as fault:
             if failure is None or isinstance(failure, Interrupted):
                 raise
             log.error("%s", fault)
+        finally:
+            journal.wait()  # whatever interrupts this: the lock is not let go while something is written
 
     def _summary(self, reason: str) -> dict[str, Any]:
         recorder, evaluation = self.recorder, self.evaluation
         summary: dict[str, Any] = {
             "reason": reason,
-            "why": self.stop.why,
+            "why": self.stop.why if self.stop else "",
             "steps": recorder.step,
             "iterations": recorder.iteration,
             "training_seconds": recorder.seconds,
@@ -560,7 +611,8 @@ class _Run:
             }
         return summary
 
-    def _result(self, loop: LoopState, reason: str) -> TrainResult:
+    def _result(self, loop: LoopState) -> TrainResult:
+        assert self.stop is not None
         history = self.history or []
         raw = {name: np.concatenate([part[name] for part in history]) for name in (history[0] if history else {})}
         best_is_the_result = self.settings.stopping.patience is not None and self.watch.best_return > -math.inf
@@ -569,7 +621,7 @@ class _Run:
             state=loop,
             metrics=_curves(raw, self.first_step) if raw else {},
             run_dir=self.directory,
-            reason=reason,
+            reason=self.stop.criterion,
             why=self.stop.why,
             steps=self.recorder.step,
             training_seconds=self.recorder.seconds,

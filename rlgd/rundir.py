@@ -111,7 +111,7 @@ class RunConfig:
         Raises:
             UsageError: if ``checkpoint_every`` says neither.
         """
-        text = str(self.checkpoint_every)
+        text = str(self.checkpoint_every) if type(self.checkpoint_every) in (int, str) else ""
         try:
             if text.endswith("m"):  # minutes, or millions?
                 raise ValueError
@@ -121,7 +121,8 @@ class RunConfig:
                 return None, steps
         except (ValueError, OverflowError):
             pass
-        raise UsageError(f"checkpoint_every is {text!r}; allowed: seconds, such as 60s, or steps, such as 100000.")
+        given = self.checkpoint_every
+        raise UsageError(f"checkpoint_every is {given!r}; allowed: seconds, such as 60s, or steps, such as 100000.")
 
     @functools.cached_property
     def chunk_length(self) -> int:
@@ -271,10 +272,13 @@ def open_to_write(directory: Path) -> durable.Lock:
     Raises:
         UsageError: if another process writes in it, or it cannot be written.
     """
-    try:
+    with writing(directory):
         lock = durable.Lock(directory)
-    except OSError as error:
-        raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}.") from error
+        try:
+            lock.sign()
+        except OSError:
+            lock.release()
+            raise
     for name in (CHECKPOINTS, BEST, METRICS):
         if (directory / name).is_symlink():
             lock.release()
@@ -382,11 +386,19 @@ def _reading(directory: Path) -> Iterator[None]:
         raise StorageFault(f"{directory / CONFIG} is damaged: {error!r}.") from error
 
 
-def is_finished(directory: Path, settings: RunConfig) -> bool:
-    """Whether a run reached its end and was evaluated there; the summary is the last that is written."""
+def is_finished(directory: Path, steps: int) -> bool:
+    """Whether a run ended at these steps by itself, and was evaluated: the summary is the last that is written."""
     summary = read_summary(directory)
-    steps = summary.get("steps")
-    return isinstance(steps, int) and steps >= settings.total_timesteps and summary.get("reason") != INTERRUPTED
+    return summary.get("steps") == steps and summary.get("reason") in ("total_timesteps", *CRITERIA)
+
+
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """What the system does not let be written is a ``UsageError``: nothing is lost yet."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}.") from error
 
 
 def record(directory: Path, settings: RunConfig, steps: int, changes: list["Change"]) -> None:
@@ -402,11 +414,9 @@ def record(directory: Path, settings: RunConfig, steps: int, changes: list["Chan
         entry = {"step": steps, "time": time.strftime("%Y-%m-%d %H:%M:%S"), "changes": named}
         # Killed before its next checkpoint, a run is changed at the same step again.
         history = [*(before for before in history if before.get("step") != steps), entry]
-    try:
+    with writing(directory):
         write_config(directory, settings, history)
         (directory / SUMMARY).unlink(missing_ok=True)  # it told of an earlier end
-    except OSError as error:
-        raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}.") from error
 
 
 def read_agent(directory: Path) -> tuple[Agent, Spec]:

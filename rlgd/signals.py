@@ -55,9 +55,11 @@ def caught() -> Iterator[Asked]:
             seen.append(number[0])
             cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
             text = f"{cursor}rlgd: stopping soon, and saving; once more to end at once"
-            print(text, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # who reads it may have ended by the same signal
+                print(text, file=sys.stderr, flush=True)
 
-    threading.Thread(target=watch, name="rlgd-signals", daemon=True).start()
+    thread = threading.Thread(target=watch, name="rlgd-signals", daemon=True)
+    thread.start()
     with told, tells, _handled(dict.fromkeys(SIGNALS, lambda number, frame: None)):
         before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
         try:
@@ -65,6 +67,7 @@ def caught() -> Iterator[Asked]:
         finally:
             signal.set_wakeup_fd(before)
             tells.shutdown(socket.SHUT_WR)  # the thread ends
+            thread.join()
 
 
 @contextlib.contextmanager

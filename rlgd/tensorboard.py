@@ -121,7 +121,11 @@ def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
 def write_run(
     directory: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row], tags: Iterable[str]
 ) -> None:
-    """Write a finished run at once: its hyper-parameters, and of its rows the values of ``tags``."""
+    """Write a finished run at once: its hyper-parameters, and of its rows the values of ``tags``.
+
+    Raises:
+        StorageFault: if it cannot be written.
+    """
     wanted = set(tags)
     directory.mkdir(parents=True, exist_ok=True)
     events = EventFile(directory)
@@ -131,6 +135,8 @@ def write_run(
         values = {tag: x for tag, x in row.values.items() if tag in wanted}
         events.add(start + row.seconds, row.step, _scalars(values))
     events.close()
+    if events.fault is not None:
+        raise StorageFault(f"{events.fault}.")
 
 
 def add_video(run_dir: Path, gif: bytes, step: int) -> None:

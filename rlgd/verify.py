@@ -75,33 +75,37 @@ def verify_resume(flags: Sequence[str], total_timesteps: int, env: str | None, t
         RlgdError: if a command fails, or the run is always over before it is killed.
     """
     every = max(1, total_timesteps // 10)
+    own = [flag for flag in flags if flag == "--deterministic-ops"]
     saving = ["--checkpoint-every", str(every), "--keep", "1000", "--total-timesteps", str(total_timesteps), "--quiet"]
     named = [] if env is None else ["--env", env]
     with tempfile.TemporaryDirectory(prefix="rlgd-verify-") as folder:
-        whole, killed = Path(folder) / "whole", Path(folder) / "killed"
+        whole = Path(folder) / "whole"
         tell("training to the end")
         with _running("train", *flags, *named, *saving, "--run-dir", str(whole)) as process:
-            began = _first_checkpoint(process, whole)
+            began = _wait_for(1, process, whole)
+            ended = _wait_for(total_timesteps, process, whole)
             _finish(process)
-            seconds = time.monotonic() - began
+        steps = checkpoint.latest_step(whole / CHECKPOINTS)
+        assert steps is not None
         tell("training again, to be killed")
         for attempt in range(ATTEMPTS):
-            with _running("train", *flags, *named, *saving, "--run-dir", str(killed), "--overwrite") as process:
-                _first_checkpoint(process, killed)
-                time.sleep(random.uniform(0, seconds / (attempt + 1)))
+            killed = Path(folder) / f"killed-{attempt}"
+            with _running("train", *flags, *named, *saving, "--run-dir", str(killed)) as process:
+                _wait_for(1, process, killed)
+                time.sleep(random.uniform(0, (ended - began) / (attempt + 1)))
                 process.kill()
-                if process.wait() < 0:
-                    break
+                if process.wait() > 0:
+                    _finish(process)
+            killed_at = checkpoint.latest_step(killed / CHECKPOINTS)
+            if killed_at is not None and killed_at < steps:
+                break
         else:
             raise RlgdError("the run was always over before it was killed; give it more --total-timesteps.")
-        settings = rundir.read(whole, env)
-        killed_at = checkpoint.latest_step(killed / CHECKPOINTS)
-        assert killed_at is not None
         tell(f"killed; resuming from step {killed_at:,}")
-        with _running("resume", str(killed), *named, "--quiet") as process:
+        with _running("resume", str(killed), *named, *own, "--quiet") as process:
             _finish(process)
         tell("comparing")
-        return compare(settings, whole, killed, killed_at)
+        return compare(rundir.read(whole, env), whole, killed, killed_at)
 
 
 def compare(settings: RunConfig, whole: Path, killed: Path, killed_at: int) -> Verdict:
@@ -154,9 +158,9 @@ def _running(*arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
         process.wait()
 
 
-def _first_checkpoint(process: "subprocess.Popen[bytes]", run: Path) -> float:
-    """Wait for the first checkpoint behind the beginning, or the end of the process; the time then."""
-    while process.poll() is None and not any(checkpoint.all_steps(run / CHECKPOINTS)):
+def _wait_for(steps: int, process: "subprocess.Popen[bytes]", run: Path) -> float:
+    """Wait for a checkpoint of at least so many steps, or the end of the process; the time then."""
+    while (checkpoint.latest_step(run / CHECKPOINTS) or 0) < steps and process.poll() is None:
         time.sleep(0.01)
     return time.monotonic()
 
