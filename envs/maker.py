@@ -85,22 +85,30 @@ def _wrapped(env_id: str, env: Env) -> Env:
 
 
 def registered(env_id: str) -> EnvSpec:
-    """Gymnasium's description of an id; ids of Atari games become known here.
+    """Gymnasium's description of an id; ids of Atari games, and of a ``module:`` in front, become known here.
 
     Raises:
-        UsageError: if ale-py is missing.
+        UsageError: if ale-py or the module is missing.
         gymnasium.error.Error: if there is no such id.
     """
     load_namespace(env_id)
-    return gymnasium.spec(env_id)
+    return gymnasium.spec(env_id.partition(":")[2] or env_id)
 
 
 def load_namespace(env_id: str) -> None:
-    """Import what registers an id, where that is not Gymnasium: ale-py for ``ALE/...``.
+    """Import what registers an id, where that is not Gymnasium: ale-py for ``ALE/...``, the module of ``module:...``.
+
+    Ids out of a file are not brought here if they have a module in front.
 
     Raises:
         UsageError: if it is not installed.
     """
+    module, colon, _ = env_id.partition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"the module of {env_id} cannot be imported: {error}.") from error
     if env_id.partition("/")[0] == ATARI:
         try:
             ale_py = importlib.import_module("ale_py")

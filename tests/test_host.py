@@ -1,9 +1,11 @@
 """The bridge to Gymnasium: whatever the autoreset mode, the same episodes give the same rows and advantages."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -553,3 +555,18 @@ def test_a_broken_environment_is_named(mode: AutoresetMode, what: str, end: str,
     message = "RuntimeError.*out of order" if what == "raise" else f"{what} .*nan"
     with pytest.raises(EnvironmentFault, match=rf"(?=.*{message})probes/Scripted-v0.*environment 1\b.*step {where}\b"):
         collect_on_host(agent(3), vector, loop, jax.random.key(0))
+
+
+def test_an_id_brings_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "brought_by_its_id.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Brought-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=7)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    env = rlgd.envs.make("brought_by_its_id:Brought-v0")
+    assert (env.env_id, env.spec.max_episode_steps) == ("brought_by_its_id:Brought-v0", 7)
+    assert isinstance(env, HostEnv)
+    with contextlib.closing(env.open(2)) as vector:
+        assert vector.reset(0).shape == (2, 4)
+    with pytest.raises(UsageError, match="the module of no_such_module:X-v0 cannot be imported: No module named"):
+        rlgd.envs.make("no_such_module:X-v0")

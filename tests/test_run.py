@@ -14,15 +14,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 import rlgd
+import rlgd.envs
 from rlgd import checkpoint, rundir
 from rlgd import config as configs
+from rlgd import run as run_module
 from rlgd.agents import A2C, PPO, REINFORCE
 from rlgd.agents.common import Agent
 from rlgd.ascent import Ascent
-from rlgd.errors import Diverged, StorageFault, UsageError
+from rlgd.errors import Diverged, Interrupted, StorageFault, UsageError
+from rlgd.evaluation import EvalResult
 from rlgd.records import Row
-from rlgd.run import TrainResult
-from rlgd.rundir import FORMAT_VERSION
+from rlgd.run import TrainResult, execute
+from rlgd.rundir import FORMAT_VERSION, RunConfig
+from rlgd.stopping import Stopping
 
 TOTAL = 1024
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "measure_every": 0}
@@ -394,3 +398,96 @@ def test_another_environment_is_refused_by_its_space(tmp_path: Path) -> None:
     train(A2C_SMALL, tmp_path)
     with pytest.raises(UsageError, match=r"obs space: checkpoint .*'shape': \[4\].*requested .*'shape': \[6\]"):
         rlgd.resume(tmp_path, env="Acrobot-v1", total_timesteps=2 * TOTAL)
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return content
+
+
+def test_a_finished_run_whose_end_is_damaged_is_trained_to_its_end_again(tmp_path: Path, written: TrainResult) -> None:
+    assert written.run_dir is not None
+    whole = train(A2C_SMALL, tmp_path, checkpoint_every=256)
+    next((tmp_path / "checkpoints" / str(TOTAL) / "agent" / "d").iterdir()).write_bytes(b"")
+    resumed = rlgd.resume(tmp_path)
+    assert (resumed.steps, resumed.reason) == (TOTAL, "total_timesteps")
+    assert resumed.metrics["step"][0] == 768 + 64
+    for one, other in zip(arrays(whole), arrays(resumed), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert rlgd.resume(tmp_path).reason == "already complete"
+
+
+def test_an_evaluation_that_was_broken_off_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "evaluate", broken)
+    with pytest.raises(KeyboardInterrupt):
+        train(A2C_SMALL, tmp_path)
+    monkeypatch.undo()
+    resumed = rlgd.resume(tmp_path)
+    assert resumed.evaluation is not None
+    assert (resumed.steps, resumed.reason) == (TOTAL, "total_timesteps")
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "eval/episode_return" in line] == [TOTAL]
+
+
+@pytest.mark.parametrize("at", ["stopping", "evaluating"])
+def test_a_criterion_that_fired_outlives_a_signal(at: str, tmp_path: Path) -> None:
+    """Stopped by its first row, then asked to end: resumed, it does not train on."""
+    settings = RunConfig(
+        A2C_SMALL, rlgd.envs.make("CartPole-v1"), TOTAL, eval_episodes=2, stopping=Stopping(min_gradient_norm=1e9)
+    )
+    settings.__dict__["chunk_length"] = 4
+    answers = iter([None, None, 15] if at == "evaluating" else [15])
+    with pytest.raises(Interrupted):
+        execute(settings, tmp_path, asked=lambda: next(answers, 15))
+    steps = summary_of(tmp_path)["steps"]
+    assert steps < TOTAL
+    resumed = rlgd.resume(tmp_path)
+    assert (resumed.steps, resumed.reason) == (steps, "min_gradient_norm")
+    assert resumed.evaluation is not None
+    assert rlgd.resume(tmp_path).reason == "already complete"
+
+
+def test_the_best_policy_is_kept_until_a_better_one_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = checkpoint.save
+    refused: list[list[int]] = []
+
+    def refusing(directory: Path, steps: int, *rest: Any) -> None:
+        if directory.name == "best" and steps > 256 and len(refused) < 2:
+            refused.append(sorted(checkpoint.all_steps(directory)))
+            raise StorageFault("full")
+        save(directory, steps, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", refusing)
+    returns = iter([1.0, 2.0, 3.0, 4.0])
+
+    def rising(*arguments: Any, **options: Any) -> EvalResult:
+        return EvalResult(np.array([next(returns)]), np.array([1]), True)
+
+    monkeypatch.setattr(run_module, "evaluate", rising)
+    result = train(A2C_SMALL, tmp_path, eval_every=256, checkpoint_every=256, keep=9)
+    assert refused == [[256], [256]]
+    assert summary_of(tmp_path)["best"]["step"] == result.steps == TOTAL
+    assert checkpoint.all_steps(tmp_path / "best") == [TOTAL]
+
+
+def test_a_sink_that_fails_at_the_end_does_not_keep_the_run_from_being_saved(tmp_path: Path) -> None:
+    class Gone:
+        def write(self, row: Row) -> None:
+            pass
+
+        def close(self) -> None:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        train(A2C_SMALL, tmp_path, sinks=[Gone()])
+    assert checkpoint.latest_step(tmp_path / "checkpoints") == summary_of(tmp_path)["steps"] == TOTAL
+
+
+@pytest.mark.parametrize("every", [1e5, True, None, np.int64(1000), "1h", "5m", "", b"60s"])
+def test_an_interval_is_seconds_or_steps(every: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="checkpoint_every is"):
+        train(A2C_SMALL, tmp_path / "run", checkpoint_every=every)
+    assert not (tmp_path / "run").exists()
