@@ -1,15 +1,18 @@
 """Ending a command by a signal: a run that trains is asked by the first one, and ended at once by the second one."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a terminal's Ctrl-C, and a cluster's preemption
+ECHO = 0.02  # seconds; coreutils' `timeout` sends its signal to the process, and to its group
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 
 Asked: TypeAlias = Callable[[], int | None]
@@ -43,16 +46,19 @@ def caught() -> Iterator[Asked]:
     signals; so a thread reads what the system tells of each of them.
     """
     seen: list[int] = []
+    first = -math.inf
     told, tells = socket.socketpair()
     tells.setblocking(False)
 
     def watch() -> None:
+        nonlocal first
         while number := told.recv(1):
-            if number[0] not in SIGNALS:
+            if number[0] not in SIGNALS or time.monotonic() - first < ECHO:
                 continue
             if seen:
                 os._exit(128 + number[0])
             seen.append(number[0])
+            first = time.monotonic()
             cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
             text = f"{cursor}rlgd: stopping soon, and saving; once more to end at once"
             with contextlib.suppress(OSError):  # who reads it may have ended by the same signal

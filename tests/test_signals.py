@@ -15,7 +15,7 @@ from processes import FLAGS, assert_same_run, start, state, wait_for
 
 import rlgd
 import rlgd.envs
-from rlgd import checkpoint
+from rlgd import checkpoint, signals
 from rlgd.agents import A2C
 from rlgd.errors import Interrupted
 from rlgd.run import execute
@@ -135,6 +135,18 @@ def test_a_signal_before_the_run_begins_ends_the_command(tmp_path: Path) -> None
     assert "Traceback" not in error
 
 
+def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
+    """As ``timeout`` of coreutils sends it."""
+    run = tmp_path / "run"
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(run), start_new_session=True)
+    wait_for(process, lambda: when_it_trains(run))
+    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "go on with `rlgd resume" in error
+
+
 def test_the_second_signal_ends_the_process_at_once() -> None:
     script = """
 import time
@@ -153,6 +165,7 @@ with signals.caught() as asked:
     assert process.stdout.readline() == "None\n"
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == f"{int(signal.SIGTERM)}\n"
+    time.sleep(2 * signals.ECHO)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGINT
