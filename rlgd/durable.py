@@ -15,6 +15,7 @@ from typing import Any
 from rlgd.errors import UsageError
 
 LOCK = "run.lock"
+SIGNED_WITHIN = 1.0  # seconds
 
 
 def sync(path: Path) -> None:
@@ -137,9 +138,23 @@ class Lock:
 
 
 def _owner(file: int) -> str:
-    """Who signed a lock, as far as it can be read."""
+    """Who signed a lock, as far as it can be read; who just took it is about to sign."""
+    end = time.monotonic() + SIGNED_WITHIN
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            owner: Any = json.loads(os.pread(file, 1000, 0))
+            if owner["host"] != socket.gethostname() or _is_alive(int(owner["pid"])):
+                return f" (pid {int(owner['pid'])} on {owner['host']}, since {owner['start']})"
+        time.sleep(0.01)
+    return ""
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process; one that was killed could not take its signature back."""
     try:
-        owner: Any = json.loads(os.pread(file, 1000, 0))
-        return f" (pid {int(owner['pid'])} on {owner['host']}, since {owner['start']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
