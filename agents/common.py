@@ -140,17 +140,18 @@ class Agent:
         outer = self.ascent.outer()
         return AgentState(
             params=params,
-            moments=self._moments(self.ascent, params),
-            outer_moments=None if outer is None else self._moments(outer, params),
+            moments=_moments(self.ascent, self.value_ascent, params),
+            outer_moments=None if outer is None else _moments(outer, outer, params),
             obs_statistics=normalize.empty((spaces.num_features(spec.obs),)) if self.normalize_obs else None,
             reward_statistics=normalize.empty_reward_scale(self.num_envs) if self.scale_reward else None,
             measured=diagnostics.begin(params.policy) if self.measure_every else None,
         )
 
-    @staticmethod
-    def _moments(ascent: Ascent, params: Params) -> Params:
-        transformation = ascent.transformation()
-        return Params(transformation.init(params.policy), transformation.init(params.value))
+    @property
+    def value_ascent(self) -> Ascent:
+        """How the value function climbs: as the policy does, but for its step size."""
+        rate = self.ascent.learning_rate if self.value_learning_rate is None else self.value_learning_rate
+        return dataclasses.replace(self.ascent, learning_rate=rate)
 
     def memory(self, spec: Spec, num_envs: int) -> tuple[()]:
         """What the policy remembers between steps: nothing."""
@@ -197,8 +198,7 @@ class Agent:
 
         ``new_rollout``: this is the first step since a rollout was collected.
         """
-        rate = self.ascent.learning_rate if self.value_learning_rate is None else self.value_learning_rate
-        value_ascent = dataclasses.replace(self.ascent, learning_rate=rate)
+        value_ascent = self.value_ascent
         policy, policy_moments = _step(
             self.ascent, gradient.policy, moments.policy, params.policy, progress, new_rollout
         )
@@ -270,6 +270,10 @@ class Agent:
         return Params(policy, value), Params(policy_moments, value_moments)
 
 
+def _moments(ascent: Ascent, value_ascent: Ascent, params: Params) -> Params:
+    return Params(ascent.transformation().init(params.policy), value_ascent.transformation().init(params.value))
+
+
 def _step(
     ascent: Ascent, gradient: Any, moments: Any, params: Any, progress: Array, new_rollout: bool | Array
 ) -> tuple[Any, Any]:
@@ -285,13 +289,19 @@ def nonfinite(metrics: Metrics) -> Array:
 
 
 @hyperparameters
-class ActorCriticAgent(Agent):
+class RolloutAgent(Agent):
     """The hyper-parameters of agents that learn from rollouts of fixed length with a value function."""
 
     rollout_length: int = static(128, "steps of each environment in one iteration", "[1, inf)")
     gae_lambda: float = traced(0.95, "how far advantages look ahead: 0 one step, 1 the whole return", "[0, 1]")
-    vf_coef: float = traced(0.5, "weight of the value error in the objective", "[0, inf)")
     normalize_advantage: bool = static(True, "shift and scale each rollout's advantages to mean 0 and variance 1")
+
+
+@hyperparameters
+class ActorCriticAgent(RolloutAgent):
+    """Those of agents whose value function learns together with the policy, in the same steps."""
+
+    vf_coef: float = traced(0.5, "weight of the value error in the objective", "[0, inf)")
 
 
 class Experience(NamedTuple):
@@ -325,7 +335,7 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
     return jnp.where(truncated, jnp.take_along_axis(final, index, axis=0), following)
 
 
-def experience(agent: ActorCriticAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
+def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
     """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
 
     def features(obs: Obs, action_mask: Array | None = None) -> Features:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from rlgd import spaces
-from rlgd.agents.common import ActorCriticAgent, Agent
+from rlgd.agents.common import Agent, RolloutAgent
 from rlgd.data import Actor, LoopState, Obs, Rollout, Spec, View
 from rlgd.envs.device import DeviceEnv, Timestep, select_envs
 from rlgd.envs.host import HostStep, HostVector
@@ -31,7 +31,7 @@ def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[
     """
     if agent.whole_episodes:
         return _collect_episodes(agent, env, loop, key)
-    assert isinstance(agent, ActorCriticAgent)
+    assert isinstance(agent, RolloutAgent)
     return _collect_steps(agent, env, loop, key, agent.rollout_length)
 
 
@@ -226,7 +226,7 @@ def collect_on_host(
         obs, first = vector.reset(), np.ones(agent.num_envs, bool)
         length, memory = padded_limit(spec), agent.memory(spec, agent.num_envs)
     else:
-        assert isinstance(agent, ActorCriticAgent)
+        assert isinstance(agent, RolloutAgent)
         obs, first = jax.tree.map(np.asarray, loop.obs), np.asarray(loop.first)
         length = agent.rollout_length
     view = View(obs, first, vector.action_mask)

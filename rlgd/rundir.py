@@ -21,7 +21,7 @@ import numpy as np
 
 from rlgd import checkpoint, config, durable, spaces, tensorboard, training
 from rlgd.agents import REGISTRY, make_agent
-from rlgd.agents.common import ActorCriticAgent, Agent
+from rlgd.agents.common import Agent, RolloutAgent
 from rlgd.data import Spec
 from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
 from rlgd.errors import StorageFault, UsageError, unknown
@@ -138,7 +138,7 @@ class RunConfig:
     def rows_an_iteration(self) -> int:
         """Environment steps of an iteration; where it takes whole episodes, at most."""
         agent = self.agent
-        length = agent.rollout_length if isinstance(agent, ActorCriticAgent) else padded_limit(self.env.spec)
+        length = agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(self.env.spec)
         return agent.num_envs * length
 
     @property

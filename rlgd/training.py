@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from rlgd import episodes, networks, spaces
-from rlgd.agents.common import ActorCriticAgent, Agent
+from rlgd.agents.common import Agent, RolloutAgent
 from rlgd.data import FINITE, OBSERVATION, PARAMETERS, REWARD, LoopState, Metrics, Rollout, Spec
 from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host import HostVector
@@ -124,7 +124,7 @@ def _fold_in_both(key: Array, purpose: int, iteration: Array) -> Array:
 def chunk_length(agent: Agent, env: Env) -> int:
     """How many iterations make a chunk of about a second: estimated from the configuration alone, never measured."""
     spec = env.spec
-    length = agent.rollout_length if isinstance(agent, ActorCriticAgent) else padded_limit(spec)
+    length = agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(spec)
     widths = (spaces.num_features(spec.obs), *agent.hidden_sizes, 1)
     num_weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))
     num_weights += 2 * sum(networks.convolution_cost(shape) for shape in spaces.image_shapes(spec.obs))
