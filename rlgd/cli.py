@@ -268,7 +268,7 @@ def train(argv: list[str]) -> int:
 
 def start_run(agent: Any, options: Any) -> int:
     """Check everything, say what will run where, train."""
-    from rlgd import envs, rundir, runtime
+    from rlgd import envs, memory, rundir, runtime
     from rlgd.rundir import RunConfig
     from rlgd.stopping import Stopping
 
@@ -296,6 +296,7 @@ def start_run(agent: Any, options: Any) -> int:
     )
     settings.validate()
     runtime.set_up(settings, options.device, options.deterministic_ops)
+    memory.check(agent, env)
     directory = options.run_dir
     if directory is None:
         directory = rundir.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)

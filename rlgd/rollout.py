@@ -152,6 +152,11 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
 
+def rollout_length(agent: Agent, spec: Spec) -> int:
+    """Steps of each environment in one iteration; where it takes whole episodes, at most."""
+    return agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(spec)
+
+
 def is_small(agent: Agent, spec: Spec) -> bool:
     """Whether an agent's networks are so small that a CPU's single thread runs them fastest, step by step."""
     return not spaces.image_shapes(spec.obs) and max(agent.hidden_sizes, default=0) <= SMALL_LAYER

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from rlgd import checkpoint as checkpoints
-from rlgd import durable, episodes, estimator, journal, rundir, training
+from rlgd import durable, episodes, estimator, journal, memory, rundir, training
 from rlgd.agents.common import Agent
 from rlgd.data import FAULTS, OBSERVATION, PARAMETERS, REWARD, AgentState, LoopState
 from rlgd.envs import DeviceEnv, make
@@ -167,6 +167,7 @@ def execute(
     settings.validate()
     if run_dir is not None or settings.evaluate_every:
         settings.validate_evaluation()
+    memory.check(settings.agent, settings.env)
     lock = None if run_dir is None else rundir.create(run_dir, settings, overwrite)
     try:
         run = _Run(settings, run_dir, sinks, asked, metrics)
@@ -209,6 +210,7 @@ def resume(
     directory = Path(run_dir)
     settings = rundir.changed(rundir.read(directory, env), total_timesteps, changes)
     settings.validate()
+    memory.check(settings.agent, settings.env)
     asked_anew = total_timesteps is not None or bool(changes)
     with contextlib.suppress(StorageFault):  # which may be another process that is writing: the lock will tell
         run = _Run(settings, directory, sinks, asked, metrics)

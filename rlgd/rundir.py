@@ -21,12 +21,12 @@ import numpy as np
 
 from rlgd import checkpoint, config, durable, spaces, tensorboard, training
 from rlgd.agents import REGISTRY, make_agent
-from rlgd.agents.common import Agent, RolloutAgent
+from rlgd.agents.common import Agent
 from rlgd.data import Spec
 from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
 from rlgd.errors import StorageFault, UsageError, unknown
 from rlgd.records import ROWS_PER_RUN
-from rlgd.rollout import ACT_DEVICES, padded_limit
+from rlgd.rollout import ACT_DEVICES, padded_limit, rollout_length
 from rlgd.stopping import CRITERIA, EVALUATIONS, NEVER, Stopping
 
 FORMAT_VERSION = 4
@@ -137,9 +137,7 @@ class RunConfig:
     @property
     def rows_an_iteration(self) -> int:
         """Environment steps of an iteration; where it takes whole episodes, at most."""
-        agent = self.agent
-        length = agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(self.env.spec)
-        return agent.num_envs * length
+        return self.agent.num_envs * rollout_length(self.agent, self.env.spec)
 
     @property
     def evaluate_every(self) -> int | None:

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import itertools
 import math
-import os
 import re
 import shutil
 import time
@@ -14,7 +13,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from rlgd import grid, report, run, stack, studydir, tensorboard
+from rlgd import grid, memory, report, run, stack, studydir, tensorboard
 from rlgd.agents import make_agent
 from rlgd.agents.common import Agent
 from rlgd.config import to_dict
@@ -142,12 +141,14 @@ def train_members(
         execution: how.
         finished: takes the outcomes of a slice, and the seconds of compilation so far.
     """
+    for group in plan.groups:
+        memory.check(plan.members[group.members[0]].agent, plan.env)
     if not plan.on_device:
         for number in wanted:
             finished({number: alone(plan.members[number])}, 0.0)
         return
     workers = execution.num_workers
-    budget = MEMORY_SHARE * available_memory() / workers
+    budget = MEMORY_SHARE * memory.available() / workers
     missing = set(wanted)
     groups = []
     for group in plan.groups:
@@ -178,17 +179,6 @@ def train_members(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def available_memory() -> float:
-    """Bytes that are free: of the GPU, or of the machine."""
-    statistics = jax.devices()[0].memory_stats() or {}
-    if "bytes_limit" in statistics:
-        return float(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError):  # not every system tells
-        return math.inf
 
 
 class _Collected:

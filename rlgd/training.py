@@ -16,12 +16,12 @@ import numpy as np
 from jax import Array
 
 from rlgd import episodes, networks, spaces
-from rlgd.agents.common import Agent, RolloutAgent
+from rlgd.agents.common import Agent
 from rlgd.data import FINITE, OBSERVATION, PARAMETERS, REWARD, LoopState, Metrics, Rollout, Spec
 from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host import HostVector
 from rlgd.errors import EnvironmentFault
-from rlgd.rollout import collect, collect_on_host, padded_limit
+from rlgd.rollout import collect, collect_on_host, padded_limit, rollout_length
 
 INIT, ENV, ROLLOUT, UPDATE = range(4)  # purposes of the random keys of a run
 CHUNK_COST = 1_000_000  # rows times passes over them: about a second on one CPU core for a small network
@@ -124,13 +124,12 @@ def _fold_in_both(key: Array, purpose: int, iteration: Array) -> Array:
 def chunk_length(agent: Agent, env: Env) -> int:
     """How many iterations make a chunk of about a second: estimated from the configuration alone, never measured."""
     spec = env.spec
-    length = agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(spec)
     widths = (spaces.num_features(spec.obs), *agent.hidden_sizes, 1)
     num_weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))
     num_weights += 2 * sum(networks.convolution_cost(shape) for shape in spaces.image_shapes(spec.obs))
     passes = 1 + getattr(agent, "num_epochs", 1)
     row_cost = passes * (1 + num_weights / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
-    return int(np.clip(CHUNK_COST // (agent.num_envs * length * row_cost), 1, MAX_CHUNK))
+    return int(np.clip(CHUNK_COST // (agent.num_envs * rollout_length(agent, spec) * row_cost), 1, MAX_CHUNK))
 
 
 # Asked for its shapes and then for itself, it is traced once.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
-from rlgd import config, intervals, rundir, stack, sweep
+from rlgd import config, intervals, memory, rundir, stack, sweep
 from rlgd.agents import make_agent
 from rlgd.agents.common import Agent
 from rlgd.envs import DeviceEnv, Env, make
@@ -257,7 +257,7 @@ class _Task:
     def _programs(self, settings: RunConfig) -> stack.Programs:
         structure = jax.tree.structure(settings.agent.prepared())
         if structure not in self._fitting:
-            budget = sweep.MEMORY_SHARE * sweep.available_memory()
+            budget = sweep.MEMORY_SHARE * memory.available()
             self._fitting[structure] = stack.Fitting(settings, self.seeds, False, budget)
         return self._fitting[structure].programs()
 

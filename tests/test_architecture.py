@@ -40,6 +40,7 @@ LAYERS = (
     ("rlgd.spaces", "rlgd.agents.common", "rlgd.agents.*", "rlgd.agents", "rlgd.envs.*", "rlgd.envs"),
     (
         "rlgd.rollout",
+        "rlgd.memory",
         "rlgd.episodes",
         "rlgd.policy",
         "rlgd.evaluation",

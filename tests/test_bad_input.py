@@ -73,6 +73,11 @@ COMMANDS = [
     (f"{PPO} --checkpoint-every s", "checkpoint_every is 's'"),
     (f"{PPO} --checkpoint-every 1.5", "checkpoint_every is '1.5'"),
     (f"{PPO} --keep 0", "keep is 0; allowed: a whole number from 1"),
+    # memory
+    (f"{PPO} --num-envs 2000000000", "one iteration takes at least 6,1"),
+    (f"{PPO} --rollout-length 9000000000", "GiB are free; fewer num_envs, shorter rollouts"),
+    (f"{PPO} --hidden-sizes 1000000 1000000", "smaller hidden_sizes take less."),
+    ("train reinforce --env CartPole-v1 --max-episode-steps 900000000", "a smaller max_episode_steps"),
     # hyper-parameters
     (f"{PPO} --gama 0.9", "gamma"),
     (f"{PPO} --gamma 2", "gamma is 2.0; allowed"),
