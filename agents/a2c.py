@@ -34,7 +34,7 @@ class A2C(ActorCriticAgent):
         metrics |= ascent_metrics | measurements | self.schedule_metrics(progress)
         metrics["nonfinite"] = nonfinite(metrics)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        return self.conclude(spec, state, rollout, params, moments, measured), metrics
+        return self.conclude(spec, state, rollout, params, moments, measured, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that ``update`` follows."""

@@ -12,7 +12,6 @@ from rlgd.ascent import Ascent
 from rlgd.config import hyperparameters, nested, static, traced
 from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
 from rlgd.diagnostics import halves
-from rlgd.errors import UsageError
 
 ORDER, DROPOUT, MEASURE = range(3)  # purposes of an update's random keys
 
@@ -37,15 +36,7 @@ class PPO(ActorCriticAgent):
     def validate(self) -> None:
         super().validate()
         schedules.parse(self.clip_eps_schedule)
-        rows = self.num_envs * self.rollout_length
-        if rows % self.num_minibatches:
-            divisors = [n for n in range(1, rows + 1) if rows % n == 0]
-            nearest = sorted(sorted(divisors, key=lambda n: abs(n - self.num_minibatches))[:3])
-            raise UsageError(
-                f"num_minibatches is {self.num_minibatches}, which does not divide num_envs * rollout_length = "
-                f"{self.num_envs} * {self.rollout_length} = {rows}; nearest that do: "
-                f"{', '.join(str(n) for n in nearest)}."
-            )
+        self.check_minibatches(self.num_minibatches)
 
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
@@ -92,7 +83,7 @@ class PPO(ActorCriticAgent):
         metrics = mean_over_updates(stacked) | measurements | self.schedule_metrics(progress)
         metrics["train/clip_eps"] = self.clip_range(progress)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        return self.conclude(spec, state, rollout, params, moments, measured), metrics
+        return self.conclude(spec, state, rollout, params, moments, measured, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that the first step of ``update`` follows, on the whole rollout: every ratio is 1."""

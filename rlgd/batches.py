@@ -69,13 +69,14 @@ def weighted_sum(function: Callable[[Any, Array, Array], T], tree: Any, weight: 
     if weight is None:
         shares = jnp.full(blocks, 1 / blocks)
     else:
-        per_block = jnp.sum(_cut(weight, blocks), axis=1, dtype=jax.dtypes.canonicalize_dtype(float))
+        cut = _cut(weight, blocks)
+        per_block = jnp.sum(cut, axis=tuple(range(1, cut.ndim)), dtype=jax.dtypes.canonicalize_dtype(float))
         shares = per_block / jnp.maximum(jnp.sum(per_block), 1)
 
     def add(total: T, block: tuple[Any, Array, Array]) -> tuple[T, None]:
         return jax.tree.map(jnp.add, total, function(*block)), None
 
-    cut = (_cut(tree, blocks), shares, jnp.arange(blocks, dtype=jnp.int32))
-    first = jax.tree.map(lambda x: x[0], cut)
+    parts = (_cut(tree, blocks), shares, jnp.arange(blocks, dtype=jnp.int32))
+    first = jax.tree.map(lambda x: x[0], parts)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *first))
-    return jax.lax.scan(add, zero, cut)[0]
+    return jax.lax.scan(add, zero, parts)[0]

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 T = TypeVar("T")
@@ -103,11 +104,17 @@ class Features(NamedTuple):
     """What the networks read: ``vector [..., d]`` of numbers, ``images`` of ``[..., height, width, channels]``.
 
     ``action_mask [..., n]``, bool or None, says which actions are allowed.
+
+    Networks with a memory read sequences, ``[N, T, ...]``, or one step of each environment, ``[N, ...]``. Then
+    ``first``, ``[N, T]`` or ``[N]`` bool, says where episodes begin; ``memory``, ``[N, size]``, is what is remembered
+    from before.
     """
 
     vector: Array
     images: tuple[Array, ...] = ()
     action_mask: Array | None = None
+    first: Array | None = None
+    memory: Any = None
 
 
 @pytree
@@ -128,6 +135,7 @@ class Rollout:
         final_obs: ``[K, N, ...]`` the true observation after each environment's k-th truncation, before any reset.
             K = 0 where ``obs[t + 1]`` already is the true one.
         first: ``[N]`` bool, which environments begin an episode in row 0.
+        memory: what the policy remembered before row 0; () if it remembers nothing.
     """
 
     obs: Obs
@@ -140,11 +148,20 @@ class Rollout:
     last_obs: Obs
     final_obs: Obs
     first: Array
+    memory: Any = ()
 
     @property
     def done(self) -> Array:
         """``[T, N]`` bool: the episode ended, for whichever reason."""
         return self.terminated | self.truncated
+
+    @property
+    def firsts(self) -> Array:
+        """``[T, N]`` bool: an episode begins in the row. A row that is a reset still belongs to the episode before."""
+        behind = self.done[:-1]
+        if self.mask is not None:
+            behind = self.mask[1:] & (behind | ~self.mask[:-1])
+        return jnp.concatenate([self.first[None], behind])
 
 
 @pytree
@@ -175,6 +192,7 @@ class AgentState:
         obs_statistics: running mean and variance of the encoded observations.
         reward_statistics: running variance of the discounted return and the returns so far, ``[N]``.
         measured: what the diagnostics keep between measurements.
+        value_memory: what the value function remembers of each environment, ``[N, size]``.
     """
 
     params: Params
@@ -183,6 +201,7 @@ class AgentState:
     obs_statistics: Any = None
     reward_statistics: Any = None
     measured: Any = None
+    value_memory: Any = None
 
     @property
     def actor(self) -> Actor:

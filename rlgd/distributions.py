@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.scipy.special import betaln, digamma
 
 from rlgd.data import pytree
 
@@ -143,6 +144,61 @@ class TanhGaussian:
         return self._gaussian.kl(other._gaussian)
 
 
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Beta:
+    """Independent Beta-distributed numbers in the box from ``low`` to ``high`` (each ``[d]``), with the positive
+    parameters ``alpha`` and ``beta`` (each ``[..., d]``): bounded without clipping (Chou, Maturana & Scherer 2017).
+
+    ``sample``, ``log_prob`` and ``mode`` speak of the number in (0, 1), which is what is stored. ``log_prob`` is the
+    log-density of ``squash(x)``.
+    """
+
+    alpha: Array
+    beta: Array
+    low: Array
+    high: Array
+
+    @property
+    def _log_width(self) -> Array:
+        return jnp.broadcast_to(jnp.log(self.high - self.low), self.alpha.shape)
+
+    def squash(self, x: Array) -> Array:
+        """``[..., d]``, what the environment receives for the sample ``x``; always inside the box."""
+        low, high = (jnp.broadcast_to(bound, x.shape) for bound in (self.low, self.high))
+        return jnp.clip(low + (high - low) * x, low, high)
+
+    def sample(self, key: Array) -> Array:
+        """``[..., d]`` float, away from 0 and 1 by as much as keeps its logarithms finite."""
+        epsilon = jnp.finfo(self.alpha.dtype).eps
+        return jnp.clip(jax.random.beta(key, self.alpha, self.beta), epsilon, 1 - epsilon)
+
+    def log_prob(self, x: Array) -> Array:
+        """``[...]`` log-density of ``squash(x)``."""
+        unit = (self.alpha - 1) * jnp.log(x) + (self.beta - 1) * jnp.log1p(-x) - betaln(self.alpha, self.beta)
+        return jnp.sum(unit - self._log_width, axis=-1)
+
+    def entropy(self) -> Array:
+        """``[...]`` differential entropy in nats."""
+        alpha, beta, total = self.alpha, self.beta, self.alpha + self.beta
+        unit = betaln(alpha, beta) - (alpha - 1) * digamma(alpha) - (beta - 1) * digamma(beta)
+        return jnp.sum(unit + (total - 2) * digamma(total) + self._log_width, axis=-1)
+
+    def mode(self) -> Array:
+        """``[..., d]``, the most probable number; the mean where the density has no peak inside."""
+        peaked = (self.alpha > 1) & (self.beta > 1)
+        peak = (self.alpha - 1) / jnp.where(peaked, self.alpha + self.beta - 2, 1)
+        return jnp.where(peaked, peak, self.alpha / (self.alpha + self.beta))
+
+    def kl(self, other: "Beta") -> Array:
+        """``[...]`` KL(self || other) in nats."""
+        alpha, beta = self.alpha, self.beta
+        apart = betaln(other.alpha, other.beta) - betaln(alpha, beta)
+        apart += (alpha - other.alpha) * digamma(alpha) + (beta - other.beta) * digamma(beta)
+        total = other.alpha - alpha + other.beta - beta
+        return jnp.sum(apart + total * digamma(alpha + beta), axis=-1)
+
+
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["logits"], meta_fields=["nvec"])
 @dataclasses.dataclass(frozen=True)
 class MultiCategorical:
@@ -214,4 +270,4 @@ class Bernoulli:
         return jnp.sum(apart + jax.nn.softplus(other.logits) - jax.nn.softplus(self.logits), axis=-1)
 
 
-Distribution = Categorical | MultiCategorical | Bernoulli | DiagGaussian | TanhGaussian
+Distribution = Categorical | MultiCategorical | Bernoulli | DiagGaussian | TanhGaussian | Beta

@@ -54,9 +54,9 @@ def problem_of(env: Env) -> TabularMDP | LQR | None:
 def applies(agent: Agent, env: Env) -> bool:
     """Whether the exact gradient is known: for an LQR only of linear Gaussian policies; of the time limit's J."""
     problem = problem_of(env)
-    if problem is None or env.max_episode_steps != problem.horizon:
+    if agent.recurrence is not None or problem is None or env.max_episode_steps != problem.horizon:
         return False
-    return isinstance(problem, TabularMDP) or not (agent.hidden_sizes or agent.squash)
+    return isinstance(problem, TabularMDP) or (not agent.hidden_sizes and agent.box_distribution == "gaussian")
 
 
 def policy_of(agent: Agent, spec: Spec, problem: TabularMDP | LQR, state: AgentState) -> Callable[[Any], Any]:
@@ -111,8 +111,8 @@ def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples
     if problem is None or not applies(agent, env):
         raise UsageError(
             f"the exact gradient of {type(agent).__name__} in {env.env_id} is not known; make the environment from a "
-            "rlgd.exact.TabularMDP, or from an LQR for an agent with hidden_sizes=() and squash=False, with "
-            "max_episode_steps=problem.horizon."
+            "rlgd.exact.TabularMDP, or from an LQR for an agent with hidden_sizes=() and a Gaussian policy, with "
+            "max_episode_steps=problem.horizon; policies with a memory have no exact gradient."
         )
     to_policy = policy_of(agent, env.spec, problem, state)
     exact = problem.gradient(to_policy, state.params.policy)

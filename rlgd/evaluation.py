@@ -12,7 +12,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from rlgd.agents.common import Agent
-from rlgd.data import Actor
+from rlgd.data import Actor, View
 from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
 from rlgd.envs.host import HostVector
 from rlgd.errors import EnvironmentFault, UsageError
@@ -134,7 +134,9 @@ def play_in(
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
     so_far, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
     key = jax.random.key(seed)
-    obs = vector.reset(seed)
+    obs, first = vector.reset(seed), np.ones(num_envs, bool)
+    if isinstance(policy, Policy):
+        policy = policy.anew()  # whoever brought it may be in the middle of an episode
     t = 0
     limit = vector.spec.max_episode_steps or MAX_STEPS
     while any(len(done) < wanted for done, wanted in zip(played, quota, strict=True)):
@@ -142,7 +144,8 @@ def play_in(
             raise EnvironmentFault(f"{vector.env_id} does not end its episodes within {limit} steps.")
         if isinstance(policy, Policy):
             step_key = None if deterministic else jax.random.fold_in(key, t)
-            action = policy(obs, deterministic=deterministic, key=step_key, action_mask=vector.action_mask)
+            options: dict[str, Any] = {"key": step_key, "action_mask": vector.action_mask, "first": first}
+            action = policy(obs, deterministic=deterministic, **options)
         else:
             action = policy(obs)
         between()
@@ -152,7 +155,7 @@ def play_in(
         for n in np.flatnonzero(step.terminated | step.truncated):
             played[n].append((so_far[n], length[n]))
             so_far[n], length[n] = 0, 0
-        obs, t = step.obs, t + 1
+        obs, first, t = step.obs, step.first, t + 1
     kept = [episode for done, wanted in zip(played, quota, strict=True) for episode in done[:wanted]]
     returns, lengths = zip(*kept, strict=True)
     return EvalResult(np.array(returns, np.float64), np.array(lengths, np.int64), deterministic)
@@ -166,17 +169,18 @@ def play_on_device(
     state, obs = env.reset(reset_key, episodes)
 
     def step(carry: Any) -> Any:
-        t, state, obs, alive, returns, lengths = carry
-        mask = env.action_mask(state)
-        action = env_action(agent, env.spec, actor, obs, mask, jax.random.fold_in(act_key, t), greedy)
+        t, state, obs, memory, alive, returns, lengths = carry
+        view = View(obs, jnp.full(episodes, t == 0), env.action_mask(state))
+        action, memory = env_action(agent, env.spec, actor, memory, view, jax.random.fold_in(act_key, t), greedy)
         state, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, action)
         returns += jnp.where(alive, timestep.reward, 0)
         lengths += alive.astype(jnp.int32)
         alive &= ~(timestep.terminated | timestep.truncated)
-        return t + 1, state, timestep.next_obs, alive, returns, lengths
+        return t + 1, state, timestep.next_obs, memory, alive, returns, lengths
 
-    start = (jnp.int32(0), state, obs, jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
-    *_, returns, lengths = jax.lax.while_loop(lambda carry: jnp.any(carry[3]), step, start)
+    blank = (jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
+    start = (jnp.int32(0), state, obs, agent.memory(env.spec, episodes), *blank)
+    *_, returns, lengths = jax.lax.while_loop(lambda carry: jnp.any(carry[4]), step, start)
     return returns, lengths
 
 

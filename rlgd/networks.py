@@ -93,14 +93,44 @@ def convolution_cost(shape: tuple[int, int, int]) -> int:
     return total
 
 
+class Read(NamedTuple):
+    """What a network makes of features.
+
+    Attributes:
+        outputs: ``[..., outputs]``.
+        hidden: ``[..., width]``, the last hidden layer; the inputs of a linear map.
+        memory: ``[..., size]``, what is remembered behind each step; None without a memory.
+    """
+
+    outputs: Array
+    hidden: Array
+    memory: Array | None = None
+
+
 class Network(NamedTuple):
-    """``init(key) -> params`` and ``apply(params, features, key=None) -> [..., outputs]``.
+    """``init(key) -> params``, ``read(params, features, key=None) -> Read`` and ``apply``, which is its outputs alone.
 
     With a key, units are dropped at random where the network was made with ``dropout``; without, none ever is.
     """
 
     init: Callable[[Array], Any]
-    apply: Callable[..., Array]
+    read: Callable[..., Read]
+
+    def apply(self, params: Any, features: Features, key: Array | None = None) -> Array:
+        """``[..., outputs]``."""
+        return self.read(params, features, key).outputs
+
+
+class Recurrence(NamedTuple):
+    """A recurrent layer: its kind, one of ``CELLS``, and its width."""
+
+    kind: str
+    width: int
+
+    @property
+    def memory_size(self) -> int:
+        """How many numbers it remembers of each environment."""
+        return self.width * (2 if self.kind == "lstm" else 1)
 
 
 class OutputLayer(linen.Module):
@@ -129,14 +159,76 @@ class MLP(linen.Module):
     output_scale: float
 
     @linen.compact
-    def __call__(self, x: Array, rate: Scalar | None = None, key: Array | None = None) -> Array:
+    def __call__(self, x: Array, rate: Scalar | None = None, key: Array | None = None) -> Read:
         *hidden, outputs = self.sizes
         initializer, scale = INITIALIZATIONS[self.initialization], HIDDEN_SCALES.get(self.initialization, 1.0)
         for layer, size in enumerate(hidden):
             x = ACTIVATIONS[self.activation](linen.Dense(size, kernel_init=initializer(scale))(x))
             if rate is not None and key is not None:
                 x = dropped(x, rate, jax.random.fold_in(key, layer))
-        return OutputLayer(outputs, initializer(self.output_scale))(x)
+        return Read(OutputLayer(outputs, initializer(self.output_scale))(x), x)
+
+
+def rnn(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """A tanh layer: h' = tanh(W x + U h) (Elman 1990). Returns the new memory and its part that is read on."""
+    hidden = jnp.tanh(inputs + recurrent(memory))
+    return hidden, hidden
+
+
+def gru(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """Gates r, z = sigmoid(W x + U h); n = tanh(W x + r U h); h' = (1 - z) n + z h (Cho et al. 2014)."""
+    (r, z, n), (r_h, z_h, n_h) = (jnp.split(x, 3, axis=-1) for x in (inputs, recurrent(memory)))
+    r, z = jax.nn.sigmoid(r + r_h), jax.nn.sigmoid(z + z_h)
+    hidden = (1 - z) * jnp.tanh(n + r * n_h) + z * memory
+    return hidden, hidden
+
+
+def lstm(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """Gates i, f, o = sigmoid(W x + U h); g = tanh(W x + U h); c' = f c + i g; h' = o tanh(c').
+
+    Hochreiter & Schmidhuber 1997, with a forget gate that is open at first (Jozefowicz et al. 2015).
+    """
+    hidden, cell = jnp.split(memory, 2, axis=-1)
+    i, f, o, g = jnp.split(inputs + recurrent(hidden), 4, axis=-1)
+    cell = jax.nn.sigmoid(f + 1) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+    hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+    return jnp.concatenate([hidden, cell], axis=-1), hidden
+
+
+# Each with the number of matrices that it has of either kind.
+CELLS: dict[str, tuple[Callable[..., tuple[Array, Array]], int]] = {"rnn": (rnn, 1), "gru": (gru, 3), "lstm": (lstm, 4)}
+
+
+class RecurrentLayer(linen.Module):
+    """One of ``CELLS`` along sequences; at the beginning of an episode the memory before it is 0."""
+
+    recurrence: Recurrence
+    initialization: str
+
+    @linen.compact
+    def __call__(self, x: Array, first: Array, memory: Array) -> tuple[Array, Array]:
+        """``x [N, T, d]``, ``first [N, T]``, ``memory [N, size]`` to what is read on ``[N, T, width]`` and what is
+        remembered ``[N, T, size]``; or one step, all without T.
+        """
+        cell, matrices = CELLS[self.recurrence.kind]
+        width, initializer = self.recurrence.width, INITIALIZATIONS[self.initialization](1.0)
+
+        def square_ones(key: Array) -> Array:
+            keys = jax.random.split(key, matrices)
+            return jnp.concatenate([initializer(key, (width, width)) for key in keys], axis=-1)
+
+        inputs = linen.Dense(matrices * width, kernel_init=initializer)(x)  # of all steps at once
+        kernel = self.param("recurrent_kernel", square_ones)
+
+        def step(memory: Array, row: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            inputs, first = row
+            memory, hidden = cell(jnp.where(first[:, None], 0, memory), inputs, lambda h: h @ kernel)
+            return memory, (hidden, memory)
+
+        if first.ndim == 1:
+            return step(memory, (inputs, first))[1]
+        by_time = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (inputs, first))
+        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), jax.lax.scan(step, memory, by_time)[1])
 
 
 class ImageReader(linen.Module):
@@ -164,9 +256,24 @@ class ImageMLP(linen.Module):
     @linen.compact
     def __call__(
         self, vector: Array, images: tuple[Array, ...], rate: Scalar | None = None, key: Array | None = None
-    ) -> Array:
+    ) -> Read:
         read = [ImageReader(self.mlp.initialization)(image) for image in images]
         return self.mlp(jnp.concatenate([vector, *read], axis=-1), rate, key)
+
+
+class RecurrentMLP(linen.Module):
+    """Numbers, and what convolutions make of images, through a recurrent layer and then an ``MLP``."""
+
+    mlp: MLP
+    recurrence: Recurrence
+
+    @linen.compact
+    def __call__(self, features: Features, rate: Scalar | None = None, key: Array | None = None) -> Read:
+        read = [ImageReader(self.mlp.initialization)(image) for image in features.images]
+        x = jnp.concatenate([features.vector, *read], axis=-1)
+        assert features.first is not None
+        x, memory = RecurrentLayer(self.recurrence, self.mlp.initialization)(x, features.first, features.memory)
+        return self.mlp(x, rate, key)._replace(memory=memory)
 
 
 def dropped(x: Array, rate: Scalar, key: Array) -> Array:
@@ -186,8 +293,9 @@ def network(
     output_scale: float = 1.0,
     dropout: Scalar | None = None,
     images: tuple[tuple[int, int, int], ...] = (),
+    recurrence: Recurrence | None = None,
 ) -> Network:
-    """A multi-layer perceptron, behind convolutions where there are images.
+    """A multi-layer perceptron, behind convolutions where there are images, and behind a recurrent layer if it has one.
 
     Biases start at 0, the last layer's weights are scaled by ``output_scale``.
 
@@ -200,19 +308,25 @@ def network(
         output_scale: of the last layer's weights.
         dropout: the share of each hidden layer's units that are dropped where ``apply`` is given a key.
         images: height, width and channels of each of ``Features.images``.
+        recurrence: the recurrent layer, if there is one.
     """
     mlp = MLP((*hidden_sizes, outputs), activation, initialization, output_scale)
-    if not images:
+    blank = Features(jnp.zeros((1, inputs)), tuple(jnp.zeros((1, *shape)) for shape in images))
+    module: linen.Module
+    if recurrence is not None:
+        module = RecurrentMLP(mlp, recurrence)
+        blank = blank._replace(first=jnp.ones(1, bool), memory=jnp.zeros((1, recurrence.memory_size)))
+    elif images:
+        module = ImageMLP(mlp)
+    else:
+        module = mlp
 
-        def apply(params: Any, features: Features, key: Array | None = None) -> Any:
-            return mlp.apply({"params": params}, features.vector, dropout, key)
+    def arguments(features: Features) -> tuple[Any, ...]:
+        if recurrence is not None:
+            return (features,)
+        return (features.vector, features.images) if images else (features.vector,)
 
-        return Network(lambda key: mlp.init(key, jnp.zeros((1, inputs)))["params"], apply)
+    def read(params: Any, features: Features, key: Array | None = None) -> Any:
+        return module.apply({"params": params}, *arguments(features), dropout, key)
 
-    module = ImageMLP(mlp)
-    blank = tuple(jnp.zeros((1, *shape)) for shape in images)
-
-    def apply_to_images(params: Any, features: Features, key: Array | None = None) -> Any:
-        return module.apply({"params": params}, features.vector, features.images, dropout, key)
-
-    return Network(lambda key: module.init(key, jnp.zeros((1, inputs)), blank)["params"], apply_to_images)
+    return Network(lambda key: module.init(key, *arguments(blank))["params"], read)

@@ -1,10 +1,8 @@
 """A trained agent as a function of observations: NumPy in, NumPy out."""
 
-import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +14,26 @@ from rlgd.errors import UsageError
 
 
 class Policy:
-    """``policy(obs)`` is what to do: the most probable action, in the environment's own shape and dtype."""
+    """``policy(obs)`` is what to do: the most probable action, in the environment's own shape and dtype.
+
+    A policy with a memory (``network="lstm"`` and others) remembers what it saw since ``reset()``: call that when an
+    episode begins, or say with ``first`` which of a batch begin one.
+    """
 
     def __init__(self, agent: Agent, spec: Spec, actor: Actor) -> None:
         self.agent = agent.prepared()
         self.spec = spec
         self.actor = actor
         self._unused_key = jax.random.key(0)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen: the next observation begins an episode."""
+        self._memory: Any = None
+
+    def anew(self) -> "Policy":
+        """The same policy, with a memory of its own."""
+        return Policy(self.agent, self.spec, self.actor)
 
     def __call__(
         self,
@@ -31,6 +42,7 @@ class Policy:
         deterministic: bool = True,
         key: Array | int | np.integer[Any] | None = None,
         action_mask: ArrayLike | None = None,
+        first: ArrayLike | None = None,
     ) -> NDArray[Any]:
         """Choose actions.
 
@@ -40,12 +52,14 @@ class Policy:
             deterministic: the most probable action; otherwise one is sampled, which needs ``key``.
             key: a JAX key or an integer seed; the same key gives the same action.
             action_mask: which actions are allowed, ``[n]``, or ``[N, n]`` for a batch; None: all are.
+            first: whether an episode begins, a bool, or ``[N]`` for a batch; None: only behind ``reset()``.
 
         Returns:
             One action, or a batch of them, ready for ``env.step``: clipped or squashed into the bounds.
 
         Raises:
-            UsageError: for a wrong shape, or a sampled action without a key.
+            UsageError: for a wrong shape, a sampled action without a key, or a batch of another size than what is
+                remembered.
         """
         batch, single = self._batch(obs)
         if key is None:
@@ -53,8 +67,13 @@ class Policy:
                 raise UsageError("a sampled action needs a key: policy(obs, deterministic=False, key=...).")
             key = self._unused_key
         key = jax.random.key(int(key)) if isinstance(key, int | np.integer) else key
-        mask = None if action_mask is None else self._mask(action_mask, single, len(jax.tree.leaves(batch)[0]))
-        action = np.asarray(_act(self.agent, self.spec, self.actor, batch, mask, key, deterministic))
+        num_envs = len(jax.tree.leaves(batch)[0])
+        mask = None if action_mask is None else self._mask(action_mask, single, num_envs)
+        memory, view = self._memory, View(batch, self._first(first, num_envs), mask)
+        if memory is None:
+            memory = self.agent.memory(self.spec, num_envs)
+        given, self._memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
+        action = np.asarray(given)
         whole = action.astype(self.spec.action.dtype)  # back from the 32 bits of the device
         return whole[0] if single else whole
 
@@ -81,6 +100,18 @@ class Policy:
             raise UsageError(f"obs has shape {given}; expected {wanted}, or {batched} for a batch.")
         return (jax.tree.map(lambda x: x[None], batch) if single else batch), single
 
+    def _first(self, first: ArrayLike | None, num_envs: int) -> NDArray[np.bool_]:
+        """Which environments begin an episode, ``[N]``."""
+        begins = np.full(num_envs, self._memory is None) if first is None else np.atleast_1d(np.asarray(first, bool))
+        if begins.shape != (num_envs,):
+            raise UsageError(f"first has shape {begins.shape}; expected {(num_envs,)}.")
+        remembered = {len(leaf) for leaf in jax.tree.leaves(self._memory)} - {num_envs}
+        if remembered:
+            raise UsageError(
+                f"obs is a batch of {num_envs}, but the policy remembers {remembered.pop()} episodes; call reset()."
+            )
+        return begins
+
     def _mask(self, action_mask: ArrayLike, single: bool, num_obs: int) -> NDArray[np.bool_]:
         mask = np.asarray(action_mask, bool)
         size = spaces.mask_size(self.spec.action)
@@ -96,18 +127,12 @@ class Policy:
         return f"Policy({type(self.agent).__name__}, {kind} actions)"
 
 
-@functools.partial(jax.jit, static_argnums=(1, 6))
-def _act(
-    agent: Agent, spec: Spec, actor: Actor, obs: Obs, action_mask: Array | None, key: Array, greedy: bool
-) -> Array:
-    return env_action(agent, spec, actor, obs, action_mask, key, greedy)
-
-
 def env_action(
-    agent: Agent, spec: Spec, actor: Actor, obs: Obs, action_mask: Array | None, key: Array, greedy: bool
-) -> Array:
-    """What a memoryless policy does at ``obs [N, ...]``, as the environment receives it."""
-    num_envs = jax.tree.leaves(obs)[0].shape[0]
-    view = View(obs, jnp.ones(num_envs, bool), action_mask)
-    action, _ = agent.act(spec, actor, agent.memory(spec, num_envs), view, key, greedy)
-    return spaces.action_head(spec.action, agent.squash).to_env(action)
+    agent: Agent, spec: Spec, actor: Actor, memory: Any, view: View, key: Array, greedy: bool
+) -> tuple[Array, Any]:
+    """What a policy does, as the environment receives it, and what it remembers."""
+    action, memory = agent.act(spec, actor, memory, view, key, greedy)
+    return agent.action_head(spec).to_env(action), memory
+
+
+_act = jax.jit(env_action, static_argnums=(1, 6))

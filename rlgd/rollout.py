@@ -41,7 +41,7 @@ def _choose(
     """The action as sampled, as the environment receives it, and the memory."""
     act_key = jax.random.fold_in(jax.random.fold_in(key, ACT), t)
     action, memory = agent.act(spec, actor, memory, view, act_key)
-    return action, spaces.action_head(spec.action, agent.squash).to_env(action), memory
+    return action, agent.action_head(spec).to_env(action), memory
 
 
 def most_truncations(spec: Spec, length: int) -> int:
@@ -81,7 +81,7 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
     final_obs = spaces.blank(spec.obs, num_final, agent.num_envs)
     start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, jnp.zeros(loop.first.shape, jnp.int32))
     (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, (times, fresh_states))
-    rollout = Rollout(**rows, mask=None, last_obs=obs, final_obs=final_obs, first=loop.first)
+    rollout = Rollout(**rows, mask=None, last_obs=obs, final_obs=final_obs, first=loop.first, memory=loop.memory)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
 
@@ -258,7 +258,7 @@ def collect_on_host(
             break
     masked = agent.whole_episodes or vector.has_reset_rows
     least = 0 if masked else most_truncations(spec, length)
-    rollout = rows.rollout(view.obs, first, masked, least)
+    rollout = dataclasses.replace(rows.rollout(view.obs, first, masked, least), memory=loop.memory)
     behind: dict[str, Any] = {"obs": view.obs, "first": view.first, "memory": jax.tree.map(np.asarray, memory)}
     return rollout, dataclasses.replace(loop, **behind)
 

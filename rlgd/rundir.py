@@ -29,7 +29,7 @@ from rlgd.records import ROWS_PER_RUN
 from rlgd.rollout import ACT_DEVICES, padded_limit, rollout_length
 from rlgd.stopping import CRITERIA, EVALUATIONS, NEVER, Stopping
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
 INTERRUPTED = "interrupted"  # the reason of a run that a signal ended
 RESUMABLE = ("eval_every", "eval_episodes", "checkpoint_every", "keep")  # what decides no bit of the training
@@ -75,7 +75,7 @@ class RunConfig:
         self.agent.validate()
         self.stopping.validate()
         self.checkpoint_interval()
-        spaces.action_head(self.env.spec.action, self.agent.squash)
+        self.agent.action_head(self.env.spec)
         if self.agent.whole_episodes:
             padded_limit(self.env.spec)
         if self.agent.normalize_obs and not spaces.num_features(self.env.spec.obs):

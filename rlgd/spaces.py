@@ -23,10 +23,11 @@ from rlgd.data import (
     Spec,
     TupleSpec,
 )
-from rlgd.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical, TanhGaussian
+from rlgd.distributions import Bernoulli, Beta, Categorical, DiagGaussian, Distribution, MultiCategorical, TanhGaussian
 from rlgd.errors import UsageError
 
 LOG_STD_RANGE = (-10.0, 2.0)
+LEAST_VARIANCE = 1e-6  # of gSDE's actions, where all hidden units are near 0
 LEAST_SIDE = 5  # pixels; what is smaller is read as plain numbers
 
 
@@ -258,10 +259,17 @@ def _inner_bounds(action: BoxSpec) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+# How actions in a Box are distributed, and where the standard deviation of the Gaussian ones comes from.
+BOX_DISTRIBUTIONS = ("gaussian", "tanh", "beta")
+BOX_STDS = ("free", "state", "gsde")
+
+
 class MakesDistribution(Protocol):
     """See ``ActionHead.distribution``."""
 
-    def __call__(self, outputs: Array, log_std: Array | None, mask: Array | None = None) -> Distribution: ...
+    def __call__(
+        self, outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
+    ) -> Distribution: ...
 
 
 class ActionHead(NamedTuple):
@@ -269,9 +277,11 @@ class ActionHead(NamedTuple):
 
     Attributes:
         num_outputs: how many numbers the network puts out.
-        num_log_stds: how many free log standard deviations the policy has beside the network.
-        distribution: of ``outputs [..., num_outputs]`` and ``log_std [num_log_stds]``, where there are any, among the
-            actions that ``mask [..., mask_size]`` bool allows; None: all.
+        num_log_stds: how many log standard deviations the policy has beside the network, for each action or, under
+            gSDE, for each of them and each hidden unit.
+        distribution: of ``outputs [..., num_outputs]``; of ``log_std [num_log_stds]`` where there are any, under gSDE
+            ``[width, num_log_stds]`` with the last hidden layer's ``hidden [..., width]``; among the actions that
+            ``mask [..., mask_size]`` bool allows, None: all.
         to_env: the sampled action ``[N, ...]`` to what the environment receives, in its shape and dtype.
     """
 
@@ -281,25 +291,35 @@ class ActionHead(NamedTuple):
     to_env: Callable[[Array], Array]
 
 
-def action_head(action: LeafSpec, squash: bool) -> ActionHead:
-    """Categorical for Discrete, one for each number of MultiDiscrete, Bernoulli for MultiBinary; for a Box a diagonal
-    Gaussian, clipped to the bounds, or squashed into them by tanh.
+def action_head(action: LeafSpec, box_distribution: str = "gaussian", box_std: str = "free") -> ActionHead:
+    """Categorical for Discrete, one for each number of MultiDiscrete, Bernoulli for MultiBinary; for a Box by choice.
+
+    A Box has a diagonal Gaussian that is clipped to the bounds ("gaussian") or squashed into them by tanh ("tanh"), or
+    a Beta distribution between them ("beta"). The Gaussians' standard deviations are parameters of their own ("free"),
+    the network's outputs ("state"), or those of generalized state-dependent exploration ("gsde": Raffin, Kober & Stulp
+    2021, arXiv 2005.05719), whose noise is a linear function of the last hidden layer.
 
     Raises:
-        UsageError: if ``squash`` is asked for on a space without finite bounds.
+        UsageError: for a choice that does not fit the space.
     """
     if isinstance(action, BoxSpec):
-        return _box_head(action, squash)
-    if squash:
-        kind = type(action).__name__.removesuffix("Spec")
-        raise UsageError(f"squash is on, but the actions are {kind}; it is for bounded Box actions.")
+        return _box_head(action, box_distribution, box_std)
+    for name, choice, default in (
+        ("box_distribution", box_distribution, "gaussian"),
+        ("box_std", box_std, "free"),
+    ):
+        if choice != default:
+            kind = type(action).__name__.removesuffix("Spec")
+            raise UsageError(f"{name} is {choice!r}, but the actions are {kind}; it is for Box actions.")
     if isinstance(action, DiscreteSpec):
         return ActionHead(action.n, 0, _categorical, _receiver(action, (action.start,)))
     if isinstance(action, MultiBinarySpec):
         size = math.prod(action.shape)
         return ActionHead(size, 0, _bits, _receiver(action, (0,) * size))
 
-    def distribution(outputs: Array, log_std: Array | None, mask: Array | None = None) -> MultiCategorical:
+    def distribution(
+        outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
+    ) -> MultiCategorical:
         return MultiCategorical(_allowed(outputs, mask), action.nvec)
 
     return ActionHead(sum(action.nvec), 0, distribution, _receiver(action, action.start))
@@ -318,11 +338,15 @@ def _receiver(action: LeafSpec, start: tuple[int, ...]) -> Callable[[Array], Arr
     return to_env
 
 
-def _categorical(outputs: Array, log_std: Array | None, mask: Array | None = None) -> Categorical:
+def _categorical(
+    outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
+) -> Categorical:
     return Categorical(_allowed(outputs, mask))
 
 
-def _bits(outputs: Array, log_std: Array | None, mask: Array | None = None) -> Bernoulli:
+def _bits(
+    outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
+) -> Bernoulli:
     return Bernoulli(outputs)
 
 
@@ -331,27 +355,65 @@ def _allowed(logits: Array, mask: Array | None) -> Array:
     return logits if mask is None else jnp.where(mask, logits, jnp.finfo(logits.dtype).min)
 
 
-def _box_head(action: BoxSpec, squash: bool) -> ActionHead:
+def _box_head(action: BoxSpec, box_distribution: str, box_std: str) -> ActionHead:
     dtype = jax.dtypes.canonicalize_dtype(action.dtype)
     size = math.prod(action.shape)
     low, high = (jnp.asarray(bound) for bound in _inner_bounds(action))
-    if squash and not np.all(np.isfinite([action.low, action.high])):
+    if box_distribution != "gaussian" and not np.all(np.isfinite([action.low, action.high])):
         raise UsageError(
-            f"squash needs finite bounds, but the actions go from {action.low} to {action.high}; leave squash off."
+            f"box_distribution {box_distribution!r} needs finite bounds, but the actions go from {action.low} to "
+            f"{action.high}; allowed: 'gaussian'."
         )
+    if box_distribution == "beta" and box_std != "free":
+        raise UsageError(f"box_std is {box_std!r}, but a Beta distribution has no such parameter; leave it out.")
 
-    def distribution(outputs: Array, log_std: Array | None, mask: Array | None = None) -> DiagGaussian | TanhGaussian:
+    def distribution(
+        outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
+    ) -> DiagGaussian | TanhGaussian | Beta:
+        if box_distribution == "beta":
+            # Both above 1: the density has one peak, and none at the bounds.
+            alpha, beta = jnp.split(1 + jax.nn.softplus(outputs), 2, axis=-1)
+            return Beta(alpha, beta, low, high)
         assert log_std is not None
-        log_std = jnp.broadcast_to(jnp.clip(log_std, *LOG_STD_RANGE), outputs.shape)
-        return TanhGaussian(outputs, log_std, low, high) if squash else DiagGaussian(outputs, log_std)
+        mean = outputs[..., :size]
+        if box_std == "gsde":
+            assert hidden is not None
+            log_std = explored_log_std(log_std, hidden)
+        else:
+            spread = log_std if box_std == "free" else log_std + outputs[..., size:]
+            log_std = jnp.broadcast_to(jnp.clip(spread, *LOG_STD_RANGE), mean.shape)
+        return TanhGaussian(mean, log_std, low, high) if box_distribution == "tanh" else DiagGaussian(mean, log_std)
 
     def to_env(sample: Array) -> Array:
-        if squash:
+        if box_distribution == "tanh":
             bounded = TanhGaussian(sample, jnp.zeros_like(sample), low, high).squash(sample)
+        elif box_distribution == "beta":
+            bounded = Beta(sample, sample, low, high).squash(sample)
         else:
             bounded = jnp.clip(sample, *(jnp.broadcast_to(bound, sample.shape) for bound in (low, high)))
         if jnp.issubdtype(dtype, jnp.integer):
             bounded = jnp.round(bounded)
         return bounded.reshape(*sample.shape[:-1], *action.shape).astype(dtype)
 
-    return ActionHead(size, size, distribution, to_env)
+    with_means = 2 * size if box_distribution == "beta" or box_std == "state" else size
+    return ActionHead(with_means, 0 if box_distribution == "beta" else size, distribution, to_env)
+
+
+def explored_log_std(log_std: Array, hidden: Array) -> Array:
+    """The log standard deviation ``[..., d]``, of what ``exploration`` gives.
+
+    No gradient flows into ``hidden [..., width]``: what is read of the observation is learned by the mean alone.
+    """
+    variance = jnp.square(jax.lax.stop_gradient(hidden)) @ jnp.square(_explored_std(log_std))
+    return 0.5 * jnp.log(variance + LEAST_VARIANCE)
+
+
+def exploration(log_std: Array, hidden: Array, noise: Array) -> Array:
+    """The deviation from the mean, ``[N, d]``: ``hidden [N, width]`` times ``noise [N, width, d]``, unit normal
+    numbers, times their standard deviations exp(``log_std [width, d]``).
+    """
+    return jnp.sum(hidden[..., None] * noise * _explored_std(log_std)[None], axis=-2)
+
+
+def _explored_std(log_std: Array) -> Array:
+    return jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE))

@@ -177,14 +177,17 @@ def box_rollout(agent: Agent, key: Array, length: int, mask: Array | None) -> Ro
     )
 
 
-@pytest.mark.parametrize("squash", [False, True])
-def test_box_actions_act_and_learn(agent: Agent, squash: bool) -> None:
-    agent = dataclasses.replace(agent, squash=squash)
+@pytest.mark.parametrize(
+    ("box_distribution", "box_std"),
+    [("gaussian", "free"), ("tanh", "free"), ("beta", "free"), ("tanh", "state"), ("gaussian", "gsde")],
+)
+def test_box_actions_act_and_learn(agent: Agent, box_distribution: str, box_std: str) -> None:
+    agent = dataclasses.replace(agent, box_distribution=box_distribution, box_std=box_std)
     keys = jax.random.split(jax.random.key(0), 4)
     state = agent.init(BOX, keys[0])
     view = View(jnp.zeros((4, 3)), jnp.ones(4, bool))
-    action, _ = agent.act(BOX, state.actor, (), view, keys[1])
-    sent = spaces.action_head(BOX.action, squash).to_env(action)
+    action, _ = agent.act(BOX, state.actor, agent.memory(BOX, 4), view, keys[1])
+    sent = agent.action_head(BOX).to_env(action)
     assert action.shape == sent.shape == (4, 2)
     assert jnp.all(jnp.abs(sent) <= 2)
     data = box_rollout(agent, keys[2], 8, jnp.ones((8, 4), bool))
@@ -422,9 +425,9 @@ def test_bad_values_are_refused(name: str, overrides: dict[str, Any], message: s
         make_agent(name, **overrides)
 
 
-def test_squash_needs_bounds() -> None:
+def test_squashing_needs_bounds() -> None:
     with pytest.raises(UsageError, match="finite bounds"):
-        spaces.action_head(spaces.spec(gymnasium.spaces.Box(-1, 1), gymnasium.spaces.Box(-np.inf, 1)).action, True)
+        spaces.action_head(spaces.spec(gymnasium.spaces.Box(-1, 1), gymnasium.spaces.Box(-np.inf, 1)).action, "tanh")
 
 
 def test_whole_episodes_need_a_time_limit() -> None:

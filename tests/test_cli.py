@@ -119,11 +119,11 @@ def test_a_mistake_in_a_file_of_flags(
 
 
 def test_a_flag_is_given_whatever_its_value() -> None:
-    argv = ["--max-seconds", "1", "--patience=2", "--no-squash", "-1"]
-    assert [name for name in ("max_seconds", "patience", "squash", "seed", "1") if cli.is_given(argv, name)] == [
+    argv = ["--max-seconds", "1", "--patience=2", "--no-scale-reward", "-1"]
+    assert [name for name in ("max_seconds", "patience", "scale_reward", "seed", "1") if cli.is_given(argv, name)] == [
         "max_seconds",
         "patience",
-        "squash",
+        "scale_reward",
     ]
 
 
@@ -156,7 +156,7 @@ MISTAKES = [
     (["train", "ppo", "--env", "CartPole-v1", "--env-arg", "speed"], "not of the form key=value"),
     (["train", "ppo", "--env", "CartPole-v1", "--env-arg", "speed=3"], "CartPole-v1 cannot be made"),
     (["train", "ppo", "--env", "CartPole-v1", "--config", "none.toml"], "--config none.toml cannot be read"),
-    (["train", "ppo", "--env", "CartPole-v1", "--squash"], "squash is on, but the actions are Discrete"),
+    (["train", "ppo", "--env", "CartPole-v1", "--box-distribution", "tanh"], "the actions are Discrete"),
     (["train", "ppo", "--env", "tests.missing:Thing-v0"], "tests.missing:Thing-v0"),
     (["eval", "no/such/run"], "no/such/run holds no run"),
     (["resume", "no/such/run"], "no/such/run holds no run"),

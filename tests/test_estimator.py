@@ -190,7 +190,7 @@ def test_where_the_exact_gradient_is_known() -> None:
         (reinforce(), ENV, True),
         (A2C(hidden_sizes=()), regulated, True),
         (A2C(hidden_sizes=(4,)), regulated, False),
-        (A2C(hidden_sizes=(), squash=True), regulated, False),
+        (A2C(hidden_sizes=(), box_distribution="tanh"), regulated, False),
         (A2C(hidden_sizes=()), make(MDP.env, max_episode_steps=HORIZON + 1), False),
         (A2C(hidden_sizes=()), cartpole, False),
         (A2C(hidden_sizes=()), make("CartPole-v1", backend="host"), False),
@@ -214,7 +214,8 @@ def test_elsewhere_it_is_refused(agent: Agent, env: Any, name: str) -> None:
         compare(agent.prepared(), env, state, jax.random.key(0))
     assert str(caught.value) == (
         f"the exact gradient of {name} is not known; make the environment from a rlgd.exact.TabularMDP, or from an LQR "
-        "for an agent with hidden_sizes=() and squash=False, with max_episode_steps=problem.horizon."
+        "for an agent with hidden_sizes=() and a Gaussian policy, with max_episode_steps=problem.horizon; policies "
+        "with a memory have no exact gradient."
     )
 
 

@@ -223,10 +223,11 @@ def test_episode_statistics_agree_with_gymnasium(mode: AutoresetMode) -> None:
     assert total["rollout/steps"] == total["rollout/length_sum"] + int(counters.episode_length.sum())
 
 
-@pytest.mark.parametrize(("env", "squash"), [(ENV, False), (BOX_ENV, True)])
-def test_the_first_ratio_is_1(env: DeviceEnv, squash: bool) -> None:
+@pytest.mark.parametrize(("env", "box_distribution"), [(ENV, "gaussian"), (BOX_ENV, "tanh"), (BOX_ENV, "beta")])
+def test_the_first_ratio_is_1(env: DeviceEnv, box_distribution: str) -> None:
     """The log-probabilities that an update starts from are those of what acted, though normalizers move."""
-    options: dict[str, Any] = {"num_epochs": 1, "num_minibatches": 1, "normalize_obs": True, "squash": squash}
+    options: dict[str, Any] = {"num_epochs": 1, "num_minibatches": 1, "normalize_obs": True}
+    options["box_distribution"] = box_distribution
     agent = PPO(num_envs=N, rollout_length=T, hidden_sizes=(), **options).prepared()
     assert isinstance(agent, PPO)
     learn = jax.jit(training.learn, static_argnums=1)

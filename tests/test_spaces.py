@@ -10,7 +10,7 @@ from jax import Array
 
 from rlgd import spaces
 from rlgd.data import BoxSpec, DictSpec, DiscreteSpec, MultiDiscreteSpec
-from rlgd.distributions import Categorical, DiagGaussian, TanhGaussian
+from rlgd.distributions import Beta, Categorical, DiagGaussian, TanhGaussian
 from rlgd.errors import UsageError
 
 Space = gymnasium.Space[Any]
@@ -194,7 +194,7 @@ def test_masked_actions_are_never_taken() -> None:
     for name in ("discrete", "several", "several_in_a_matrix", "one"):
         action = spaces.spec(MATRIX, ACTIONS[name]).action
         nvec = action.nvec if isinstance(action, MultiDiscreteSpec) else (action.n,)  # type: ignore[union-attr]
-        head = spaces.action_head(action, squash=False)
+        head = spaces.action_head(action)
         size = spaces.mask_size(action)
         assert size == head.num_outputs == sum(nvec)
         starts = np.cumsum((0, *nvec[:-1]))
@@ -225,12 +225,13 @@ def test_boxes_and_bits_have_no_masks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "squash"),
-    [(name, False) for name in ACTIONS] + [(name, True) for name in ("box", "matrix", "float64", "integers")],
+    ("name", "box_distribution"),
+    [(name, "gaussian") for name in ACTIONS]
+    + [(name, choice) for name in ("box", "matrix", "float64", "integers") for choice in ("tanh", "beta")],
 )
-def test_whatever_is_sampled_the_environment_receives_a_member_of_its_space(name: str, squash: bool) -> None:
+def test_whatever_is_sampled_the_environment_receives_a_member_of_its_space(name: str, box_distribution: str) -> None:
     space = ACTIONS[name]
-    head = spaces.action_head(spaces.spec(MATRIX, space).action, squash)
+    head = spaces.action_head(spaces.spec(MATRIX, space).action, box_distribution)
     outputs = jnp.asarray(5 * np.random.default_rng(0).normal(size=(200, head.num_outputs)), jnp.float32)
 
     @jax.jit
@@ -247,40 +248,58 @@ def test_whatever_is_sampled_the_environment_receives_a_member_of_its_space(name
 
 
 def test_heads_of_discrete_and_box() -> None:
-    discrete = spaces.action_head(DiscreteSpec(3, start=-1), squash=False)
+    discrete = spaces.action_head(DiscreteSpec(3, start=-1))
     assert (discrete.num_outputs, discrete.num_log_stds) == (3, 0)
     assert isinstance(discrete.distribution(jnp.zeros((1, 3)), jnp.zeros(0)), Categorical)
     np.testing.assert_array_equal(discrete.to_env(jnp.arange(3)), [-1, 0, 1])
-    for squash, kind in ((False, DiagGaussian), (True, TanhGaussian)):
-        box = spaces.action_head(spaces.spec(MATRIX, MATRIX).action, squash)
-        assert (box.num_outputs, box.num_log_stds) == (6, 6)
-        assert isinstance(box.distribution(jnp.zeros((1, 6)), jnp.zeros(6)), kind)
+    for name, std, kind, outputs, log_stds in (
+        ("gaussian", "free", DiagGaussian, 6, 6),
+        ("tanh", "free", TanhGaussian, 6, 6),
+        ("gaussian", "state", DiagGaussian, 12, 6),
+        ("tanh", "state", TanhGaussian, 12, 6),
+        ("beta", "free", Beta, 12, 0),
+    ):
+        box = spaces.action_head(spaces.spec(MATRIX, MATRIX).action, name, std)
+        assert (box.num_outputs, box.num_log_stds) == (outputs, log_stds)
+        assert isinstance(box.distribution(jnp.zeros((1, outputs)), jnp.zeros(log_stds)), kind)
+    box = spaces.action_head(spaces.spec(MATRIX, MATRIX).action, "gaussian", "gsde")
+    assert (box.num_outputs, box.num_log_stds) == (6, 6)
+    explored = box.distribution(jnp.zeros((1, 6)), jnp.zeros((3, 6)), hidden=jnp.ones((1, 3)))
+    np.testing.assert_allclose(explored.log_std, 0.5 * np.log(3), rtol=1e-5)  # type: ignore[union-attr]
 
 
 def test_a_box_action_is_clipped_or_squashed_in_its_own_place() -> None:
     action = spaces.spec(MATRIX, MATRIX).action
     inside = jnp.asarray(MATRIX.low + 1.0).reshape(1, 6)
-    np.testing.assert_array_equal(spaces.action_head(action, False).to_env(inside)[0], MATRIX.low + 1)
-    for squash in (False, True):
-        to_env = spaces.action_head(action, squash).to_env
+    np.testing.assert_array_equal(spaces.action_head(action).to_env(inside)[0], MATRIX.low + 1)
+    for name in spaces.BOX_DISTRIBUTIONS:
+        to_env = spaces.action_head(action, name).to_env
         np.testing.assert_array_equal(to_env(jnp.full((1, 6), 1e3))[0], MATRIX.high)
         np.testing.assert_array_equal(to_env(jnp.full((1, 6), -1e3))[0], MATRIX.low)
-    middle = spaces.action_head(action, True).to_env(jnp.zeros((1, 6)))
-    np.testing.assert_allclose(middle[0], (MATRIX.low + MATRIX.high) / 2, rtol=1e-6)
+    for name, at in (("tanh", 0.0), ("beta", 0.5)):
+        middle = spaces.action_head(action, name).to_env(jnp.full((1, 6), at))
+        np.testing.assert_allclose(middle[0], (MATRIX.low + MATRIX.high) / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("log_std", "used"), [(-50.0, -10.0), (0.5, 0.5), (50.0, 2.0)])
 def test_log_std_is_kept_in_range(log_std: float, used: float) -> None:
-    head = spaces.action_head(BoxSpec((2,), "float32", (-1, -1), (1, 1)), squash=False)
+    head = spaces.action_head(BoxSpec((2,), "float32", (-1, -1), (1, 1)))
     distribution = head.distribution(jnp.zeros((3, 2)), jnp.full(2, log_std))
     assert isinstance(distribution, DiagGaussian)
     np.testing.assert_array_equal(distribution.log_std, np.full((3, 2), used))
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("half_bounded", "squash needs finite bounds"), ("discrete", "are Discrete"), ("several", "are MultiDiscrete")],
+    ("name", "options", "message"),
+    [
+        ("half_bounded", ("tanh",), "box_distribution 'tanh' needs finite bounds"),
+        ("half_bounded", ("beta",), "box_distribution 'beta' needs finite bounds"),
+        ("discrete", ("tanh",), "box_distribution is 'tanh', but the actions are Discrete"),
+        ("several", ("beta",), "are MultiDiscrete"),
+        ("bits", ("gaussian", "gsde"), "box_std is 'gsde', but the actions are MultiBinary"),
+        ("box", ("beta", "state"), "a Beta distribution has no such parameter"),
+    ],
 )
-def test_squash_is_refused_where_it_makes_no_sense(name: str, message: str) -> None:
+def test_what_makes_no_sense_is_refused(name: str, options: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        spaces.action_head(spaces.spec(MATRIX, ACTIONS[name]).action, squash=True)
+        spaces.action_head(spaces.spec(MATRIX, ACTIONS[name]).action, *options)
