@@ -170,11 +170,11 @@ class Beta:
 
     def sample(self, key: Array) -> Array:
         """``[..., d]`` float, away from 0 and 1 by as much as keeps its logarithms finite."""
-        epsilon = jnp.finfo(self.alpha.dtype).eps
-        return jnp.clip(jax.random.beta(key, self.alpha, self.beta), epsilon, 1 - epsilon)
+        return _inside(jax.random.beta(key, self.alpha, self.beta))
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-density of ``squash(x)``."""
+        x = _inside(x)
         unit = (self.alpha - 1) * jnp.log(x) + (self.beta - 1) * jnp.log1p(-x) - betaln(self.alpha, self.beta)
         return jnp.sum(unit - self._log_width, axis=-1)
 
@@ -197,6 +197,11 @@ class Beta:
         apart += (alpha - other.alpha) * digamma(alpha) + (beta - other.beta) * digamma(beta)
         total = other.alpha - alpha + other.beta - beta
         return jnp.sum(apart + total * digamma(alpha + beta), axis=-1)
+
+
+def _inside(x: Array) -> Array:
+    epsilon = jnp.finfo(x.dtype).eps
+    return jnp.clip(x, epsilon, 1 - epsilon)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["logits"], meta_fields=["nvec"])

@@ -380,8 +380,8 @@ def _box_head(action: BoxSpec, box_distribution: str, box_std: str) -> ActionHea
             assert hidden is not None
             log_std = explored_log_std(log_std, hidden)
         else:
-            spread = log_std if box_std == "free" else log_std + outputs[..., size:]
-            log_std = jnp.broadcast_to(jnp.clip(spread, *LOG_STD_RANGE), mean.shape)
+            log_std = jnp.broadcast_to(log_std, mean.shape)
+            log_std = jnp.clip(log_std + outputs[..., size:] if box_std == "state" else log_std, *LOG_STD_RANGE)
         return TanhGaussian(mean, log_std, low, high) if box_distribution == "tanh" else DiagGaussian(mean, log_std)
 
     def to_env(sample: Array) -> Array:

@@ -25,7 +25,9 @@ AGENTS: dict[str, Agent] = {
     "reinforce-mean": REINFORCE(**SMALL, baseline="mean"),
     "reinforce-none": REINFORCE(**SMALL, baseline="none", discount_weighting=True, scale_reward=True),
     "a2c": A2C(**MEASURED, rollout_length=8, ent_coef=0.01),
+    "a2c-gru": A2C(**SMALL, rollout_length=8, network="gru", memory_width=8),
     "ppo": PPO(**SMALL, rollout_length=8, num_epochs=2, num_minibatches=4),
+    "ppo-lstm": PPO(**MEASURED, rollout_length=8, num_epochs=2, num_minibatches=2, network="lstm", memory_width=8),
     "ppo-all": PPO(
         **MEASURED,
         rollout_length=8,
@@ -56,7 +58,7 @@ NOT_YET = {"ascent/gradient_alignment", "ascent/momentum_alignment"}  # NaN whil
 BOX = spaces.spec(gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Box(-2, 2, (2,)), 16)
 
 
-LONG = ("reinforce", "ppo-all")  # with every measurement, which take long to compile
+LONG = ("reinforce", "ppo-all", "ppo-lstm")  # with every measurement, which take long to compile
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in AGENTS], name="agent")
@@ -174,6 +176,7 @@ def box_rollout(agent: Agent, key: Array, length: int, mask: Array | None) -> Ro
         last_obs=jax.random.uniform(keys[3], (agent.num_envs, 3)),
         final_obs=jnp.zeros((0, agent.num_envs, 3)),
         first=jnp.ones(agent.num_envs, bool),
+        memory=agent.memory(BOX, agent.num_envs),
     )
 
 

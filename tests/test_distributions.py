@@ -13,7 +13,15 @@ from jax import Array
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from rlgd.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical, TanhGaussian
+from rlgd.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    DiagGaussian,
+    Distribution,
+    MultiCategorical,
+    TanhGaussian,
+)
 
 BATCH, SIZE, SAMPLES = 7, 3, 20_000
 LOW, HIGH = jnp.array([-1.0, 0.0, -3.0]), jnp.array([1.0, 0.5, 7.0])
@@ -25,6 +33,7 @@ FAMILIES: dict[str, Callable[[Array, Array], Distribution]] = {
     "bernoulli": lambda a, _: Bernoulli(a),
     "diag_gaussian": DiagGaussian,
     "tanh_gaussian": lambda a, b: TanhGaussian(a, b, LOW, HIGH),
+    "beta": lambda a, b: Beta(1 + jax.nn.softplus(a), 1 + jax.nn.softplus(b), LOW, HIGH),
 }
 
 
@@ -72,6 +81,56 @@ def test_gaussian_equals_scipy() -> None:
     at = reference.mean() + reference.std() * nodes[:, None, None]
     integrand = (reference.logpdf(at) - other_reference.logpdf(at)).sum(-1)
     np.testing.assert_allclose(distribution.kl(other), weights @ integrand / weights.sum(), rtol=1e-4)
+
+
+def beta(seed: int) -> tuple[Beta, Any]:
+    alpha, other = (1.0 + np.exp(np.asarray(x, float)) for x in parameters(seed))
+    low, width = np.asarray(LOW, float), np.asarray(HIGH - LOW, float)
+    ours = Beta(jnp.asarray(alpha, jnp.float32), jnp.asarray(other, jnp.float32), LOW, HIGH)
+    return ours, stats.beta(alpha, other, low, width)
+
+
+def test_beta_equals_scipy() -> None:
+    distribution, reference = beta(0)
+    other, other_reference = beta(1)
+    x = np.random.default_rng(2).uniform(0.02, 0.98, (BATCH, SIZE))
+    low, width = np.asarray(LOW, float), np.asarray(HIGH - LOW, float)
+    np.testing.assert_allclose(
+        distribution.log_prob(jnp.asarray(x, jnp.float32)), reference.logpdf(low + width * x).sum(-1), rtol=1e-4
+    )
+    np.testing.assert_allclose(distribution.entropy(), reference.entropy().sum(-1), rtol=1e-4, atol=1e-4)
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    at = low + width * grid[:, None, None]
+    density = reference.pdf(at) * width
+    apart = np.mean(density * (reference.logpdf(at) - other_reference.logpdf(at)), axis=0).sum(-1)
+    np.testing.assert_allclose(distribution.kl(other), apart, rtol=2e-3)
+
+
+def test_beta_samples_follow_the_density_and_stay_inside() -> None:
+    distribution, reference = beta(3)
+    one = Beta(many(distribution.alpha[0]), many(distribution.beta[0]), LOW, HIGH)
+    sample = np.asarray(one.squash(one.sample(jax.random.key(0))))
+    for i in range(SIZE):
+        cdf = stats.beta(reference.args[0][0, i], reference.args[1][0, i], float(LOW[i]), float((HIGH - LOW)[i])).cdf
+        assert stats.kstest(sample[:, i], cdf).pvalue > 0.01
+    assert np.all((sample >= np.asarray(LOW)) & (sample <= np.asarray(HIGH)))
+
+
+def test_the_mode_of_a_beta_is_its_peak_or_its_mean() -> None:
+    alpha, beta = jnp.array([3.0, 0.5, 1.0]), jnp.array([2.0, 0.5, 1.0])
+    np.testing.assert_allclose(Beta(alpha, beta, LOW, HIGH).mode(), [2 / 3, 0.5, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("x", [0.0, 1.0, -5.0, 1e9])
+def test_what_a_beta_cannot_give_stays_finite(x: float) -> None:
+    """Rows that a mask leaves out hold anything: neither they nor their gradients may become NaN."""
+
+    def log_prob(alpha: Array) -> Array:
+        return jnp.sum(Beta(alpha, alpha, LOW, HIGH).log_prob(jnp.full(SIZE, x)))
+
+    value, gradient = jax.value_and_grad(log_prob)(jnp.full(SIZE, 1.5))
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
 
 
 def test_one_log_std_serves_all_rows() -> None:
@@ -255,7 +314,7 @@ def test_what_has_no_probability_is_never_sampled(uniform: float, masked: int, m
 def test_shapes_types_and_batches(name: str) -> None:
     a, b = parameters()
     event = () if name == "categorical" else (SIZE,)
-    dtype = jnp.float32 if "gaussian" in name else jnp.int32
+    dtype = jnp.float32 if "gaussian" in name or name == "beta" else jnp.int32
     key = jax.random.key(0)
 
     def facts(a: Array, b: Array, x: Array) -> dict[str, Array]:
