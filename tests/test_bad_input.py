@@ -56,7 +56,7 @@ COMMANDS = [
     (f"{PPO} --box-std state", "box_std is 'state', but the actions are Discrete"),
     (f"{PPO} --log-std-init -1", "log_std_init is set, but the actions are Discrete"),
     (f"{PPO} --network lstn", "unknown network 'lstn'; did you mean 'lstm'?"),
-    (f"{PPO} --network lstm", "num_envs = 8, the sequences"),
+    (f"{PPO} --network lstm --num-minibatches 16", "num_envs = 8, the sequences"),
     (f"{PPO} --network gru --num-minibatches 3", "nearest that do: 1, 2, 4."),
     (f"{PPO} --memory-width 32", "memory_width is set, but network is 'mlp'"),
     ("train a2c --env CartPole-v1 --network rnn --memory-width 0", "memory_width is 0"),
