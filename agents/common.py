@@ -285,6 +285,7 @@ def nonfinite(metrics: Metrics) -> Array:
     """What of an update is not finite, int32: ``FINITE``, ``OBJECTIVE`` or ``GRADIENT``; of both, what came first."""
     objective = metrics["train/objective"] + metrics["train/entropy"] + metrics.get("train/value_error", 0.0)
     lengths = metrics["ascent/gradient_norm"] + metrics["ascent/value_gradient_norm"]
+    lengths += metrics.get("ascent/natural_gradient_norm", 0.0)
     return jnp.where(jnp.isfinite(objective), jnp.where(jnp.isfinite(lengths), FINITE, GRADIENT), OBJECTIVE)
 
 
@@ -302,6 +303,23 @@ class ActorCriticAgent(RolloutAgent):
     """Those of agents whose value function learns together with the policy, in the same steps."""
 
     vf_coef: float = traced(0.5, "weight of the value error in the objective", "[0, inf)")
+
+
+def check_minibatches(agent: RolloutAgent, num_minibatches: int) -> None:
+    """Check that the rows of a rollout can be cut into so many equal parts.
+
+    Raises:
+        UsageError: naming the nearest numbers that can be.
+    """
+    rows = agent.num_envs * agent.rollout_length
+    if rows % num_minibatches:
+        divisors = [n for n in range(1, rows + 1) if rows % n == 0]
+        nearest = sorted(sorted(divisors, key=lambda n: abs(n - num_minibatches))[:3])
+        raise UsageError(
+            f"num_minibatches is {num_minibatches}, which does not divide num_envs * rollout_length = "
+            f"{agent.num_envs} * {agent.rollout_length} = {rows}; nearest that do: "
+            f"{', '.join(str(n) for n in nearest)}."
+        )
 
 
 class Experience(NamedTuple):

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd import batches, objectives, schedules
-from rlgd.agents.common import ActorCriticAgent, Experience, experience, nonfinite
+from rlgd.agents.common import ActorCriticAgent, Experience, check_minibatches, experience, nonfinite
 from rlgd.ascent import Ascent
 from rlgd.config import hyperparameters, nested, static, traced
 from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
 from rlgd.diagnostics import halves
-from rlgd.errors import UsageError
 
 ORDER, DROPOUT, MEASURE = range(3)  # purposes of an update's random keys
 
@@ -37,15 +36,7 @@ class PPO(ActorCriticAgent):
     def validate(self) -> None:
         super().validate()
         schedules.parse(self.clip_eps_schedule)
-        rows = self.num_envs * self.rollout_length
-        if rows % self.num_minibatches:
-            divisors = [n for n in range(1, rows + 1) if rows % n == 0]
-            nearest = sorted(sorted(divisors, key=lambda n: abs(n - self.num_minibatches))[:3])
-            raise UsageError(
-                f"num_minibatches is {self.num_minibatches}, which does not divide num_envs * rollout_length = "
-                f"{self.num_envs} * {self.rollout_length} = {rows}; nearest that do: "
-                f"{', '.join(str(n) for n in nearest)}."
-            )
+        check_minibatches(self, self.num_minibatches)
 
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
@@ -81,14 +72,11 @@ class PPO(ActorCriticAgent):
             metrics |= ascent_metrics | {"train/updates": running.astype(float)}
             return (params, moments, running), metrics | {"nonfinite": nonfinite(metrics)}
 
-        def epoch(carry: Carry, number: Array) -> tuple[Carry, Metrics]:
-            order = batches.shuffle(jax.random.fold_in(order_key, number), size)
-            numbers = number * self.num_minibatches + jnp.arange(self.num_minibatches)
-            return jax.lax.scan(minibatch, carry, (order.reshape(self.num_minibatches, -1), numbers))
-
         measurements, measured = self.measure(state, progress, half_gradients)
         carry = (state.params, state.moments, jnp.array(True))
-        (params, moments, _), stacked = jax.lax.scan(epoch, carry, jnp.arange(self.num_epochs))
+        (params, moments, _), stacked = batches.epochs(
+            minibatch, carry, order_key, size, self.num_epochs, self.num_minibatches
+        )
         metrics = mean_over_updates(stacked) | measurements | self.schedule_metrics(progress)
         metrics["train/clip_eps"] = self.clip_range(progress)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
