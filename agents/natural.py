@@ -22,10 +22,11 @@ from rlgd.natural import Solution
 class NaturalAgent(RolloutAgent):
     """The hyper-parameters of agents whose policy makes one step a rollout, measured by how far the policy moves."""
 
-    ascent: Ascent = nested(Ascent("sgd", learning_rate=1.0))
+    ascent: Ascent = nested(Ascent("sgd", learning_rate=1.0, schedule="linear"))
+    rollout_length: int = static(256, "steps of each environment in one iteration", "[1, inf)")
     value_learning_rate: float = traced(1e-3, "step size of Adam, which fits the value function", "[0, inf)")
     num_epochs: int = static(10, "passes of the value function over each rollout", "[1, inf)")
-    num_minibatches: int = static(8, "equal parts of the rollout, one step of the value function each", "[1, inf)")
+    num_minibatches: int = static(16, "equal parts of the rollout, one step of the value function each", "[1, inf)")
     measure_every: int = static(
         16, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
     )

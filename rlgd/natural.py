@@ -66,7 +66,7 @@ class Solution(NamedTuple):
     Attributes:
         x: like b.
         curvature: x^T A x, a scalar.
-        residual: abs(b - A x) / abs(b), computed anew and not by the recursion; 0 where b is.
+        residual: abs(b - A x) / abs(b), by the recursion, which needs no further product; 0 where b is.
     """
 
     x: Any
@@ -77,38 +77,45 @@ class Solution(NamedTuple):
 def conjugate_gradient(product: Callable[[T], T], b: T, iters: int) -> Solution:
     """Solve A x = b from x = 0, for a positive (semi)definite A: at most ``iters`` steps (Hestenes & Stiefel 1952).
 
-    It ends earlier where nothing is left to gain: at a residual that is rounding, or a direction without curvature.
-    What is not finite in b or A is not finite in x either.
+    It ends earlier where nothing is left to gain: once the residual is rounding, or at a direction whose curvature is,
+    along which x would be noise. Where b or A is not finite, the residual is not either.
     """
     flat, unravel = ravel_pytree(b)
+    eps = jnp.finfo(flat.dtype).eps
 
     def flat_product(v: Array) -> Array:
         return ravel_pytree(product(unravel(v)))[0]
 
     def unfinished(carry: Carry) -> Array:
-        number, _, _, _, square = carry
-        return (number < iters) & (square > (jnp.finfo(flat.dtype).eps ** 2) * jnp.vdot(flat, flat))
+        return (carry.number < iters) & (carry.square > (100 * eps) ** 2 * jnp.vdot(flat, flat))
 
     def step(carry: Carry) -> Carry:
-        number, x, residual, direction, square = carry
+        number, x, residual, direction, square, steepest = carry
         image = flat_product(direction)
-        curvature = jnp.vdot(direction, image)
-        # Where rounding leaves no curvature the step is 0, and the direction that follows is the last one.
-        length = jnp.where(curvature <= 0, 0, square / curvature)
-        x, residual = x + length * direction, residual - length * image
-        new_square = jnp.where(curvature <= 0, 0, jnp.vdot(residual, residual))
-        return number + 1, x, residual, residual + new_square / square * direction, new_square
+        curvature, length = jnp.vdot(direction, image), jnp.vdot(direction, direction)
+        steepest = jnp.maximum(steepest, curvature / length)
+        level = curvature <= 10 * eps * steepest * length
+        step = jnp.where(level, 0, square / curvature)
+        x, residual = x + step * direction, residual - step * image
+        new_square = jnp.where(level, 0, jnp.vdot(residual, residual))
+        return Carry(number + 1, x, residual, residual + new_square / square * direction, new_square, steepest)
 
     square = jnp.vdot(flat, flat)
-    # 0 * b is NaN where b is not finite, and the loop, which then does not turn, returns it.
-    start = (jnp.zeros((), jnp.int32), 0 * flat, flat, flat, square)
-    x = jax.lax.while_loop(unfinished, step, start)[1]
-    image = flat_product(x)
-    missing = jnp.linalg.norm(flat - image) / jnp.where(square > 0, jnp.sqrt(square), 1)
-    return Solution(unravel(x), jnp.vdot(x, image), missing)
+    start = Carry(jnp.zeros((), jnp.int32), jnp.zeros_like(flat), flat, flat, square, jnp.zeros_like(square))
+    last = jax.lax.while_loop(unfinished, step, start)
+    missing = jnp.linalg.norm(last.residual) / jnp.where(square > 0, jnp.sqrt(square), 1)
+    return Solution(unravel(last.x), jnp.vdot(last.x, flat - last.residual), missing)
 
 
-Carry: TypeAlias = tuple[Array, Array, Array, Array, Array]
+class Carry(NamedTuple):
+    """Between the steps of conjugate gradient: ``square`` is the residual's, ``steepest`` the largest curvature yet."""
+
+    number: Array
+    x: Array
+    residual: Array
+    direction: Array
+    square: Array
+    steepest: Array
 
 
 class Search(NamedTuple):
