@@ -4,8 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd.agents.natural import NaturalAgent
-from rlgd.ascent import Ascent
-from rlgd.config import hyperparameters, nested, traced
+from rlgd.config import hyperparameters, traced
 from rlgd.data import AgentState, Metrics, Rollout, Spec
 
 
@@ -13,7 +12,6 @@ from rlgd.data import AgentState, Metrics, Rollout, Spec
 class NPG(NaturalAgent):
     """Ascent along the natural gradient, with any optimizer and step size, shortened where it would move too far."""
 
-    ascent: Ascent = nested(Ascent("sgd", learning_rate=0.5, schedule="linear"))
     max_kl: float = traced(0.05, "how far a step may move the policy: mean KL(old || new) in nats", "(0, inf)")
 
     def update(
