@@ -8,16 +8,20 @@ from rlgd.errors import unknown
 if TYPE_CHECKING:
     from rlgd.agents.a2c import A2C
     from rlgd.agents.common import Agent
+    from rlgd.agents.npg import NPG
     from rlgd.agents.ppo import PPO
     from rlgd.agents.reinforce import REINFORCE
+    from rlgd.agents.trpo import TRPO
 
-__all__ = ["A2C", "ALIASES", "PPO", "REGISTRY", "REINFORCE", "agent_class", "make_agent"]
+__all__ = ["A2C", "ALIASES", "NPG", "PPO", "REGISTRY", "REINFORCE", "TRPO", "agent_class", "make_agent"]
 
 # name on the command line: module, class, what it is
 REGISTRY: dict[str, tuple[str, str, str]] = {
     "reinforce": ("rlgd.agents.reinforce", "REINFORCE", "Monte-Carlo policy gradient on whole episodes"),
     "a2c": ("rlgd.agents.a2c", "A2C", "advantage actor-critic: one step of ascent on each short rollout"),
     "ppo": ("rlgd.agents.ppo", "PPO", "proximal policy optimization: clipped surrogate, several epochs of minibatches"),
+    "npg": ("rlgd.agents.npg", "NPG", "natural policy gradient: ascent in the Fisher metric, by any optimizer"),
+    "trpo": ("rlgd.agents.trpo", "TRPO", "trust region policy optimization: natural steps, bounded by their KL"),
 }
 ALIASES = {"actor-critic": "a2c"}
 

@@ -368,6 +368,7 @@ def nonfinite(metrics: Metrics) -> Array:
     """What of an update is not finite, int32: ``FINITE``, ``OBJECTIVE`` or ``GRADIENT``; of both, what came first."""
     objective = metrics["train/objective"] + metrics["train/entropy"] + metrics.get("train/value_error", 0.0)
     lengths = metrics["ascent/gradient_norm"] + metrics["ascent/value_gradient_norm"]
+    lengths += metrics.get("ascent/cg_residual", 0.0)
     return jnp.where(jnp.isfinite(objective), jnp.where(jnp.isfinite(lengths), FINITE, GRADIENT), OBJECTIVE)
 
 

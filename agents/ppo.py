@@ -72,14 +72,11 @@ class PPO(ActorCriticAgent):
             metrics |= ascent_metrics | {"train/updates": running.astype(float)}
             return (params, moments, running), metrics | {"nonfinite": nonfinite(metrics)}
 
-        def epoch(carry: Carry, number: Array) -> tuple[Carry, Metrics]:
-            order = batches.shuffle(jax.random.fold_in(order_key, number), size)
-            numbers = number * self.num_minibatches + jnp.arange(self.num_minibatches)
-            return jax.lax.scan(minibatch, carry, (order.reshape(self.num_minibatches, -1), numbers))
-
         measurements, measured = self.measure(state, progress, half_gradients)
         carry = (state.params, state.moments, jnp.array(True))
-        (params, moments, _), stacked = jax.lax.scan(epoch, carry, jnp.arange(self.num_epochs))
+        (params, moments, _), stacked = batches.epochs(
+            minibatch, carry, order_key, size, self.num_epochs, self.num_minibatches
+        )
         metrics = mean_over_updates(stacked) | measurements | self.schedule_metrics(progress)
         metrics["train/clip_eps"] = self.clip_range(progress)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)

@@ -17,7 +17,10 @@ SETTINGS = [
     ("ppo", "CartPole-v1", 100_000, {}, 20),
     ("a2c", "CartPole-v1", 500_000, {}, 20),
     ("reinforce", "CartPole-v1", 500_000, {}, 20),
+    ("npg", "CartPole-v1", 100_000, {}, 20),
+    ("trpo", "CartPole-v1", 100_000, {}, 20),
     ("ppo", "Pendulum-v1", 200_000, {"gamma": 0.9}, 5),
+    ("trpo", "Pendulum-v1", 200_000, {"gamma": 0.9}, 5),
 ]
 
 

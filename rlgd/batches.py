@@ -35,6 +35,28 @@ def shuffle(key: Array, size: int) -> Array:
     return x * columns + y
 
 
+def epochs(
+    step: Callable[[T, tuple[Array, Array]], tuple[T, Any]],
+    carry: T,
+    key: Array,
+    size: int,
+    num_epochs: int,
+    num_minibatches: int,
+) -> tuple[T, Any]:
+    """Scan ``step(carry, (index, number))`` over ``num_epochs`` passes through ``size`` rows, each shuffled anew.
+
+    ``index [size / num_minibatches]`` are the rows of a minibatch, ``number`` counts the minibatches of all passes. The
+    outputs of ``step`` come back stacked, ``[num_epochs, num_minibatches, ...]``.
+    """
+
+    def epoch(carry: T, number: Array) -> tuple[T, Any]:
+        order = shuffle(jax.random.fold_in(key, number), size)
+        numbers = number * num_minibatches + jnp.arange(num_minibatches)
+        return jax.lax.scan(step, carry, (order.reshape(num_minibatches, -1), numbers))
+
+    return jax.lax.scan(epoch, carry, jnp.arange(num_epochs))
+
+
 def num_blocks(rows: int) -> int:
     """Into how many equal blocks to cut so many rows: on the CPU, ``BLOCK_ROWS`` at most, which stay in the cache."""
     if jax.default_backend() != "cpu" or rows <= BLOCK_ROWS:

@@ -23,7 +23,7 @@ rlgd: policy gradients as compiled gradient ascent.
 
 usage: rlgd COMMAND [arguments]
 
-  train AGENT --env ID [flags]   train an agent (reinforce, a2c, ppo) and evaluate it
+  train AGENT --env ID [flags]   train an agent (reinforce, a2c, ppo, npg, trpo) and evaluate it
   resume RUN [flags]             go on with a run, to its end or further
   eval RUN [flags]               play episodes with a trained policy
   play RUN [flags]               watch it, or record a video

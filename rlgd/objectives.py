@@ -58,6 +58,16 @@ def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
     return jnp.exp(jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO))
 
 
+def surrogate(log_prob: Array, old_log_prob: Array, advantage: Array, mask: Array | None = None) -> Array:
+    """mean(rho * A), rho = pi(a|s) / pi_old(a|s): the advantage over pi_old (Schulman et al. 2015, arXiv 1502.05477).
+
+    No gradient flows through ``old_log_prob`` and ``advantage``. Returns a scalar, the mean over the mask's rows.
+    """
+    _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage, mask=mask)
+    ratio = importance_ratio(_real(log_prob, mask), jax.lax.stop_gradient(_real(old_log_prob, mask)))
+    return masked_mean(ratio * jax.lax.stop_gradient(_real(advantage, mask)), mask)
+
+
 def clipped_surrogate(
     log_prob: Array, old_log_prob: Array, advantage: Array, clip_eps: Scalar, mask: Array | None = None
 ) -> Array:

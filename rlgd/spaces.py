@@ -358,7 +358,6 @@ def _allowed(logits: Array, mask: Array | None) -> Array:
 def _box_head(action: BoxSpec, box_distribution: str, box_std: str) -> ActionHead:
     dtype = jax.dtypes.canonicalize_dtype(action.dtype)
     size = math.prod(action.shape)
-    low, high = (jnp.asarray(bound) for bound in _inner_bounds(action))
     if box_distribution != "gaussian" and not np.all(np.isfinite([action.low, action.high])):
         raise UsageError(
             f"box_distribution {box_distribution!r} needs finite bounds, but the actions go from {action.low} to "
@@ -366,6 +365,7 @@ def _box_head(action: BoxSpec, box_distribution: str, box_std: str) -> ActionHea
         )
     if box_distribution == "beta" and box_std != "free":
         raise UsageError(f"box_std is {box_std!r}, but a Beta distribution has no such parameter; leave it out.")
+    low, high = (jnp.asarray(bound) for bound in _inner_bounds(action))
 
     def distribution(
         outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None

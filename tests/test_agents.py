@@ -11,7 +11,7 @@ import pytest
 from jax import Array
 
 from rlgd import config, rollout, spaces, training
-from rlgd.agents import A2C, ALIASES, PPO, REGISTRY, REINFORCE, agent_class, make_agent
+from rlgd.agents import A2C, ALIASES, NPG, PPO, REGISTRY, REINFORCE, TRPO, agent_class, make_agent
 from rlgd.agents.common import Agent, experience
 from rlgd.ascent import Ascent
 from rlgd.data import Features, LoopState, Rollout, Spec, View
@@ -53,12 +53,23 @@ AGENTS: dict[str, Agent] = {
             outer_momentum=0.3,
         ),
     ),
+    "npg": NPG(**SMALL, rollout_length=8, num_epochs=2, num_minibatches=4, cg_iters=4),
+    "trpo": TRPO(**SMALL, rollout_length=8, num_epochs=2, num_minibatches=4, cg_iters=4, ent_coef=0.01),
+    "trpo-all": TRPO(
+        **MEASURED,
+        rollout_length=8,
+        num_epochs=2,
+        num_minibatches=2,
+        normalize_obs=True,
+        scale_reward=True,
+        ascent=Ascent("momentum", 0.1, momentum=0.9, max_grad_norm=0.5, weight_decay=1e-3, schedule="linear"),
+    ),
 }
 NOT_YET = {"ascent/gradient_alignment", "ascent/momentum_alignment"}  # NaN while there is nothing to compare with
 BOX = spaces.spec(gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Box(-2, 2, (2,)), 16)
 
 
-LONG = ("reinforce", "ppo-all", "ppo-lstm")  # with every measurement, which take long to compile
+LONG = ("reinforce", "ppo-all", "ppo-lstm", "trpo-all")  # with every measurement, which take long to compile
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in AGENTS], name="agent")

@@ -17,7 +17,7 @@ from probes import collect, initialize
 import rlgd
 import rlgd.envs
 from rlgd import spaces, training
-from rlgd.agents import A2C, PPO, REINFORCE
+from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
 from rlgd.agents.common import Agent
 from rlgd.errors import UsageError
 
@@ -123,6 +123,8 @@ AGENTS: dict[str, Agent] = {
     "ppo": PPO(**SMALL, rollout_length=16, num_epochs=2, num_minibatches=4),
     "a2c": A2C(**SMALL, rollout_length=8),
     "reinforce": REINFORCE(**SMALL),
+    "npg": NPG(**SMALL | {"measure_every": 0}, rollout_length=8, num_epochs=2, num_minibatches=2),
+    "trpo": TRPO(**SMALL, rollout_length=8, num_epochs=2, num_minibatches=2),
 }
 
 
@@ -153,6 +155,9 @@ def test_what_is_shown_is_learned(name: str, where: str) -> None:
         ("nested", "a2c", "device"),
         pytest.param("nested", "reinforce", "host", marks=pytest.mark.slow),
         pytest.param("bits", "reinforce", "device", marks=pytest.mark.slow),
+        ("masked_numbers", "npg", "device"),
+        pytest.param("nested", "trpo", "host", marks=pytest.mark.slow),
+        pytest.param("bits", "trpo", "device", marks=pytest.mark.slow),
     ],
 )
 def test_every_agent_learns_from_every_kind(name: str, agent: str, where: str) -> None:

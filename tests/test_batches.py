@@ -53,6 +53,19 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
 
 
+def test_epochs_go_through_every_row_in_another_order() -> None:
+    def step(count: Array, part: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        return count + 1, part
+
+    count, (index, number) = batches.epochs(step, jnp.zeros((), jnp.int32), jax.random.key(0), ROWS, 3, 4)
+    assert count == 12
+    np.testing.assert_array_equal(number, np.arange(12).reshape(3, 4))
+    assert index.shape == (3, 4, ROWS // 4)
+    orders = np.asarray(index).reshape(3, ROWS)
+    np.testing.assert_array_equal(np.sort(orders), np.tile(np.arange(ROWS), (3, 1)))
+    assert len(np.unique(orders, axis=0)) == 3
+
+
 @pytest.mark.parametrize("rows", [1, 1000, 1024, 1025, 1031, 2048, 2062, 3 * 1024, 10_000, 65_536, 100_003])
 def test_blocks_are_equal_and_fit_the_cache(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")

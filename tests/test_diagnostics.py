@@ -20,7 +20,7 @@ from probes import collect, initialize
 
 import rlgd
 from rlgd import batches, diagnostics, objectives, records, training
-from rlgd.agents import A2C, PPO, REINFORCE
+from rlgd.agents import A2C, NPG, PPO, REINFORCE
 from rlgd.agents.common import Agent, experience
 from rlgd.ascent import Ascent, apply_step, cosine, global_norm
 from rlgd.data import AgentState, LoopState, Rollout
@@ -264,6 +264,7 @@ AGENTS: dict[str, Agent] = {
     "a2c": A2C(**SMALL, rollout_length=8, ascent=ASCENT),
     "reinforce": REINFORCE(**SMALL, ascent=ASCENT),
     "ppo": PPO(**SMALL, rollout_length=8, num_epochs=2, num_minibatches=2, ascent=ASCENT),
+    "npg": NPG(**SMALL, rollout_length=8, num_epochs=1, num_minibatches=2, cg_iters=3, ascent=ASCENT),
 }
 
 

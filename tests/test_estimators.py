@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from rlgd.agents import A2C, PPO, REINFORCE
+from rlgd.agents import A2C, NPG, PPO, REINFORCE
 from rlgd.agents.common import Agent
 from rlgd.ascent import Ascent
 from rlgd.data import AgentState, DiscreteSpec, Features, Rollout, Spec
@@ -207,3 +207,15 @@ def test_actor_critics_follow_the_gradient_of_their_surrogate(agent_class: type[
     steps = jax.jit(jax.vmap(lambda i: added(agent, state, rollout(i[None], None))))(jnp.arange(len(weight)))
     step = jax.tree.map(lambda x: jnp.tensordot(weight, x, axes=1), steps)
     close(step.policy, actor_critic_gradient(agent, state, gae_lambda))
+
+
+def test_what_is_made_natural_is_the_same_estimate() -> None:
+    """NPG's gradient before the Fisher matrix; the step itself is no estimate whose expectation is known."""
+    agent, state = make(NPG, num_envs=1, rollout_length=HORIZON, gae_lambda=0.7, normalize_advantage=False)
+    weight = probabilities(agent, state.params.policy, np.ones_like(EPISODE))
+
+    def gradient(i: Array) -> Any:
+        return agent.gradient(SPEC, state, rollout(i[None], None), jnp.float32(0), jax.random.key(1)).policy
+
+    gradients = jax.jit(jax.vmap(gradient))(jnp.arange(len(weight)))
+    close(jax.tree.map(lambda x: jnp.tensordot(weight, x, axes=1), gradients), actor_critic_gradient(agent, state, 0.7))

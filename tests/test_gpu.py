@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rlgd import training
-from rlgd.agents import A2C, PPO, REINFORCE
+from rlgd.agents import A2C, PPO, REINFORCE, TRPO
 from rlgd.agents.common import Agent
 from rlgd.envs import DeviceEnv, make
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.gpu
 TOLERANCE = 1e-4  # of parameters after one iteration, at the highest matmul precision
 
 
-@pytest.mark.parametrize("agent_class", [REINFORCE, A2C, PPO])
+@pytest.mark.parametrize("agent_class", [REINFORCE, A2C, PPO, TRPO])
 def test_equals_the_cpu(agent_class: type[Agent]) -> None:
     agent, env = agent_class(num_envs=8).prepared(), make("CartPole-v1")
     assert isinstance(env, DeviceEnv)

@@ -49,6 +49,11 @@ def mean_of(row: Callable[..., float]) -> Callable[..., float]:
 # name: the function with its mask last, what it takes, the same in NumPy
 OBJECTIVES: dict[str, tuple[Callable[..., Array], tuple[str, ...], Callable[..., float]]] = {
     "score_function": (objectives.score_function, ("log_prob", "advantage"), lambda lp, a: float(np.mean(lp * a))),
+    "surrogate": (
+        objectives.surrogate,
+        ("log_prob", "old_log_prob", "advantage"),
+        lambda lp, old, a: float(np.mean(np.exp(lp - old) * a)),
+    ),
     "clipped_surrogate": (
         with_eps(objectives.clipped_surrogate),
         ("log_prob", "old_log_prob", "advantage"),

@@ -18,6 +18,7 @@ AGENTS = {
     "reinforce": {},
     "a2c": {"rollout_length": 4, "vf_coef": 1.0},
     "ppo": {"rollout_length": 8, "num_epochs": 4, "num_minibatches": 4, "learning_rate": 0.01},
+    "trpo": {"rollout_length": 8, "num_minibatches": 4, "learning_rate": 1.0, "value_learning_rate": 0.01},
 }
 
 

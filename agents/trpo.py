@@ -1,0 +1,32 @@
+"""Trust region policy optimization (Schulman et al. 2015, arXiv 1502.05477)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.agents.natural import NaturalAgent
+from rlgd.config import hyperparameters
+from rlgd.data import AgentState, Metrics, Rollout, Spec
+from rlgd.natural import Solution
+
+
+@hyperparameters
+class TRPO(NaturalAgent):
+    """The longest step along the natural gradient that stays in the trust region and raises the surrogate."""
+
+    def update(
+        self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
+    ) -> tuple[AgentState, Metrics]:
+        """One iteration: the ascent is given sqrt(2 max_kl / x^T A x) x, A x = g, A = F + cg_damping I.
+
+        To second order the KL is then ``max_kl`` less the damping's share: the whole step with learning_rate 1.
+        """
+
+        def to_the_boundary(solution: Solution) -> Any:
+            curvature = solution.curvature
+            scale = jnp.where(curvature > 0, jnp.sqrt(2 * self.max_kl / curvature), 0)
+            return jax.tree.map(lambda x: scale.astype(x.dtype) * x, solution.x)
+
+        return self.learn(spec, state, rollout, progress, key, to_the_boundary, 0.0)
