@@ -24,7 +24,7 @@ BACKENDS = ("auto", "device", "host")
 
 
 def device_ids() -> list[str]:
-    """The Gymnasium ids that have a twin on the device."""
+    """The Gymnasium ids, of its own environments and of those that come with rlgd, that have a twin on the device."""
     return sorted(TWINS)
 
 
@@ -98,7 +98,8 @@ def _resolved(env_id: str) -> str:
         return env_id
     newest = _latest_version(env_id)
     if newest is None:
-        raise unknown("environment", env_id, [name for name in gymnasium.registry if not name.startswith(NAMESPACE)])
+        known = [name for name, spec in gymnasium.registry.items() if spec.entry_point is not None]
+        raise unknown("environment", env_id, known)
     return newest
 
 
