@@ -15,7 +15,7 @@ from rlgd.envs.suites import SUITES, load
 from rlgd.envs.twins import NAMESPACE, TWINS
 from rlgd.errors import UsageError, unknown
 
-__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
+__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "full_id", "make"]
 
 Env: TypeAlias = DeviceEnv | HostEnv
 
@@ -69,7 +69,7 @@ def make(
         if colon and prefix in SUITES:
             func_env, limit = load(prefix, name)
             return _on_device(func_env, env, max_episode_steps or limit, backend, bridged, kwargs)
-        return _registered(_resolved(env), backend, max_episode_steps, bridged, options, kwargs)
+        return _registered(full_id(env), backend, max_episode_steps, bridged, options, kwargs)
     if isinstance(env, FuncEnv):
         return _on_device(env, type(env).__name__, max_episode_steps, backend, bridged, kwargs)
     if backend == "device":
@@ -88,8 +88,14 @@ def _on_device(
     return DeviceEnv(settled(func_env), name, limit)
 
 
-def _resolved(env_id: str) -> str:
-    """A registered id, for one without a version the newest."""
+def full_id(env_id: str) -> str:
+    """The id under which ``make`` makes an environment: a registered one, for one without a version the newest.
+
+    Raises:
+        UsageError: if there is none, naming the nearest ones.
+    """
+    if env_id.partition(":")[0] in SUITES:
+        return env_id
     own = env_id.removeprefix(f"{NAMESPACE}/")
     if own in TWINS:
         return own

@@ -180,6 +180,15 @@ def test_every_package_folder_is_installed() -> None:
         assert (ROOT / "rlgd" / link).resolve() == ROOT / link
 
 
+def test_every_data_file_is_installed() -> None:
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]
+    installed = {path for package, globs in patterns.items() for glob in globs
+                 for path in (ROOT / PACKAGES[package]).glob(glob)}  # fmt: skip
+    data = {path for folder in PACKAGES.values() for path in (ROOT / folder).rglob("*.toml")}
+    assert data
+    assert {path.resolve() for path in data} <= {path.resolve() for path in installed}
+
+
 def test_no_module_has_the_name_of_a_public_function_or_of_a_standard_module() -> None:
     names = {module.rsplit(".", 1)[1] for module in MODULES if module.count(".") == 1} - {"__main__"}
     assert not names & ({*rlgd.__all__, "study"} | sys.stdlib_module_names)
