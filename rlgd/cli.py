@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -30,6 +31,7 @@ usage: rlgd COMMAND [arguments]
   study NAME|FILE [flags]        train many values and seeds, and compare them; `rlgd study list`
   tune AGENT --env ID --search NAME=VALUES [flags]
                                  search for hyper-parameters that learn well
+  reproduce SUITE [flags]        train what has published scores (classic, box2d, mujoco), and compare
   verify-resume RUN|CONFIG       prove that a run that is killed and resumed ends with the same bits
   check-env ID [flags]           find out whether an environment is sound
   list agents|envs|optimizers|presets|schedules|studies
@@ -657,6 +659,73 @@ def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: b
     return 0
 
 
+def reproduce(argv: list[str]) -> int:
+    """``rlgd reproduce``."""
+    flags: Flags = {
+        "seeds": doc(int | None, "of each row; by default 20 on the device, 5 on the host", None),
+        "only": doc(tuple[str, ...], "train these rows alone: ENV or ENV:AGENT", ()),
+        "workers": doc(int, "processes that train, each one seed at a time", 1),
+        "dry_run": doc(bool, "say what would be trained, and stop", False),
+        "run_dir": doc(
+            str | None, "where the runs are; what is there goes on. By default runs/reproduce/<suite>", None
+        ),
+        "out": doc(
+            str | None,
+            "the table's file; by default docs/reproduce-<suite>.md in a checkout, elsewhere or with --run-dir "
+            "reproduce-<suite>.md beside the runs",
+            None,
+        ),
+        **output_flags(),
+    }
+    about = "Train a table of environments and agents from the presets, and set the scores beside published ones."
+    name, argv = take_first("reproduce", "SUITE", argv, flags, f"{about} Suites: classic, box2d, mujoco.")
+    options = parse(f"rlgd reproduce {name}", flags, argv, about)
+    from rlgd import reproduce as reproduction
+    from rlgd import runtime, scoreboard
+
+    suite = reproduction.read(name)
+    names = reproduction.chosen(suite, options.only)
+    root = Path(options.run_dir or Path("runs", "reproduce", name))
+    plans = reproduction.plans(suite, root, options.seeds)
+    wanted = [plan for plan in plans if plan.row.name in names]
+    if options.only and (missing := [plan for plan in wanted if plan.why_not]):
+        raise UsageError(f"{missing[0].row.name} cannot be trained: {missing[0].why_not}")
+    set_up = functools.partial(runtime.set_up, device=options.device, deterministic_ops=options.deterministic_ops)
+    if options.workers > 1:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for all of them
+    for settings in [plan.settings for plan in wanted if plan.settings is not None][:1]:
+        set_up(settings)
+    jobs = [job for plan in wanted for job in reproduction.jobs(plan)]
+    silent = options.quiet or options.json
+    if options.dry_run or not silent:
+        print(scoreboard.forecast(wanted, jobs), file=sys.stdout if options.dry_run else sys.stderr, flush=True)
+    if options.dry_run:
+        return 0
+    out = Path(options.out) if options.out else scoreboard.automatic(name, root, by_itself=options.run_dir is None)
+    scoreboard.make_room(out)
+    ended = 0
+
+    def tell(job: Any, trouble: str | None) -> None:
+        nonlocal ended
+        ended += 1
+        if trouble is not None or not silent:
+            text = f"  {ended} of {len(jobs)}: {job.row} seed {job.seed}: {trouble or scoreboard.outcome(job)}"
+            print(text, file=sys.stderr, flush=True)
+
+    with signals.caught() as asked:
+        reproduction.train(jobs, options.workers, set_up, asked, tell)
+    findings = [scoreboard.found(plan) for plan in plans]
+    scoreboard.write(out, suite, findings)
+    shown = [finding for finding in findings if finding.plan.row.name in names]
+    if options.json:
+        print(json.dumps({"suite": name, "table": str(out), "rows": scoreboard.records(shown)}))
+    else:
+        print(scoreboard.table(shown))
+        print(f"\ntable:       {out}")
+        print(f"curves:      {tensorboard_command()} --logdir {root}")
+    return 0 if all(finding.reached for finding in shown) else 1
+
+
 EXAMPLE_SEARCH = "learning_rate=log:1e-4,1e-2"
 TUNE_HELP = """\
 usage: rlgd tune AGENT --env ID --search NAME=VALUES NAME=VALUES ... [flags]
@@ -895,6 +964,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "play": play,
     "study": study,
     "tune": tune,
+    "reproduce": reproduce,
     "verify-resume": verify_resume,
     "check-env": check_env,
     "list": list_things,

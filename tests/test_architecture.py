@@ -61,6 +61,8 @@ LAYERS = (
         "rlgd.sweep",
         "rlgd.tuning",
         "rlgd.verify",
+        "rlgd.reproduce",
+        "rlgd.scoreboard",
     ),
     ("rlgd.catalog", "rlgd.runtime", "rlgd.cli", "rlgd.__main__"),
 )
