@@ -684,12 +684,9 @@ def reproduce(argv: list[str]) -> int:
     from rlgd import runtime, scoreboard
 
     suite = reproduction.read(name)
-    names = reproduction.chosen(suite, options.only)
     root = Path(options.run_dir or Path("runs", "reproduce", name))
     plans = reproduction.plans(suite, root, options.seeds)
-    wanted = [plan for plan in plans if plan.row.name in names]
-    if options.only and (missing := [plan for plan in wanted if plan.why_not]):
-        raise UsageError(f"{missing[0].row.name} cannot be trained: {missing[0].why_not}")
+    wanted = reproduction.chosen(suite, plans, options.only)
     set_up = functools.partial(runtime.set_up, device=options.device, deterministic_ops=options.deterministic_ops)
     if options.workers > 1:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for all of them
@@ -716,7 +713,7 @@ def reproduce(argv: list[str]) -> int:
         reproduction.train(jobs, options.workers, set_up, asked, tell)
     findings = [scoreboard.found(plan) for plan in plans]
     scoreboard.write(out, suite, findings)
-    shown = [finding for finding in findings if finding.plan.row.name in names]
+    shown = [finding for finding in findings if finding.plan in wanted]
     if options.json:
         print(json.dumps({"suite": name, "table": str(out), "rows": scoreboard.records(shown)}))
     else:

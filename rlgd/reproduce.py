@@ -7,6 +7,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import importlib.util
+import json
 import multiprocessing
 import signal
 import tomllib
@@ -16,18 +17,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from rlgd import checkpoint, rundir
+from rlgd import checkpoint, durable, rundir
 from rlgd.agents import preset, registered_name, tuned
 from rlgd.agents.common import Agent
-from rlgd.envs import DeviceEnv, make
+from rlgd.envs import DeviceEnv, Env, make
 from rlgd.envs.workers import apart_from_main
-from rlgd.errors import Interrupted, RlgdError, UsageError, unknown
-from rlgd.run import execute, resume
+from rlgd.errors import Interrupted, RlgdError, StorageFault, UsageError, unknown
+from rlgd.evaluation import evaluate
+from rlgd.run import execute, load, resume
 from rlgd.rundir import RunConfig
 from rlgd.signals import SIGNALS, Asked
 
 FILES = files("rlgd") / "reproductions"
+SCORE = "score.json"
 SEEDS_ON_DEVICE, SEEDS_ON_HOST = 20, 5
+EPISODES = 100
+# Each seed is scored in episodes of its own: if all had the same ones, the luck of these would be in no interval.
+FIRST_EPISODES, BETWEEN_EPISODES = 2_000_000, 1_000
+OWN_EPISODES = 10  # of the evaluation that belongs to a run, the same ones in each
 GO_ON = "interrupted; what was trained is saved, and the same command goes on"
 LOOK = 0.2  # seconds between two looks at signals, while others work
 
@@ -70,12 +77,13 @@ class Suite(NamedTuple):
 
 
 class Seed(NamedTuple):
-    """Where a run stands: ``summary`` is empty until it is finished, ``begun`` says whether it can go on."""
+    """Where a run stands: ``score`` is None until it is trained and scored, ``begun`` says whether it can go on."""
 
     number: int
     directory: Path
-    begun: bool
-    summary: dict[str, Any]
+    begun: bool = False
+    score: float | None = None
+    training_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,17 +112,15 @@ class Plan:
     def _state(self, settings: RunConfig, number: int) -> Seed:
         directory = self.directory / f"seed{number}"
         if not (directory / rundir.CONFIG).exists():
-            return Seed(number, directory, False, {})
+            return Seed(number, directory)
         others = rundir.other_settings(directory, dataclasses.replace(settings, seed=number))
         if others:
             raise UsageError(
                 f"{directory} was trained with other settings than the present preset's "
                 f"({'; '.join(map(str, others))}); remove it, or name another place by --run-dir."
             )
-        summary = rundir.read_summary(directory)
-        finished = "evaluation" in summary and rundir.is_finished(directory, summary["steps"])
         begun = checkpoint.latest_step(directory / rundir.CHECKPOINTS) is not None
-        return Seed(number, directory, begun, summary if finished else {})
+        return Seed(number, directory, begun, *read_score(directory))
 
 
 class Job(NamedTuple):
@@ -130,7 +136,11 @@ class Job(NamedTuple):
 
     def settings(self) -> RunConfig:
         """Of the run. The environment is made here: one that was sent would be compiled for anew."""
-        return RunConfig(self.agent, make(self.env), self.total_timesteps, self.seed)
+        return _settings(self.agent, make(self.env), self.total_timesteps, self.seed)
+
+
+def _settings(agent: Agent, env: Env, total_timesteps: int, seed: int = 0) -> RunConfig:
+    return RunConfig(agent, env, total_timesteps, seed, eval_episodes=OWN_EPISODES)
 
 
 # Takes a job that has ended, and what went wrong with it, if anything did.
@@ -155,20 +165,22 @@ def read(name: str) -> Suite:
     return Suite(name, rows=tuple(Row(**row) for row in rows), **content)
 
 
-def chosen(suite: Suite, only: Sequence[str]) -> set[str]:
-    """The names of the rows that are ``ENV`` or ``ENV:AGENT`` of ``only``; all of them if there is none.
+def chosen(suite: Suite, plans: Sequence[Plan], only: Sequence[str]) -> list[Plan]:
+    """The rows that are ``ENV`` or ``ENV:AGENT`` of ``only``; all of them if there is none.
 
     Raises:
-        UsageError: for what is in no row.
+        UsageError: for what is in no row, or in none that can be trained.
     """
-    names: dict[str, set[str]] = {}
-    for row in suite.rows:
-        names.setdefault(row.env, set()).add(row.name)
-        names[row.name] = {row.name}
+    names: dict[str, list[Plan]] = {}
+    for plan in plans:
+        names.setdefault(plan.row.env, []).append(plan)
+        names[plan.row.name] = [plan]
     for text in only:
         if text not in names:
             raise unknown(f"row of {suite.name}", text, names)
-    return set().union(*(names[text] for text in only or names))
+        if all(plan.why_not for plan in names[text]):
+            raise UsageError(f"{text} cannot be trained: {names[text][0].why_not}")
+    return [plan for plan in plans if not only or plan.row.env in only or plan.row.name in only]
 
 
 def plans(suite: Suite, root: Path, seeds: int | None) -> list[Plan]:
@@ -195,7 +207,7 @@ def _plan(row: Row, root: Path, seeds: int | None) -> Plan:
     number = seeds or (SEEDS_ON_DEVICE if isinstance(env, DeviceEnv) else SEEDS_ON_HOST)
     try:
         total = tuned.find(registered_name(row.agent), row.env).total_timesteps
-        settings = RunConfig(preset(row.agent, row.env), env, total)
+        settings = _settings(preset(row.agent, row.env), env, total)
         settings.validate()
     except UsageError as error:
         return Plan(row, directory, number, why_not=str(error))
@@ -212,8 +224,8 @@ def jobs(plan: Plan) -> list[Job]:
         return []
     return [
         Job(plan.row.name, settings.agent, plan.row.env, settings.total_timesteps, number, directory, begun)
-        for number, directory, begun, summary in plan.states()
-        if not summary
+        for number, directory, begun, score, _ in plan.states()
+        if score is None
     ]
 
 
@@ -246,20 +258,50 @@ def train(jobs: Sequence[Job], workers: int, set_up: Callable[[RunConfig], None]
 
 
 def _trained(job: Job, asked: Asked) -> str | None:
-    """Train a run to its end; what went wrong, if anything did."""
-    try:
+    """Train a run to its end, and score it; what went wrong, if anything did."""
+
+    def end_if_asked() -> None:
         if (number := asked()) is not None:
             raise Interrupted(GO_ON, number)
+
+    try:
+        end_if_asked()
         if job.begun:
             resume(job.directory, asked=asked, metrics=False)
         else:
             # What a kill left before the first checkpoint is replaced.
             execute(job.settings(), job.directory, overwrite=True, asked=asked, metrics=False)
+        _score(job, end_if_asked)
     except Interrupted:
         raise
     except RlgdError as error:
         return str(error)
     return None
+
+
+def _score(job: Job, between: Callable[[], None]) -> None:
+    """Play whole episodes in Gymnasium with the greedy policy, and write down the mean return."""
+    seed = FIRST_EPISODES + BETWEEN_EPISODES * job.seed
+    env = job.settings().evaluation_env
+    mean = evaluate(load(job.directory), env, episodes=EPISODES, seed=seed, between=between).mean
+    steps = rundir.read_summary(job.directory)["steps"]
+    path = job.directory / SCORE
+    try:
+        durable.replace(path, json.dumps({"steps": steps, "episodes": EPISODES, "seed": seed, "mean_return": mean}))
+    except OSError as error:
+        raise StorageFault(f"{path} cannot be written: {durable.why(error, job.directory)}") from error
+
+
+def read_score(directory: Path) -> tuple[float | None, float]:
+    """The score of a run, None as long as it has none, and the seconds of its training."""
+    try:
+        score = json.loads((directory / SCORE).read_text("utf-8"))
+        summary = rundir.read_summary(directory)
+        if rundir.is_finished(directory, score["steps"]):
+            return float(score["mean_return"]), float(summary["training_seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    return None, 0.0
 
 
 def _train_in_processes(

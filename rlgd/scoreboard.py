@@ -12,7 +12,7 @@ from rlgd import durable, intervals, rundir
 from rlgd.errors import StorageFault, UsageError
 from rlgd.intervals import Interval
 from rlgd.report import in_words, markdown
-from rlgd.reproduce import Job, Plan, Published, Seed, Suite
+from rlgd.reproduce import EPISODES, Job, Plan, Published, Seed, Suite, read_score
 
 HEADS = ("environment", "agent", "steps", "seeds", "rlgd", "worst", "asked", "seeds with that", "seconds", "published")
 
@@ -69,8 +69,8 @@ def forecast(plans: Sequence[Plan], jobs: Sequence[Job]) -> str:
 
 def outcome(job: Job) -> str:
     """What a run that has ended gave."""
-    summary = rundir.read_summary(job.directory)
-    return f"{summary['evaluation']['mean_return']:.1f} ({summary['training_seconds']:.0f} s)"
+    score, seconds = read_score(job.directory)
+    return f"{score:.1f} ({seconds:.0f} s)"
 
 
 class Finding(NamedTuple):
@@ -82,8 +82,8 @@ class Finding(NamedTuple):
 
     @property
     def scores(self) -> list[float]:
-        """The mean return of each seed's greedy policy, as it was evaluated behind training."""
-        return [seed.summary["evaluation"]["mean_return"] for seed in self.seeds]
+        """The mean return of each seed's greedy policy."""
+        return [seed.score for seed in self.seeds if seed.score is not None]
 
     @property
     def score(self) -> Interval | None:
@@ -100,7 +100,7 @@ class Finding(NamedTuple):
 def found(plan: Plan) -> Finding:
     """What there is of a row; seeds with other settings count for nothing."""
     try:
-        return Finding(plan, tuple(seed for seed in plan.states() if seed.summary), plan.why_not)
+        return Finding(plan, tuple(seed for seed in plan.states() if seed.score is not None), plan.why_not)
     except UsageError as error:
         return Finding(plan, (), str(error))
 
@@ -114,7 +114,7 @@ def _cells(finding: Finding) -> list[str]:
     plan, scores = finding.plan, finding.scores
     row = plan.row
     few = f"{len(scores)} of {plan.seeds}" if len(scores) < plan.seeds else str(plan.seeds)
-    seconds = [seed.summary["training_seconds"] for seed in finding.seeds]
+    seconds = [seed.training_seconds for seed in finding.seeds]
     return [
         row.env,
         row.agent,
@@ -145,8 +145,9 @@ def document(suite: Suite, findings: Sequence[Finding]) -> str:
     """The findings as a page."""
     used = {score.source for row in suite.rows for score in row.published}
     notes = [
-        "rlgd: the mean return of the greedy policy over 100 episodes in Gymnasium; interquartile mean over seeds with "
-        f"its {intervals.CONFIDENCE:.0%} bootstrap interval. Seconds: of training, the median.",
+        f"rlgd: the mean return of the greedy policy over {EPISODES} episodes in Gymnasium, other ones for each "
+        f"seed; interquartile mean over seeds with its {intervals.CONFIDENCE:.0%} bootstrap interval. Seconds: of "
+        "training, the median.",
         *(f"{name}: {text}." for name, text in suite.sources.items() if name in used),
     ]
     parts = [
