@@ -684,6 +684,7 @@ def reproduce(argv: list[str]) -> int:
     from rlgd import runtime, scoreboard
 
     suite = reproduction.read(name)
+    reproduction.check_workers(options.workers)
     root = Path(options.run_dir or Path("runs", "reproduce", name))
     plans = reproduction.plans(suite, root, options.seeds)
     wanted = reproduction.chosen(suite, plans, options.only)
@@ -698,6 +699,8 @@ def reproduce(argv: list[str]) -> int:
         print(scoreboard.forecast(wanted, jobs), file=sys.stdout if options.dry_run else sys.stderr, flush=True)
     if options.dry_run:
         return 0
+    if all(plan.why_not for plan in wanted):
+        raise UsageError(f"no row of {name} can be trained yet.")
     out = Path(options.out) if options.out else scoreboard.automatic(name, root, by_itself=options.run_dir is None)
     scoreboard.make_room(out)
     ended = 0

@@ -9,7 +9,9 @@ import functools
 import importlib.util
 import json
 import multiprocessing
+import os
 import signal
+import threading
 import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -183,6 +185,16 @@ def chosen(suite: Suite, plans: Sequence[Plan], only: Sequence[str]) -> list[Pla
     return [plan for plan in plans if not only or plan.row.env in only or plan.row.name in only]
 
 
+def check_workers(workers: int) -> None:
+    """Check a number of processes.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    if workers < 1:
+        raise UsageError(f"workers is {workers}; allowed: a whole number from 1.")
+
+
 def plans(suite: Suite, root: Path, seeds: int | None) -> list[Plan]:
     """Each row with its settings.
 
@@ -241,14 +253,9 @@ def train(jobs: Sequence[Job], workers: int, set_up: Callable[[RunConfig], None]
 
     Raises:
         Interrupted: if a signal asked for it; the runs are saved.
-        UsageError: if ``workers`` is no such number.
     """
-    if workers < 1:
-        raise UsageError(f"workers is {workers}; allowed: a whole number from 1.")
-    if not jobs:
-        return
     try:
-        if workers == 1:
+        if min(workers, len(jobs)) <= 1:
             for job in jobs:
                 tell(job, _trained(job, asked))
         else:
@@ -285,9 +292,9 @@ def _score(job: Job, between: Callable[[], None]) -> None:
     env = job.settings().evaluation_env
     mean = evaluate(load(job.directory), env, episodes=EPISODES, seed=seed, between=between).mean
     steps = rundir.read_summary(job.directory)["steps"]
-    path = job.directory / SCORE
+    path, score = job.directory / SCORE, {"steps": steps, "episodes": EPISODES, "seed": seed, "mean_return": mean}
     try:
-        durable.replace(path, json.dumps({"steps": steps, "episodes": EPISODES, "seed": seed, "mean_return": mean}))
+        durable.replace(path, json.dumps(score, indent=2) + "\n")
     except OSError as error:
         raise StorageFault(f"{path} cannot be written: {durable.why(error, job.directory)}") from error
 
@@ -332,7 +339,9 @@ def _result(future: "concurrent.futures.Future[str | None]") -> str | None:
         return "a worker process died"
 
 
-_asked: Asked  # of a worker process
+# Of a worker process:
+_asked: Asked
+_busy = threading.Lock()
 
 
 def _begin(stop: Any, set_up: Callable[[RunConfig], None], first: Job) -> None:
@@ -344,6 +353,7 @@ def _begin(stop: Any, set_up: Callable[[RunConfig], None], first: Job) -> None:
     main = multiprocessing.parent_process()
     assert main is not None
     _asked = functools.partial(_told, stop, main)
+    threading.Thread(target=_end_with, args=(main,), daemon=True).start()
     set_up(first.settings())
 
 
@@ -352,8 +362,16 @@ def _told(stop: Any, main: Any) -> int | None:
     return signal.SIGTERM if stop.value or not main.is_alive() else None
 
 
+def _end_with(main: Any) -> None:
+    """Wait no longer for jobs of a main process that has died."""
+    main.join()
+    with _busy:  # until what is trained is saved
+        os._exit(1)
+
+
 def _work(job: Job) -> str | None:
     try:
-        return _trained(job, _asked)
+        with _busy:
+            return _trained(job, _asked)
     except Interrupted:
         return None  # the main process knows
