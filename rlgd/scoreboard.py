@@ -64,12 +64,8 @@ def forecast(plans: Sequence[Plan], jobs: Sequence[Job]) -> str:
         rows.append((plan.row.name, plan.why_not or f"{plan.total_timesteps:,} steps, {plan.seeds} seeds: {text}"))
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:{width}}  {text}" for name, text in rows]
-    return "\n".join(
-        [
-            *lines,
-            f"to train: {len(jobs)} run{'s' * (len(jobs) != 1)}, {sum(job.total_timesteps for job in jobs):,} steps",
-        ]
-    )
+    steps = sum(job.total_timesteps for job in jobs)
+    return "\n".join([*lines, f"to train: {len(jobs)} run{'s' * (len(jobs) != 1)}, {steps:,} steps"])
 
 
 def outcome(job: Job) -> str:
