@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     from rlgd.agents.reinforce import REINFORCE
     from rlgd.agents.trpo import TRPO
 
-__all__ = ["A2C", "ALIASES", "NPG", "PPO", "REGISTRY", "REINFORCE", "TRPO", "agent_class", "make_agent"]
+__all__ = [
+    "A2C",
+    "ALIASES",
+    "NPG",
+    "PPO",
+    "REGISTRY",
+    "REINFORCE",
+    "TRPO",
+    "agent_class",
+    "make_agent",
+    "preset",
+    "registered_name",
+]
 
 # name on the command line: module, class, what it is
 REGISTRY: dict[str, tuple[str, str, str]] = {
@@ -26,8 +38,8 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
 ALIASES = {"actor-critic": "a2c"}
 
 
-def agent_class(name: str) -> "type[Agent]":
-    """The class of an agent by its name or alias, upper or lower case.
+def registered_name(name: str) -> str:
+    """The name of an agent in the registry, by that or an alias, upper or lower case.
 
     Raises:
         UsageError: naming the nearest known name.
@@ -36,7 +48,16 @@ def agent_class(name: str) -> "type[Agent]":
     key = ALIASES.get(key, key)
     if key not in REGISTRY:
         raise unknown("agent", name, [*REGISTRY, *ALIASES])
-    module, cls, _ = REGISTRY[key]
+    return key
+
+
+def agent_class(name: str) -> "type[Agent]":
+    """The class of an agent by its name or alias, upper or lower case.
+
+    Raises:
+        UsageError: naming the nearest known name.
+    """
+    module, cls, _ = REGISTRY[registered_name(name)]
     return getattr(importlib.import_module(module), cls)
 
 
@@ -51,6 +72,17 @@ def make_agent(name: str, **overrides: Any) -> "Agent":
     agent = with_values(agent_class(name)(), overrides)
     agent.validate()
     return agent
+
+
+def preset(name: str, env: str) -> "Agent":
+    """An agent with the settings that were tuned for an environment: ``preset("ppo", "CartPole-v1")``.
+
+    Raises:
+        UsageError: for an unknown agent, or an environment without settings of its own, naming those that have.
+    """
+    from rlgd.agents import tuned
+
+    return make_agent(name, **tuned.find(registered_name(name), env).settings)
 
 
 def __getattr__(name: str) -> Any:

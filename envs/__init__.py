@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rlgd.envs.twins import register
 
 if TYPE_CHECKING:
-    from rlgd.envs.registry import SUITES, TWINS, DeviceEnv, Env, HostEnv, device_ids, make
+    from rlgd.envs.registry import SUITES, TWINS, DeviceEnv, Env, HostEnv, device_ids, full_id, make
 
-__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
+__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "full_id", "make"]
 
 
 def __getattr__(name: str) -> Any:

@@ -85,3 +85,13 @@ class CartPole(Rendered[Array, Array, CartPoleParams]):
 
     def show(self, state: list[float], env: Any) -> None:
         env.state = state
+
+
+class CartPoleNoVelocity(CartPole):
+    """CartPole of which position and angle are observed: the velocities have to be remembered."""
+
+    env_id = "rlgd/CartPoleNoVelocity-v1"
+    observation_space = gymnasium.spaces.Box(-BOUNDS[::2], BOUNDS[::2])
+
+    def observation(self, state: Array, rng: Array, params: CartPoleParams | None = None) -> Array:
+        return state[::2]

@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLimit
 from numpy.typing import NDArray
 
+from rlgd.envs.twins import NAMESPACE
 from rlgd.errors import UsageError
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -122,6 +123,8 @@ def why_not_native(env_id: str) -> str | None:
     spec = registered(env_id)
     if spec.vector_entry_point is None:
         return f"Gymnasium has no native vector environment for {env_id}"
+    if spec.namespace == NAMESPACE:
+        return f"the native vector environment of {env_id} runs on the device"
     if spec.namespace == ATARI:
         return f"the native vector environment of {env_id} clips rewards and has a preprocessing of its own"
     creator = spec.vector_entry_point

@@ -82,3 +82,13 @@ class Pendulum(Rendered[Array, Array, PendulumParams]):
 
     def show(self, state: list[float], env: Any) -> None:
         *env.state, env.last_u = state
+
+
+class PendulumNoVelocity(Pendulum):
+    """Pendulum of which cosine and sine of the angle are observed: the speed has to be remembered."""
+
+    env_id = "rlgd/PendulumNoVelocity-v1"
+    observation_space = gymnasium.spaces.Box(-BOUNDS[:2], BOUNDS[:2])
+
+    def observation(self, state: Array, rng: Array, params: PendulumParams | None = None) -> Array:
+        return super().observation(state, rng, params)[:2]

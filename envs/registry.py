@@ -15,7 +15,7 @@ from rlgd.envs.suites import SUITES, load
 from rlgd.envs.twins import NAMESPACE, TWINS
 from rlgd.errors import UsageError, unknown
 
-__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "make"]
+__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "full_id", "make"]
 
 Env: TypeAlias = DeviceEnv | HostEnv
 
@@ -24,7 +24,7 @@ BACKENDS = ("auto", "device", "host")
 
 
 def device_ids() -> list[str]:
-    """The Gymnasium ids that have a twin on the device."""
+    """The Gymnasium ids, of its own environments and of those that come with rlgd, that have a twin on the device."""
     return sorted(TWINS)
 
 
@@ -69,7 +69,7 @@ def make(
         if colon and prefix in SUITES:
             func_env, limit = load(prefix, name)
             return _on_device(func_env, env, max_episode_steps or limit, backend, bridged, kwargs)
-        return _registered(_resolved(env), backend, max_episode_steps, bridged, options, kwargs)
+        return _registered(full_id(env), backend, max_episode_steps, bridged, options, kwargs)
     if isinstance(env, FuncEnv):
         return _on_device(env, type(env).__name__, max_episode_steps, backend, bridged, kwargs)
     if backend == "device":
@@ -88,8 +88,14 @@ def _on_device(
     return DeviceEnv(settled(func_env), name, limit)
 
 
-def _resolved(env_id: str) -> str:
-    """A registered id, for one without a version the newest."""
+def full_id(env_id: str) -> str:
+    """The id under which ``make`` makes an environment: a registered one, for one without a version the newest.
+
+    Raises:
+        UsageError: if there is none, naming the nearest ones.
+    """
+    if env_id.partition(":")[0] in SUITES:
+        return env_id
     own = env_id.removeprefix(f"{NAMESPACE}/")
     if own in TWINS:
         return own
@@ -98,7 +104,8 @@ def _resolved(env_id: str) -> str:
         return env_id
     newest = _latest_version(env_id)
     if newest is None:
-        raise unknown("environment", env_id, [name for name in gymnasium.registry if not name.startswith(NAMESPACE)])
+        known = [name for name, spec in gymnasium.registry.items() if spec.entry_point is not None]
+        raise unknown("environment", env_id, known)
     return newest
 
 

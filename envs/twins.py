@@ -1,13 +1,16 @@
-"""Gymnasium's environments that run on the device, by their ids; ``gymnasium.make_vec`` knows them as ``rlgd/<id>``.
+"""The environments that run on the device, by their ids; ``gymnasium.make_vec`` knows them by their ``vector_id``.
 
 Worker processes import this: it imports no JAX.
 """
+
+import functools
+from typing import Any
 
 import gymnasium
 
 NAMESPACE = "rlgd"
 
-# Gymnasium's id: the class of its twin
+# id: the class of the twin
 TWINS = {
     "Acrobot-v1": "rlgd.envs.acrobot:Acrobot",
     "Blackjack-v1": "rlgd.envs.blackjack:Blackjack",
@@ -20,17 +23,37 @@ TWINS = {
     "MountainCarContinuous-v0": "rlgd.envs.mountain_car:MountainCarContinuous",
     "Pendulum-v1": "rlgd.envs.pendulum:Pendulum",
     "Taxi-v4": "rlgd.envs.tabular:Taxi",
+    "rlgd/CartPoleNoVelocity-v1": "rlgd.envs.cartpole:CartPoleNoVelocity",
+    "rlgd/PendulumNoVelocity-v1": "rlgd.envs.pendulum:PendulumNoVelocity",
+}
+# those that Gymnasium does not have: the class that it is to make, and what that is a part of
+PARTIAL = {
+    "rlgd/CartPoleNoVelocity-v1": ("rlgd.envs.partial:CartPoleNoVelocity", "CartPole-v1"),
+    "rlgd/PendulumNoVelocity-v1": ("rlgd.envs.partial:PendulumNoVelocity", "Pendulum-v1"),
 }
 
 
+def vector_id(env_id: str) -> str:
+    """The id of a twin's vector environment."""
+    return env_id if env_id in PARTIAL else f"{NAMESPACE}/{env_id}"
+
+
 def register() -> None:
-    """Tell Gymnasium of the vector environments on the device."""
+    """Tell Gymnasium of the vector environments on the device, and of the environments that it does not have."""
     for env_id, path in TWINS.items():
-        original = gymnasium.spec(env_id)
+        entry_point, original = PARTIAL.get(env_id, (None, env_id))
+        spec = gymnasium.spec(original)
         gymnasium.register(
-            f"{NAMESPACE}/{env_id}",
-            vector_entry_point="rlgd.envs.vector:make",
-            reward_threshold=original.reward_threshold,
-            max_episode_steps=original.max_episode_steps,
-            kwargs={"func_env": path},
+            vector_id(env_id),
+            entry_point=entry_point,
+            vector_entry_point=functools.partial(make_vector, func_env=path),
+            reward_threshold=spec.reward_threshold,
+            max_episode_steps=spec.max_episode_steps,
         )
+
+
+def make_vector(num_envs: int, **kwargs: Any) -> Any:
+    """``rlgd.envs.vector.make``, imported when it is called."""
+    from rlgd.envs.vector import make
+
+    return make(num_envs, **kwargs)

@@ -17,6 +17,17 @@ def agents() -> Rows:
     return [["agent", "class", "what it is"], *rows]
 
 
+def presets() -> Rows:
+    """Agent, environment, steps, what is not the agent's default, how it was found."""
+    from rlgd.agents import REGISTRY, tuned
+
+    rows = [["agent", "environment", "steps", "settings", "tuned"]]
+    for preset in (preset for name in REGISTRY for preset in tuned.of_agent(name).values()):
+        settings = " ".join(f"{name}={value}" for name, value in preset.settings.items())
+        rows.append([preset.agent, preset.env, f"{preset.total_timesteps:,}", settings or "-", str(preset.tuned)])
+    return rows
+
+
 def envs() -> Rows:
     """Those with a twin on the device, then all that Gymnasium has registered."""
     import gymnasium
@@ -84,6 +95,7 @@ where they are not named. `docs/ascent.md` says more.""",
 
 TABLES: dict[str, Callable[[], Rows]] = {
     "agents": agents,
+    "presets": presets,
     "envs": envs,
     "optimizers": optimizers,
     "schedules": schedules,

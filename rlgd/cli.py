@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -30,9 +31,10 @@ usage: rlgd COMMAND [arguments]
   study NAME|FILE [flags]        train many values and seeds, and compare them; `rlgd study list`
   tune AGENT --env ID --search NAME=VALUES [flags]
                                  search for hyper-parameters that learn well
+  reproduce SUITE [flags]        train what has published scores (classic, box2d, mujoco), and compare
   verify-resume RUN|CONFIG       prove that a run that is killed and resumed ends with the same bits
   check-env ID [flags]           find out whether an environment is sound
-  list agents|envs|optimizers|schedules|studies
+  list agents|envs|optimizers|presets|schedules|studies
                                  what there is to choose from
 
 `rlgd COMMAND --help` and `rlgd train AGENT --help` explain the flags. To begin with:
@@ -116,6 +118,7 @@ def train_flags() -> Flags:
         "env": doc(str | None, "Gymnasium id, such as CartPole-v1 (required)", None),
         "total_timesteps": doc(number, "environment steps to train for", 100_000),
         "seed": doc(int, "of everything random", 0),
+        "preset": doc(bool, "take what was tuned for the agent in this environment; other flags come first", True),
         "config": doc(str | None, "take flags from a run's config.json, or from a TOML file of flags", None),
         "env_arg": doc(tuple[str, ...], "arguments for the environment, key=value", ()),
         "max_episode_steps": doc(int | None, "a time limit instead of the registered one", None),
@@ -253,6 +256,7 @@ def train(argv: list[str]) -> int:
     agent = make_agent(name)
     own, common = setting_flags(agent), train_flags()
     flags = {**{k: common[k] for k in ("env", "total_timesteps", "seed")}, **own, **common}
+    values: dict[str, Any] = {}
     if (path := option_value(argv, "config")) is not None:
         values, written_for = read_config(path)
         if written_for is not None and not (isinstance(written_for, str) and make_agent(written_for) == agent):
@@ -260,14 +264,42 @@ def train(argv: list[str]) -> int:
         flags = with_defaults(flags, values)
         if not is_given(argv, "env") and "env" in values:
             from_file(values["env"])
-    options = parse(f"rlgd train {name}", flags, argv, f"Train {type(agent).__name__} and evaluate it.")
+    given = {*values, *(flag for flag in flags if is_given(argv, flag))}
+    preset: dict[str, Any] = {}
+    origin: str | None = None
+    ignored = any(word.replace("_", "-") == "--no-preset" for word in argv)
+    if not ignored and (is_given(argv, "preset") or values.get("preset", True)):
+        preset, origin = preset_for(name, option_value(argv, "env") or values.get("env"), given, set(own))
+    about = " ".join(filter(None, (f"Train {type(agent).__name__} and evaluate it.", origin)))
+    options = parse(f"rlgd train {name}", with_defaults(flags, preset), argv, about)
     if options.env is None:
         raise UsageError("--env is missing; for example --env CartPole-v1. `rlgd list envs` lists what is installed.")
-    return start_run(make_agent(name, **{key: getattr(options, key) for key in own}), options)
+    return start_run(make_agent(name, **{key: getattr(options, key) for key in own}), options, origin)
 
 
-def start_run(agent: Any, options: Any) -> int:
-    """Check everything, say what will run where, train."""
+def preset_for(agent: str, env_id: Any, given: set[str], own: set[str]) -> tuple[dict[str, Any], str | None]:
+    """What an agent's preset for an environment sets beside the ``given`` flags, and where the settings come from.
+
+    That is None where all of the agent's ``own`` flags are given.
+    """
+    if not isinstance(env_id, str):  # the parser will say what is wrong
+        return {}, None
+    from rlgd.agents import registered_name, tuned
+    from rlgd.envs import full_id
+
+    name, env_id = registered_name(agent), full_id(env_id)
+    preset = tuned.of_agent(name).get(env_id)
+    if preset is None:
+        return {}, None if own <= given else f"no preset of {name} for {env_id}: the agent's defaults"
+    taken = {flag: value for flag, value in preset.flags.items() if flag not in given}
+    others = [f"--{flag.replace('_', '-')}" for flag in preset.flags if flag in given]
+    steps = f" ({preset.total_timesteps:,} steps)" if "total_timesteps" in taken else ""
+    but = f", but for {', '.join(others)}" if others else ""
+    return taken, f"preset: {name} for {env_id}{steps}{but}; --no-preset ignores it" if taken else None
+
+
+def start_run(agent: Any, options: Any, origin: str | None) -> int:
+    """Check everything, say what will run where and where its settings come from, train."""
     from rlgd import envs, memory, rundir, runtime
     from rlgd.rundir import RunConfig
     from rlgd.stopping import Stopping
@@ -302,7 +334,7 @@ def start_run(agent: Any, options: Any) -> int:
         directory = rundir.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)
     from rlgd.run import execute
 
-    announce(settings, options)
+    announce(settings, options, origin)
     with signals.caught() as asked:
         sinks = console_sinks(options, options.total_timesteps)
         result = execute(settings, Path(directory), options.overwrite, sinks, asked, metrics=False)
@@ -628,6 +660,73 @@ def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: b
     return 0
 
 
+def reproduce(argv: list[str]) -> int:
+    """``rlgd reproduce``."""
+    flags: Flags = {
+        "seeds": doc(int | None, "of each row; by default 20 on the device, 5 on the host", None),
+        "only": doc(tuple[str, ...], "train these rows alone: ENV or ENV:AGENT", ()),
+        "workers": doc(int, "processes that train, each one seed at a time", 1),
+        "dry_run": doc(bool, "say what would be trained, and stop", False),
+        "run_dir": doc(
+            str | None, "where the runs are; what is there goes on. By default runs/reproduce/<suite>", None
+        ),
+        "out": doc(
+            str | None,
+            "the table's file; by default docs/reproduce-<suite>.md in a checkout, elsewhere or with --run-dir "
+            "reproduce-<suite>.md beside the runs",
+            None,
+        ),
+        **output_flags(),
+    }
+    about = "Train a table of environments and agents from the presets, and set the scores beside published ones."
+    name, argv = take_first("reproduce", "SUITE", argv, flags, f"{about} Suites: classic, box2d, mujoco.")
+    options = parse(f"rlgd reproduce {name}", flags, argv, about)
+    from rlgd import reproduce as reproduction
+    from rlgd import runtime, scoreboard
+
+    suite = reproduction.read(name)
+    reproduction.check_workers(options.workers)
+    root = Path(options.run_dir or Path("runs", "reproduce", name))
+    plans = reproduction.plans(suite, root, options.seeds)
+    wanted = reproduction.chosen(suite, plans, options.only)
+    set_up = functools.partial(runtime.set_up, device=options.device, deterministic_ops=options.deterministic_ops)
+    if options.workers > 1:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for all of them
+    for settings in [plan.settings for plan in wanted if plan.settings is not None][:1]:
+        set_up(settings)
+    jobs = [job for plan in wanted for job in reproduction.jobs(plan)]
+    silent = options.quiet or options.json
+    if options.dry_run or not silent:
+        print(scoreboard.forecast(wanted, jobs), file=sys.stdout if options.dry_run else sys.stderr, flush=True)
+    if options.dry_run:
+        return 0
+    if all(plan.why_not for plan in wanted):
+        raise UsageError(f"no row of {name} can be trained yet.")
+    out = Path(options.out) if options.out else scoreboard.automatic(name, root, by_itself=options.run_dir is None)
+    scoreboard.make_room(out)
+    ended = 0
+
+    def tell(job: Any, trouble: str | None) -> None:
+        nonlocal ended
+        ended += 1
+        if trouble is not None or not silent:
+            text = f"  {ended} of {len(jobs)}: {job.row} seed {job.seed}: {trouble or scoreboard.outcome(job)}"
+            print(text, file=sys.stderr, flush=True)
+
+    with signals.caught() as asked:
+        reproduction.train(jobs, options.workers, set_up, asked, tell)
+    findings = [scoreboard.found(plan) for plan in plans]
+    scoreboard.write(out, suite, findings)
+    shown = [finding for finding in findings if finding.plan in wanted]
+    if options.json:
+        print(json.dumps({"suite": name, "table": str(out), "rows": scoreboard.records(shown)}))
+    else:
+        print(scoreboard.table(shown))
+        print(f"\ntable:       {out}")
+        print(f"curves:      {tensorboard_command()} --logdir {root}")
+    return 0 if all(finding.reached for finding in shown) else 1
+
+
 EXAMPLE_SEARCH = "learning_rate=log:1e-4,1e-2"
 TUNE_HELP = """\
 usage: rlgd tune AGENT --env ID --search NAME=VALUES NAME=VALUES ... [flags]
@@ -744,8 +843,8 @@ def key_value(text: str, flag: str = "--env-arg") -> tuple[str, Any]:
     return key, json_or_text(value)
 
 
-def announce(settings: Any, options: Any) -> None:
-    """Say what runs where, and why."""
+def announce(settings: Any, options: Any, origin: str | None = None) -> None:
+    """Say what runs where, and why, and where its settings come from."""
     if options.quiet or options.json:
         return
     from rlgd.envs import DeviceEnv, device_ids
@@ -759,6 +858,8 @@ def announce(settings: Any, options: Any) -> None:
         why = "; it has a twin on the device" if settings.env.env_id in device_ids() else ""
         where = f"{settings.env.env_id} on the host: {how}{why}"
     print(f"{type(settings.agent).__name__} on {device_name()}; {where}", file=sys.stderr)
+    if origin is not None:
+        print(origin, file=sys.stderr)
 
 
 def console_sinks(options: Any, total_timesteps: int) -> list[Any]:
@@ -864,6 +965,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "play": play,
     "study": study,
     "tune": tune,
+    "reproduce": reproduce,
     "verify-resume": verify_resume,
     "check-env": check_env,
     "list": list_things,

@@ -182,10 +182,10 @@ def cells(plan: Plan, finding: Finding) -> dict[str, str]:
     row = {
         "setting": finding.point.label,
         "seeds": str(len(finding.outcomes)),
-        "return": _text(finding.score),
-        "P(better)": "" if finding.improvement is None else _text(finding.improvement, ".2f"),
-        "mean over training": _text(finding.area),
-        DISTANCE: _text(finding.distance, ".3g"),
+        "return": in_words(finding.score),
+        "P(better)": "" if finding.improvement is None else in_words(finding.improvement, ".2f"),
+        "mean over training": in_words(finding.area),
+        DISTANCE: in_words(finding.distance, ".3g"),
         "training seconds": f"{finding.seconds:.2f}",
         "diverged": f"{finding.diverged:.0%}",
     }
@@ -195,7 +195,7 @@ def cells(plan: Plan, finding: Finding) -> dict[str, str]:
         share = sum(math.isfinite(step) for step in steps)
         row[f"steps to {target:g}"] = f"{_median(steps, ',.0f')} ({share} of {len(steps)})"
         row["seconds to it"] = _median(seconds, ".2f")
-    return row | {name: _text(value, ".3g") for name, value in finding.metrics.items()}
+    return row | {name: in_words(value, ".3g") for name, value in finding.metrics.items()}
 
 
 def _median(values: Sequence[float], form: str) -> str:
@@ -204,12 +204,22 @@ def _median(values: Sequence[float], form: str) -> str:
     return format(middle, form) if math.isfinite(middle) else "-"
 
 
-def _text(value: Interval | None, form: str = ".1f") -> str:
+def in_words(value: Interval | None, form: str = ".1f") -> str:
+    """A statistic with its interval, as tables show it."""
     if value is None:
         return "-"
     if math.isnan(value.low):
         return format(value.value, form)
     return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )
 
 
 def tables(plan: Plan, arms: Sequence[Sequence[Finding]]) -> str:
@@ -218,12 +228,7 @@ def tables(plan: Plan, arms: Sequence[Sequence[Finding]]) -> str:
     parts = []
     for arm, rows in zip(plan.question.arms, arms, strict=True):
         listed = [[cells(plan, row).get(head, "") for head in heads] for row in rows]
-        widths = [max(len(cell) for cell in column) for column in zip(heads, *listed, strict=True)]
-        lines = [heads, ["-" * width for width in widths], *listed]
-        text = "\n".join(
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-            for line in lines
-        )
+        text = markdown(heads, listed)
         parts.append(f"**{arm.name}**\n\n{text}" if arm.name else text)
     return "\n\n".join(parts)
 

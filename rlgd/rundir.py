@@ -164,11 +164,14 @@ class RunConfig:
         """What ends the run."""
         return {"total_timesteps": self.total_timesteps} | config.to_dict(self.stopping)
 
+    def changed(self) -> dict[str, Any]:
+        """The hyper-parameters that are not the agent's defaults, as plain values."""
+        default = config.to_dict(type(self.agent)())
+        return {name: value for name, value in config.to_dict(self.agent).items() if value != default[name]}
+
     def group(self) -> str:
         """A name for all runs that differ from this one by their seed alone (or by what is measured)."""
-        default = config.to_dict(type(self.agent)())
-        changed = {k: v for k, v in config.to_dict(self.agent).items() if v != default[k] and k != "measure_every"}
-        settings = " ".join(f"{name}={value}" for name, value in changed.items())
+        settings = " ".join(f"{k}={v}" for k, v in self.changed().items() if k != "measure_every")
         return f"{self.agent_name} {self.env.env_id} {self.total_timesteps} {settings}".strip()
 
     def to_json(self) -> dict[str, Any]:
@@ -210,9 +213,14 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()}
 
 
+def folder_name(env_id: str) -> str:
+    """The name of an environment's folder."""
+    return env_id.replace("/", "-").replace(":", "-")
+
+
 def automatic(root: Path, env_id: str, agent_name: str, seed: int) -> Path:
     """``root/<env>/<agent>/<time>-seed<seed>``, with a suffix if that is taken."""
-    parent = root / env_id.replace("/", "-").replace(":", "-") / agent_name
+    parent = root / folder_name(env_id) / agent_name
     return timed(parent, f"-seed{seed}")
 
 
@@ -538,14 +546,33 @@ def differences(directory: Path, about: dict[str, Any], content: dict[str, Any])
     with _reading(directory):
         agent = make_agent(content["agent"])
         free = {*changeable(agent), *FREE, *CRITERIA} if about.get("agent") == content["agent"] else {*FREE, *CRITERIA}
-        then, now = _flat(about), _flat(json.loads(json.dumps(content)))
-    names = [name for name in {**then, **now} if name not in UNCOMPARED]
-    changes = [Change(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
+        changes = _changes(about, content)
     fixed = [change for change in changes if change.name not in free and not change.name.startswith(VERSION_OF)]
     if fixed:
         listed = "; ".join(f"{name}: checkpoint {before}, requested {now}" for name, before, now in fixed)
         raise UsageError(f"the checkpoint in {directory} belongs to other settings: {listed}.")
     return changes
+
+
+def other_settings(directory: Path, settings: RunConfig) -> list[Change]:
+    """What decides the result of a run, and is set otherwise in it than in ``settings``; versions are not compared.
+
+    Raises:
+        StorageFault: if the configuration is damaged.
+    """
+    content = read_config(directory)
+    with _reading(directory):
+        changes = _changes(content | {"numbers": {}}, settings.to_json() | {"numbers": {}})
+    decides_nothing = {"device", "act_device", "checkpoint_every", "keep", "vectorization", "timeout"}
+    return [
+        change for change in changes if change.name not in decides_nothing and not change.name.startswith(VERSION_OF)
+    ]
+
+
+def _changes(about: dict[str, Any], content: dict[str, Any]) -> list[Change]:
+    then, now = _flat(about), _flat(json.loads(json.dumps(content)))
+    names = [name for name in {**then, **now} if name not in UNCOMPARED]
+    return [Change(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,8 @@ LAYERS = (
         "rlgd.sweep",
         "rlgd.tuning",
         "rlgd.verify",
+        "rlgd.reproduce",
+        "rlgd.scoreboard",
     ),
     ("rlgd.catalog", "rlgd.runtime", "rlgd.cli", "rlgd.__main__"),
 )
@@ -179,6 +181,15 @@ def test_every_package_folder_is_installed() -> None:
     assert found == PACKAGES
     for link in ("agents", "envs"):
         assert (ROOT / "rlgd" / link).resolve() == ROOT / link
+
+
+def test_every_data_file_is_installed() -> None:
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]
+    installed = {path for package, globs in patterns.items() for glob in globs
+                 for path in (ROOT / PACKAGES[package]).glob(glob)}  # fmt: skip
+    data = {path for folder in PACKAGES.values() for path in (ROOT / folder).rglob("*.toml")}
+    assert data
+    assert {path.resolve() for path in data} <= {path.resolve() for path in installed}
 
 
 def test_no_module_has_the_name_of_a_public_function_or_of_a_standard_module() -> None:

@@ -132,6 +132,7 @@ MISTAKES = [
     (["train", "pppo", "--env", "CartPole-v1"], "unknown agent 'pppo'; did you mean 'ppo'?"),
     (["train", "ppo"], "--env is missing"),
     (["train", "ppo", "--env", "CartPol-v1"], "unknown environment 'CartPol-v1'; did you mean 'CartPole-v1'"),
+    (["train", "ppo", "--env", "CartPoleNoVelocity-v1"], "did you mean 'rlgd/CartPoleNoVelocity-v1'"),
     (["train", "ppo", "--env", "cartpole-v1"], "did you mean 'CartPole-v1'"),
     (["train", "ppo", "--env", "CartPole-v1", "--gama", "0.9"], "--gamma"),
     (["train", "ppo", "--env", "CartPole-v1", "--gamma", "2"], "gamma is 2.0; allowed: a number within [0, 1]."),

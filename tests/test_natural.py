@@ -296,13 +296,15 @@ def kl_between(agent: Agent, old: Any, new: Any, data: Rollout) -> Array:
 
 
 @pytest.mark.parametrize(
-    ("agent_class", "squash", "learning_rate"),
-    [(NPG, False, 0.1), (NPG, True, 30.0), (TRPO, False, 30.0), (TRPO, True, 1.0)],
+    ("agent_class", "box_distribution", "learning_rate"),
+    [(NPG, "gaussian", 0.1), (NPG, "tanh", 30.0), (TRPO, "gaussian", 30.0), (TRPO, "tanh", 1.0)],
 )
 def test_the_policy_moves_by_the_kl_that_is_reported_and_no_further(
-    agent_class: type[NaturalAgent], squash: bool, learning_rate: float
+    agent_class: type[NaturalAgent], box_distribution: str, learning_rate: float
 ) -> None:
-    agent = agent_class(**SMALL, squash=squash, max_kl=0.03, max_backtracks=40, ascent=Ascent("sgd", learning_rate))
+    agent = agent_class(
+        **SMALL, box_distribution=box_distribution, max_kl=0.03, max_backtracks=40, ascent=Ascent("sgd", learning_rate)
+    )
     state, after, metrics = updated(agent.prepared())
     kl = kl_between(agent, state.params.policy, after.params.policy, box_rollout())
     np.testing.assert_allclose(metrics["train/kl"], kl, rtol=1e-4)

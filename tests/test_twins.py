@@ -28,6 +28,7 @@ from rlgd.envs.blackjack import BlackjackState, Hand
 from rlgd.envs.device import DeviceEnv, EnvState, Timestep
 from rlgd.envs.rendered import Rendered
 from rlgd.envs.tabular import TabularParams, TabularState
+from rlgd.envs.twins import PARTIAL
 
 Numbers = NDArray[Any]
 Policy = Callable[[Any, Numbers], Numbers]
@@ -48,6 +49,7 @@ class Case:
         policy: ``(obs [n, ...], noise [n] in [0, 1)) -> action``, with which the whole episodes are played.
         lasting: the same, but it ends no episode.
         drift: how far observations may be apart at the end of an episode, each side going its own way.
+        see: ``(states [n, ...], obs [n, ...])`` -> what the policies go by.
         margin: how far Gymnasium's environment is from where an episode would just have ended, or just not.
         variants: the constants, each time with one of them changed.
     """
@@ -57,6 +59,7 @@ class Case:
     policy: Policy
     lasting: Policy
     drift: float = 0.0
+    see: Callable[[Any, Any], Numbers] = lambda states, obs: columns(obs)
     margin: Callable[[Any], float] = lambda env: math.inf
     variants: Callable[[Any], list[Any]] = lambda params: [
         params._replace(**{name: 1.3 * value + 0.01}) for name, value in params._asdict().items()
@@ -170,7 +173,7 @@ def hands(rng: np.random.Generator) -> BlackjackState:
     return BlackjackState(hand(player), hand(dealer[:, :2]), dealer[:, 0], jnp.zeros(N, bool))
 
 
-CASES: Mapping[str, Case] = {
+WHOLE: Mapping[str, Case] = {
     "CartPole-v1": Case(
         states=within([-2.6, -4, -0.25, -4], [2.6, 4, 0.25, 4]),  # beyond both bounds
         place=place_numbers,
@@ -222,6 +225,16 @@ CASES: Mapping[str, Case] = {
         lasting=always(1),
         variants=lambda params: [params._replace(dealer_stands=12), params._replace(natural_pays=1.5)],
     ),
+}
+CASES: Mapping[str, Case] = {
+    **WHOLE,
+    # What they hide their cases may know.
+    **{
+        f"rlgd/{name}NoVelocity-v1": dataclasses.replace(
+            WHOLE[f"{name}-v1"], see=lambda states, obs: np.asarray(states)
+        )
+        for name in ("CartPole", "Pendulum")
+    },
 }
 IDS = sorted(CASES)
 LIMITS = {env_id: gymnasium.spec(env_id).max_episode_steps for env_id in IDS}
@@ -318,7 +331,7 @@ def played(env_id: str) -> tuple[Any, Numbers, Any]:
     case, rng, half, rows = CASES[env_id], np.random.default_rng(3), N // 2, []
     state, obs = beginnings(env_id)
     for t in range((LIMITS[env_id] or 100) + 1):
-        seen, noise = columns(obs), rng.random(N)
+        seen, noise = case.see(state.inner, obs), rng.random(N)
         action = np.concatenate([case.policy(seen[:half], noise[:half]), case.lasting(seen[half:], noise[half:])])
         after, timestep = step(env_id, t, state, action)
         rows.append(row((state, action, timestep), np.r_[:LANES, N - LANES : N]))
@@ -385,6 +398,33 @@ def test_there_is_a_twin_for_every_case() -> None:
     assert rlgd.envs.device_ids() == IDS
 
 
+@pytest.mark.parametrize("env_id", PARTIAL)
+def test_what_hides_velocities_hides_nothing_else(env_id: str) -> None:
+    whole = PARTIAL[env_id][1]
+    spec, (env, _) = gymnasium.spec(env_id), original(env_id)
+    assert (spec.max_episode_steps, spec.reward_threshold) == (LIMITS[whole], gymnasium.spec(whole).reward_threshold)
+    other, _ = original(whole)
+    shown = [0, 2] if "CartPole" in env_id else [0, 1]
+    steps = [env.reset(seed=3)[0]], [other.reset(seed=3)[0][shown]]
+    env.action_space.seed(0)
+    for _ in range(8):
+        action = env.action_space.sample()
+        (obs, *rest), (whole_obs, *others) = env.step(action), other.step(action)
+        steps[0].append(obs)
+        steps[1].append(whole_obs[shown])
+        assert rest == others
+    np.testing.assert_array_equal(*steps)
+
+
+@pytest.mark.parametrize("env_id", PARTIAL)
+def test_gymnasium_makes_what_it_does_not_have_and_needs_no_jax(env_id: str) -> None:
+    code = f"import sys, gymnasium; gymnasium.make('rlgd.envs:{env_id}').reset(); assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    env = rlgd.envs.make(env_id, backend="host")
+    assert isinstance(env, rlgd.envs.HostEnv)
+    assert not env.native  # that would be the twin itself
+
+
 def test_no_table_is_made_before_it_is_needed() -> None:
     code = "import sys, rlgd.envs.tabular; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -435,9 +475,9 @@ def test_one_step_from_anywhere_equals_gymnasium(env_id: str) -> None:
         np.testing.assert_allclose(here.reward, reward, rtol=0, atol=REWARD_ATOL)
         np.testing.assert_array_equal(here.terminated, terminated)
         np.testing.assert_array_equal(here.truncated, truncated)
-        assert env_id != "CartPole-v1" or 0.2 < np.mean(terminated) < 0.8
+        assert "CartPole" not in env_id or 0.2 < np.mean(terminated) < 0.8
         flags |= set(zip(terminated, truncated, strict=True))
-    ends = [False] if env_id == "Pendulum-v1" else [False, True]
+    ends = [False] if "Pendulum" in env_id else [False, True]
     assert flags == set(itertools.product(ends, [False, True] if limit else [False]))
 
 

@@ -23,6 +23,7 @@ from probes import ScriptedOnDevice
 import rlgd.envs
 from rlgd.envs import check, vector
 from rlgd.envs.device import DeviceEnv
+from rlgd.envs.twins import vector_id
 from rlgd.envs.vector import DeviceVectorEnv
 from rlgd.errors import UsageError
 
@@ -40,12 +41,13 @@ CASES = [
     ("MountainCar-v0", NEXT_STEP),
     ("MountainCarContinuous-v0", DISABLED),
     ("Pendulum-v1", SAME_STEP),
+    ("rlgd/CartPoleNoVelocity-v1", SAME_STEP),
     *(("Taxi-v4", mode) for mode in AutoresetMode),
 ]
 
 
 def make(env_id: str = "CartPole-v1", num_envs: int = N, **kwargs: Any) -> Any:
-    return gymnasium.make_vec(f"rlgd/{env_id}", num_envs, **{"max_episode_steps": LIMIT} | kwargs)
+    return gymnasium.make_vec(vector_id(env_id), num_envs, **{"max_episode_steps": LIMIT} | kwargs)
 
 
 def row(tree: Any, n: int) -> Any:
@@ -77,7 +79,9 @@ class Puppet(gymnasium.Wrapper[Any, Any, Any, Any]):
         for name in ("_get_obs", "_get_ob"):
             if hasattr(self.inner, name):
                 return getattr(self.inner, name)()
-        return self.inner.s if hasattr(self.inner, "s") else np.array(self.inner.state, np.float32)
+        if hasattr(self.inner, "s"):
+            return self.inner.s
+        return np.array(self.inner.state, np.float32)[getattr(self.inner, "seen", ...)]
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         _, info = self.inner.reset(**kwargs)
@@ -149,7 +153,7 @@ def test_every_step_gives_what_gymnasium_gives_from_the_same_states(env_id: str,
 @pytest.mark.parametrize("env_id", rlgd.envs.device_ids())
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_it_describes_itself_as_gymnasium_does(env_id: str, mode: AutoresetMode) -> None:
-    ours = gymnasium.make_vec(f"rlgd/{env_id}", N, autoreset_mode=mode)
+    ours = gymnasium.make_vec(vector_id(env_id), N, autoreset_mode=mode)
     theirs = gymnasium.make_vec(env_id, N, "sync", {"autoreset_mode": mode})
     for name in ("num_envs", "render_mode", "single_observation_space", "single_action_space"):
         assert getattr(ours, name) == getattr(theirs, name)
@@ -158,7 +162,7 @@ def test_it_describes_itself_as_gymnasium_does(env_id: str, mode: AutoresetMode)
     assert ours.metadata == theirs.metadata | {"render_modes": ["rgb_array"]}
     assert ours.spec is not None
     assert theirs.spec is not None
-    assert ours.spec.id == f"rlgd/{env_id}"
+    assert ours.spec.id == vector_id(env_id)
     for name in ("max_episode_steps", "reward_threshold"):
         assert getattr(ours.spec, name) == getattr(theirs.spec, name)
     assert isinstance(ours, DeviceVectorEnv)

@@ -1,0 +1,40 @@
+"""Gymnasium's environments with the velocities hidden: a policy has to remember. What imports this needs no JAX."""
+
+from typing import Any, ClassVar
+
+import gymnasium
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+from gymnasium.spaces import Box
+
+
+class Partial(gymnasium.Env[Any, Any]):
+    """In front of an environment that observes a Box, shows the numbers ``seen`` of it."""
+
+    seen: ClassVar[slice]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        whole = self.observation_space
+        assert isinstance(whole, Box)
+        self.observation_space = Box(whole.low[self.seen], whole.high[self.seen])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        obs, info = super().reset(seed=seed, options=options)
+        return obs[self.seen], info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs[self.seen], reward, terminated, truncated, info
+
+
+class CartPoleNoVelocity(Partial, CartPoleEnv):
+    """Position and angle are observed."""
+
+    seen = slice(None, None, 2)
+
+
+class PendulumNoVelocity(Partial, PendulumEnv):
+    """Cosine and sine of the angle are observed."""
+
+    seen = slice(2)
