@@ -43,7 +43,9 @@ class NaturalAgent(RolloutAgent):
             if getattr(self.ascent, name) is not None:
                 raise UsageError(f"{name} is set, but an outer step would leave the trust region; leave it out.")
         if self.dropout is not None:
-            raise UsageError("dropout is set, but the KL of a policy under dropout is not that of the one that acts.")
+            raise UsageError(
+                "dropout is set, but the KL under dropout is not that of the policy that acts; leave it out."
+            )
 
     @property
     def value_ascent(self) -> Ascent:
@@ -67,6 +69,8 @@ class NaturalAgent(RolloutAgent):
         least_gain: float,
     ) -> tuple[AgentState, Metrics]:
         """An ``update``: one step of the policy along its natural gradient, and the fit of the value function.
+
+        What is measured of the ascent is measured of what it is given: of natural gradients, on halves of the rows.
 
         Args:
             spec, state, rollout, progress, key: as in ``update``.

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd.agents.natural import NaturalAgent
+from rlgd.ascent import global_norm
 from rlgd.config import hyperparameters
 from rlgd.data import AgentState, Metrics, Rollout, Spec
 from rlgd.natural import Solution
+
+LEAST_SHARE = 1e-3  # of x^T (F + damping I) x: where F's is less, rounding and the curve of the KL would set the length
 
 
 @hyperparameters
@@ -19,13 +22,14 @@ class TRPO(NaturalAgent):
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
     ) -> tuple[AgentState, Metrics]:
-        """One iteration: the ascent is given sqrt(2 max_kl / x^T A x) x, A x = g, A = F + cg_damping I.
+        """One iteration: the ascent is given sqrt(2 max_kl / x^T F x) x, (F + cg_damping I) x = g.
 
-        To second order the KL is then ``max_kl`` less the damping's share: the whole step with learning_rate 1.
+        To second order its KL is ``max_kl``: with learning_rate 1 the step is the whole one.
         """
 
         def to_the_boundary(solution: Solution) -> Any:
-            curvature = solution.curvature
+            damping = self.cg_damping * jnp.square(global_norm(solution.x))
+            curvature = jnp.maximum(solution.curvature - damping, LEAST_SHARE * solution.curvature)
             scale = jnp.where(curvature > 0, jnp.sqrt(2 * self.max_kl / curvature), 0)
             return jax.tree.map(lambda x: scale.astype(x.dtype) * x, solution.x)
 

@@ -314,6 +314,14 @@ def test_the_policy_moves_by_the_kl_that_is_reported_and_no_further(
     assert (metrics["ascent/backtracks"] > 3) == (learning_rate == 30)
 
 
+@pytest.mark.parametrize("cg_damping", [1e-3, 1.0])
+def test_the_whole_step_of_trpo_reaches_the_boundary(cg_damping: float) -> None:
+    """However much damping: within one backtrack, by which the KL falls to 0.8^2 of itself."""
+    _, _, metrics = updated(TRPO(**SMALL, max_kl=1e-3, cg_damping=cg_damping).prepared())
+    assert 0.6e-3 < metrics["train/kl"] <= 1e-3
+    assert metrics["ascent/backtracks"] <= 1
+
+
 @pytest.mark.parametrize("agent_class", [NPG, TRPO])
 def test_a_step_that_is_refused_leaves_every_bit_of_the_policy(agent_class: type[NaturalAgent]) -> None:
     agent = agent_class(**SMALL, max_backtracks=0, ascent=Ascent("momentum", learning_rate=1e4, momentum=0.9))
