@@ -19,9 +19,13 @@ pytestmark = pytest.mark.gpu
 TOLERANCE = 1e-4  # of parameters after one iteration, at the highest matmul precision
 
 
-@pytest.mark.parametrize("agent_class", [REINFORCE, A2C, PPO, TRPO])
-def test_equals_the_cpu(agent_class: type[Agent]) -> None:
-    agent, env = agent_class(num_envs=8).prepared(), make("CartPole-v1")
+@pytest.mark.parametrize(
+    "agent",
+    [REINFORCE(num_envs=8), A2C(), PPO(), TRPO(), A2C(network="lstm")],
+    ids=["reinforce", "a2c", "ppo", "trpo", "a2c-lstm"],
+)
+def test_equals_the_cpu(agent: Agent) -> None:
+    agent, env = agent.prepared(), make("CartPole-v1")
     assert isinstance(env, DeviceEnv)
     after = []
     for platform in ("cpu", "gpu"):
