@@ -2,11 +2,13 @@
 
 import functools
 import random
+import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from processes import FLAGS, assert_same_run, start, wait_for
+from processes import FLAGS, assert_same_run, start, state, wait_for
 
 from rlgd import checkpoint
 from rlgd.rundir import CHECKPOINTS
@@ -45,3 +47,35 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(tmp_path: 
     _, error = process.communicate(timeout=400)
     assert process.returncode == 0, error
     assert_same_run(run, whole)
+
+
+@pytest.mark.slow
+def test_on_the_host_every_resume_goes_on_from_the_learners_state(tmp_path: Path) -> None:
+    """Episodes begin anew there, by the run's seed and the step: of two copies that are resumed, both end the same."""
+    kills, total, chance = 8, 300_000, random.Random(0)
+    run, saved = tmp_path / "run", tmp_path / "run" / CHECKPOINTS
+    process = start("train", *FLAGS, "--backend", "host", "--total-timesteps", str(total), "--run-dir", str(run))
+    for number in range(kills):
+        before = checkpoint.latest_step(saved) if saved.exists() else None
+
+        def goes_on(before: int | None = before) -> bool:
+            return (checkpoint.latest_step(saved) or 0) > (before or 0)
+
+        wait_for(process, goes_on)
+        assert process.poll() is None, "it ended before it was killed often enough"
+        time.sleep(chance.uniform(0, 0.5))
+        process.kill()
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == -9, error
+        newest = checkpoint.latest_step(saved)
+        kept = state(run, newest)
+        if number == kills - 1:
+            shutil.copytree(run, tmp_path / "copy")
+        process = start("resume", str(run), "--quiet")
+        assert all(np.array_equal(value, kept[name]) for name, value in state(run, newest).items())
+    _, error = process.communicate(timeout=400)
+    assert process.returncode == 0, error
+    again = start("resume", str(tmp_path / "copy"), "--quiet")
+    _, error = again.communicate(timeout=400)
+    assert again.returncode == 0, error
+    assert_same_run(run, tmp_path / "copy")
