@@ -38,7 +38,7 @@ def test_every_file_is_an_agents() -> None:
 
 
 def test_a_preset_as_an_agent() -> None:
-    assert rlgd.agents.preset("PPO", "Pendulum-v1") == PPO(gamma=0.9)
+    assert rlgd.agents.preset("PPO", "Pendulum-v1") == PPO(gamma=0.9, box_std="gsde")
     with pytest.raises(UsageError, match=r"no preset of ppo for Taxi-v4; there are some for .*Pendulum-v1"):
         rlgd.agents.preset("ppo", "Taxi-v4")
     with pytest.raises(UsageError, match=r"unknown agent 'pp0'; did you mean 'ppo'"):
