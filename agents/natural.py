@@ -85,7 +85,12 @@ class NaturalAgent(RolloutAgent):
                 self._policy(spec), state.params.policy, rows.features, rows.mask, self.cg_damping
             )
             solution = natural.conjugate_gradient(product, gradient, self.cg_iters)
-            metrics |= {"ascent/gradient_norm": global_norm(gradient), "ascent/cg_residual": solution.residual}
+            metrics |= {
+                "ascent/gradient_norm": global_norm(gradient),
+                "ascent/cg_damping": jnp.asarray(self.cg_damping),
+                "ascent/cg_iterations": solution.iterations.astype(solution.residual.dtype),
+                "ascent/cg_residual": solution.residual,
+            }
             return scaled(solution), metrics
 
         measurements, measured = self.measure(state, progress, lambda: jax.vmap(climbed)(halves(rows))[0])

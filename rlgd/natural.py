@@ -67,11 +67,13 @@ class Solution(NamedTuple):
         x: like b.
         curvature: x^T A x, a scalar.
         residual: abs(b - A x) / abs(b), by the recursion, which needs no further product; 0 where b is.
+        iterations: how many steps it took, int32.
     """
 
     x: Any
     curvature: Array
     residual: Array
+    iterations: Array
 
 
 def conjugate_gradient(product: Callable[[T], T], b: T, iters: int) -> Solution:
@@ -104,7 +106,7 @@ def conjugate_gradient(product: Callable[[T], T], b: T, iters: int) -> Solution:
     start = Carry(jnp.zeros((), jnp.int32), jnp.zeros_like(flat), flat, flat, square, jnp.zeros_like(square))
     last = jax.lax.while_loop(unfinished, step, start)
     missing = jnp.linalg.norm(last.residual) / jnp.where(square > 0, jnp.sqrt(square), 1)
-    return Solution(unravel(last.x), jnp.vdot(last.x, flat - last.residual), missing)
+    return Solution(unravel(last.x), jnp.vdot(last.x, flat - last.residual), missing, last.number)
 
 
 class Carry(NamedTuple):

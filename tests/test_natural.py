@@ -172,6 +172,7 @@ def test_the_residual_is_the_true_one(iters: int) -> None:
     true = jnp.linalg.norm(b - matrix @ solution.x) / jnp.linalg.norm(b)
     assert true > 0.01
     np.testing.assert_allclose(solution.residual, true, rtol=1e-4)
+    assert solution.iterations == iters
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
@@ -194,7 +195,7 @@ def test_a_direction_without_curvature_ends_it() -> None:
 def test_nothing_is_the_solution_of_nothing() -> None:
     solution = solve(spectrum([1, 2, 3]), jnp.zeros(3), 5)
     np.testing.assert_array_equal(solution.x, 0)
-    np.testing.assert_array_equal([solution.curvature, solution.residual], [0, 0])
+    np.testing.assert_array_equal([solution.curvature, solution.residual, solution.iterations], [0, 0, 0])
 
 
 @pytest.mark.parametrize("where", ["matrix", "b"])

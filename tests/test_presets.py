@@ -38,7 +38,9 @@ def test_every_file_is_an_agents() -> None:
 
 
 def test_a_preset_as_an_agent() -> None:
-    assert rlgd.agents.preset("PPO", "Pendulum-v1") == PPO(gamma=0.9, box_std="gsde")
+    settings = tuned.find("ppo", "Pendulum-v1").settings
+    assert settings["gamma"] == 0.9
+    assert rlgd.agents.preset("PPO", "Pendulum-v1") == make_agent("ppo", **settings)
     with pytest.raises(UsageError, match=r"no preset of ppo for Taxi-v4; there are some for .*Pendulum-v1"):
         rlgd.agents.preset("ppo", "Taxi-v4")
     with pytest.raises(UsageError, match=r"unknown agent 'pp0'; did you mean 'ppo'"):
@@ -85,6 +87,8 @@ def test_flags_come_before_the_preset(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    of_pendulum = Preset("ppo", "Pendulum-v1", 200_000, {"gamma": 0.9}, tuned.Tuning(0, 1, 1, "a test's"))
+    monkeypatch.setattr(tuned, "of_agent", lambda agent: {"Pendulum-v1": of_pendulum})
     monkeypatch.chdir(tmp_path)
     Path("flags.toml").write_text('env = "Pendulum-v1"\ngamma = 0.8\n')
     Path("none.toml").write_text('env = "Pendulum-v1"\npreset = false\n')
