@@ -56,7 +56,9 @@ def applies(agent: Agent, env: Env) -> bool:
     problem = problem_of(env)
     if agent.recurrence is not None or problem is None or env.max_episode_steps != problem.horizon:
         return False
-    return isinstance(problem, TabularMDP) or (not agent.hidden_sizes and agent.box_distribution == "gaussian")
+    return isinstance(problem, TabularMDP) or (
+        not agent.hidden_sizes and (agent.box_distribution, agent.box_std) == ("gaussian", "free")
+    )
 
 
 def policy_of(agent: Agent, spec: Spec, problem: TabularMDP | LQR, state: AgentState) -> Callable[[Any], Any]:

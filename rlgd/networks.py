@@ -132,6 +132,10 @@ class Recurrence(NamedTuple):
         """How many numbers it remembers of each environment."""
         return self.width * (2 if self.kind == "lstm" else 1)
 
+    def cost(self, inputs: int) -> int:
+        """How many multiplications a step of so many inputs takes."""
+        return CELLS[self.kind][1] * self.width * (inputs + self.width)
+
 
 class OutputLayer(linen.Module):
     """``kernel x + bias`` with ``kernel [outputs, inputs]``, the transpose of what ``linen.Dense`` keeps.

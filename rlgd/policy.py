@@ -72,7 +72,9 @@ class Policy:
         memory, view = self._memory, View(batch, self._first(first, num_envs), mask)
         if memory is None:
             memory = self.agent.memory(self.spec, num_envs)
-        given, self._memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
+        given, memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
+        if self.agent.recurrence is not None or not deterministic:  # else all that is remembered is unused noise
+            self._memory = memory
         action = np.asarray(given)
         whole = action.astype(self.spec.action.dtype)  # back from the 32 bits of the device
         return whole[0] if single else whole

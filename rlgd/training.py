@@ -126,6 +126,8 @@ def chunk_length(agent: Agent, env: Env) -> int:
     spec = env.spec
     widths = (spaces.num_features(spec.obs), *agent.hidden_sizes, 1)
     num_weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))
+    if agent.recurrence is not None:
+        num_weights += 2 * agent.recurrence.cost(widths[0])
     num_weights += 2 * sum(networks.convolution_cost(shape) for shape in spaces.image_shapes(spec.obs))
     passes = 1 + getattr(agent, "num_epochs", 1) + getattr(agent, "cg_iters", 0)
     row_cost = passes * (1 + num_weights / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)

@@ -191,6 +191,8 @@ def test_where_the_exact_gradient_is_known() -> None:
         (A2C(hidden_sizes=()), regulated, True),
         (A2C(hidden_sizes=(4,)), regulated, False),
         (A2C(hidden_sizes=(), box_distribution="tanh"), regulated, False),
+        (A2C(hidden_sizes=(), box_std="state"), regulated, False),
+        (A2C(network="gru"), ENV, False),
         (A2C(hidden_sizes=()), make(MDP.env, max_episode_steps=HORIZON + 1), False),
         (A2C(hidden_sizes=()), cartpole, False),
         (A2C(hidden_sizes=()), make("CartPole-v1", backend="host"), False),

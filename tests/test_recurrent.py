@@ -368,3 +368,6 @@ def test_gsde_explores_with_the_deviation_that_it_says() -> None:
     assert np.mean(np.asarray(action)) == pytest.approx(float(distribution.mean[0, 0]), abs=4 * deviation / 140)
     greedy, _ = agent.act(env.spec, state.actor, memory, view, jax.random.key(1), greedy=True)
     np.testing.assert_array_equal(greedy, distribution.mean)
+    policy = Policy(agent, env.spec, state.actor)
+    policy(np.zeros(3))
+    assert policy(np.zeros((5, 3))).shape == (5, 1)  # nothing is remembered of one observation
