@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rlgd
-from rlgd.agents import make_agent
+from rlgd.agents import PPO, make_agent, preset, tuned
 
 # agent, steps, greedy return in Gymnasium's CartPole-v1 that counts as learned, how many of 20 seeds must reach it
 TARGETS = [
@@ -44,3 +44,16 @@ def test_learns_pendulum_through_the_host(agent_name: str) -> None:
         result = rlgd.train(agent, "Pendulum-v1", total_timesteps=200_000, seed=seed)
         scores.append(rlgd.evaluate(result.policy, "Pendulum-v1", episodes=100).mean)
     assert np.mean(scores) >= -250, scores
+
+
+@pytest.mark.slow
+def test_a_memory_balances_a_pole_whose_velocity_is_hidden() -> None:
+    """From the preset, in Gymnasium; without a memory the same steps lead nowhere near."""
+    env = "rlgd/CartPoleNoVelocity-v1"
+    total = tuned.find("ppo", env).total_timesteps
+    means = []
+    for agent in (preset("ppo", env), PPO()):
+        results = [rlgd.train(agent, env, total_timesteps=total, seed=seed) for seed in range(3)]
+        means.append(np.mean([rlgd.evaluate(result.policy, env, episodes=50).mean for result in results]))
+    assert means[0] >= 475, means
+    assert means[1] <= 200, means
