@@ -18,8 +18,12 @@ class Tuning(NamedTuple):
     note: str = ""
 
     def __str__(self) -> str:
-        how = f"{self.trials} trials, each " if self.trials else ""
-        return f"{how}{self.seeds} seeds, {self.total_timesteps:,} steps{f'; {self.note}' if self.note else ''}"
+        how = f"{_several(self.trials, 'trial')}, each " if self.trials else ""
+        return f"{how}{_several(self.seeds, 'seed')}, {self.total_timesteps:,} steps{f'; {self.note}' if self.note else ''}"
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 class Preset(NamedTuple):

@@ -124,3 +124,4 @@ def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_how_one_was_found_in_words() -> None:
     assert str(tuned.Tuning(40, 3, 300_000)) == "40 trials, each 3 seeds, 300,000 steps"
+    assert str(tuned.Tuning(1, 1, 300_000)) == "1 trial, each 1 seed, 300,000 steps"
