@@ -19,7 +19,8 @@ class Tuning(NamedTuple):
 
     def __str__(self) -> str:
         how = f"{_several(self.trials, 'trial')}, each " if self.trials else ""
-        return f"{how}{_several(self.seeds, 'seed')}, {self.total_timesteps:,} steps{f'; {self.note}' if self.note else ''}"
+        note = f"; {self.note}" if self.note else ""
+        return f"{how}{_several(self.seeds, 'seed')}, {self.total_timesteps:,} steps{note}"
 
 
 def _several(number: int, what: str) -> str:
