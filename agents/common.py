@@ -5,6 +5,7 @@ its own; nothing else is overridden.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -37,6 +38,7 @@ from rlgd.networks import Network, Read, Recurrence
 from rlgd.spaces import ActionHead
 
 NETWORKS = ("mlp", *networks.CELLS)
+MOST_ROWS = 2**31 - 1  # of a rollout: they are counted in 32 bits
 GSDE_LOG_STD = -2.0  # in the beginning; the hidden units' squares add up
 DEFAULT_SDE_SAMPLE_FREQ = 4
 DEFAULT_MEMORY_WIDTH = 64
@@ -71,7 +73,9 @@ class Agent:
         "where the Gaussians' standard deviation comes from: parameters, the network's outputs, or gSDE",
         choices=spaces.BOX_STDS,
     )
-    log_std_init: float | None = traced(None, "its logarithm in the beginning; None: 0, under gsde -2", "[-10, 2]")
+    log_std_init: float | None = traced(
+        None, "its logarithm in the beginning; None: 0, under gsde -2", "[-10, 2]", only_in_init=True
+    )
     sde_sample_freq: int | None = static(None, "steps between gSDE's new noise, at most; None: 4", "[1, inf)")
     normalize_obs: bool = static(False, "shift and scale observations to mean 0 and variance 1")
     scale_reward: bool = static(False, "divide rewards by the standard deviation of the discounted return")
@@ -239,7 +243,7 @@ class Agent:
     def _fresh_noise(self, memory: "Memory", first: Array, key: Array) -> "Memory":
         """New noise where an episode begins, and where the present one is old."""
         every = DEFAULT_SDE_SAMPLE_FREQ if self.sde_sample_freq is None else self.sde_sample_freq
-        fresh = first | (memory.age >= every)
+        fresh = first | (memory.age == 0) | (memory.age >= every)
         drawn = jax.random.normal(key, memory.noise.shape, memory.noise.dtype)
         noise = jnp.where(fresh[:, None, None], drawn, memory.noise)
         return memory._replace(noise=noise, age=jnp.where(fresh, 1, memory.age + 1))
@@ -393,6 +397,11 @@ class RolloutAgent(Agent):
 
     def validate(self) -> None:
         super().validate()
+        if (rows := self.num_envs * self.rollout_length) > MOST_ROWS:
+            raise UsageError(
+                f"num_envs * rollout_length is {self.num_envs} * {self.rollout_length} = {rows}; allowed: below "
+                f"{MOST_ROWS + 1:,} rows."
+            )
         if self.memory_width is not None and self.network == "mlp":
             raise UsageError("memory_width is set, but network is 'mlp', which has no memory; choose a recurrent one.")
 
@@ -402,14 +411,13 @@ class RolloutAgent(Agent):
         Raises:
             UsageError: naming the nearest numbers that are possible.
         """
+        rows, what = self.num_envs, f"num_envs = {self.num_envs}, the sequences that {self.network} learns from"
         if self.recurrence is None:
-            rows = self.num_envs * self.rollout_length
+            rows *= self.rollout_length
             what = f"num_envs * rollout_length = {self.num_envs} * {self.rollout_length} = {rows}"
-        else:
-            rows = self.num_envs
-            what = f"num_envs = {rows}, the sequences that {self.network} learns from"
         if rows % num_minibatches:
-            divisors = [n for n in range(1, rows + 1) if rows % n == 0]
+            small = [n for n in range(1, math.isqrt(rows) + 1) if rows % n == 0]
+            divisors = {*small, *(rows // n for n in small)}
             nearest = sorted(sorted(divisors, key=lambda n: abs(n - num_minibatches))[:3])
             raise UsageError(
                 f"num_minibatches is {num_minibatches}, which does not divide {what}; nearest that do: "

@@ -29,6 +29,9 @@ class REINFORCE(Agent):
     Dividing by N, a constant, and not by the random number of rows, keeps it unbiased. Without
     ``discount_weighting`` it is the usual estimator, whose rows are not weighted by gamma^t; with it the expectation is
     the exact gradient of J = E[sum_t gamma^t r_t]. A time limit ends the episode: nothing is bootstrapped.
+
+    Under gSDE actions share their noise over ``sde_sample_freq`` steps, and log pi(a|s) is that of each step alone: the
+    estimate is unbiased with 1 only.
     """
 
     whole_episodes: ClassVar[bool] = True

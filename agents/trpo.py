@@ -24,7 +24,8 @@ class TRPO(NaturalAgent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: the ascent is given sqrt(2 max_kl / x^T F x) x, (F + cg_damping I) x = g.
 
-        To second order its KL is ``max_kl``: with learning_rate 1 the step is the whole one.
+        To second order its KL is ``max_kl``: with learning_rate 1 the step is the whole one. (gSDE's deviations do not
+        pass their derivative to the hidden layer: there the measured bound alone holds.)
         """
 
         def to_the_boundary(solution: Solution) -> Any:

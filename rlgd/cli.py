@@ -232,13 +232,14 @@ def is_given(argv: list[str], name: str) -> bool:
 
 
 def option_value(argv: list[str], name: str) -> str | None:
-    """The value of ``--name VALUE`` or ``--name=VALUE`` before the rest is parsed."""
+    """The value of ``--name VALUE`` or ``--name=VALUE`` before the rest is parsed; as there, the last one counts."""
+    value = None
     for index, word in enumerate(argv):
         if word == f"--{name}" and index + 1 < len(argv):
-            return argv[index + 1]
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
+            value = argv[index + 1]
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+    return value
 
 
 def train(argv: list[str]) -> int:
@@ -257,24 +258,31 @@ def train(argv: list[str]) -> int:
     own, common = setting_flags(agent), train_flags()
     flags = {**{k: common[k] for k in ("env", "total_timesteps", "seed")}, **own, **common}
     values: dict[str, Any] = {}
+    env_id: Any = option_value(argv, "env")
     if (path := option_value(argv, "config")) is not None:
         values, written_for = read_config(path)
         if written_for is not None and not (isinstance(written_for, str) and make_agent(written_for) == agent):
             raise UsageError(f"--config {path} is for the agent {written_for!r}, not for {name!r}.")
         flags = with_defaults(flags, values)
-        if not is_given(argv, "env") and "env" in values:
-            from_file(values["env"])
+        if not env_id and "env" in values:
+            env_id = values["env"]
+            from_file(env_id)
     given = {*values, *(flag for flag in flags if is_given(argv, flag))}
     preset: dict[str, Any] = {}
     origin: str | None = None
     ignored = any(word.replace("_", "-") == "--no-preset" for word in argv)
     if not ignored and (is_given(argv, "preset") or values.get("preset", True)):
-        preset, origin = preset_for(name, option_value(argv, "env") or values.get("env"), given, set(own))
+        preset, origin = preset_for(name, env_id, given, set(own))
     about = " ".join(filter(None, (f"Train {type(agent).__name__} and evaluate it.", origin)))
     options = parse(f"rlgd train {name}", with_defaults(flags, preset), argv, about)
     if options.env is None:
         raise UsageError("--env is missing; for example --env CartPole-v1. `rlgd list envs` lists what is installed.")
-    return start_run(make_agent(name, **{key: getattr(options, key) for key in own}), options, origin)
+    try:
+        return start_run(make_agent(name, **{key: getattr(options, key) for key in own}), options, origin)
+    except UsageError as error:
+        if not preset:
+            raise
+        raise UsageError(f"{error} ({origin})") from error  # what does not fit may be the preset's
 
 
 def preset_for(agent: str, env_id: Any, given: set[str], own: set[str]) -> tuple[dict[str, Any], str | None]:

@@ -34,9 +34,13 @@ def count(text: str) -> int:
     return int(number)
 
 
-def traced(default: Any, doc: str, within: str = "(-inf, inf)") -> Any:
-    """A number that enters arithmetic. ``within`` is its range in interval notation, such as ``"[0, 1)"``."""
-    return dataclasses.field(default=default, metadata={"doc": doc, "within": within, "static": False})
+def traced(default: Any, doc: str, within: str = "(-inf, inf)", only_in_init: bool = False) -> Any:
+    """A number that enters arithmetic. ``within`` is its range in interval notation, such as ``"[0, 1)"``.
+
+    ``only_in_init``: what is initialized depends on it and nothing else, so that it cannot change in a resumed run.
+    """
+    metadata = {"doc": doc, "within": within, "static": False, "only_in_init": only_in_init}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def static(default: Any, doc: str, within: str | None = None, choices: tuple[str, ...] | None = None) -> Any:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -23,18 +24,31 @@ ROW_BYTES = 4 + 1 + 1  # reward, terminated, truncated
 
 
 def available() -> float:
-    """Bytes that are free: of the GPU, or of the machine and of what this process may take of it."""
-    statistics = jax.devices()[0].memory_stats() or {}
+    """Bytes that are free: of the GPU, or of the machine and of what this process may take of it; swap counts."""
+    device = jax.devices()[0]
+    statistics = device.memory_stats() or {}
     if "bytes_limit" in statistics:
         return float(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
-    free = float(psutil.virtual_memory().available)
-    if resource is None or (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
-        return free
-    return min(free, float(limit))
+    if device.platform != "cpu":
+        return math.inf  # it does not tell
+    free = [psutil.virtual_memory().available + psutil.swap_memory().free, _left_in_group()]
+    if resource is not None and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        free.append(limit)
+    return float(min(free))
+
+
+def _left_in_group() -> float:
+    """Bytes that the control group of this process may still take, where Linux (cgroup v2) sets a limit to it."""
+    try:
+        own = Path("/proc/self/cgroup").read_text().partition("0::")[2].strip()
+        folder = Path("/sys/fs/cgroup", own.lstrip("/"))
+        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):  # none, or "max"
+        return math.inf
 
 
 def least(agent: Agent, env: Env) -> int:
-    """Bytes that an iteration surely takes: the rows of its rollout, and the dense layers with their gradient."""
+    """Bytes that an iteration surely takes: of the rollout, of what is remembered, of matrices and their gradient."""
     spec = env.spec
 
     def size(part: LeafSpec) -> int:
@@ -42,9 +56,15 @@ def least(agent: Agent, env: Env) -> int:
         return math.prod(shape) * dtype.itemsize
 
     row = sum(map(size, [*spaces.leaf_specs(spec.obs), spec.action])) + ROW_BYTES
-    widths = (spaces.num_features(spec.obs), *agent.hidden_sizes, 1)
-    weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))  # policy and value function
-    return agent.num_envs * rollout_length(agent, spec) * row + 2 * weights * np.dtype(np.float32).itemsize
+    inputs, weights, remembered = spaces.num_features(spec.obs), 0, 0
+    if (layer := agent.recurrence) is not None:
+        weights, remembered, inputs = layer.cost(inputs), layer.memory_size, layer.width
+    widths = (inputs, *agent.hidden_sizes, 1)
+    weights += sum(before * after for before, after in itertools.pairwise(widths))
+    numbers = 2 * (2 * weights + agent.num_envs * remembered)  # of policy and value function
+    if agent.box_std == "gsde":
+        numbers += agent.num_envs * agent.hidden_sizes[-1]
+    return agent.num_envs * rollout_length(agent, spec) * row + numbers * np.dtype(np.float32).itemsize
 
 
 def check(agent: Agent, env: Env) -> None:
@@ -57,6 +77,6 @@ def check(agent: Agent, env: Env) -> None:
     if needed > free:
         raise UsageError(
             f"one iteration takes at least {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB are free; fewer "
-            "num_envs, shorter rollouts (of whole episodes: a smaller max_episode_steps) or smaller hidden_sizes "
-            "take less."
+            "num_envs, shorter rollouts (of whole episodes: a smaller max_episode_steps), smaller hidden_sizes or "
+            "memory_width take less."
         )

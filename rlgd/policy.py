@@ -50,7 +50,8 @@ class Policy:
             obs: one observation ``[*shape]``, or a batch ``[N, *shape]``, raw as the environment gives it; a dictionary
                 or tuple of such where its space is one.
             deterministic: the most probable action; otherwise one is sampled, which needs ``key``.
-            key: a JAX key or an integer seed; the same key gives the same action.
+            key: a JAX key or an integer seed; the same key gives the same action (with a memory, after the same
+                observations). gSDE's noise is drawn anew in each call, with a memory as in training.
             action_mask: which actions are allowed, ``[n]``, or ``[N, n]`` for a batch; None: all are.
             first: whether an episode begins, a bool, or ``[N]`` for a batch; None: only behind ``reset()``.
 
@@ -73,7 +74,7 @@ class Policy:
         if memory is None:
             memory = self.agent.memory(self.spec, num_envs)
         given, memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
-        if self.agent.recurrence is not None or not deterministic:  # else all that is remembered is unused noise
+        if self.agent.recurrence is not None:  # gSDE's noise alone is no reason to remember one call in the next
             self._memory = memory
         action = np.asarray(given)
         whole = action.astype(self.spec.action.dtype)  # back from the 32 bits of the device

@@ -159,7 +159,8 @@ def rollout_length(agent: Agent, spec: Spec) -> int:
 
 def is_small(agent: Agent, spec: Spec) -> bool:
     """Whether an agent's networks are so small that a CPU's single thread runs them fastest, step by step."""
-    return not spaces.image_shapes(spec.obs) and max(agent.hidden_sizes, default=0) <= SMALL_LAYER
+    widths = [*agent.hidden_sizes, 0 if agent.recurrence is None else agent.recurrence.width]
+    return not spaces.image_shapes(spec.obs) and max(widths) <= SMALL_LAYER
 
 
 def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:

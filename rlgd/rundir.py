@@ -597,7 +597,9 @@ def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str,
     fixed = {name: value for name, value in fixed.items() if value != flat[name].value}
     if fixed:
         listed = "; ".join(f"{name}: checkpoint {flat[name].value}, requested {value}" for name, value in fixed.items())
-        raise UsageError(f"what decides shapes or programs cannot be changed in a resumed run: {listed}.")
+        raise UsageError(
+            f"what decides shapes, programs or the beginning cannot be changed in a resumed run: {listed}."
+        )
     length = settings.chunk_length
     criteria = {name: value for name, value in changes.items() if name in CRITERIA}
     own = {name: value for name, value in changes.items() if name in RESUMABLE}
@@ -614,8 +616,9 @@ def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str,
 
 
 def changeable(agent: Agent) -> set[str]:
-    """The hyper-parameters that may change in a resumed run: the traced ones."""
-    return {name for name, flat in config.flat_fields(agent).items() if not flat.field.metadata["static"]}
+    """The hyper-parameters that may change in a resumed run: the traced ones, if not for the initialization alone."""
+    fields = {name: flat.field.metadata for name, flat in config.flat_fields(agent).items()}
+    return {name for name, about in fields.items() if not (about["static"] or about["only_in_init"])}
 
 
 def _env_to_json(env: Env) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from rlgd.distributions import Bernoulli, Beta, Categorical, DiagGaussian, Distr
 from rlgd.errors import UsageError
 
 LOG_STD_RANGE = (-10.0, 2.0)
+MOST_BETA = 100.0
 LEAST_VARIANCE = 1e-6  # of gSDE's actions, where all hidden units are near 0
 LEAST_SIDE = 5  # pixels; what is smaller is read as plain numbers
 
@@ -371,8 +372,9 @@ def _box_head(action: BoxSpec, box_distribution: str, box_std: str) -> ActionHea
         outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
     ) -> DiagGaussian | TanhGaussian | Beta:
         if box_distribution == "beta":
-            # Both above 1: the density has one peak, and none at the bounds.
-            alpha, beta = jnp.split(1 + jax.nn.softplus(outputs), 2, axis=-1)
+            # Both above 1: the density has one peak, and none at the bounds. Beyond some size the logarithms of gamma
+            # functions cancel, and divergences are noise.
+            alpha, beta = jnp.split(jnp.minimum(1 + jax.nn.softplus(outputs), MOST_BETA), 2, axis=-1)
             return Beta(alpha, beta, low, high)
         assert log_std is not None
         mean = outputs[..., :size]

@@ -141,8 +141,6 @@ def train_members(
         execution: how.
         finished: takes the outcomes of a slice, and the seconds of compilation so far.
     """
-    for group in plan.groups:
-        memory.check(plan.members[group.members[0]].agent, plan.env)
     if not plan.on_device:
         for number in wanted:
             finished({number: alone(plan.members[number])}, 0.0)
@@ -346,6 +344,8 @@ def execute(
         anew: make the directory; else it holds the study already.
     """
     execution.validate()
+    for group in plan.groups:
+        memory.check(plan.members[group.members[0]].agent, plan.env)
     outcomes: dict[int, Outcome] = {}
     members = None
     if directory is not None:

@@ -229,7 +229,9 @@ class _Task:
             eval_episodes=self.eval_episodes,
         )
         try:
-            return plan(question, self.agent, self.env)
+            worked_out = plan(question, self.agent, self.env)
+            memory.check(worked_out.members[0].agent, self.env)
+            return worked_out
         except UsageError as error:
             if not values:
                 raise

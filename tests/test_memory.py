@@ -15,7 +15,15 @@ from rlgd.errors import UsageError
 from rlgd.rollout import collect
 
 
-@pytest.mark.parametrize("agent", [PPO(), A2C(num_envs=64, hidden_sizes=()), REINFORCE(hidden_sizes=(512, 512))])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        PPO(),
+        A2C(num_envs=64, hidden_sizes=()),
+        A2C(network="lstm", memory_width=512),
+        REINFORCE(hidden_sizes=(512, 512)),
+    ],
+)
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Taxi-v4"])
 def test_an_iteration_takes_no_less(agent: Agent, env_id: str) -> None:
     env = make(env_id)

@@ -268,6 +268,18 @@ def test_heads_of_discrete_and_box() -> None:
     np.testing.assert_allclose(explored.log_std, 0.5 * np.log(3), rtol=1e-5)  # type: ignore[union-attr]
 
 
+def test_the_divergence_of_concentrated_betas_is_no_noise() -> None:
+    head = spaces.action_head(BoxSpec((1,), "float32", (-1,), (1,)), "beta")
+    one, other = (head.distribution(jnp.full((1, 2), x)) for x in (1e4, 1.01e4))
+    assert isinstance(one, Beta)
+    assert isinstance(other, Beta)
+    assert abs(float(one.kl(other)[0])) < 1e-4
+    wide, near = (head.distribution(jnp.array([[x, 50.0]])) for x in (60.0, 61.0))
+    assert isinstance(wide, Beta)
+    assert isinstance(near, Beta)
+    assert float(wide.kl(near)[0]) == pytest.approx(3.1e-3, rel=0.5)
+
+
 def test_a_box_action_is_clipped_or_squashed_in_its_own_place() -> None:
     action = spaces.spec(MATRIX, MATRIX).action
     inside = jnp.asarray(MATRIX.low + 1.0).reshape(1, 6)
