@@ -13,6 +13,7 @@ import pytest
 from rlgd import cli
 
 PPO = "train ppo --env CartPole-v1"
+PENDULUM = "train ppo --no-preset --env Pendulum-v1"
 
 # command line, what the message must contain; files of ``FILES`` lie in the working directory
 COMMANDS = [
@@ -47,18 +48,18 @@ COMMANDS = [
     (f"{PPO} --max-episode-steps ten", "max-episode-steps"),
     (f"{PPO} --act-device cpu", "act_device"),
     (f"{PPO} --act-device tpu", "unknown act_device 'tpu'"),
-    ("train ppo --no-preset --env Pendulum-v1 --box-distribution gama", "unknown box_distribution 'gama'"),
-    ("train ppo --no-preset --env Pendulum-v1 --box-std gsd", "did you mean 'gsde'?"),
+    (f"{PENDULUM} --box-distribution gama", "unknown box_distribution 'gama'"),
+    (f"{PENDULUM} --box-std gsd", "did you mean 'gsde'?"),
     (
-        "train ppo --no-preset --env Pendulum-v1 --box-std gsde --hidden-sizes",
+        f"{PENDULUM} --box-std gsde --hidden-sizes",
         "there is no hidden layer to explore with",
     ),
     (
-        "train ppo --no-preset --env Pendulum-v1 --box-distribution beta --box-std gsde",
+        f"{PENDULUM} --box-distribution beta --box-std gsde",
         "a Beta distribution has no such parameter",
     ),
-    ("train ppo --no-preset --env Pendulum-v1 --box-distribution beta --log-std-init -1", "log_std_init is set"),
-    ("train ppo --no-preset --env Pendulum-v1 --sde-sample-freq 4", "sde_sample_freq is set, but box_std is 'free'"),
+    (f"{PENDULUM} --box-distribution beta --log-std-init -1", "log_std_init is set"),
+    (f"{PENDULUM} --sde-sample-freq 4", "sde_sample_freq is set, but box_std is 'free'"),
     (f"{PPO} --box-std state", "box_std is 'state', but the actions are Discrete"),
     (f"{PPO} --log-std-init -1", "log_std_init is set, but the actions are Discrete"),
     (f"{PPO} --network lstn", "unknown network 'lstn'; did you mean 'lstm'?"),
@@ -67,7 +68,7 @@ COMMANDS = [
     (f"{PPO} --memory-width 32", "memory_width is set, but network is 'mlp'"),
     ("train a2c --env CartPole-v1 --network rnn --memory-width 0", "memory_width is 0"),
     ("train reinforce --env CartPole-v1 --network lstm", "Unrecognized options: --network"),
-    ("train ppo --no-preset --env Pendulum-v1 --scale-reward maybe", "Unrecognized options: maybe"),
+    (f"{PENDULUM} --scale-reward maybe", "Unrecognized options: maybe"),
     ("train ppo --env Pendulum-v1 --box-distribution beta", "leave it out. (preset: ppo for Pendulum-v1"),
     # lengths
     (f"{PPO} --total-timesteps 0", "total_timesteps is 0; allowed: a whole number from 1"),
