@@ -69,7 +69,7 @@ COMMANDS = [
     ("train a2c --env CartPole-v1 --network rnn --memory-width 0", "memory_width is 0"),
     ("train reinforce --env CartPole-v1 --network lstm", "Unrecognized options: --network"),
     (f"{PENDULUM} --scale-reward maybe", "Unrecognized options: maybe"),
-    ("train ppo --env Pendulum-v1 --box-distribution beta", "leave it out. (preset: ppo for Pendulum-v1"),
+    ("train ppo --env LunarLander-v3 --network gru", "nearest that do: 4, 8, 16. (preset: ppo for LunarLander-v3"),
     # lengths
     (f"{PPO} --total-timesteps 0", "total_timesteps is 0; allowed: a whole number from 1"),
     (f"{PPO} --total-timesteps -5", "total_timesteps is -5"),
