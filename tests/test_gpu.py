@@ -56,11 +56,13 @@ def test_the_console_names_the_device(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("first", "then"), [("cpu", "gpu"), ("gpu", "cpu")])
 def test_a_checkpoint_loads_on_the_other_device(first: str, then: str, tmp_path: Path) -> None:
-    flags = ["--env", "CartPole-v1", "--num-envs", "8", "--total-timesteps", "2048", "--eval-episodes", "5", "--quiet"]
+    # A small program: compiling for a GPU takes long.
+    flags = ["--env", "CartPole-v1", "--no-preset", "--measure-every", "0", "--hidden-sizes", "8", "--quiet"]
+    flags += ["--total-timesteps", "2000", "--eval-episodes", "5"]
     commands = [
-        ["train", "ppo", *flags, "--device", first, "--run-dir", "run"],
+        ["train", "a2c", *flags, "--device", first, "--run-dir", "run"],
         ["eval", "run", "--device", then, "--quiet"],
-        ["resume", "run", "--device", then, "--total-timesteps", "4096", "--quiet"],
+        ["resume", "run", "--device", then, "--total-timesteps", "4000", "--quiet"],
         ["eval", "run", "--device", first, "--quiet"],
     ]
     for command in commands:
