@@ -280,7 +280,7 @@ def train(argv: list[str]) -> int:
     try:
         return start_run(make_agent(name, **{key: getattr(options, key) for key in own}), options, origin)
     except UsageError as error:
-        if not preset:
+        if own.keys().isdisjoint(preset):
             raise
         raise UsageError(f"{error} ({origin})") from error  # what does not fit may be the preset's
 

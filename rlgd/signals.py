@@ -27,14 +27,21 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
     return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
+# Signals that raised an exception. Where one hits a destructor or a callback of an import, it is swallowed.
+_raised: list[int] = []
+
+
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Have SIGTERM raise an exception, as SIGINT does."""
+    """Have SIGTERM raise an exception, as SIGINT does; ``caught`` knows of those that were swallowed."""
 
     def handle(number: int, frame: Any) -> None:
-        raise Terminated
+        _raised.append(number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    with _handled({signal.SIGTERM: handle}):
+    _raised.clear()
+    ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # as in a shell's background
+    with _handled(dict.fromkeys(SIGNALS[ignored:], handle)):
         yield
 
 
@@ -47,27 +54,34 @@ def caught() -> Iterator[Asked]:
     """
     seen: list[int] = []
     first = -math.inf
+
+    def take(number: int) -> None:
+        nonlocal first
+        seen.append(number)
+        first = time.monotonic()
+        cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
+        text = f"{cursor}rlgd: stopping soon, and saving; once more to end at once"
+        with contextlib.suppress(OSError):  # who reads it may have ended by the same signal
+            print(text, file=sys.stderr, flush=True)
+
     told, tells = socket.socketpair()
     tells.setblocking(False)
 
     def watch() -> None:
-        nonlocal first
         while number := told.recv(1):
             if number[0] not in SIGNALS or time.monotonic() - first < ECHO:
                 continue
             if seen:
                 os._exit(128 + number[0])
-            seen.append(number[0])
-            first = time.monotonic()
-            cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
-            text = f"{cursor}rlgd: stopping soon, and saving; once more to end at once"
-            with contextlib.suppress(OSError):  # who reads it may have ended by the same signal
-                print(text, file=sys.stderr, flush=True)
+            take(number[0])
 
     thread = threading.Thread(target=watch, name="rlgd-signals", daemon=True)
     thread.start()
+    # Told before it is held back: no signal falls between the two.
+    before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
     with told, tells, _handled(dict.fromkeys(SIGNALS, lambda number, frame: None)):
-        before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+        if _raised:
+            take(_raised[0])
         try:
             yield lambda: seen[0] if seen else None
         finally:

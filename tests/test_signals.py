@@ -135,6 +135,28 @@ def test_a_signal_before_the_run_begins_ends_the_command(tmp_path: Path) -> None
     assert "Traceback" not in error
 
 
+def test_a_signal_whose_exception_is_swallowed_is_not_lost() -> None:
+    """As it is where it hits a destructor, or a callback of an import."""
+    script = """
+import os, signal, time
+from rlgd import signals
+
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+
+with signals.raised():
+    Swallows()
+    with signals.caught() as asked:
+        print(asked())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "15\n"
+    assert "stopping soon" in done.stderr
+
+
 def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
     """As ``timeout`` of coreutils sends it."""
     run = tmp_path / "run"

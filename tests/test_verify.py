@@ -32,6 +32,7 @@ def test_of_a_run_on_the_device(tmp_path: Path) -> None:
     assert "killed; resuming from step " in done.stderr
 
 
+@pytest.mark.slow
 def test_of_a_configuration_on_the_host(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
