@@ -101,10 +101,9 @@ class NaturalAgent(RolloutAgent):
         metrics |= jax.tree.map(jnp.mean, stacked) | measurements | self.schedule_metrics(progress)
         faults = jax.vmap(lambda fit: nonfinite(metrics | fit))(jax.tree.map(jnp.ravel, stacked))
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
+        metrics["nonfinite"] = faults
         params, moments = Params(policy, value), Params(policy_moments, value_moments)
-        return self.conclude(spec, state, rollout, params, moments, measured, rows.value_memory), metrics | {
-            "nonfinite": faults
-        }
+        return self.conclude(spec, state, rollout, params, moments, measured, rows.value_memory), metrics
 
     def _policy(self, spec: Spec) -> natural.Policy:
         def policy(params: Any, features: Features) -> Distribution:
