@@ -31,19 +31,30 @@ def available() -> float:
         return float(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
     if device.platform != "cpu":
         return math.inf  # it does not tell
-    free = [psutil.virtual_memory().available + psutil.swap_memory().free, _left_in_group()]
+    free = [min(psutil.virtual_memory().available, _left_in_groups()) + psutil.swap_memory().free]
     if resource is not None and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
         free.append(limit)
     return float(min(free))
 
 
-def _left_in_group() -> float:
-    """Bytes that the control group of this process may still take, where Linux (cgroup v2) sets a limit to it."""
+def _left_in_groups(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes that the control group of this process, and those around it, may still take: Linux, cgroup v2."""
     try:
-        own = Path("/proc/self/cgroup").read_text().partition("0::")[2].strip()
-        folder = Path("/sys/fs/cgroup", own.lstrip("/"))
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):  # none, or "max"
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return math.inf
+    folders = [root / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    around = [folder for own in folders for folder in (own, *own.parents) if folder.is_relative_to(root)]
+    return min(map(_left_in_group, around), default=math.inf)
+
+
+def _left_in_group(folder: Path) -> float:
+    try:
+        limit, current = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+        parts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        # What is cached of files counts as taken, but gives way.
+        return limit - current + int(parts["active_file"]) + int(parts["inactive_file"])
+    except (OSError, ValueError, KeyError):  # no limit: "max", or no file
         return math.inf
 
 
