@@ -1,7 +1,7 @@
 """Strict mode for every test: no implicit broadcasting or promotion, no key used twice, no warning of our own.
 
-Most of the time goes into compiling small programs: they are optimized less, and the test processes share what they
-have compiled.
+Most of the time goes into compiling small programs: they are optimized less, without the emitters that take most of
+what is left, and the test processes share what they have compiled.
 """
 
 import os
@@ -23,9 +23,9 @@ for name, value in {
 }.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
-LESS = "--xla_backend_optimization_level=0"
-if LESS not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {LESS}".strip()
+for less in ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"):
+    if less not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {less}".strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
