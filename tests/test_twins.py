@@ -226,16 +226,12 @@ WHOLE: Mapping[str, Case] = {
         variants=lambda params: [params._replace(dealer_stands=12), params._replace(natural_pays=1.5)],
     ),
 }
-CASES: Mapping[str, Case] = {
-    **WHOLE,
+HIDING: Mapping[str, Case] = {
     # What they hide their cases may know.
-    **{
-        f"rlgd/{name}NoVelocity-v1": dataclasses.replace(
-            WHOLE[f"{name}-v1"], see=lambda states, obs: np.asarray(states)
-        )
-        for name in ("CartPole", "Pendulum")
-    },
+    f"rlgd/{name}NoVelocity-v1": dataclasses.replace(WHOLE[f"{name}-v1"], see=lambda states, obs: np.asarray(states))
+    for name in ("CartPole", "Pendulum")
 }
+CASES: Mapping[str, Case] = {**WHOLE, **HIDING}
 IDS = sorted(CASES)
 LIMITS = {env_id: gymnasium.spec(env_id).max_episode_steps for env_id in IDS}
 LIMITED = [env_id for env_id in IDS if LIMITS[env_id]]
@@ -491,10 +487,13 @@ def test_whole_episodes_with_the_same_actions_equal_gymnasium(env_id: str) -> No
         rewards: list[float] = []
         for t, action in enumerate(actions[:-1, lane]):
             inner.np_random = Dice(inner, action, t, lane)
+            hidden = 0.0
+            if env_id in HIDING:  # the velocities; angles may be whole turns apart
+                hidden = np.abs(row(states.inner, t, lane)[: len(inner.state)] - inner.state)[1::2].max()
             obs, reward, terminated, truncated, _ = env.step(action)
             rewards.append(reward)
             ours = row(here, t, lane)
-            error = np.abs(columns(ours.next_obs) - np.array(obs)).max()
+            error = max(np.abs(columns(ours.next_obs) - np.array(obs)).max(), hidden)
             assert error <= case.drift
             np.testing.assert_allclose(ours.reward, reward, rtol=0, atol=REWARD_ATOL + 8 * error)
             assert (ours.terminated, ours.truncated) == (terminated, truncated)
