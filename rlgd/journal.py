@@ -113,7 +113,7 @@ class Journal:
                 # Only now: a run that is killed goes on from here at the earliest, with the best one up to here.
                 best_step = counters.watch["best_step"]
                 if best_step in checkpoint.all_steps(best):
-                    checkpoint.keep_only(best, {best_step, *_after(best, steps)})
+                    checkpoint.keep_only(best, {best_step, *_from(best, steps)})
 
         self._saver.submit(job)
 
@@ -169,8 +169,9 @@ class Journal:
         self._saved.add(steps)
 
 
-def _after(directory: Path, steps: int) -> list[int]:
-    return [later for later in checkpoint.all_steps(directory) if later > steps]
+def _from(directory: Path, steps: int) -> list[int]:
+    """Checkpoints of this step and later ones; this step may have been evaluated since its counters were taken."""
+    return [later for later in checkpoint.all_steps(directory) if later >= steps]
 
 
 def read_counters(manifest: checkpoint.Manifest, steps: int) -> Counters:

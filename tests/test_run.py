@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rlgd.agents.common import Agent
 from rlgd.ascent import Ascent
 from rlgd.errors import Diverged, Interrupted, StorageFault, UsageError
 from rlgd.evaluation import EvalResult
+from rlgd.journal import Journal
 from rlgd.records import Row
 from rlgd.run import TrainResult, execute
 from rlgd.rundir import FORMAT_VERSION, RunConfig
@@ -469,6 +471,28 @@ def test_the_best_policy_is_kept_until_a_better_one_is_saved(tmp_path: Path, mon
     monkeypatch.setattr(run_module, "evaluate", rising)
     result = train(A2C_SMALL, tmp_path, eval_every=256, checkpoint_every=256, keep=9)
     assert refused == [[256], [256]]
+    assert summary_of(tmp_path)["best"]["step"] == result.steps == TOTAL
+    assert checkpoint.all_steps(tmp_path / "best") == [TOTAL]
+
+
+def test_the_last_state_is_kept_where_it_is_best_however_late_its_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The last checkpoint is submitted before the last evaluation, and written behind it here.
+    write_best = Journal._write_best
+
+    def late(journal: Journal) -> None:
+        end = time.monotonic() + 0.5
+        while journal._best is None and time.monotonic() < end:
+            time.sleep(0.001)
+        write_best(journal)
+
+    monkeypatch.setattr(Journal, "_write_best", late)
+    returns = iter([1.0, 2.0])
+    monkeypatch.setattr(
+        run_module, "evaluate", lambda *_, **__: EvalResult(np.array([next(returns)]), np.array([1]), True)
+    )
+    result = train(A2C_SMALL, tmp_path, eval_every=TOTAL // 2, checkpoint_every=TOTAL // 2)
     assert summary_of(tmp_path)["best"]["step"] == result.steps == TOTAL
     assert checkpoint.all_steps(tmp_path / "best") == [TOTAL]
 
