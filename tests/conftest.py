@@ -24,7 +24,7 @@ for name, value in {
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 for less in ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"):
-    if less not in os.environ.get("XLA_FLAGS", ""):
+    if less.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):  # what is set stays
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {less}".strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

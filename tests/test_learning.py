@@ -1,4 +1,4 @@
-"""That the agents learn, from the shipped defaults: one seed of each in every run, twenty on request."""
+"""That the agents learn, from the shipped defaults: two seeds in every run, twenty on request."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def score(agent_name: str, steps: int, seed: int) -> float:
     return rlgd.evaluate(result.policy, "CartPole-v1", episodes=100).mean
 
 
-@pytest.mark.parametrize(("agent_name", "steps"), [row[:2] for row in TARGETS[:3]])
+@pytest.mark.parametrize(("agent_name", "steps"), [row[:2] for row in TARGETS if row[0] != "npg"])  # like trpo
 def test_learns_cartpole(agent_name: str, steps: int) -> None:
     """The best of two seeds, well below what almost every seed reaches."""
     assert max(score(agent_name, steps, seed) for seed in (1, 2)) >= 400
