@@ -7,11 +7,12 @@ from rlgd.errors import unknown
 
 if TYPE_CHECKING:
     from rlgd.agents.a2c import A2C
-    from rlgd.agents.common import Agent
+    from rlgd.agents.base.agent import Agent
     from rlgd.agents.npg import NPG
     from rlgd.agents.ppo import PPO
     from rlgd.agents.reinforce import REINFORCE
     from rlgd.agents.trpo import TRPO
+
 
 __all__ = [
     "A2C",
@@ -67,7 +68,7 @@ def make_agent(name: str, **overrides: Any) -> "Agent":
     Raises:
         UsageError: for an unknown agent or hyper-parameter, or a value out of its range.
     """
-    from rlgd.config import with_values
+    from rlgd.hyperparameters import with_values
 
     agent = with_values(agent_class(name)(), overrides)
     agent.validate()
@@ -80,9 +81,9 @@ def preset(name: str, env: str) -> "Agent":
     Raises:
         UsageError: for an unknown agent, or an environment without settings of its own, naming those that have.
     """
-    from rlgd.agents import tuned
+    from rlgd.agents import presets
 
-    return make_agent(name, **tuned.find(registered_name(name), env).settings)
+    return make_agent(name, **presets.find(registered_name(name), env).settings)
 
 
 def __getattr__(name: str) -> Any:

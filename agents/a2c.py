@@ -3,12 +3,15 @@
 import jax
 from jax import Array
 
-from rlgd import batches, objectives
-from rlgd.agents.common import ActorCriticAgent, Experience, experience, nonfinite
-from rlgd.ascent import Ascent
-from rlgd.config import hyperparameters, nested, static
-from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
-from rlgd.diagnostics import halves
+from rlgd.agents.base.actor_critic import ActorCriticAgent
+from rlgd.agents.base.experience import Experience, experience
+from rlgd.agents.base.faults import first_fault
+from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.diagnostics import halves
+from rlgd.hyperparameters import hyperparameters, nested, static
+from rlgd.maths import minibatches, objectives
+from rlgd.pytrees import AgentState, Metrics, Params, Rollout
+from rlgd.spaces import Spec
 
 
 @hyperparameters
@@ -30,11 +33,11 @@ class A2C(ActorCriticAgent):
 
         measurements, measured = self.measure(state, progress, lambda: jax.vmap(gradient_of)(halves(rows))[0].policy)
         gradient, metrics = gradient_of(rows)
-        params, moments, ascent_metrics = self.ascend(state.params, state.moments, gradient, progress)
+        params, opt_state, ascent_metrics = self.ascend(state.params, state.opt_state, gradient, progress)
         metrics |= ascent_metrics | measurements | self.schedule_metrics(progress)
-        metrics["nonfinite"] = nonfinite(metrics)
+        metrics["first_fault"] = first_fault(metrics)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        return self.conclude(spec, state, rollout, params, moments, measured, rows.value_memory), metrics
+        return self.conclude(spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that ``update`` follows."""
@@ -58,4 +61,4 @@ class A2C(ActorCriticAgent):
         def of_block(block: Experience, share: Array, number: Array) -> tuple[Params, Metrics]:
             return jax.grad(objective, has_aux=True)(params, block, share, number)
 
-        return batches.weighted_sum(of_block, rows, rows.mask)
+        return minibatches.weighted_sum(of_block, rows, rows.mask)

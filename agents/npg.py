@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd.agents.natural import NaturalAgent
-from rlgd.config import hyperparameters, traced
-from rlgd.data import AgentState, Metrics, Rollout, Spec
+from rlgd.agents.base.natural import NaturalAgent
+from rlgd.hyperparameters import hyperparameters, traced
+from rlgd.pytrees import AgentState, Metrics, Rollout
+from rlgd.spaces import Spec
 
 
 @hyperparameters

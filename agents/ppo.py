@@ -6,12 +6,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd import batches, objectives, schedules
-from rlgd.agents.common import ActorCriticAgent, Experience, experience, nonfinite
-from rlgd.ascent import Ascent
-from rlgd.config import hyperparameters, nested, static, traced
-from rlgd.data import AgentState, Metrics, Params, Rollout, Spec
-from rlgd.diagnostics import halves
+from rlgd.agents.base.actor_critic import ActorCriticAgent
+from rlgd.agents.base.experience import Experience, experience
+from rlgd.agents.base.faults import first_fault
+from rlgd.ascent import schedules
+from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.diagnostics import halves
+from rlgd.hyperparameters import hyperparameters, nested, static, traced
+from rlgd.maths import minibatches, objectives
+from rlgd.pytrees import AgentState, Metrics, Params, Rollout
+from rlgd.spaces import Spec
 
 ORDER, DROPOUT, MEASURE = range(3)  # purposes of an update's random keys
 
@@ -50,37 +54,37 @@ class PPO(ActorCriticAgent):
         order_key, dropout_key = jax.random.fold_in(key, ORDER), jax.random.fold_in(key, DROPOUT)
 
         def half_gradients() -> Any:
-            index = batches.shuffle(jax.random.fold_in(key, MEASURE), size)[: size // self.num_minibatches]
+            index = minibatches.shuffle(jax.random.fold_in(key, MEASURE), size)[: size // self.num_minibatches]
             parts = halves(jax.tree.map(lambda x: x[index], rows))
             return jax.vmap(lambda part: self._gradient(spec, state.params, part, progress, dropout_key)[0].policy)(
                 parts
             )
 
         def minibatch(carry: Carry, part: tuple[Array, Array]) -> tuple[Carry, Metrics]:
-            params, moments, running = carry
+            params, opt_state, running = carry
             index, number = part
             batch = jax.tree.map(lambda x: x[index], rows)
             gradient, metrics = self._gradient(spec, params, batch, progress, jax.random.fold_in(dropout_key, number))
             if self.target_kl is not None:
                 # The first one always counts: under dropout its ratios are not 1.
                 running &= (metrics["train/approx_kl"] <= self.target_kl) | (number == 0)
-            new_params, new_moments, ascent_metrics = self.ascend(params, moments, gradient, progress, number == 0)
+            new_params, new_opt_state, ascent_metrics = self.ascend(params, opt_state, gradient, progress, number == 0)
             # Without target_kl ``running`` is the constant True, and the compiler drops the choice.
-            params, moments = jax.tree.map(
-                lambda new, old: jnp.where(running, new, old), (new_params, new_moments), (params, moments)
+            params, opt_state = jax.tree.map(
+                lambda new, old: jnp.where(running, new, old), (new_params, new_opt_state), (params, opt_state)
             )
             metrics |= ascent_metrics | {"train/updates": running.astype(float)}
-            return (params, moments, running), metrics | {"nonfinite": nonfinite(metrics)}
+            return (params, opt_state, running), metrics | {"first_fault": first_fault(metrics)}
 
         measurements, measured = self.measure(state, progress, half_gradients)
-        carry = (state.params, state.moments, jnp.array(True))
-        (params, moments, _), stacked = batches.epochs(
+        carry = (state.params, state.opt_state, jnp.array(True))
+        (params, opt_state, _), stacked = minibatches.epochs(
             minibatch, carry, order_key, size, self.num_epochs, self.num_minibatches
         )
         metrics = mean_over_updates(stacked) | measurements | self.schedule_metrics(progress)
         metrics["train/clip_eps"] = self.clip_range(progress)
         metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        return self.conclude(spec, state, rollout, params, moments, measured, rows.value_memory), metrics
+        return self.conclude(spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that the first step of ``update`` follows, on the whole rollout: every ratio is 1."""
@@ -120,7 +124,7 @@ class PPO(ActorCriticAgent):
         def of_block(block: Experience, share: Array, number: Array) -> tuple[Params, Metrics]:
             return jax.grad(objective, has_aux=True)(params, block, share, number)
 
-        return batches.weighted_sum(of_block, batch, batch.mask)
+        return minibatches.weighted_sum(of_block, batch, batch.mask)
 
 
 Carry = tuple[Params, Params, Array]
@@ -128,7 +132,7 @@ Carry = tuple[Params, Params, Array]
 
 def mean_over_updates(stacked: dict[str, Any]) -> Metrics:
     """Means of ``[num_epochs, num_minibatches]`` metrics over the minibatches learned from, and their number."""
-    updates, faults = stacked.pop("train/updates"), stacked.pop("nonfinite")
+    updates, faults = stacked.pop("train/updates"), stacked.pop("first_fault")
     count = jnp.sum(updates)
     means = {name: jnp.sum(jnp.where(updates > 0, x, 0)) / jnp.maximum(count, 1) for name, x in stacked.items()}
-    return means | {"train/updates": count, "nonfinite": faults.reshape(-1)}
+    return means | {"train/updates": count, "first_fault": faults.reshape(-1)}

@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd import normalize, objectives, returns
-from rlgd.agents.common import Agent, nonfinite
-from rlgd.ascent import Ascent
-from rlgd.config import hyperparameters, nested, static
-from rlgd.data import AgentState, Features, Metrics, Params, Rollout, Spec
-from rlgd.diagnostics import halves
+from rlgd.agents.base.agent import Agent
+from rlgd.agents.base.faults import first_fault
+from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.diagnostics import halves
 from rlgd.errors import UsageError
+from rlgd.hyperparameters import hyperparameters, nested, static
+from rlgd.maths import objectives, returns, running_statistics
+from rlgd.pytrees import AgentState, Features, Metrics, Params, Rollout
+from rlgd.spaces import Spec
 
 BASELINES = ("none", "mean", "value")
 BLOCK_STEPS = 32  # rows of time that are learned from together; blocks behind the longest episode are not computed
@@ -66,13 +68,13 @@ class REINFORCE(Agent):
             state, progress, lambda: jax.vmap(gradient_of)(halves(rows, axis=1))[0].policy
         )
         gradient, sums = gradient_of(rows)
-        params, moments, metrics = self.ascend(state.params, state.moments, gradient, progress)
+        params, opt_state, metrics = self.ascend(state.params, state.opt_state, gradient, progress)
         metrics |= {f"train/{name}": value for name, value in sums.items()}
-        metrics["nonfinite"] = nonfinite(metrics)
+        metrics["first_fault"] = first_fault(metrics)
         metrics |= measurements | self.schedule_metrics(progress)
         if self.baseline == "value":
             metrics["train/explained_variance"] = objectives.explained_variance(rows.baseline, rows.returns, rows.mask)
-        return self.conclude(spec, state, rollout, params, moments, measured), metrics
+        return self.conclude(spec, state, rollout, params, opt_state, measured), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that ``update`` follows."""
@@ -80,7 +82,7 @@ class REINFORCE(Agent):
 
     def _rows(self, spec: Spec, state: AgentState, rollout: Rollout) -> "EpisodeRows":
         mask = jnp.ones(rollout.reward.shape, bool) if rollout.mask is None else rollout.mask
-        reward = jnp.where(mask, normalize.scale_reward(state.reward_statistics, rollout.reward), 0)
+        reward = jnp.where(mask, running_statistics.scale_reward(state.reward_statistics, rollout.reward), 0)
         discount = jnp.full_like(reward, self.gamma)
         episode_returns = returns.discounted_returns(reward, discount, jnp.zeros_like(reward[0]))
         features = self.features(spec, state.obs_statistics, rollout.obs, rollout.action_mask)

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd.agents.natural import NaturalAgent
-from rlgd.ascent import global_norm
-from rlgd.config import hyperparameters
-from rlgd.data import AgentState, Metrics, Rollout, Spec
-from rlgd.natural import Solution
+from rlgd.agents.base.natural import NaturalAgent
+from rlgd.ascent.trees import global_norm
+from rlgd.hyperparameters import hyperparameters
+from rlgd.maths.natural_gradient import Solution
+from rlgd.pytrees import AgentState, Metrics, Rollout
+from rlgd.spaces import Spec
 
 LEAST_SHARE = 1e-3  # of x^T (F + damping I) x: where F's is less, rounding and the curve of the KL would set the length
 

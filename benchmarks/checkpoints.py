@@ -15,11 +15,13 @@ from pathlib import Path
 
 import jax
 
-from rlgd import checkpoint, envs, training
+from rlgd import envs, training
 from rlgd.agents import make_agent
-from rlgd.data import LoopState
 from rlgd.envs import DeviceEnv
-from rlgd.journal import Counters
+from rlgd.pytrees import LoopState
+from rlgd.run.checkpoints import state
+from rlgd.run.checkpoints.saver import Saver
+from rlgd.run.counters import Counters
 
 
 def main() -> None:
@@ -39,14 +41,14 @@ def main() -> None:
     start = time.perf_counter()
     loop, _ = runner(loop, length, 2**31 - 1)
     chunks = max(2, round(options.seconds / (time.perf_counter() - start)))
-    saver = checkpoint.Saver()
+    saver = Saver()
     lost = []
 
     def piece(loop: LoopState, directory: Path | None) -> float:
         start = time.perf_counter()
         if directory is not None:
             counters = dataclasses.asdict(Counters(0.0, 0.0, 0.0))
-            saver.submit(lambda: checkpoint.save(directory, 1, loop, {"versions": {"rlgd": ""}}, counters))
+            saver.submit(lambda: state.save(directory, 1, loop, {"versions": {"rlgd": ""}}, counters))
         for _ in range(chunks):
             loop, _ = runner(loop, length, 2**31 - 1)
         return time.perf_counter() - start

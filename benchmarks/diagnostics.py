@@ -15,9 +15,9 @@ import numpy as np
 
 from rlgd import envs, training
 from rlgd.agents import REGISTRY, make_agent
-from rlgd.agents.common import Agent
-from rlgd.data import LoopState
+from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
+from rlgd.pytrees import LoopState
 
 STEPS = 2**31 - 1  # without end: the number of iterations says when a call returns
 SETTINGS: dict[str, dict[str, Any]] = {

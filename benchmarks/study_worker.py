@@ -55,7 +55,7 @@ def _steps() -> int:
 
 def _agent() -> Any:
     from rlgd.agents import PPO
-    from rlgd.ascent import Ascent
+    from rlgd.ascent.ascent import Ascent
 
     return PPO(
         num_envs=NUM_ENVS,

@@ -3,21 +3,35 @@
 Names are resolved when they are used: worker processes import this package, and need no JAX.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rlgd.envs.twins import register
+from rlgd.envs.functional.registration import register
+from rlgd.faces import lazy
 
 if TYPE_CHECKING:
-    from rlgd.envs.registry import SUITES, TWINS, DeviceEnv, Env, HostEnv, device_ids, full_id, make
+    from rlgd.envs.device.device_env import DeviceEnv as DeviceEnv
+    from rlgd.envs.functional.registration import TWINS as TWINS
+    from rlgd.envs.host.host_env import HostEnv as HostEnv
+    from rlgd.envs.registry import Env as Env
+    from rlgd.envs.registry import device_ids as device_ids
+    from rlgd.envs.registry import full_id as full_id
+    from rlgd.envs.registry import make as make
+    from rlgd.envs.suites.catalog import SUITES as SUITES
 
-__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "full_id", "make"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("rlgd.envs.registry"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "rlgd.envs.device.device_env": ("DeviceEnv",),
+        "rlgd.envs.functional.registration": ("TWINS",),
+        "rlgd.envs.host.host_env": ("HostEnv",),
+        "rlgd.envs.registry": (
+            "Env",
+            "device_ids",
+            "full_id",
+            "make",
+        ),
+        "rlgd.envs.suites.catalog": ("SUITES",),
+    },
+)
 
 register()

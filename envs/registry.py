@@ -7,12 +7,12 @@ import gymnasium
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.experimental.functional import FuncEnv
 
-from rlgd.envs.device import DeviceEnv
-from rlgd.envs.functional import Functional, settled
-from rlgd.envs.host import HostEnv, as_json
-from rlgd.envs.maker import load_namespace
-from rlgd.envs.suites import SUITES, load
-from rlgd.envs.twins import NAMESPACE, TWINS
+from rlgd.envs.device.device_env import DeviceEnv
+from rlgd.envs.device.stable_state import Functional, settled
+from rlgd.envs.functional.registration import NAMESPACE, TWINS
+from rlgd.envs.host.host_env import HostEnv, as_json
+from rlgd.envs.host.maker import load_namespace
+from rlgd.envs.suites.catalog import SUITES, load
 from rlgd.errors import UsageError, unknown
 
 __all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "full_id", "make"]

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgd import estimator, training
+from rlgd import training
 from rlgd.agents import REINFORCE
 from rlgd.ascent import Ascent, cosine
 from rlgd.envs import make
-from rlgd.exact import TabularMDP
+from rlgd.exact import TabularMDP, comparison
 
 SIZE, HORIZON, GAMMA, SEEDS, SAMPLES = 4, 20, 0.95, 5, 64
 BATCHES = (2, 8, 32, 128)
@@ -62,7 +62,7 @@ def of_one_estimate(seed, **settings):
     loop = training.initialize(agent, ENV, jax.random.key(seed))
     if agent.baseline == "value":
         loop = iterations(agent, loop)  # the value function learns, the policy stays
-    return float(estimator.compare(agent, ENV, loop.agent_state, jax.random.key(100 + seed), SAMPLES).cosine)
+    return float(comparison.compare(agent, ENV, loop.agent_state, jax.random.key(100 + seed), SAMPLES).cosine)
 
 
 @jax.jit
@@ -72,9 +72,9 @@ def moment_cosines(agent, loop):
     def update(loop, _):
         loop, _ = training.iterate(agent, ENV, loop)
         state = loop.agent_state
-        to_policy = estimator.policy_of(agent, ENV.spec, PROBLEM, state)
+        to_policy = comparison.policy_of(agent, ENV.spec, PROBLEM, state)
         exact = PROBLEM.gradient(to_policy, state.params.policy)
-        return loop, cosine(agent.ascent.first_moment(state.moments.policy), exact)
+        return loop, cosine(agent.ascent.first_moment(state.opt_state.policy), exact)
 
     return jax.lax.scan(update, loop, length=UPDATES)[1]
 

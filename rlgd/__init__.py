@@ -1,46 +1,68 @@
 """rlgd: policy gradients as compiled gradient ascent. Names are resolved when used, so that importing is fast."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlgd.faces import lazy
 
 if TYPE_CHECKING:
-    from rlgd.evaluation import EvalResult, evaluate
-    from rlgd.policy import Policy
-    from rlgd.run import TrainResult, load, resume, train
-    from rlgd.sweep import StudyResult, study
-    from rlgd.tuning import TuneResult, tune
+    from rlgd import agents as agents
+    from rlgd import ascent as ascent
+    from rlgd import envs as envs
+    from rlgd import errors as errors
+    from rlgd import evaluation as evaluation
+    from rlgd import exact as exact
+    from rlgd import maths as maths
+    from rlgd import models as models
+    from rlgd import run as run
+    from rlgd import studies as studies
+    from rlgd import training as training
+    from rlgd import tuning as tuning
+    from rlgd.evaluation.evaluator import EvalResult as EvalResult
+    from rlgd.evaluation.evaluator import evaluate as evaluate
+    from rlgd.evaluation.policy import Policy as Policy
+    from rlgd.run.api import resume as resume
+    from rlgd.run.api import train as train
+    from rlgd.run.loading import load as load
+    from rlgd.run.trainer import TrainResult as TrainResult
+    from rlgd.studies.api import study as study
+    from rlgd.studies.publish import StudyResult as StudyResult
+    from rlgd.tuning.search import TuneResult as TuneResult
+    from rlgd.tuning.search import tune as tune
 
 __version__ = "0.1.0"
-__all__ = [
-    "EvalResult",
-    "Policy",
-    "StudyResult",
-    "TrainResult",
-    "TuneResult",
-    "evaluate",
-    "load",
-    "resume",
-    "study",
-    "train",
-    "tune",
-]
-
-_HOME = {
-    "EvalResult": "rlgd.evaluation",
-    "Policy": "rlgd.policy",
-    "StudyResult": "rlgd.sweep",
-    "TrainResult": "rlgd.run",
-    "TuneResult": "rlgd.tuning",
-    "evaluate": "rlgd.evaluation",
-    "load": "rlgd.run",
-    "resume": "rlgd.run",
-    "study": "rlgd.sweep",
-    "train": "rlgd.run",
-    "tune": "rlgd.tuning",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "rlgd.evaluation.evaluator": (
+            "EvalResult",
+            "evaluate",
+        ),
+        "rlgd.evaluation.policy": ("Policy",),
+        "rlgd.run.api": (
+            "resume",
+            "train",
+        ),
+        "rlgd.run.loading": ("load",),
+        "rlgd.run.trainer": ("TrainResult",),
+        "rlgd.studies.api": ("study",),
+        "rlgd.studies.publish": ("StudyResult",),
+        "rlgd.tuning.search": (
+            "TuneResult",
+            "tune",
+        ),
+    },
+    submodules=(
+        "agents",
+        "ascent",
+        "envs",
+        "errors",
+        "evaluation",
+        "exact",
+        "maths",
+        "models",
+        "run",
+        "studies",
+        "training",
+        "tuning",
+    ),
+)

@@ -2,6 +2,6 @@
 
 import sys
 
-from rlgd.cli import main
+from rlgd.cli.main import main
 
 sys.exit(main())

@@ -1,97 +1,47 @@
 """The layers of the design, read from the sources: who imports whom, and what the package is made of."""
 
 import ast
-import fnmatch
 import functools
 import graphlib
+import importlib
 import re
+import shutil
 import subprocess
 import sys
-import tomllib
+import types
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import rlgd
-
 ROOT = Path(__file__).resolve().parent.parent
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PACKAGES: dict[str, str] = PYPROJECT["tool"]["setuptools"]["package-dir"]
-
-# A module imports only from lower layers, or from rows above its own in the same layer.
-LAYERS = (
-    ("rlgd", "rlgd.data", "rlgd.errors", "rlgd.config"),
-    (
-        "rlgd.returns",
-        "rlgd.distributions",
-        "rlgd.objectives",
-        "rlgd.schedules",
-        "rlgd.optimizers",
-        "rlgd.clock",
-        "rlgd.ascent",
-        "rlgd.diagnostics",
-        "rlgd.normalize",
-        "rlgd.networks",
-        "rlgd.batches",
-        "rlgd.natural",
-        "rlgd.exact",
-    ),
-    ("rlgd.spaces", "rlgd.agents.common", "rlgd.agents.*", "rlgd.agents", "rlgd.envs.*", "rlgd.envs"),
-    (
-        "rlgd.rollout",
-        "rlgd.memory",
-        "rlgd.episodes",
-        "rlgd.policy",
-        "rlgd.evaluation",
-        "rlgd.play",
-        "rlgd.training",
-        "rlgd.estimator",
-        "rlgd.stopping",
-    ),
-    ("rlgd.durable", "rlgd.records", "rlgd.tensorboard", "rlgd.console", "rlgd.checkpoint"),
-    ("rlgd.signals", "rlgd.rundir", "rlgd.journal", "rlgd.run"),
-    (
-        "rlgd.grid",
-        "rlgd.intervals",
-        "rlgd.plan",
-        "rlgd.stack",
-        "rlgd.studydir",
-        "rlgd.report",
-        "rlgd.figures",
-        "rlgd.sweep",
-        "rlgd.tuning",
-        "rlgd.verify",
-        "rlgd.reproduce",
-        "rlgd.scoreboard",
-    ),
-    ("rlgd.catalog", "rlgd.runtime", "rlgd.cli", "rlgd.__main__"),
-)
-ROWS = [(layer, row, pattern) for layer, rows in enumerate(LAYERS) for row, pattern in enumerate(rows)]
+FOLDERS = {"rlgd": ROOT / "rlgd", "rlgd.agents": ROOT / "agents", "rlgd.envs": ROOT / "envs"}
+# The order of the wings has one place, the table of the design; a wing imports only from wings above it.
+WINGS = re.findall(r"^\| `(?:rlgd/)?(\*\.py|\w+/)` +\|", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
 
 # library: the only modules that import it, by a regular expression
 OWNERS = {
-    "optax": r"rlgd\.(optimizers|clock|ascent)",
-    "flax": r"rlgd\.networks",
-    "tensorboardX": r"rlgd\.tensorboard",
-    "moviepy": r"rlgd\.play",
-    "tyro": r"rlgd\.cli",
-    "matplotlib": r"rlgd\.figures",
-    "optuna": r"rlgd\.tuning",
-    "orbax": r"rlgd\.checkpoint",
+    "optax": r"rlgd\.ascent\..*",
+    "flax": r"rlgd\.models\..*",
+    "tensorboardX": r"rlgd\.run\.sinks\.tensorboard",
+    "moviepy": r"rlgd\.evaluation\.video",
+    "tyro": r"rlgd\.cli\..*",
+    "matplotlib": r"rlgd\.studies\.figures",
+    "optuna": r"rlgd\.tuning\..*",
+    "orbax": r"rlgd\.run\.checkpoints\..*",
     "gymnasium.vector": r"rlgd\.envs\..*",
-    "gymnasium.experimental": r"rlgd\.(envs.*|exact)",
+    "gymnasium.experimental": r"rlgd\.(envs|exact)\..*",
 }
-
-# Packages whose names are resolved when they are used: what they import for type checkers is only a table.
-LAZY = ("rlgd", "rlgd.agents", "rlgd.envs")
 
 
 def module_files() -> dict[str, Path]:
     files = {}
-    for package, folder in PACKAGES.items():
-        for path in (ROOT / folder).glob("*.py"):
-            files[package if path.stem == "__init__" else f"{package}.{path.stem}"] = path
+    for package, folder in FOLDERS.items():
+        for path in folder.rglob("*.py"):
+            if path.resolve() == path:  # not through the links rlgd/agents and rlgd/envs
+                name = ".".join([package, *path.relative_to(folder).with_suffix("").parts])
+                files[name.removesuffix(".__init__")] = path
     return files
 
 
@@ -115,7 +65,9 @@ def statements(node: ast.AST, skip_type_checking: bool) -> Iterator[ast.AST]:
 def imports(module: str) -> frozenset[str]:
     """The dotted names that a module imports; a module of ours by its own name."""
     found = set()
-    for node in statements(ast.parse(FILES[module].read_text()), skip_type_checking=module in LAZY):
+    for node in statements(
+        ast.parse(FILES[module].read_text()), skip_type_checking=FILES[module].name == "__init__.py"
+    ):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -131,21 +83,25 @@ def ours(module: str) -> set[str]:
     return {name for name in imports(module) if name.split(".")[0] == "rlgd"}
 
 
-def rank(module: str) -> tuple[int, int]:
-    """Layer and row: of the row that names the module, else of the pattern that it matches."""
-    matching = [(pattern != module, layer, row) for layer, row, pattern in ROWS if fnmatch.fnmatchcase(module, pattern)]
-    assert matching, f"{module} is in no layer"
-    return min(matching)[1:]
+def wing(module: str) -> int:
+    """The place of a module's wing in the table."""
+    if module == "rlgd.__main__":
+        return len(WINGS)
+    return max(
+        (WINGS.index(name) for name in (f"{part}/" for part in module.split(".")[1:2]) if name in WINGS), default=0
+    )
+
+
+def test_the_design_names_every_wing() -> None:
+    folders = {f"{path.name}/" for path in (ROOT / "rlgd").iterdir() if (path / "__init__.py").exists()}
+    assert {*WINGS} == folders | {"*.py"}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_come_from_lower_layers_or_rows_above(module: str) -> None:
-    rank(module)
+def test_imports_come_from_wings_above(module: str) -> None:
     for imported in ours(module):
         assert imported in FILES, f"{module} imports {imported}, which is no module"
-        assert rank(imported) <= rank(module), f"{module} imports {imported}"
-        # Modules that share a row (a pattern) may import each other; that there is no cycle is tested below.
-        assert rank(imported) < rank(module) or "*" in LAYERS[rank(module)[0]][rank(module)[1]]
+        assert wing(imported) <= wing(module), f"{module} imports {imported}"
 
 
 def test_there_is_no_cycle() -> None:
@@ -168,36 +124,41 @@ def test_agents_and_environments_do_not_know_each_other() -> None:
                 assert not {name for name in imports(module) if name.startswith(other)}, module
 
 
-def test_every_package_folder_is_installed() -> None:
-    folders = {"rlgd": ROOT / "rlgd", "rlgd.agents": ROOT / "agents", "rlgd.envs": ROOT / "envs"}
-    found = {}
-    for package, folder in folders.items():
-        for init in folder.rglob("__init__.py"):
-            inner = init.parent.relative_to(folder)
-            name = ".".join([package, *inner.parts])
-            if init.resolve() == init:  # not through the links rlgd/agents and rlgd/envs
-                found[name] = init.parent.relative_to(ROOT).as_posix()
-    assert PYPROJECT["tool"]["setuptools"]["packages"] == sorted(found)
-    assert found == PACKAGES
+def test_there_is_no_cycle_among_wings() -> None:
+    wings = {place: {wing(other) for module in MODULES if wing(module) == place for other in ours(module)} - {place}
+             for place in range(len(WINGS))}  # fmt: skip
+    graphlib.TopologicalSorter(wings).prepare()
+
+
+def test_a_wheel_holds_every_file(tmp_path: Path) -> None:
+    """Every module and data file of the folders, and nothing else but the package's own description."""
+    for name in ("rlgd", "agents", "envs"):  # a copy: setuptools builds in the folder of the sources
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "."]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    files = {path for folder in FOLDERS.values() for path in folder.rglob("*") if path.is_file()}
+    own = {path.relative_to(ROOT) for path in files if path.resolve() == path and path.suffix != ".pyc"}
+    assert packed == {str(path if path.parts[0] == "rlgd" else "rlgd" / path) for path in own}
     for link in ("agents", "envs"):
         assert (ROOT / "rlgd" / link).resolve() == ROOT / link
 
 
-def test_every_data_file_is_installed() -> None:
-    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]
-    installed = {path for package, globs in patterns.items() for glob in globs
-                 for path in (ROOT / PACKAGES[package]).glob(glob)}  # fmt: skip
-    data = {path for folder in PACKAGES.values() for path in (ROOT / folder).rglob("*.toml")}
-    assert data
-    assert {path.resolve() for path in data} <= {path.resolve() for path in installed}
-
-
 def test_no_module_has_the_name_of_a_public_function_or_of_a_standard_module() -> None:
+    """Not at the top level; below it, not of a name that the package's face hands on."""
     names = {module.rsplit(".", 1)[1] for module in MODULES if module.count(".") == 1} - {"__main__"}
-    assert not names & ({*rlgd.__all__, "study"} | sys.stdlib_module_names)
+    assert not names & sys.stdlib_module_names
+    for module in MODULES:
+        package, _, name = module.rpartition(".")
+        if package and name in getattr(importlib.import_module(package), "__all__", ()):
+            assert isinstance(getattr(importlib.import_module(package), name), types.ModuleType), module
 
 
-@pytest.mark.parametrize("module", ["rlgd", "rlgd.agents", "rlgd.errors", "rlgd.cli"])
+@pytest.mark.parametrize("module", ["rlgd", "rlgd.agents", "rlgd.errors", "rlgd.cli.main"])
 def test_what_the_shell_needs_at_once_does_not_import_jax(module: str) -> None:
     code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

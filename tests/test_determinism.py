@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from processes import FLAGS, state
 
-from rlgd.verify import rows
+from rlgd.run.verify import rows
+from tests.support.processes import FLAGS, state
 
 COMMAND = [sys.executable, "-m", "rlgd", "train", *FLAGS, "--total-timesteps", "100000", "--run-dir", "run"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from rlgd import training
 from rlgd.agents import A2C, PPO, REINFORCE, TRPO
-from rlgd.agents.common import Agent
+from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, make
 
 pytestmark = pytest.mark.gpu

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rlgd
-from rlgd.agents import PPO, make_agent, preset, tuned
+from rlgd.agents import PPO, make_agent, preset, presets
 
 # agent, steps, greedy return in Gymnasium's CartPole-v1 that counts as learned, how many of 20 seeds must reach it
 TARGETS = [
@@ -50,7 +50,7 @@ def test_learns_pendulum_through_the_host(agent_name: str) -> None:
 def test_a_memory_balances_a_pole_whose_velocity_is_hidden() -> None:
     """From the preset, in Gymnasium; without a memory the same steps lead nowhere near."""
     env = "rlgd/CartPoleNoVelocity-v1"
-    total = tuned.find("ppo", env).total_timesteps
+    total = presets.find("ppo", env).total_timesteps
     means = []
     for agent in (preset("ppo", env), PPO()):
         results = [rlgd.train(agent, env, total_timesteps=total, seed=seed) for seed in range(3)]

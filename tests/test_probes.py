@@ -5,12 +5,12 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probes import BOX_PROBES, GAMMA, MEDLEYS, PROBE_LIMIT, PROBES
 
 import rlgd.envs
 from rlgd import TrainResult
 from rlgd.agents import make_agent
-from rlgd.data import Features
+from rlgd.pytrees import Features
+from tests.support.probe_envs import BOX_PROBES, GAMMA, MEDLEYS, PROBE_LIMIT, PROBES
 
 VALUE_TOLERANCE, ACTION_TOLERANCE = 0.05, 0.1
 SMALL_AND_FAST = {"gamma": GAMMA, "hidden_sizes": (16,), "learning_rate": 0.02, "num_envs": 128}

@@ -1,0 +1,68 @@
+"""Agents that learn from rollouts of a fixed length, with a value function."""
+
+import math
+
+from rlgd.agents.base.agent import Agent
+from rlgd.errors import UsageError
+from rlgd.hyperparameters import hyperparameters, static, traced
+from rlgd.models.recurrent import CELLS, Recurrence
+
+NETWORKS = ("mlp", *CELLS)
+MOST_ROWS = 2**31 - 1  # of a rollout: they are counted in 32 bits
+DEFAULT_MEMORY_WIDTH = 64
+
+
+@hyperparameters
+class RolloutAgent(Agent):
+    """The hyper-parameters of agents that learn from rollouts of fixed length with a value function."""
+
+    rollout_length: int = static(128, "steps of each environment in one iteration", "[1, inf)")
+    gae_lambda: float = traced(0.95, "how far advantages look ahead: 0 one step, 1 the whole return", "[0, 1]")
+    normalize_advantage: bool = static(True, "shift and scale each rollout's advantages to mean 0 and variance 1")
+    network: str = static(
+        "mlp", "mlp, or a recurrent layer in front of it, which remembers the episode", choices=NETWORKS
+    )
+    memory_width: int | None = static(None, "width of the recurrent layer; None: 64", "[1, inf)")
+
+    @property
+    def recurrence(self) -> Recurrence | None:
+        """The recurrent layer of policy and value function, if they have one."""
+        if self.network == "mlp":
+            return None
+        return Recurrence(self.network, DEFAULT_MEMORY_WIDTH if self.memory_width is None else self.memory_width)
+
+    def validate(self) -> None:
+        super().validate()
+        if (rows := self.num_envs * self.rollout_length) > MOST_ROWS:
+            raise UsageError(
+                f"num_envs * rollout_length is {self.num_envs} * {self.rollout_length} = {rows}; allowed: below "
+                f"{MOST_ROWS + 1:,} rows."
+            )
+        if self.memory_width is not None and self.network == "mlp":
+            raise UsageError("memory_width is set, but network is 'mlp', which has no memory; choose a recurrent one.")
+
+    def check_minibatches(self, num_minibatches: int) -> None:
+        """Refuse a number of equal parts that the rows of a rollout cannot be cut into.
+
+        Raises:
+            UsageError: naming the nearest numbers that are possible.
+        """
+        rows, what = self.num_envs, f"num_envs = {self.num_envs}, the sequences that {self.network} learns from"
+        if self.recurrence is None:
+            rows *= self.rollout_length
+            what = f"num_envs * rollout_length = {self.num_envs} * {self.rollout_length} = {rows}"
+        if rows % num_minibatches:
+            small = [n for n in range(1, math.isqrt(rows) + 1) if rows % n == 0]
+            divisors = {*small, *(rows // n for n in small)}
+            nearest = sorted(sorted(divisors, key=lambda n: abs(n - num_minibatches))[:3])
+            raise UsageError(
+                f"num_minibatches is {num_minibatches}, which does not divide {what}; nearest that do: "
+                f"{', '.join(str(n) for n in nearest)}."
+            )
+
+
+@hyperparameters
+class ActorCriticAgent(RolloutAgent):
+    """Those of agents whose value function learns together with the policy, in the same steps."""
+
+    vf_coef: float = traced(0.5, "weight of the value error in the objective", "[0, inf)")

@@ -1,0 +1,109 @@
+"""A rollout as rows to learn from, with advantages and targets."""
+
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.agents.base.actor_critic import RolloutAgent
+from rlgd.maths import minibatches, objectives, returns, running_statistics
+from rlgd.pytrees import AgentState, Features, Params, Rollout
+from rlgd.spaces import Spec
+
+T = TypeVar("T")
+
+
+class Experience(NamedTuple):
+    """What is learned from, row by row, with all that was computed before the first step of ascent.
+
+    A row is one step of one environment, ``[T * N, ...]``. Where there is a memory it is all of an environment's steps,
+    ``[N, T, ...]``: what is cut, shuffled and learned from in parts is whole sequences then. ``value_memory`` is what
+    the value function remembers behind the rollout.
+    """
+
+    features: Features
+    action: Array
+    log_prob: Array
+    value: Array
+    advantage: Array
+    value_target: Array
+    mask: Array | None
+    value_memory: Array | None = None
+
+
+def flatten(tree: T) -> T:
+    """``[T, N, ...]`` to rows, ``[T * N, ...]``, in every array."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+
+def by_environment(tree: T) -> T:
+    """``[T, N, ...]`` to ``[N, T, ...]``, and back, in every array."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def true_next(following: Array, final: Array, truncated: Array) -> Array:
+    """The value of each row's true next observation, ``[T, N]``.
+
+    Args:
+        following: ``[T, N]``, values of ``obs[t + 1]``: behind an episode's end, of the next episode's first one.
+        final: ``[K, N]``, values of ``Rollout.final_obs``.
+        truncated: ``[T, N]`` bool.
+    """
+    if final.shape[0] == 0:
+        return following
+    index = jnp.clip(jnp.cumsum(truncated, axis=0) - 1, 0, final.shape[0] - 1)
+    return jnp.where(truncated, jnp.take_along_axis(final, index, axis=0), following)
+
+
+def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
+    """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
+    recurrent = agent.recurrence is not None
+    as_rows = by_environment if recurrent else flatten
+
+    def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Array | None]:
+        log_prob = agent.distribution(spec, state.params.policy, rows[0]).log_prob(rows[1])
+        read = agent.read_value(spec, state.params.value, rows[0])
+        return log_prob, read.outputs[..., 0], read.memory
+
+    rows = agent.features(spec, state.obs_statistics, as_rows(rollout.obs), as_rows(rollout.action_mask))
+    if recurrent:
+        memory = Params(rollout.memory.hidden, state.value_memory)
+        rows = rows._replace(first=by_environment(rollout.firsts), memory=memory)
+    action = as_rows(rollout.action)
+    log_prob, value, remembered = minibatches.map_rows(evaluate, (rows, action))
+    by_time = by_environment(value) if recurrent else value.reshape(rollout.reward.shape)
+
+    behind = jax.tree.map(lambda last, final: jnp.concatenate([last[None], final]), rollout.last_obs, rollout.final_obs)
+    features = agent.features(spec, state.obs_statistics, flatten(behind))
+    if recurrent:
+        before = _memory_behind(by_environment(remembered), rollout.truncated, len(features.vector))
+        features = features._replace(first=jnp.zeros(len(features.vector), bool), memory=Params(None, flatten(before)))
+    behind_value = agent.value(spec, state.params.value, features).reshape(-1, rollout.reward.shape[1])
+    following = jnp.concatenate([by_time[1:], behind_value[:1]])
+    next_value = true_next(following, behind_value[1:], rollout.truncated)
+    reward = running_statistics.scale_reward(state.reward_statistics, rollout.reward)
+    advantage, value_target = returns.gae(
+        reward, by_time, next_value, rollout.terminated, rollout.truncated, agent.gamma, agent.gae_lambda
+    )
+    if agent.normalize_advantage:
+        advantage = objectives.normalize_advantage(advantage, rollout.mask)
+    value_memory = remembered[:, -1] if recurrent else None
+    return Experience(
+        rows, action, log_prob, value, as_rows(advantage), as_rows(value_target), as_rows(rollout.mask), value_memory
+    )
+
+
+def _memory_behind(memory: Array, truncated: Array, places: int) -> Array:
+    """What is remembered where the true observations behind the rows are seen, ``[1 + K, N, size]``.
+
+    Args:
+        memory: ``[T, N, size]``, behind each row.
+        truncated: ``[T, N]`` bool; the k-th of each environment belongs to its k-th final observation.
+        places: N (1 + K).
+    """
+    num_final = places // truncated.shape[1] - 1
+    number = jnp.cumsum(truncated, axis=0) - 1
+    rows = [jnp.argmax(truncated & (number == k), axis=0) for k in range(num_final)]
+    found = [jnp.take_along_axis(memory, row[None, :, None], axis=0)[0] for row in rows]
+    return jnp.stack([memory[-1], *found])

@@ -1,0 +1,1 @@
+"""Gymnasium's environments as pure functions of JAX."""

@@ -1,0 +1,1 @@
+"""The bridge to Gymnasium's environments on the host."""

@@ -1,0 +1,148 @@
+"""How an environment is made, and how each one is watched. Worker processes import this module: it imports no JAX."""
+
+import copy
+import dataclasses
+import importlib
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLimit
+
+from rlgd.envs.functional.registration import NAMESPACE
+from rlgd.errors import UsageError
+
+Env: TypeAlias = gymnasium.Env[Any, Any]
+Space: TypeAlias = gymnasium.Space[Any]
+
+ATARI = "ALE"  # the namespace of ale-py's environments
+ATARI_FRAMES = 4  # a step repeats its action so often, and an observation holds so many
+
+MEASURED_STEPS, MEASURED_SECONDS = 20, 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+    """Makes an environment; can be sent to a worker process.
+
+    Attributes:
+        source: the registered description of a Gymnasium id, a ``gymnasium.Env`` class, a function that makes one, or
+            one, of which copies are made.
+        kwargs: arguments for all but the last.
+        max_episode_steps: the time limit; None leaves the one that the environment has.
+    """
+
+    source: Any
+    kwargs: Mapping[str, Any]
+    max_episode_steps: int | None = None
+
+    def __call__(self) -> Env:
+        """A new environment.
+
+        Raises:
+            UsageError: if the source cannot be copied, or makes something else.
+        """
+        if isinstance(self.source, EnvSpec):
+            return self._registered(self.source)
+        made = _copied(self.source) if isinstance(self.source, gymnasium.Env) else self.source(**self.kwargs)
+        if not isinstance(made, gymnasium.Env):
+            raise UsageError(f"{self.source!r} made {made!r}; it must make a gymnasium.Env.")
+        return self._limited(made)
+
+    def _registered(self, spec: EnvSpec) -> Env:
+        arguments = {"disable_env_checker": True, **self.kwargs}
+        load_namespace(spec.id)
+        if spec.namespace == ATARI:  # its limit counts steps, of which each is several of ale-py's
+            return self._limited(_wrapped(spec.id, gymnasium.make(spec, **{"frameskip": 1, **arguments})))
+        return gymnasium.make(spec, max_episode_steps=self.max_episode_steps, **arguments)
+
+    def _limited(self, env: Env) -> Env:
+        return env if self.max_episode_steps is None else TimeLimit(env, self.max_episode_steps)
+
+
+def _wrapped(env_id: str, env: Env) -> Env:
+    """An environment of ale-py's as it is learned from: Gymnasium's preprocessing, ``uint8 [4, 84, 84]``.
+
+    It stays as it is where the arguments ask for something else than one image a frame.
+    """
+    if len(env.observation_space.shape or ()) < 2 or getattr(env.unwrapped, "_frameskip", None) != 1:
+        return env
+    return FrameStackObservation(AtariPreprocessing(env, frame_skip=ATARI_FRAMES), ATARI_FRAMES)
+
+
+def registered(env_id: str) -> EnvSpec:
+    """Gymnasium's description of an id; ids of Atari games, and of a ``module:`` in front, become known here.
+
+    Raises:
+        UsageError: if ale-py or the module is missing.
+        gymnasium.error.Error: if there is no such id.
+    """
+    load_namespace(env_id)
+    return gymnasium.spec(env_id.partition(":")[2] or env_id)
+
+
+def load_namespace(env_id: str) -> None:
+    """Import what registers an id, where that is not Gymnasium: ale-py for ``ALE/...``, the module of ``module:...``.
+
+    Ids out of a file are not brought here if they have a module in front.
+
+    Raises:
+        UsageError: if it is not installed.
+    """
+    module, colon, _ = env_id.partition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"the module of {env_id} cannot be imported: {error}.") from error
+    if env_id.partition("/")[0] == ATARI:
+        try:
+            ale_py = importlib.import_module("ale_py")
+        except ImportError as error:
+            raise UsageError(f"{env_id} needs ale-py ({error}): pip install 'rlgd[atari]'.") from error
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # each game would say its version
+
+
+def why_not_native(env_id: str) -> str | None:
+    """Why Gymnasium's own vector environment for an id is not used; None where there is a sound one."""
+    spec = registered(env_id)
+    if spec.vector_entry_point is None:
+        return f"Gymnasium has no native vector environment for {env_id}"
+    if spec.namespace == NAMESPACE:
+        return f"the native vector environment of {env_id} runs on the device"
+    if spec.namespace == ATARI:
+        return f"the native vector environment of {env_id} clips rewards and has a preprocessing of its own"
+    creator = spec.vector_entry_point
+    made_by = load_env_creator(creator) if isinstance(creator, str) else creator
+    if any(base.__name__ == "FunctionalJaxVectorEnv" for base in getattr(made_by, "__mro__", ())):
+        return f"the native vector environment of {env_id} loses steps of all environments when one of them resets"
+    return None
+
+
+def median_step(env: Env) -> float:
+    """Seconds of a step: the median of a few, with random actions; the first does not count, it may compile."""
+    times: list[float] = []
+    _, info = env.reset(seed=0)
+    env.action_space.seed(0)
+    while len(times) < 2 or (len(times) <= MEASURED_STEPS and sum(times[1:]) < MEASURED_SECONDS):
+        mask = info.get("action_mask")
+        action = env.action_space.sample() if mask is None else env.action_space.sample(mask)
+        begun = time.perf_counter()
+        _, _, terminated, truncated, info = env.step(action)
+        times.append(time.perf_counter() - begun)
+        if terminated or truncated:
+            _, info = env.reset()
+    return statistics.median(times[1:])
+
+
+def _copied(env: Env) -> Env:
+    try:
+        return copy.deepcopy(env)
+    except Exception as error:
+        raise UsageError(
+            f"{env} cannot be copied ({error}), and each of several environments needs a copy; give its class, its "
+            "Gymnasium id or a function that makes it instead."
+        ) from error

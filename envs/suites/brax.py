@@ -1,0 +1,44 @@
+"""Brax and MuJoCo Playground."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from gymnasium import spaces
+
+from rlgd.envs.suites.suite_env import Loaded, Outcome, SuiteEnv
+
+
+def load_brax(suite: Any, name: str) -> Loaded:
+    # 1,000 steps are what Brax's own training takes; an environment has no limit of its own.
+    return _physics(suite.get_environment(name)), 1000
+
+
+def playground_names(suite: Any) -> list[str]:
+    return [name for part in (suite.dm_control_suite, suite.locomotion, suite.manipulation) for name in part.ALL_ENVS]
+
+
+def load_playground(suite: Any, name: str) -> Loaded:
+    config = suite.registry.get_default_config(name)
+    if "impl" in config:
+        # The other implementation, Warp, has buffers for a fixed number of environments and adds in no fixed order.
+        config.impl = "jax"
+    return _physics(suite.registry.load(name, config=config)), int(config.episode_length)
+
+
+def _physics(env: Any) -> SuiteEnv:
+    """Brax's interface, which is also Playground's: one state with observation, reward and ``done``, a termination."""
+
+    def outcome(state: Any) -> Outcome:
+        # Beside "state" a dictionary has what only a critic may see, such as "privileged_state".
+        obs = state.obs["state"] if isinstance(state.obs, Mapping) else state.obs
+        return Outcome(state, obs, state.reward, state.done)
+
+    shape = jax.eval_shape(lambda key: outcome(env.reset(key)).obs, jax.random.key(0)).shape
+    return SuiteEnv(
+        begin=lambda key: outcome(env.reset(key)),
+        step=lambda state, action, key: outcome(env.step(state, action)),
+        observation_space=spaces.Box(-np.inf, np.inf, shape),
+        action_space=spaces.Box(-1.0, 1.0, (env.action_size,)),
+    )

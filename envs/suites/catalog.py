@@ -1,0 +1,79 @@
+"""On-device environments of other suites, by prefix: Brax, MuJoCo Playground, gymnax and Jumanji, each an extra.
+
+A suite is imported when one of its environments is asked for. What its wrappers would add, time limit and reset, is
+left out: ``DeviceEnv`` has both, and keeps the true final observation.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from rlgd.envs.suites.brax import load_brax, load_playground, playground_names
+from rlgd.envs.suites.gymnax import load_gymnax
+from rlgd.envs.suites.jumanji import load_jumanji
+from rlgd.envs.suites.suite_env import Loaded, usual_promotion
+from rlgd.errors import UsageError, unknown
+
+
+class Suite(NamedTuple):
+    """Where a suite is found: its name, what is imported of it, and functions of the imported module."""
+
+    title: str
+    module: str
+    names: Callable[[Any], Iterable[str]]
+    load: Callable[[Any, str], Loaded]
+
+
+SUITES = {
+    "brax": Suite("Brax", "brax.envs", lambda suite: suite._envs, load_brax),
+    "gymnax": Suite("gymnax", "gymnax", lambda suite: suite.registered_envs, load_gymnax),
+    "jumanji": Suite("Jumanji", "jumanji", lambda suite: suite.registered_environments(), load_jumanji),
+    "playground": Suite("MuJoCo Playground", "mujoco_playground", playground_names, load_playground),
+}
+
+
+def names(prefix: str) -> list[str]:
+    """The environments of a suite, sorted; none if it is not installed. Imports it.
+
+    Raises:
+        UsageError: if there is no suite with that prefix.
+    """
+    suite = _suite(prefix)
+    try:
+        return sorted(suite.names(importlib.import_module(suite.module)))
+    except ImportError:
+        return []
+
+
+def _suite(prefix: str) -> Suite:
+    if prefix not in SUITES:
+        raise unknown("suite", prefix, SUITES)
+    return SUITES[prefix]
+
+
+@functools.cache
+def load(prefix: str, name: str) -> Loaded:
+    """An environment of a suite and its time limit, which is the caller's to keep; None: it ends by itself.
+
+    Equal names give the same object, so that nothing compiles twice.
+
+    Raises:
+        UsageError: for a prefix or a name that is not known, a suite that is not installed, and an environment that
+            cannot be made.
+    """
+    suite = _suite(prefix)
+    try:
+        module = importlib.import_module(suite.module)
+    except ImportError as error:
+        raise UsageError(f"{prefix}:{name} needs {suite.title}; pip install 'rlgd[{prefix}]' ({error}).") from error
+    known = set(suite.names(module))
+    if name not in known:
+        raise unknown(f"{suite.title} environment", name, known)
+    try:
+        with usual_promotion():
+            return suite.load(module, name)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{prefix}:{name} cannot be made: {error}") from error

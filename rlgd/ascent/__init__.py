@@ -1,0 +1,27 @@
+"""From a gradient to a step: optimizers, schedules, rollout moments, diagnostics."""
+
+from typing import TYPE_CHECKING
+
+from rlgd.faces import lazy
+
+if TYPE_CHECKING:
+    from rlgd.ascent.ascent import Ascent as Ascent
+    from rlgd.ascent.optimizers import OPTIMIZERS as OPTIMIZERS
+    from rlgd.ascent.trees import apply_step as apply_step
+    from rlgd.ascent.trees import clip_by_norm as clip_by_norm
+    from rlgd.ascent.trees import cosine as cosine
+    from rlgd.ascent.trees import global_norm as global_norm
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "rlgd.ascent.ascent": ("Ascent",),
+        "rlgd.ascent.optimizers": ("OPTIMIZERS",),
+        "rlgd.ascent.trees": (
+            "apply_step",
+            "clip_by_norm",
+            "cosine",
+            "global_norm",
+        ),
+    },
+)

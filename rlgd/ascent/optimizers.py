@@ -1,0 +1,360 @@
+"""The optimizers: a table of what optax has, with one meaning for every field.
+
+Every row is built from pieces of optax (or from its ready-made aliases where they put the step size last), descends,
+and knows no weight decay but where its method needs it inside: ``rlgd.ascent`` turns the sign and decays the weights.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from rlgd.ascent.rules import (
+    LBFGS_MEMORY,
+    Descent,
+    adafactor,
+    adam_like,
+    adan,
+    lars,
+    lbfgs,
+    muon,
+    rmsprop,
+    rmsprop_centred,
+    scaled,
+    schedule_free_adamw,
+    schedule_free_sgd,
+    sm3,
+    yogi,
+)
+from rlgd.pytrees import Scalar
+
+ADABELIEF_ROOT = 1e-16  # what AdaBelief adds to its second moment
+
+
+class Floor(NamedTuple):
+    """Where an adaptive method keeps its second moment, and how epsilon bounds the denominator.
+
+    Attributes:
+        name: of the second moment in the optimizer's state.
+        bound: from epsilon, what the second moment is compared with: at most that, epsilon decides the step.
+        counter: the name of the number t of updates, where the second moment is divided by 1 - b^t first; else empty.
+    """
+
+    name: str
+    bound: Callable[[Scalar], Scalar]
+    counter: str = ""
+
+
+class Optimizer(NamedTuple):
+    """A row of the table of optimizers.
+
+    Attributes:
+        formula: the step that is added, for the gradient g of the objective at the parameters w, step size a, momentum
+            m, second-moment coefficient b and epsilon e. A prime corrects the bias of an average that began at 0:
+            v' = v / (1 - m^t), s' = s / (1 - b^t).
+        build: makes the optax transformation from the step size and the fields named in ``defaults``.
+        defaults: the fields that the optimizer uses and the values they take when they are left at None.
+        paper: where it comes from.
+        moment: the name of the first moment in the optimizer's state; empty if it keeps none.
+        sums_gradients: momentum adds gradients up instead of averaging them: a steady gradient moves the parameters by
+            learning_rate / (1 - momentum) a step.
+        floor: how epsilon bounds the step, for methods that divide each parameter's step by a second moment.
+        relative: counting updates from each new rollout on (Adam-Rel) shortens the first steps there, as in Adam.
+        decays: ``build`` takes ``weight_decay``, which belongs inside.
+        excludes: fields and settings that have no effect on it, or a wrong one.
+        positive: fields that may not be 0.
+    """
+
+    formula: str
+    build: Callable[..., Descent]
+    defaults: dict[str, float]
+    paper: str
+    moment: str = ""
+    sums_gradients: bool = False
+    floor: Floor | None = None
+    relative: bool = False
+    decays: bool = False
+    excludes: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
+
+
+def _square(epsilon: Scalar) -> Scalar:
+    return epsilon * epsilon
+
+
+def _itself(epsilon: Scalar) -> Scalar:
+    return epsilon
+
+
+ADAM_DEFAULTS = {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-8}
+ADAM: dict[str, Any] = {"moment": "mu", "floor": Floor("nu", _square, "count")}
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer("a g", optax.sgd, {}, "Robbins & Monro 1951", excludes=("reset", "decay")),  # nothing to forget
+    "momentum": Optimizer(
+        "a v;  v = m v + g",
+        lambda learning_rate, momentum: scaled(learning_rate, optax.trace(decay=momentum)),
+        {"momentum": 0.9},
+        "Polyak 1964 (heavy ball)",
+        moment="trace",
+        sums_gradients=True,
+    ),
+    "nesterov": Optimizer(
+        "a (m v + g);  v = m v + g",
+        lambda learning_rate, momentum: scaled(learning_rate, optax.trace(decay=momentum, nesterov=True)),
+        {"momentum": 0.9},
+        "Nesterov 1983; Sutskever et al. 2013",
+        moment="trace",
+        sums_gradients=True,
+    ),
+    "rmsprop": Optimizer(
+        "a v;  v = m v + g / sqrt(s + e);  s = b s + (1 - b) g^2",
+        rmsprop,
+        {"momentum": 0.0, "second_moment": 0.9, "epsilon": 1e-8},
+        "Tieleman & Hinton 2012",
+        moment="trace",
+        sums_gradients=True,
+        floor=Floor("nu", _itself),
+    ),
+    "rmsprop_centred": Optimizer(
+        "a v;  v = m v + g / sqrt(s - u^2 + e);  s = b s + (1 - b) g^2;  u = b u + (1 - b) g",
+        rmsprop_centred,
+        {"momentum": 0.0, "second_moment": 0.9, "epsilon": 1e-8},
+        "Graves 2013, arXiv 1308.0850",
+        moment="trace",
+        sums_gradients=True,
+    ),
+    "adagrad": Optimizer(
+        "a g / sqrt(s + e);  s = s + g^2, from 0.1",
+        lambda learning_rate, epsilon: optax.adagrad(learning_rate, eps=epsilon),
+        {"epsilon": 1e-7},
+        "Duchi, Hazan & Singer 2011",
+        floor=Floor("sum_of_squares", _itself),
+    ),
+    "adadelta": Optimizer(
+        "a d;  d = g sqrt(u + e) / sqrt(s + e);  s = b s + (1 - b) g^2;  u = b u + (1 - b) d^2",
+        lambda learning_rate, second_moment, epsilon: optax.adadelta(learning_rate, second_moment, epsilon),
+        {"second_moment": 0.9, "epsilon": 1e-6},
+        "Zeiler 2012, arXiv 1212.5701",
+        floor=Floor("e_g", _itself),
+    ),
+    "adam": Optimizer(
+        "a v' / (sqrt(s') + e);  v = m v + (1 - m) g;  s = b s + (1 - b) g^2",
+        adam_like(optax.adam),
+        ADAM_DEFAULTS,
+        "Kingma & Ba 2015, arXiv 1412.6980",
+        **ADAM,
+        relative=True,
+    ),
+    "adamw": Optimizer(
+        "adam's step - a weight_decay w",
+        adam_like(optax.adam),
+        ADAM_DEFAULTS | {"weight_decay": 1e-4},
+        "Loshchilov & Hutter 2019, arXiv 1711.05101",
+        **ADAM,
+        relative=True,
+    ),
+    "nadam": Optimizer(
+        "a (m v'' + (1 - m) g') / (sqrt(s') + e);  v, s as in adam;  v'' = v / (1 - m^(t+1));  g' = g / (1 - m^t)",
+        adam_like(optax.nadam),
+        ADAM_DEFAULTS,
+        "Dozat 2016",
+        **ADAM,
+        relative=True,
+    ),
+    "nadamw": Optimizer(
+        "nadam's step - a weight_decay w",
+        adam_like(optax.nadam),
+        ADAM_DEFAULTS | {"weight_decay": 1e-4},
+        "Dozat 2016; Loshchilov & Hutter 2019",
+        **ADAM,
+        relative=True,
+    ),
+    "amsgrad": Optimizer(
+        "a v' / (sqrt(max of all s' so far) + e);  v, s as in adam",
+        adam_like(optax.amsgrad),
+        ADAM_DEFAULTS,
+        "Reddi, Kale & Kumar 2018, arXiv 1904.09237",
+        moment="mu",
+        floor=Floor("nu_max", _square),
+    ),
+    "adamax": Optimizer(
+        "a v' / s;  v as in adam;  s = max(b s, |g| + e)",
+        adam_like(optax.adamax),
+        ADAM_DEFAULTS,
+        "Kingma & Ba 2015, arXiv 1412.6980",
+        moment="mu",
+        floor=Floor("nu", lambda epsilon: 2 * epsilon),
+    ),
+    "radam": Optimizer(
+        "adam's step times r(t);  a v' while t is too small (5 or so updates) to know s",
+        adam_like(optax.radam),
+        ADAM_DEFAULTS,
+        "Liu et al. 2020, arXiv 1908.03265",
+        **ADAM,
+    ),
+    "adabelief": Optimizer(
+        "a v' / (sqrt(s') + e);  v as in adam;  s = b s + (1 - b) (g - v)^2 + 1e-16",
+        adam_like(optax.adabelief, eps_root=ADABELIEF_ROOT),
+        {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-16},
+        "Zhuang et al. 2020, arXiv 2010.07468",
+        **ADAM,
+        relative=True,
+        positive=("momentum",),  # with 0 no gradient is a surprise: g - v is always 0
+    ),
+    "adan": Optimizer(
+        "a (v' + 0.92 d') / (sqrt(s') + e);  v as in adam;  d averages g - g_before by 0.92;  "
+        "s = b s + (1 - b) (g + 0.92 (g - g_before))^2",
+        adan,
+        {"momentum": 0.98, "second_moment": 0.99, "epsilon": 1e-8},
+        "Xie et al. 2022, arXiv 2208.06677",
+        moment="m",
+        floor=Floor("n", _square, "t"),
+    ),
+    "yogi": Optimizer(
+        "a v' / (sqrt(s') + e);  v as in adam;  s = s - (1 - b) sign(s - g^2) g^2, from 1e-6",
+        yogi,
+        {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-3},
+        "Zaheer et al. 2018",
+        **ADAM,
+        relative=True,
+    ),
+    "lion": Optimizer(
+        "a sign(m v + (1 - m) g);  then v = b v + (1 - b) g  (b, second_moment, averages gradients, not squares)",
+        lambda learning_rate, momentum, second_moment: optax.lion(
+            learning_rate, b1=momentum, b2=second_moment, weight_decay=0.0
+        ),
+        {"momentum": 0.9, "second_moment": 0.99},
+        "Chen et al. 2023, arXiv 2302.06675",
+        moment="mu",
+    ),
+    "signum": Optimizer(
+        "a sign(v);  v = m v + (1 - m) g",
+        lambda learning_rate, momentum: scaled(learning_rate, optax.ema(momentum, debias=False), optax.scale_by_sign()),
+        {"momentum": 0.9},
+        "Bernstein et al. 2018, arXiv 1802.04434",
+        moment="ema",
+    ),
+    "novograd": Optimizer(
+        "a v;  v = m v + g / (sqrt(s) + e);  s = |g|^2 at first, then b s + (1 - b) |g|^2, a number for each array",
+        adam_like(optax.novograd),
+        {"momentum": 0.9, "second_moment": 0.25, "epsilon": 1e-6},
+        "Ginsburg et al. 2019, arXiv 1905.11286",
+        moment="mu",
+        sums_gradients=True,
+    ),
+    "lamb": Optimizer(
+        "a |w| d / |d| for each array;  d = adam's v' / (sqrt(s') + e);  a d where w = 0",
+        adam_like(optax.lamb),
+        {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-6},
+        "You et al. 2020, arXiv 1904.00962",
+        **ADAM,
+    ),
+    "lars": Optimizer(
+        "a v;  v = m v + 0.001 |w| g / |g| for each array;  v = m v + g where w = 0",
+        lars,
+        {"momentum": 0.9},
+        "You, Gitman & Ginsburg 2017, arXiv 1708.03888",
+        moment="trace",
+        sums_gradients=True,
+    ),
+    "sm3": Optimizer(
+        "a v;  v = m v + (1 - m) g / sqrt(s + 1e-8);  s = g^2 + the least of the row's and the column's largest s "
+        "so far, for vectors the sum of all g^2",
+        sm3,
+        {"momentum": 0.9},
+        "Anil et al. 2019, arXiv 1901.11150",
+        moment="nu",  # optax's name for it
+    ),
+    "adafactor": Optimizer(
+        "a v;  v = m v + (1 - m) max(rms(w), 0.001) d;  d = g / sqrt(s), shortened to rms 1;  "
+        "s averages g^2 + e by 1 - t^-0.8, large arrays' by rows and columns",
+        adafactor,
+        {"momentum": 0.0, "epsilon": 1e-30},
+        "Shazeer & Stern 2018, arXiv 1804.04235",
+        moment="ema",
+    ),
+    "muon": Optimizer(
+        "a sqrt(max(1, columns / rows)) orthogonalized(m v'' + (1 - m) g') for matrices, v as in nadam;  "
+        "nadam's step for the rest",
+        muon,
+        {"momentum": 0.95, "second_moment": 0.999, "epsilon": 1e-8},
+        "Jordan et al. 2024 (kellerjordan.github.io/posts/muon)",
+        moment="mu",
+    ),
+    "schedule_free_sgd": Optimizer(
+        "from w to m x + (1 - m) z;  z = z + a (g - weight_decay w);  x averages all z, weighted by the square of "
+        "the largest a so far",
+        schedule_free_sgd,
+        {"momentum": 0.9},
+        "Defazio et al. 2024, arXiv 2405.15682",
+        decays=True,
+        # What x is, is found from the parameters and z by the momentum of the time.
+        excludes=("momentum_schedule",),
+        positive=("momentum",),
+    ),
+    "schedule_free_adamw": Optimizer(
+        "from w to m x + (1 - m) z;  z = z + a (g / (sqrt(s') + e) - weight_decay w);  x averages all z, "
+        "weighted by the square of the largest a so far",
+        schedule_free_adamw,
+        {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-8, "weight_decay": 1e-4},
+        "Defazio et al. 2024, arXiv 2405.15682",
+        floor=Floor("nu", _square, "count"),
+        decays=True,
+        # What x is, is found from the parameters and z by the momentum of the time.
+        excludes=("momentum_schedule",),
+        positive=("momentum",),
+    ),
+    "lbfgs": Optimizer(
+        f"a H g, or a g / max(1, |g|) at first and where H g is not uphill;  H: the inverse curvature that the last "
+        f"{LBFGS_MEMORY} steps showed",
+        lbfgs,
+        {},
+        "Liu & Nocedal 1989",
+        excludes=("decay",),  # it remembers positions: a share of them is another curvature
+    ),
+}
+
+
+def _held(state: Any, name: str) -> list[Any]:
+    """What the parts of an optimizer's state keep under a name; parameters may have that name too."""
+
+    def is_part_of_state(path: Any, value: Any) -> bool:
+        return isinstance(path[-1], optax.tree_utils.NamedTupleKey)
+
+    return [value for _, value in optax.tree.get_all_with_path(state, name, is_part_of_state)]
+
+
+def first_moment(name: str, state: Any) -> Any:
+    """The average (or sum) of past gradients of the objective that the optimizer's state holds; None if none."""
+    if not (key := OPTIMIZERS[name].moment):
+        return None
+
+    def masked(leaf: Any) -> bool:
+        return isinstance(leaf, optax.MaskedNode)
+
+    # Muon keeps those of matrices and those of the rest in two trees that are masked where the other is not.
+    merged, *others = _held(state, key)
+    for other in others:
+        merged = jax.tree.map(lambda a, b: b if masked(a) else a, merged, other, is_leaf=masked)
+    return jax.tree.map(jnp.negative, merged)
+
+
+def epsilon_share(name: str, state: Any, second_moment: Scalar | None, epsilon: Scalar | None) -> Array | None:
+    """The share of parameters whose step epsilon decides, in [0, 1]: whose second moment is not above it.
+
+    None for optimizers that do not divide each parameter's step by a second moment.
+    """
+    floor = OPTIMIZERS[name].floor
+    if floor is None or epsilon is None:
+        return None
+    moments = jax.tree.leaves(_held(state, floor.name)[0])
+    bound = floor.bound(epsilon)
+    if floor.counter and second_moment is not None:
+        updates = _held(state, floor.counter)[0].astype(moments[0].dtype)
+        bound = bound * (1 - jnp.power(second_moment, updates))
+    low = sum(jnp.sum(moment <= bound) for moment in moments)
+    return jnp.asarray(low, moments[0].dtype) / sum(moment.size for moment in moments)

@@ -1,0 +1,154 @@
+"""The formulas of the optimizers as optax transformations."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from optax import contrib
+
+from rlgd.pytrees import Scalar
+
+Descent: TypeAlias = optax.GradientTransformation
+
+LBFGS_MEMORY = 10
+TRUST_COEFFICIENT = 1e-3  # LARS's eta
+ADAN_DIFFERENCES = 0.92  # Adan's coefficient of the mean difference between gradients
+
+
+def scaled(learning_rate: Scalar, *parts: Descent) -> Descent:
+    """The step size comes last, as in PyTorch: a schedule then acts on the whole step."""
+    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
+
+
+def rmsprop(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    rms = optax.scale_by_rms(decay=second_moment, eps=epsilon, eps_in_sqrt=True)
+    return scaled(learning_rate, rms, optax.trace(decay=momentum))
+
+
+def rmsprop_centred(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    inner = optax.scale_by_stddev(decay=second_moment, eps=epsilon, eps_in_sqrt=True)
+
+    # optax takes the root of s - u^2 + e, which rounding makes negative where gradients are steady.
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        _, state = inner.update(gradient, state)
+        variance = jax.tree.map(lambda s, u: jnp.maximum(s - u * u, 0), state.nu, state.mu)
+        return jax.tree.map(lambda g, v: g * jax.lax.rsqrt(v + epsilon), gradient, variance), state
+
+    deviation = optax.GradientTransformation(inner.init, update)
+    return scaled(learning_rate, deviation, optax.trace(decay=momentum))
+
+
+def adam_like(alias: Callable[..., Descent], **fixed: Any) -> Callable[..., Descent]:
+    def build(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+        return alias(learning_rate, b1=momentum, b2=second_moment, eps=epsilon, **fixed)
+
+    return build
+
+
+def yogi(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    inner = optax.scale_by_yogi(b1=momentum, b2=second_moment, eps=epsilon)
+
+    # optax begins the first moment at 1e-6, too: without any gradient the parameters would move.
+    def init(params: Any) -> Any:
+        return inner.init(params)._replace(mu=jax.tree.map(jnp.zeros_like, params))
+
+    return scaled(learning_rate, optax.GradientTransformation(init, inner.update))
+
+
+class AdanState(NamedTuple):
+    """Averages ``m`` of gradients, ``v`` of their differences, ``n`` of squares; the last gradient ``g``; updates t."""
+
+    m: Any
+    v: Any
+    n: Any
+    g: Any
+    t: Array
+
+
+def adan(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """Not optax's, which weighs the differences by 0.08 where the paper and its authors' code have 0.92."""
+
+    def init(params: Any) -> AdanState:
+        zero = jax.tree.map(jnp.zeros_like, params)
+        return AdanState(zero, zero, zero, zero, jnp.zeros((), jnp.int32))
+
+    def update(gradient: Any, state: AdanState, params: Any = None) -> tuple[Any, AdanState]:
+        kept = ADAN_DIFFERENCES
+        difference = jax.tree.map(lambda g, last: jnp.where(state.t == 0, 0, g - last), gradient, state.g)
+        m = optax.tree.update_moment(gradient, state.m, momentum, 1)
+        v = optax.tree.update_moment(difference, state.v, kept, 1)
+        ahead = jax.tree.map(lambda g, d: g + kept * d, gradient, difference)
+        n = optax.tree.update_moment_per_elem_norm(ahead, state.n, second_moment, 2)
+        t = state.t + 1
+        averages = zip((m, v, n), (momentum, kept, second_moment), strict=True)
+        m_hat, v_hat, n_hat = (optax.tree.bias_correction(average, decay, t) for average, decay in averages)
+        step = jax.tree.map(lambda m, v, n: (m + kept * v) / (jnp.sqrt(n) + epsilon), m_hat, v_hat, n_hat)
+        return step, AdanState(m, v, n, gradient, t)
+
+    return scaled(learning_rate, optax.GradientTransformation(init, update))
+
+
+def lars(learning_rate: Scalar, momentum: Scalar) -> Descent:
+    trust = optax.scale_by_trust_ratio(trust_coefficient=TRUST_COEFFICIENT)
+    return scaled(learning_rate, trust, optax.trace(decay=momentum))
+
+
+def sm3(learning_rate: Scalar, momentum: Scalar) -> Descent:
+    inner = optax.scale_by_sm3(b1=momentum)
+
+    # optax's has no case for numbers, which have no axis to keep a maximum of.
+    def vectors(tree: Any) -> Any:
+        return jax.tree.map(jnp.atleast_1d, tree)
+
+    def init(params: Any) -> Any:
+        return inner.init(vectors(params))._replace(nu=jax.tree.map(jnp.zeros_like, params))
+
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        step, state = inner.update(vectors(gradient), state._replace(nu=vectors(state.nu)))
+        step = jax.tree.map(lambda x, g: x.reshape(g.shape), step, gradient)
+        return step, state._replace(nu=step)  # the step is the first moment
+
+    return scaled(learning_rate, optax.GradientTransformation(init, update))
+
+
+def adafactor(learning_rate: Scalar, momentum: Scalar, epsilon: Scalar) -> Descent:
+    return scaled(
+        learning_rate,
+        optax.scale_by_factored_rms(epsilon=epsilon),
+        optax.clip_by_block_rms(1.0),
+        optax.scale_by_param_block_rms(),
+        optax.ema(momentum, debias=False),
+    )
+
+
+def muon(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    return contrib.muon(learning_rate, beta=momentum, adam_b1=momentum, adam_b2=second_moment, eps=epsilon)
+
+
+def schedule_free_sgd(learning_rate: Scalar, momentum: Scalar, weight_decay: Scalar) -> Descent:
+    base = scaled(learning_rate, optax.add_decayed_weights(weight_decay))
+    return contrib.schedule_free(base, learning_rate, b1=momentum)
+
+
+def schedule_free_adamw(
+    learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar, weight_decay: Scalar
+) -> Descent:
+    rms = optax.scale_by_rms(decay=second_moment, eps=epsilon, eps_in_sqrt=False, bias_correction=True)
+    base = scaled(learning_rate, rms, optax.add_decayed_weights(weight_decay))
+    return contrib.schedule_free(base, learning_rate, b1=momentum)
+
+
+def lbfgs(learning_rate: Scalar) -> Descent:
+    inner = optax.scale_by_lbfgs(memory_size=LBFGS_MEMORY)
+
+    # Where the objective curves the other way, which a line search would have kept out of the memory, H turns around.
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        direction, state = inner.update(gradient, state, params)
+        same_side = optax.tree.vdot(direction, gradient) > 0
+        shorter = 1 / jnp.maximum(optax.tree.norm(gradient), 1)  # as optax takes the first step
+        return jax.tree.map(lambda d, g: jnp.where(same_side, d, shorter * g), direction, gradient), state
+
+    return scaled(learning_rate, optax.GradientTransformation(inner.init, update))

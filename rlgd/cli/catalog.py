@@ -1,0 +1,128 @@
+"""Tables of what there is to choose from."""
+
+import functools
+from collections.abc import Callable
+
+from rlgd.errors import UsageError, unknown
+
+Rows = list[list[str]]
+
+
+def agents() -> Rows:
+    """Name, class, what it is."""
+    from rlgd.agents import ALIASES, REGISTRY
+
+    names = {name: ", ".join([name, *(alias for alias, of in ALIASES.items() if of == name)]) for name in REGISTRY}
+    rows = [[names[name], cls, text] for name, (_, cls, text) in REGISTRY.items()]
+    return [["agent", "class", "what it is"], *rows]
+
+
+def presets() -> Rows:
+    """Agent, environment, steps, what is not the agent's default, how it was found."""
+    from rlgd.agents import REGISTRY
+    from rlgd.agents import presets as tuned
+
+    rows = [["agent", "environment", "steps", "settings", "tuned"]]
+    for preset in (preset for name in REGISTRY for preset in tuned.of_agent(name).values()):
+        settings = " ".join(f"{name}={value}" for name, value in preset.settings.items())
+        rows.append([preset.agent, preset.env, f"{preset.total_timesteps:,}", settings or "-", str(preset.tuned)])
+    return rows
+
+
+def envs() -> Rows:
+    """Those with a twin on the device, then all that Gymnasium has registered."""
+    import gymnasium
+
+    from rlgd.envs import device_ids
+
+    twins = device_ids()
+    rows = [["environment", "runs on", "time limit", "solved at"]]
+    others = {env_id for env_id, spec in gymnasium.registry.items() if spec.entry_point is not None} - set(twins)
+    for env_id in twins + sorted(others):
+        spec = gymnasium.registry[env_id]
+        limit = "-" if spec.max_episode_steps is None else str(spec.max_episode_steps)
+        threshold = "-" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
+        rows.append([env_id, "device, host" if env_id in twins else "host", limit, threshold])
+    return rows
+
+
+def suite(prefix: str) -> Rows:
+    """The environments of another suite."""
+    from rlgd.envs.suites import catalog
+
+    names = catalog.names(prefix)
+    if not names:
+        raise UsageError(f"{prefix} is not installed; pip install 'rlgd[{prefix}]'.")
+    return [["environment", "runs on"], *([f"{prefix}:{name}", "device"] for name in names)]
+
+
+def optimizers() -> Rows:
+    """Name, the fields that it uses, where it comes from, formula."""
+    from rlgd.ascent.optimizers import OPTIMIZERS
+
+    rows = [["optimizer", "uses, by default", "paper", "the step that is added"]]
+    for name, row in OPTIMIZERS.items():
+        defaults = " ".join(f"{field}={value:g}" for field, value in row.defaults.items())
+        rows.append([name, defaults or "-", row.paper, row.formula])
+    return rows
+
+
+def schedules() -> Rows:
+    """How a schedule is written, and its factor at the share p of the run."""
+    from rlgd.ascent.schedules import COMBINED, SHAPES
+
+    rows = [["schedule", "the factor at the share p of the run, in environment steps"]]
+    return [*rows, *([name, shape.formula] for name, shape in SHAPES.items()), *map(list, COMBINED.items())]
+
+
+def studies() -> Rows:
+    """Name and question."""
+    from rlgd.studies import question
+
+    return [["study", "question"], *map(list, question.shipped().items())]
+
+
+LEGENDS = {
+    "envs": """
+Of other suites, on the device, where they are installed: `rlgd list brax`, `gymnax`, `jumanji`, `playground`.""",
+    "optimizers": """
+g: gradient of the objective    w: parameters    a: learning_rate, after its schedule    m: momentum
+b: second_moment    e: epsilon    t: number of updates
+A prime corrects the bias of an average that began at 0: v' = v / (1 - m^t), s' = s / (1 - b^t).
+weight_decay takes a * weight_decay * w from the step of any of them, max_grad_norm bounds |g|; both are off by default
+where they are not named. `docs/ascent.md` says more.""",
+}
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "agents": agents,
+    "presets": presets,
+    "envs": envs,
+    "optimizers": optimizers,
+    "schedules": schedules,
+    "studies": studies,
+    **{prefix: functools.partial(suite, prefix) for prefix in ("brax", "gymnax", "jumanji", "playground")},
+}
+
+
+def table(name: str) -> str:
+    """A table as text in columns.
+
+    Raises:
+        UsageError: if there is no such table.
+    """
+    if name not in TABLES:
+        raise unknown("list", name, TABLES)
+    rows = TABLES[name]()
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines) + LEGENDS.get(name, "")
+
+
+def list_things(argv: list[str]) -> int:
+    """``rlgd list``."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: rlgd list {'|'.join(TABLES)}")
+        return 0 if argv else 2
+    print(table(argv[0]))
+    return 0

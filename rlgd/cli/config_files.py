@@ -1,0 +1,63 @@
+"""Flags out of files: ``--config``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rlgd.errors import UsageError
+
+
+def read_config(path: str) -> tuple[dict[str, Any], str | None]:
+    """Flags from a file, a run's ``config.json`` or TOML with flat names; and the agent, if it says one.
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
+    import tomllib
+
+    from rlgd.system.files import MAX_JSON
+
+    try:
+        with Path(path).open(encoding="utf-8-sig") as file:
+            text = file.read(MAX_JSON)
+        content = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--config {path} is not {'JSON' if path.endswith('.json') else 'TOML'}: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path} holds no table of flags.")
+    agent = content.pop("agent", None)
+    if "hyperparameters" in content:
+        try:
+            content = flags_of_run(content)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"--config {path} is no config.json of this version of rlgd: {error!r}.") from error
+    return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}, agent
+
+
+def from_file(env_id: str) -> None:
+    """Refuse an environment whose id, out of a file, would import a module.
+
+    Raises:
+        UsageError: naming it.
+    """
+    from rlgd.envs import SUITES
+
+    module, colon, _ = str(env_id).partition(":")
+    if colon and module not in SUITES:
+        raise UsageError(f"the environment {env_id!r} imports the module {module!r}; name it yourself: --env {env_id}.")
+
+
+def flags_of_run(content: dict[str, Any]) -> dict[str, Any]:
+    """The flags that a run's ``config.json`` stands for."""
+    env = content["env"]
+    names = ("total_timesteps", "seed", "eval_every", "eval_episodes", "checkpoint_every", "keep")
+    kept = {name: content[name] for name in names}
+    kept["checkpoint_every"] = str(kept["checkpoint_every"])
+    run = {"env": env["id"], "backend": env["backend"], "max_episode_steps": env["max_episode_steps"]}
+    run |= {"act_device": content["act_device"]}
+    if env["backend"] == "host":
+        run |= {"vectorization": env["vectorization"], "env_timeout": env["timeout"]}
+        run |= {"env_arg": tuple(f"{key}={json.dumps(value)}" for key, value in json.loads(env["kwargs"]).items())}
+    return {**content["hyperparameters"], **kept, **content["stopping"], **run}

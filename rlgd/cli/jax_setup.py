@@ -1,0 +1,61 @@
+"""JAX as the command line sets it up: device, threads, compilation cache. The library itself changes none of this."""
+
+import os
+from pathlib import Path
+
+from rlgd.envs import HostEnv
+from rlgd.errors import UsageError, unknown
+from rlgd.run.config import RunConfig
+from rlgd.training.host_rollout import is_small
+
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU
+
+
+def set_up(settings: RunConfig, device: str | None, deterministic_ops: bool, alone: bool = True) -> None:
+    """Choose the device and what makes it fast, before JAX starts up.
+
+    Args:
+        settings: the run that is about to start.
+        device: "cpu" or "gpu"; None takes a GPU if there is one.
+        deterministic_ops: the same bits from every run on a GPU.
+        alone: it is the only run of this process; else each core is to have runs of its own.
+
+    Raises:
+        UsageError: if there is no such device.
+    """
+    if device is not None and device not in PLATFORMS:
+        raise unknown("device", device, PLATFORMS)
+    if alone and is_small(settings.agent, settings.env.spec):
+        # Threads cost a small network more than they bring; a GPU does not look at this.
+        os.environ.setdefault("PJRT_NPROC", "1")
+    if deterministic_ops:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    import jax
+
+    if device is not None:
+        jax.config.update("jax_platforms", PLATFORMS[device])
+    if isinstance(settings.env, HostEnv):
+        # Each step waits for its action anyway.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    _use_compilation_cache()
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise UsageError(f"there is no {device or 'device'} that JAX can use: {error}") from error
+
+
+def _use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache directory, readable by the user alone; without one, do without."""
+    import jax
+
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache = Path(home) / "rlgd" / "xla"
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if cache.stat().st_uid != os.getuid():  # programs that another user may have written
+            return
+        cache.chmod(0o700)
+    except (OSError, RuntimeError):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

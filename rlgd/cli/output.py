@@ -1,0 +1,112 @@
+"""What commands print."""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlgd.run.trainer import TrainResult
+
+
+def announce(settings: Any, options: Any, origin: str | None = None) -> None:
+    """Say what runs where, and why, and where its settings come from."""
+    if options.quiet or options.json:
+        return
+    from rlgd.envs import DeviceEnv, device_ids
+    from rlgd.system.machine import device_name
+
+    if isinstance(settings.env, DeviceEnv):
+        twin = " (its twin of Gymnasium's)" if settings.env.env_id in device_ids() else ""
+        where = f"{settings.env.env_id} on the device{twin}"
+    else:
+        how = settings.env.how(settings.agent.num_envs)
+        why = "; it has a twin on the device" if settings.env.env_id in device_ids() else ""
+        where = f"{settings.env.env_id} on the host: {how}{why}"
+    print(f"{type(settings.agent).__name__} on {device_name()}; {where}", file=sys.stderr)
+    if origin is not None:
+        print(origin, file=sys.stderr)
+
+
+def console_sinks(options: Any, total_timesteps: int) -> list[Any]:
+    """The progress display, unless it is not wanted."""
+    if options.quiet or options.json:
+        return []
+    from rlgd.run.sinks.console import Console
+
+    return [Console(total_timesteps)]
+
+
+def sentence(summary: dict[str, Any]) -> str:
+    """An evaluation as a line of text."""
+    return (
+        f"evaluation: mean return {summary['mean_return']:.1f} +- {summary['std_return']:.1f} over "
+        f"{summary['episodes']} episodes in {summary['env']} ({summary['policy']} policy)"
+    )
+
+
+def report(result: "TrainResult", env_id: str, options: Any) -> int:
+    """The end of a run, for a person or as JSON."""
+    from rlgd.run.summary import describe, read_summary
+
+    assert result.run_dir is not None
+    summary = read_summary(result.run_dir)
+    if options.json:
+        print(json.dumps({"run_dir": str(result.run_dir), **summary, "reason": result.reason}))
+        return 0
+    if result.reason == "already complete":
+        print(f"already complete ({result.steps:,} steps){f': {result.why}' if result.why else ''}")
+    else:
+        seconds, compiling = result.training_seconds, result.compile_seconds
+        speed = result.steps / max(seconds, 1e-9)
+        print(f"{result.steps:,} steps in {seconds:.1f} s ({speed:,.0f} a second), compiling {compiling:.1f} s")
+        if result.why:
+            print(f"stopped by --{result.reason.replace('_', '-')}: {result.why}")
+    if result.evaluation is not None:
+        print(sentence(describe(result.evaluation, env_id)))
+    print(f"run:         {result.run_dir}")
+    logdir = "runs" if result.run_dir.parts[:1] == ("runs",) else result.run_dir
+    print(f"curves:      {tensorboard_command()} --logdir {logdir}")
+    return 0
+
+
+def tensorboard_command() -> str:
+    """How TensorBoard is called here: by its name if that is on the path, else beside this interpreter."""
+    import shutil
+
+    if shutil.which("tensorboard"):
+        return "tensorboard"
+    beside = Path(sys.executable).with_name("tensorboard")
+    return os.path.relpath(beside) if beside.exists() else "tensorboard"
+
+
+def say(message: str) -> None:
+    """Print to the error output, if it can still be written."""
+    with contextlib.suppress(OSError):
+        print(f"rlgd: {message}", file=sys.stderr, flush=True)
+
+
+class ToStderr(logging.Handler):
+    """Prints what the library has to say; on the error output of the moment, which a progress bar takes over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        say(record.getMessage())
+
+
+@contextlib.contextmanager
+def messages(quiet: bool) -> Iterator[None]:
+    """Show what the library has to say: warnings, and unless it is to be quiet what is worth knowing."""
+    log, handler = logging.getLogger("rlgd"), ToStderr()
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.level, log.propagate = logging.WARNING if quiet else logging.INFO, False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.level, log.propagate = before

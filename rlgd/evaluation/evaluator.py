@@ -1,0 +1,188 @@
+"""How good a policy is: whole episodes, in Gymnasium or on the device, with the greedy or the sampled policy."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from rlgd.agents.base.agent import Agent
+from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
+from rlgd.envs.host.host_vector import HostVector
+from rlgd.errors import EnvironmentFault, UsageError
+from rlgd.evaluation.policy import Policy, env_action
+from rlgd.pytrees import Actor, View
+
+MAX_HOST_ENVS = 16
+MAX_NATIVE_ENVS = 1000  # stepped together by NumPy
+MAX_STEPS = 10_000  # of an episode, where the environment has no time limit: not every policy ends every episode
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalResult:
+    """``returns [E]`` float64 and ``lengths [E]`` int64 of each episode; ``deterministic``: which policy played."""
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    deterministic: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(self.returns.std())
+
+
+def evaluate(
+    policy: Policy | Callable[[NDArray[Any]], NDArray[Any]],
+    env: str | Env,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = True,
+    max_steps: int | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> EvalResult:
+    """Play whole episodes with a policy whose parameters and normalizers stay as they are.
+
+    An id means Gymnasium's own environment; what ``rlgd.envs.make`` returned runs where it says. How many episodes each
+    of the parallel environments plays is fixed beforehand: taking the first to finish would favour short ones.
+
+    Args:
+        policy: an rlgd policy, or (in Gymnasium) any function from ``obs [N, ...]`` to actions ``[N, ...]``.
+        env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
+        episodes: how many, at least 1.
+        seed: of environments and sampled actions; the same for every policy that is compared.
+        deterministic: the greedy policy; otherwise actions are sampled.
+        max_steps: an episode ends after so many steps at the latest; None: by the environment's time limit, without
+            one after ``MAX_STEPS``.
+        between: called between steps in Gymnasium; what it raises ends the evaluation.
+
+    Raises:
+        UsageError: if the policy does not fit the environment.
+        EnvironmentFault: if the environment breaks.
+    """
+    target = playable(policy, env, episodes, max_steps)
+    if isinstance(target, HostEnv):
+        num_envs = target.running or min(episodes, MAX_NATIVE_ENVS if target.native else MAX_HOST_ENVS)
+        with contextlib.closing(target.open(num_envs)) as vector:
+            return play_in(vector, policy, episodes, seed, deterministic, between)
+    if not isinstance(policy, Policy):
+        raise UsageError("on the device only policies of rlgd can be evaluated; give the environment's id instead.")
+    returns, lengths = _play_on_device(
+        policy.agent, target, policy.actor, jax.random.key(seed), episodes, deterministic
+    )
+    if not np.isfinite(returns).all():
+        raise EnvironmentFault(f"a reward of {target.env_id} is not finite, or the return of an episode overflows.")
+    return EvalResult(np.asarray(returns, np.float64), np.asarray(lengths, np.int64), deterministic)
+
+
+def playable(policy: Any, env: Any, episodes: int, max_steps: int | None) -> Env:
+    """The environment to play in, with its time limit; see ``evaluate``.
+
+    Raises:
+        UsageError: if the policy does not fit it, or the numbers are not allowed.
+    """
+    if episodes < 1:
+        raise UsageError(f"episodes is {episodes}; allowed: at least 1.")
+    if max_steps is not None and max_steps < 1:
+        raise UsageError(f"max_steps is {max_steps}; allowed: at least 1.")
+    target = make(env, backend="host" if isinstance(env, str) and env.partition(":")[0] not in SUITES else "auto")
+    if isinstance(policy, Policy):
+        _check_fit(policy, target)
+    return _limited(target, max_steps)
+
+
+def _limited(env: Env, max_steps: int | None) -> Env:
+    """The environment with a time limit of ``max_steps``, unless its own is shorter."""
+    own = env.spec.max_episode_steps
+    limit = own or MAX_STEPS if max_steps is None else min(max_steps, own or max_steps)
+    if isinstance(env, HostEnv) and env.running:
+        if max_steps is not None:
+            raise UsageError(f"{env.env_id} is a running vector environment, which takes no max_steps.")
+        return env
+    return env if limit == own else dataclasses.replace(env, max_episode_steps=limit)
+
+
+def _check_fit(policy: Policy, env: Env) -> None:
+    for role in ("obs", "action"):
+        trained, given = getattr(policy.spec, role), getattr(env.spec, role)
+        if trained != given:
+            raise UsageError(f"{env.env_id} does not fit the policy: its {role} is {given}, trained was {trained}.")
+
+
+def play_in(
+    vector: HostVector,
+    policy: Any,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    between: Callable[[], None] = lambda: None,
+) -> EvalResult:
+    """Play whole episodes in running environments, in each of them a number that is fixed beforehand."""
+    num_envs = vector.vector.num_envs
+    quota = np.full(num_envs, episodes // num_envs) + (np.arange(num_envs) < episodes % num_envs)
+    played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
+    so_far, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+    key = jax.random.key(seed)
+    obs, first = vector.reset(seed), np.ones(num_envs, bool)
+    if isinstance(policy, Policy):
+        policy = policy.anew()  # whoever brought it may be in the middle of an episode
+    t = 0
+    limit = vector.spec.max_episode_steps or MAX_STEPS
+    while any(len(done) < wanted for done, wanted in zip(played, quota, strict=True)):
+        if t > quota.max() * (limit + 1):
+            raise EnvironmentFault(f"{vector.env_id} does not end its episodes within {limit} steps.")
+        if isinstance(policy, Policy):
+            step_key = None if deterministic else jax.random.fold_in(key, t)
+            options: dict[str, Any] = {"key": step_key, "action_mask": vector.action_mask, "first": first}
+            action = policy(obs, deterministic=deterministic, **options)
+        else:
+            action = policy(obs)
+        between()
+        step = vector.step(action)
+        so_far += np.where(step.valid, step.reward, 0)
+        length += step.valid
+        for n in np.flatnonzero(step.terminated | step.truncated):
+            played[n].append((so_far[n], length[n]))
+            so_far[n], length[n] = 0, 0
+        obs, first, t = step.obs, step.first, t + 1
+    kept = [episode for done, wanted in zip(played, quota, strict=True) for episode in done[:wanted]]
+    returns, lengths = zip(*kept, strict=True)
+    return EvalResult(np.array(returns, np.float64), np.array(lengths, np.int64), deterministic)
+
+
+def play_on_device(
+    agent: Agent, env: DeviceEnv, actor: Actor, key: Array, episodes: int, greedy: bool
+) -> tuple[Array, Array]:
+    """One episode in each of so many environments: ``(returns [E] float32, lengths [E] int32)``."""
+    reset_key, act_key, step_key = jax.random.split(key, 3)
+    state, obs = env.reset(reset_key, episodes)
+
+    def step(carry: Any) -> Any:
+        t, state, obs, memory, alive, returns, lengths = carry
+        view = View(obs, jnp.full(episodes, t == 0), env.action_mask(state))
+        action, memory = env_action(agent, env.spec, actor, memory, view, jax.random.fold_in(act_key, t), greedy)
+        state, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, action)
+        returns += jnp.where(alive, timestep.reward, 0)
+        lengths += alive.astype(jnp.int32)
+        alive &= ~(timestep.terminated | timestep.truncated)
+        return t + 1, state, timestep.next_obs, memory, alive, returns, lengths
+
+    blank = (jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
+    start = (jnp.int32(0), state, obs, agent.memory(env.spec, episodes), *blank)
+    *_, returns, lengths = jax.lax.while_loop(lambda carry: jnp.any(carry[4]), step, start)
+    return returns, lengths
+
+
+_play_on_device = jax.jit(play_on_device, static_argnums=(1, 4, 5))
+EVAL_SEED = 1_000_003  # evaluation plays the same episodes whatever the seed of the training

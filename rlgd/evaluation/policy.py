@@ -1,0 +1,142 @@
+"""A trained agent as a function of observations: NumPy in, NumPy out."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike, NDArray
+
+from rlgd import spaces
+from rlgd.agents.base.agent import Agent
+from rlgd.errors import UsageError
+from rlgd.pytrees import Actor, Obs, View
+from rlgd.spaces import LeafSpec, Spec
+
+
+class Policy:
+    """``policy(obs)`` is what to do: the most probable action, in the environment's own shape and dtype.
+
+    A policy with a memory (``network="lstm"`` and others) remembers what it saw since ``reset()``: call that when an
+    episode begins, or say with ``first`` which of a batch begin one.
+    """
+
+    def __init__(self, agent: Agent, spec: Spec, actor: Actor) -> None:
+        self.agent = agent.prepared()
+        self.spec = spec
+        self.actor = actor
+        self._unused_key = jax.random.key(0)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen: the next observation begins an episode."""
+        self._memory: Any = None
+
+    def anew(self) -> "Policy":
+        """The same policy, with a memory of its own."""
+        return Policy(self.agent, self.spec, self.actor)
+
+    def __call__(
+        self,
+        obs: Any,
+        *,
+        deterministic: bool = True,
+        key: Array | int | np.integer[Any] | None = None,
+        action_mask: ArrayLike | None = None,
+        first: ArrayLike | None = None,
+    ) -> NDArray[Any]:
+        """Choose actions.
+
+        Args:
+            obs: one observation ``[*shape]``, or a batch ``[N, *shape]``, raw as the environment gives it; a dictionary
+                or tuple of such where its space is one.
+            deterministic: the most probable action; otherwise one is sampled, which needs ``key``.
+            key: a JAX key or an integer seed; the same key gives the same action (with a memory, after the same
+                observations). gSDE's noise is drawn anew in each call, with a memory as in training.
+            action_mask: which actions are allowed, ``[n]``, or ``[N, n]`` for a batch; None: all are.
+            first: whether an episode begins, a bool, or ``[N]`` for a batch; None: only behind ``reset()``.
+
+        Returns:
+            One action, or a batch of them, ready for ``env.step``: clipped or squashed into the bounds.
+
+        Raises:
+            UsageError: for a wrong shape, a sampled action without a key, or a batch of another size than what is
+                remembered.
+        """
+        batch, single = self._batch(obs)
+        if key is None:
+            if not deterministic:
+                raise UsageError("a sampled action needs a key: policy(obs, deterministic=False, key=...).")
+            key = self._unused_key
+        key = jax.random.key(int(key)) if isinstance(key, int | np.integer) else key
+        num_envs = len(jax.tree.leaves(batch)[0])
+        mask = None if action_mask is None else self._mask(action_mask, single, num_envs)
+        memory, view = self._memory, View(batch, self._first(first, num_envs), mask)
+        if memory is None:
+            memory = self.agent.memory(self.spec, num_envs)
+        given, memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
+        if self.agent.recurrence is not None:  # gSDE's noise alone is no reason to remember one call in the next
+            self._memory = memory
+        action = np.asarray(given)
+        whole = action.astype(self.spec.action.dtype)  # back from the 32 bits of the device
+        return whole[0] if single else whole
+
+    def _batch(self, obs: Any) -> tuple[Obs, bool]:
+        """The observation as a batch, and whether it was a single one."""
+        parts = []
+
+        def read(part: LeafSpec, leaf: Any) -> NDArray[Any]:
+            shape, dtype = spaces.obs_shape_dtype(part)
+            array = np.asarray(leaf, dtype)
+            parts.append((shape, array.shape))
+            return array
+
+        try:
+            batch = spaces.map_parts(read, self.spec.obs, obs)
+        except (KeyError, IndexError, TypeError) as error:
+            raise UsageError(f"obs has another structure than the observations trained on: {error!r}.") from error
+        single = all(shape == given for shape, given in parts)
+        sizes = {given[0] if given and given[1:] == shape else None for shape, given in parts if not single}
+        if not single and (len(sizes) > 1 or None in sizes):
+            given = ", ".join(str(given) for _, given in parts)
+            wanted = ", ".join(str(shape) for shape, _ in parts)
+            batched = ", ".join(str(("N", *shape)) for shape, _ in parts)
+            raise UsageError(f"obs has shape {given}; expected {wanted}, or {batched} for a batch.")
+        return (jax.tree.map(lambda x: x[None], batch) if single else batch), single
+
+    def _first(self, first: ArrayLike | None, num_envs: int) -> NDArray[np.bool_]:
+        """Which environments begin an episode, ``[N]``."""
+        begins = np.full(num_envs, self._memory is None) if first is None else np.atleast_1d(np.asarray(first, bool))
+        if begins.shape != (num_envs,):
+            raise UsageError(f"first has shape {begins.shape}; expected {(num_envs,)}.")
+        remembered = {len(leaf) for leaf in jax.tree.leaves(self._memory)} - {num_envs}
+        if remembered:
+            raise UsageError(
+                f"obs is a batch of {num_envs}, but the policy remembers {remembered.pop()} episodes; call reset()."
+            )
+        return begins
+
+    def _mask(self, action_mask: ArrayLike, single: bool, num_obs: int) -> NDArray[np.bool_]:
+        mask = np.asarray(action_mask, bool)
+        size = spaces.mask_size(self.spec.action)
+        if size is None:
+            raise UsageError("these actions have no masks; leave action_mask out.")
+        expected = (size,) if single else (num_obs, size)
+        if mask.shape != expected:
+            raise UsageError(f"action_mask has shape {mask.shape}; expected {expected}.")
+        return mask[None] if single else mask
+
+    def __repr__(self) -> str:
+        kind = type(self.spec.action).__name__.removesuffix("Spec")
+        return f"Policy({type(self.agent).__name__}, {kind} actions)"
+
+
+def env_action(
+    agent: Agent, spec: Spec, actor: Actor, memory: Any, view: View, key: Array, greedy: bool
+) -> tuple[Array, Any]:
+    """What a policy does, as the environment receives it, and what it remembers."""
+    action, memory = agent.act(spec, actor, memory, view, key, greedy)
+    return agent.action_head(spec).to_env(action), memory
+
+
+_act = jax.jit(env_action, static_argnums=(1, 6))

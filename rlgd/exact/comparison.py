@@ -1,0 +1,134 @@
+"""An agent's estimate of the policy gradient against the exact one, where the environment can be solved exactly."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.agents.base.agent import Agent
+from rlgd.ascent.trees import cosine, global_norm
+from rlgd.envs import DeviceEnv, Env
+from rlgd.errors import UsageError
+from rlgd.exact.lqr import LQR, LinearGaussian, LQREnv
+from rlgd.exact.mdp import TabularEnv, TabularMDP
+from rlgd.maths.distributions import DiagGaussian
+from rlgd.pytrees import AgentState
+from rlgd.spaces import Spec
+from rlgd.training.device_rollout import collect
+from rlgd.training.loop import initialize
+
+SAMPLES = 64  # estimates that a run draws whenever it evaluates
+START, ROLLOUT, UPDATE = range(3)
+
+
+class EstimatorError(NamedTuple):
+    """How an estimator differs from the exact gradient of J; scalars.
+
+    Attributes:
+        objective: J of the policy.
+        gradient_norm: the length of the exact gradient.
+        cosine: of the angle between one estimate and the exact gradient, on average.
+        bias: the length of the estimates' mean less the exact gradient.
+        bias_error: its standard error: a ``bias`` of this size is what chance alone makes of an unbiased estimator.
+        variance: of one estimate, the trace of the covariance.
+    """
+
+    objective: Array
+    gradient_norm: Array
+    cosine: Array
+    bias: Array
+    bias_error: Array
+    variance: Array
+
+
+def problem_of(env: Env) -> TabularMDP | LQR | None:
+    """The exact problem that an environment was made from, if it was."""
+    inner = env.func_env if isinstance(env, DeviceEnv) else None
+    if isinstance(inner, TabularEnv):
+        return inner.mdp
+    return inner.lqr if isinstance(inner, LQREnv) else None
+
+
+def applies(agent: Agent, env: Env) -> bool:
+    """Whether the exact gradient is known: for an LQR only of linear Gaussian policies; of the time limit's J."""
+    problem = problem_of(env)
+    if agent.recurrence is not None or problem is None or env.max_episode_steps != problem.horizon:
+        return False
+    return isinstance(problem, TabularMDP) or (
+        not agent.hidden_sizes and (agent.box_distribution, agent.box_std) == ("gaussian", "free")
+    )
+
+
+def policy_of(agent: Agent, spec: Spec, problem: TabularMDP | LQR, state: AgentState) -> Callable[[Any], Any]:
+    """What maps the agent's policy parameters to the policy as the exact problem takes it."""
+
+    def table(policy: Any) -> Array:
+        states = agent.features(spec, state.obs_statistics, jnp.arange(len(problem.initial)))  # type: ignore[union-attr]
+        return jnp.exp(agent.distribution(spec, policy, states).log_probs)  # type: ignore[union-attr]
+
+    def linear(policy: Any) -> LinearGaussian:
+        def mean(x: Array) -> Array:
+            return agent.distribution(spec, policy, agent.features(spec, state.obs_statistics, x)).mode()
+
+        origin = jnp.zeros(len(problem.initial_mean))  # type: ignore[union-attr]
+        distribution = agent.distribution(spec, policy, agent.features(spec, state.obs_statistics, origin))
+        assert isinstance(distribution, DiagGaussian)
+        return LinearGaussian(jax.jacfwd(mean)(origin), distribution.mean, distribution.log_std)
+
+    return table if isinstance(problem, TabularMDP) else linear
+
+
+def estimates(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples: int) -> Any:
+    """Independent estimates of the policy gradient, ``[samples, ...]`` like the policy's parameters.
+
+    Each is ``agent.gradient`` on a rollout of its own, which begins with new episodes.
+    """
+
+    def estimate(key: Array) -> Any:
+        loop = initialize(agent, env, jax.random.fold_in(key, START))
+        loop = dataclasses.replace(loop, agent_state=state)
+        rollout, _ = collect(agent, env, loop, jax.random.fold_in(key, ROLLOUT))
+        return agent.gradient(env.spec, state, rollout, jnp.zeros(()), jax.random.fold_in(key, UPDATE)).policy
+
+    return jax.lax.map(estimate, jax.random.split(key, samples))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 4))
+def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples: int = SAMPLES) -> EstimatorError:
+    """Draw ``samples`` estimates at the agent's parameters and compare them with the exact gradient of J.
+
+    Args:
+        agent: its ``prepared()`` form; where its gamma is not the problem's, the bias shows that as well.
+        env: made from a ``TabularMDP`` or an ``LQR``, whose horizon is the environment's time limit.
+        state: the agent's; its parameters and normalizers count.
+        key: of the samples; the run's own randomness is not touched.
+        samples: at least 2.
+
+    Raises:
+        UsageError: if the exact gradient is not known.
+    """
+    problem = problem_of(env)
+    if problem is None or not applies(agent, env):
+        raise UsageError(
+            f"the exact gradient of {type(agent).__name__} in {env.env_id} is not known; make the environment from a "
+            "rlgd.exact.TabularMDP, or from an LQR for an agent with hidden_sizes=() and a Gaussian policy, with "
+            "max_episode_steps=problem.horizon; policies with a memory have no exact gradient."
+        )
+    to_policy = policy_of(agent, env.spec, problem, state)
+    exact = problem.gradient(to_policy, state.params.policy)
+    drawn = estimates(agent, env, state, key, samples)
+    mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), drawn)
+    deviation = jax.tree.map(lambda x, m: x - m[None], drawn, mean)
+    variance = jnp.square(global_norm(deviation)) / (samples - 1)
+    return EstimatorError(
+        objective=problem.objective(to_policy(state.params.policy)),
+        gradient_norm=global_norm(exact),
+        cosine=jnp.mean(jax.vmap(lambda estimate: cosine(estimate, exact))(drawn)),
+        bias=global_norm(jax.tree.map(jnp.subtract, mean, exact)),
+        bias_error=jnp.sqrt(variance / samples),
+        variance=variance,
+    )

@@ -1,0 +1,182 @@
+"""Returns and advantages: one function, one equation. Time is the leading axis, any batch axes follow it.
+
+``discount`` is ``gamma * (1 - terminated)``: termination is data, not a branch. Truncation never enters the discount;
+it cuts the lambda trace, by a ``gae_lambda`` of 0 in its row, and ``next_value`` holds the value of the true
+observation behind it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.pytrees import Scalar
+
+
+def _check_time_major(name: str, x: Array, like: Array) -> None:
+    if x.shape != like.shape or x.ndim < 1:
+        raise ValueError(f"{name} has shape {x.shape}; expected {like.shape}, time first.")
+
+
+def _per_row(name: str, x: Scalar, like: Array) -> Array:
+    """A number, or one for each row, as ``[T, ...]``."""
+    array = jnp.asarray(x, like.dtype)
+    if array.ndim:
+        _check_time_major(name, array, like)
+    return jnp.broadcast_to(array, like.shape)
+
+
+def lambda_returns(reward: Array, discount: Array, next_value: Array, gae_lambda: Scalar) -> Array:
+    """TD(lambda) returns (Sutton & Barto 2018, eq. 12.18), computed backwards:
+
+        G_t = r_t + discount_t * ((1 - lambda_t) * v_{t+1} + lambda_t * G_{t+1}),    G_T = v_T
+
+    Args:
+        reward: ``[T, ...]`` float.
+        discount: ``[T, ...]`` float, gamma * (1 - terminated).
+        next_value: ``[T, ...]`` float, the value of the true next observation of each row.
+        gae_lambda: a scalar, or ``[T, ...]``; 0 cuts the trace behind a row.
+
+    Returns:
+        ``[T, ...]`` float.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    _check_time_major("discount", discount, reward)
+    _check_time_major("next_value", next_value, reward)
+    trace = _per_row("gae_lambda", gae_lambda, reward)
+
+    def step(following: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
+        reward, discount, value, weight = row
+        result = reward + discount * ((1 - weight) * value + weight * following)
+        return result, result
+
+    return jax.lax.scan(step, next_value[-1], (reward, discount, next_value, trace), reverse=True)[1]
+
+
+def discounted_returns(reward: Array, discount: Array, bootstrap_value: Array) -> Array:
+    """Monte-Carlo returns, G_t = r_t + discount_t * G_{t+1} with G_T = bootstrap_value.
+
+    Args:
+        reward, discount: ``[T, ...]`` float.
+        bootstrap_value: ``[...]`` float, the value behind the last row.
+
+    Returns:
+        ``[T, ...]`` float.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    _check_time_major("discount", discount, reward)
+    if bootstrap_value.shape != reward.shape[1:]:
+        raise ValueError(f"bootstrap_value has shape {bootstrap_value.shape}; expected {reward.shape[1:]}.")
+
+    def step(following: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        result = row[0] + row[1] * following
+        return result, result
+
+    return jax.lax.scan(step, bootstrap_value, (reward, discount), reverse=True)[1]
+
+
+def n_step_returns(reward: Array, discount: Array, next_value: Array, n: int) -> Array:
+    """n-step returns (Sutton & Barto 2018, eq. 7.1); behind the last row they are shorter and bootstrap there.
+
+    They know no truncation: ``lambda_returns`` can cut the trace, these cannot.
+
+        G_t = r_t + discount_t * (r_{t+1} + ... + discount_{t+n-1} * v_{t+n})
+
+    Args:
+        reward, discount, next_value: ``[T, ...]`` float, as for ``lambda_returns``.
+        n: the number of rewards in each return, at least 1.
+
+    Returns:
+        ``[T, ...]`` float.
+
+    Raises:
+        ValueError: if the shapes differ or ``n`` is below 1.
+    """
+    _check_time_major("discount", discount, reward)
+    _check_time_major("next_value", next_value, reward)
+    if n < 1:
+        raise ValueError(f"n is {n}; allowed: at least 1.")
+    result = reward + discount * next_value
+    for _ in range(min(n, reward.shape[0]) - 1):
+        longer = reward[:-1] + discount[:-1] * result[1:]
+        result = jnp.concatenate([longer, result[-1:]])
+    return result
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    gamma: Scalar,
+    gae_lambda: Scalar,
+) -> tuple[Array, Array]:
+    """Generalized advantage estimation (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
+
+        A_t = delta_t + gamma * lambda * (1 - done_t) * A_{t+1},
+        delta_t = r_t + gamma * (1 - terminated_t) * v(s'_t) - v(s_t)
+
+    Termination ends the return; truncation bootstraps from ``next_value`` and cuts the trace; where both are set,
+    termination wins.
+
+    Args:
+        reward, value, next_value: ``[T, ...]`` float; ``next_value`` is the value of the true next observation.
+        terminated, truncated: ``[T, ...]`` bool.
+        gamma, gae_lambda: numbers in [0, 1].
+
+    Returns:
+        ``(advantage, value_target)``, each ``[T, ...]`` float; value_target = advantage + value.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    for name, x in {"value": value, "terminated": terminated, "truncated": truncated}.items():
+        _check_time_major(name, x, reward)
+    _check_time_major("next_value", next_value, reward)
+    delta = reward + gamma * (1 - terminated.astype(reward.dtype)) * next_value - value
+    weight = gamma * gae_lambda * (1 - (terminated | truncated).astype(reward.dtype))
+    advantage = discounted_returns(delta, weight, jnp.zeros_like(value[0]))
+    return advantage, advantage + value
+
+
+def vtrace(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    discount: Array,
+    ratio: Array,
+    gae_lambda: Scalar = 1.0,
+    clip_rho: float = 1.0,
+    clip_c: float = 1.0,
+) -> tuple[Array, Array]:
+    """V-trace (Espeholt et al. 2018, arXiv 1802.01561, eq. 1), with lambda as in its remark 2.
+
+        v_t = V_t + rho_t * delta_t + discount_t * lambda_t * c_t * (v_{t+1} - V(s'_t))
+
+    Args:
+        reward, value, next_value, discount: ``[T, ...]`` float.
+        ratio: ``[T, ...]`` float, target policy over behaviour policy, pi(a|s) / mu(a|s).
+        gae_lambda: a scalar, or ``[T, ...]``; 0 cuts the trace behind a row.
+        clip_rho, clip_c: the truncation levels rho-bar and c-bar.
+
+    Returns:
+        ``(advantage, value_target)``, each ``[T, ...]``: the policy-gradient advantage
+        rho_t * (r_t + discount_t * v_{t+1} - V_t), and v_t.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    for name, x in {"value": value, "next_value": next_value, "discount": discount, "ratio": ratio}.items():
+        _check_time_major(name, x, reward)
+    rho = jnp.minimum(ratio, clip_rho)
+    trace = _per_row("gae_lambda", gae_lambda, reward)
+    delta = rho * (reward + discount * next_value - value)
+    weight = discount * trace * jnp.minimum(ratio, clip_c)
+    excess = discounted_returns(delta, weight, jnp.zeros_like(value[0]))
+    following = jnp.concatenate([excess[1:], jnp.zeros_like(excess[:1])])
+    advantage = rho * (reward + discount * (next_value + trace * following) - value)
+    return advantage, value + excess

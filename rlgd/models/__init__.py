@@ -1,0 +1,1 @@
+"""From observations to distributions: features, networks, action heads."""

@@ -1,0 +1,88 @@
+"""From observations to what networks read."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.pytrees import Obs
+from rlgd.spaces import BoxSpec, DiscreteSpec, LeafSpec, MultiDiscreteSpec, ObsSpec, leaf_specs, leaves
+
+LEAST_SIDE = 5  # pixels; what is smaller is read as plain numbers
+
+
+def image_shape(part: LeafSpec) -> tuple[int, int, int] | None:
+    """Height, width and channels of an array that is an image, else None.
+
+    An image is a Box with three axes, of which the shorter of first and last has the channels, or of bytes with two,
+    from ``LEAST_SIDE`` pixels a side.
+    """
+    if not isinstance(part, BoxSpec) or len(part.shape) not in (2, 3):
+        return None
+    if len(part.shape) == 2:
+        height, width, channels = *part.shape, 1
+        if part.dtype != "uint8":
+            return None
+    elif _channels_first(part):
+        channels, height, width = part.shape
+    else:
+        height, width, channels = part.shape
+    return (height, width, channels) if min(height, width) >= LEAST_SIDE else None
+
+
+def _channels_first(part: BoxSpec) -> bool:
+    return len(part.shape) == 3 and part.shape[0] < part.shape[2]
+
+
+def image_shapes(obs: ObsSpec) -> tuple[tuple[int, int, int], ...]:
+    """Height, width and channels of every image in an observation."""
+    return tuple(shape for part in leaf_specs(obs) if (shape := image_shape(part)) is not None)
+
+
+def images(obs_spec: ObsSpec, obs: Obs) -> tuple[Array, ...]:
+    """The images in ``obs [..., *shape]``, each ``[..., height, width, channels]`` in its own dtype."""
+
+    def channels_last(part: BoxSpec, leaf: Array) -> Array:
+        if len(part.shape) == 2:
+            return leaf[..., None]
+        return jnp.moveaxis(leaf, -3, -1) if _channels_first(part) else leaf
+
+    found = [(part, leaf) for part, leaf in leaves(obs_spec, obs) if image_shape(part) is not None]
+    return tuple(channels_last(part, leaf) for part, leaf in found if isinstance(part, BoxSpec))
+
+
+def _width(part: LeafSpec) -> int:
+    if image_shape(part) is not None:
+        return 0
+    if isinstance(part, DiscreteSpec):
+        return part.n
+    return sum(part.nvec) if isinstance(part, MultiDiscreteSpec) else math.prod(part.shape)
+
+
+def num_features(obs: ObsSpec) -> int:
+    """How many numbers ``encode`` makes of one observation."""
+    return sum(_width(part) for part in leaf_specs(obs))
+
+
+def encode(obs_spec: ObsSpec, obs: Obs) -> Array:
+    """``[..., *shape]`` to float ``[..., num_features]``: an observation's parts but its images, one after the other.
+
+    Box and MultiBinary are flattened; Discrete becomes one-hot, and each number of MultiDiscrete.
+    """
+    encoded = [_encode(part, leaf) for part, leaf in leaves(obs_spec, obs)]
+    return encoded[0] if len(encoded) == 1 else jnp.concatenate(encoded, axis=-1)
+
+
+def _encode(part: LeafSpec, leaf: Array) -> Array:
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    if isinstance(part, DiscreteSpec):
+        return jax.nn.one_hot(leaf - part.start, part.n, dtype=dtype)
+    batch = leaf.shape[: leaf.ndim - len(part.shape)]
+    if image_shape(part) is not None:
+        return jnp.zeros((*batch, 0), dtype)
+    flat = leaf.reshape(*batch, math.prod(part.shape))
+    if not isinstance(part, MultiDiscreteSpec):
+        return flat.astype(dtype)
+    numbers = zip(range(len(part.nvec)), part.nvec, part.start, strict=True)
+    return jnp.concatenate([jax.nn.one_hot(flat[..., i] - start, n, dtype=dtype) for i, n, start in numbers], axis=-1)

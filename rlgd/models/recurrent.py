@@ -1,0 +1,89 @@
+"""Recurrent layers, which reset themselves where episodes begin."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+from jax import Array
+
+from rlgd.models.initializers import INITIALIZATIONS
+
+
+class Recurrence(NamedTuple):
+    """A recurrent layer: its kind, one of ``CELLS``, and its width."""
+
+    kind: str
+    width: int
+
+    @property
+    def memory_size(self) -> int:
+        """How many numbers it remembers of each environment."""
+        return self.width * (2 if self.kind == "lstm" else 1)
+
+    def cost(self, inputs: int) -> int:
+        """How many multiplications a step of so many inputs takes."""
+        return CELLS[self.kind][1] * self.width * (inputs + self.width)
+
+
+def rnn(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """A tanh layer: h' = tanh(W x + U h) (Elman 1990). Returns the new memory and its part that is read on."""
+    hidden = jnp.tanh(inputs + recurrent(memory))
+    return hidden, hidden
+
+
+def gru(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """Gates r, z = sigmoid(W x + U h); n = tanh(W x + r U h); h' = (1 - z) n + z h (Cho et al. 2014)."""
+    (r, z, n), (r_h, z_h, n_h) = (jnp.split(x, 3, axis=-1) for x in (inputs, recurrent(memory)))
+    r, z = jax.nn.sigmoid(r + r_h), jax.nn.sigmoid(z + z_h)
+    hidden = (1 - z) * jnp.tanh(n + r * n_h) + z * memory
+    return hidden, hidden
+
+
+def lstm(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """Gates i, f, o = sigmoid(W x + U h); g = tanh(W x + U h); c' = f c + i g; h' = o tanh(c').
+
+    Hochreiter & Schmidhuber 1997, with a forget gate that is open at first (Jozefowicz et al. 2015).
+    """
+    hidden, cell = jnp.split(memory, 2, axis=-1)
+    i, f, o, g = jnp.split(inputs + recurrent(hidden), 4, axis=-1)
+    cell = jax.nn.sigmoid(f + 1) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+    hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+    return jnp.concatenate([hidden, cell], axis=-1), hidden
+
+
+# Each with the number of matrices that it has of either kind.
+CELLS: dict[str, tuple[Callable[..., tuple[Array, Array]], int]] = {"rnn": (rnn, 1), "gru": (gru, 3), "lstm": (lstm, 4)}
+
+
+class RecurrentLayer(linen.Module):
+    """One of ``CELLS`` along sequences; at the beginning of an episode the memory before it is 0."""
+
+    recurrence: Recurrence
+    initialization: str
+
+    @linen.compact
+    def __call__(self, x: Array, first: Array, memory: Array) -> tuple[Array, Array]:
+        """``x [N, T, d]``, ``first [N, T]``, ``memory [N, size]`` to what is read on ``[N, T, width]`` and what is
+        remembered ``[N, T, size]``; or one step, all without T.
+        """
+        cell, matrices = CELLS[self.recurrence.kind]
+        width, initializer = self.recurrence.width, INITIALIZATIONS[self.initialization](1.0)
+
+        def square_ones(key: Array) -> Array:
+            keys = jax.random.split(key, matrices)
+            return jnp.concatenate([initializer(key, (width, width)) for key in keys], axis=-1)
+
+        inputs = linen.Dense(matrices * width, kernel_init=initializer)(x)  # of all steps at once
+        kernel = self.param("recurrent_kernel", square_ones)
+
+        def step(memory: Array, row: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            inputs, first = row
+            memory, hidden = cell(jnp.where(first[:, None], 0, memory), inputs, lambda h: h @ kernel)
+            return memory, (hidden, memory)
+
+        if first.ndim == 1:
+            return step(memory, (inputs, first))[1]
+        by_time = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (inputs, first))
+        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), jax.lax.scan(step, memory, by_time)[1])

@@ -1,0 +1,1 @@
+"""Published scores, trained again and compared."""

@@ -1,0 +1,29 @@
+"""A run: configuration, training, recording, checkpoints, resuming."""
+
+from typing import TYPE_CHECKING
+
+from rlgd.faces import lazy
+
+if TYPE_CHECKING:
+    from rlgd.run.api import execute as execute
+    from rlgd.run.api import resume as resume
+    from rlgd.run.api import train as train
+    from rlgd.run.config import RunConfig as RunConfig
+    from rlgd.run.loading import load as load
+    from rlgd.run.stopping import Stopping as Stopping
+    from rlgd.run.trainer import TrainResult as TrainResult
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "rlgd.run.api": (
+            "execute",
+            "resume",
+            "train",
+        ),
+        "rlgd.run.config": ("RunConfig",),
+        "rlgd.run.loading": ("load",),
+        "rlgd.run.stopping": ("Stopping",),
+        "rlgd.run.trainer": ("TrainResult",),
+    },
+)

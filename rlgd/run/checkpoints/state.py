@@ -1,0 +1,180 @@
+"""The whole state of a run on disk. The only module that imports orbax; nothing that is read is ever executed.
+
+A checkpoint is a folder named by its step. Orbax writes the arrays in two parts, so that a policy can be loaded without
+its environment: ``agent``, what was learned, and ``loop``, all else. ``manifest.json`` is written last: what the state
+belongs to, the counters beside it, and size and SHA-256 of every file. A folder gets its name when all of this is on
+the disk; without a manifest that holds it is no checkpoint.
+"""
+
+import dataclasses
+import logging
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jax import Array
+from jax.sharding import SingleDeviceSharding
+
+from rlgd.errors import StorageFault
+from rlgd.pytrees import AgentState, LoopState
+from rlgd.run.checkpoints.folder import BUILDING, remove
+from rlgd.run.checkpoints.manifest import MANIFEST, Manifest, as_damaged, file_digest, files_of, written_files
+from rlgd.system.files import replace, sync, why
+
+T = TypeVar("T")
+NO_AGENT: Any = None
+# Fields of the state that checkpoints of earlier versions have under another name.
+EARLIER_NAMES = {"opt_state": "moments", "outer_opt_state": "outer_moments"}
+ANY_SIZE, MAX_RATIO = 2**28, 2**12  # bytes that may be allocated; beyond that, for each byte of the files
+SMALL_FILES, SMALL_FILE = 40, 2**13  # how many files orbax writes beside the arrays, and bytes of each, at most
+
+# Orbax tells what it does at every save; what goes wrong it raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+def numbers() -> dict[str, Any]:
+    """The kinds of numbers and random keys of this process, which a state is tied to."""
+    return {"dtype": jnp.zeros(()).dtype.name, "prng": str(jax.random.key_impl(jax.random.key(0)))}
+
+
+def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], counters: dict[str, Any]) -> None:
+    """Write a checkpoint, named by the number of steps, beside the older ones; it appears complete or not at all.
+
+    Args:
+        directory: where the run's checkpoints are; made if it is missing, but not what it is in.
+        steps: environment steps of the run so far; what is there under this name is replaced.
+        loop: the state.
+        about: see ``Manifest``; plain values.
+        counters: see ``Manifest``; plain values.
+
+    Raises:
+        StorageFault: if it cannot be written.
+    """
+    folder, building = directory / str(steps), directory / f"{steps}{BUILDING}"
+    try:
+        directory.mkdir(exist_ok=True)
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        _ask_for_room(building, loop)
+        rest: Any = dataclasses.replace(loop, agent_state=NO_AGENT)
+        for part, tree in (("agent", loop.agent_state), ("loop", rest)):
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                checkpointer.save((building / part).absolute(), args=ocp.args.StandardSave(named_leaves(tree)))
+        for path in sorted(building.rglob("*")):
+            sync(path)
+        files = {name: (path.stat().st_size, file_digest(path)) for name, path in files_of(building)}
+        replace(building / MANIFEST, written_files(Manifest(about, counters, files), steps))
+        remove(folder)
+        building.rename(folder)
+        sync(directory)
+    except Exception as error:  # orbax raises whatever its storage layers raise
+        shutil.rmtree(building, ignore_errors=True)
+        reason = why(error, directory.parent)
+        raise StorageFault(f"the checkpoint of step {steps:,} cannot be written to {directory}: {reason}") from error
+
+
+def _ask_for_room(folder: Path, loop: LoopState) -> None:
+    """Fail with an ``OSError`` if there is no room for a checkpoint, or no right to write it.
+
+    Orbax would fail too, but in several threads, each of which prints its own traceback.
+    """
+    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(loop))
+    for number, size in enumerate((max(arrays, 1), *[SMALL_FILE] * SMALL_FILES)):
+        path = folder / f"room-{number}"
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, size)
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def restore(directory: Path, steps: int, like: LoopState) -> LoopState:
+    """Read a checkpoint into the shapes and dtypes of ``like``, which may be abstract.
+
+    Raises:
+        StorageFault: if it is damaged, or holds other arrays than ``like``.
+    """
+    rest: Any = dataclasses.replace(like, agent_state=NO_AGENT)
+    agent_state = restore_agent(directory, steps, like.agent_state)
+    return dataclasses.replace(_restore_part(directory, steps, "loop", rest), agent_state=agent_state)
+
+
+def restore_agent(directory: Path, steps: int, like: AgentState) -> AgentState:
+    """The agent's part of a checkpoint.
+
+    Raises:
+        StorageFault: as ``restore`` does.
+    """
+    return _restore_part(directory, steps, "agent", like)
+
+
+def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
+    path = (directory / str(steps) / part).absolute()
+    wanted = named_leaves(like)
+    there = sum(file.stat().st_size for _, file in files_of(path))
+    if sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in wanted.values()) > max(ANY_SIZE, there * MAX_RATIO):
+        raise as_damaged(directory, steps, f"{part} has {there:,} bytes, too few for the arrays of its configuration")
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            stored = checkpointer.metadata(path).item_metadata.tree
+            on_disk = {name: name if name in stored else _earlier(name) for name in wanted}
+            wanted = {on_disk[name]: leaf for name, leaf in wanted.items()}
+            _check_same(wanted, stored, path.parent)
+            # Without a place orbax takes the file's, which may be a device that is not here.
+            here = SingleDeviceSharding(jax.devices()[0])
+            placed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) for name, x in wanted.items()}
+            named = checkpointer.restore(path, args=ocp.args.StandardRestore(placed))
+    except StorageFault:
+        raise
+    except Exception as error:  # orbax raises whatever its storage layers raise
+        raise as_damaged(directory, steps, f"{part} cannot be read ({type(error).__name__})") from error
+
+    def restored(path: Any, leaf: Any) -> Any:
+        value = named[on_disk[_name(path)]]
+        return jax.random.wrap_key_data(value) if _is_key(leaf) else value
+
+    return jax.tree_util.tree_map_with_path(restored, like)
+
+
+def _earlier(name: str) -> str:
+    """The name of a leaf in checkpoints of earlier versions."""
+    field, dot, rest = name.partition(".")
+    return EARLIER_NAMES.get(field, field) + dot + rest
+
+
+def _check_same(wanted: dict[str, Any], stored: dict[str, Any], path: Path) -> None:
+    def describe(leaf: Any) -> str:
+        if leaf is None:
+            return "nothing"
+        chunks = getattr(getattr(leaf, "storage", None), "chunk_shape", None) or leaf.shape
+        larger = any(chunk > max(size, 1) for chunk, size in zip(chunks, leaf.shape, strict=False))
+        return f"{leaf.dtype}{list(leaf.shape)}{f' in pieces of {list(chunks)}' if larger else ''}"
+
+    pairs = {name: (describe(stored.get(name)), describe(wanted.get(name))) for name in sorted({*wanted, *stored})}
+    wrong = [f"{name}: checkpoint {there}, expected {here}" for name, (there, here) in pairs.items() if there != here]
+    if wrong:
+        raise StorageFault(f"the checkpoint {path} does not fit its configuration: {'; '.join(wrong[:5])}.")
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The arrays by their path in the tree; random keys as the integers that they are made of."""
+
+    def plain(leaf: Any) -> Any:
+        if not _is_key(leaf):
+            return leaf
+        return jax.random.key_data(leaf) if isinstance(leaf, Array) else jax.eval_shape(jax.random.key_data, leaf)
+
+    return {_name(path): plain(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}

@@ -1,0 +1,55 @@
+"""What a run directory holds: the resolved configuration with its history, and the summary."""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlgd.errors import UsageError
+
+CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
+
+
+def folder_name(env_id: str) -> str:
+    """The name of an environment's folder."""
+    return env_id.replace("/", "-").replace(":", "-")
+
+
+def automatic(root: Path, env_id: str, agent_name: str, seed: int) -> Path:
+    """``root/<env>/<agent>/<time>-seed<seed>``, with a suffix if that is taken."""
+    parent = root / folder_name(env_id) / agent_name
+    return timed(parent, f"-seed{seed}")
+
+
+def names(parent: Path, suffix: str = "") -> Iterator[Path]:
+    """``parent/<time><suffix>``, and then the same with a number behind it."""
+    name = time.strftime("%Y%m%d-%H%M%S") + suffix
+    yield parent / name
+    yield from (parent / f"{name}-{number}" for number in itertools.count(2))
+
+
+def timed(parent: Path, suffix: str = "") -> Path:
+    """Make the first of ``names`` that is not there.
+
+    Raises:
+        UsageError: if it cannot be made.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for directory in names(parent, suffix):
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir()  # so it is this process's, if several ask at once
+                return directory
+    except OSError as error:
+        raise UsageError(f"{parent} cannot be written: {error.strerror}.") from error
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """What the system does not let be written is a ``UsageError``: nothing is lost yet."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"the run directory {directory} cannot be written: {error.strerror}.") from error

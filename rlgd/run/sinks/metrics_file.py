@@ -1,0 +1,35 @@
+"""``metrics.jsonl``: the curves of a run, one row a line."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from rlgd.run.sinks.rows import Row
+
+log = logging.getLogger("rlgd")
+
+MAX_LINE = 2**20  # bytes of a row
+
+
+def cut(path: Path, number: int) -> tuple[list[Row], int]:
+    """Remove what is behind the first ``number`` rows of a file: those that can be read, and how many there are."""
+    rows: list[Row] = []
+    lines = size = 0
+    if not path.exists():
+        return rows, lines
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "rb+") as file:
+        while lines < number and (line := file.readline(MAX_LINE)).endswith(b"\n"):
+            lines, size = lines + 1, size + len(line)
+            try:
+                values = {str(name): float(value) for name, value in json.loads(line).items()}
+                step = values.pop("step")
+                if not 0 <= step < 2**63 or not all(name.encode() for name in values):
+                    raise ValueError
+                rows.append(Row(int(step), values.pop("seconds"), values))
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError):
+                log.warning("row %d of %s is damaged; TensorBoard does without it.", lines, path)
+        file.truncate(size)
+    if lines < number:
+        log.warning("%s has lost %d rows; the curves have a gap.", path, number - lines)
+    return rows, lines

@@ -1,0 +1,98 @@
+"""What a run reports: chunks of iterations as rows of plain numbers, a few hundred a run."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from rlgd.training.chunks import Chunk
+
+ROWS_PER_RUN = 400
+SUMS = {"rollout/return_sum": "rollout/episode_return", "rollout/length_sum": "rollout/episode_length"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Values at a step: ``step`` counts environment steps, ``seconds`` training time without compilation."""
+
+    step: int
+    seconds: float
+    values: dict[str, float]
+
+
+@dataclasses.dataclass
+class Recorder:
+    """Averages every ``every`` iterations into one row, at absolute iteration numbers whatever the chunks.
+
+    Attributes:
+        step, seconds, compile_seconds, iteration: the whole run's so far.
+    """
+
+    every: int
+    step: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    iteration: int = 0
+    _pending: list[Mapping[str, np.ndarray]] = dataclasses.field(default_factory=list)
+
+    def pending(self) -> dict[str, list[float]]:
+        """Metrics of the iterations that are in no row yet, as plain values; float64 holds each of them exactly."""
+        return {name: values.tolist() for name, values in _joined(self._pending).items()}
+
+    def go_on_with(self, pending: dict[str, list[float]]) -> None:
+        """Take up what ``pending`` gave."""
+        self._pending = [{name: np.array(values, np.float64) for name, values in pending.items()}] if pending else []
+
+    def rows(self, chunk: Chunk) -> Iterator[Row]:
+        """The rows that a chunk completes; its training time is shared out by steps."""
+        steps = chunk.metrics["rollout/steps"].astype(np.int64)
+        share = chunk.training_seconds / max(int(steps.sum()), 1)
+        self.compile_seconds += chunk.compile_seconds
+        if self._pending and self._pending[0].keys() != chunk.metrics.keys():
+            self._pending = []  # out of a checkpoint of other metrics
+        start = 0
+        while start < len(steps):
+            stop = min(start + self.every - self.iteration % self.every, len(steps))
+            self._pending.append({name: values[start:stop] for name, values in chunk.metrics.items()})
+            taken = int(steps[start:stop].sum())
+            self.step, self.seconds = self.step + taken, self.seconds + taken * share
+            self.iteration += stop - start
+            start = stop
+            if self.iteration % self.every == 0:
+                yield self._row()
+
+    def rest(self) -> Iterator[Row]:
+        """The row of the iterations that are left over at the end of a run."""
+        if self._pending:
+            yield self._row()
+
+    def _row(self) -> Row:
+        metrics = _joined(self._pending)
+        self._pending = []
+        values = summarize(metrics)
+        values["time/training_seconds"] = self.seconds
+        values["time/compile_seconds"] = self.compile_seconds
+        values["time/steps_per_second"] = self.step / max(self.seconds, 1e-9)
+        return Row(self.step, self.seconds, values)
+
+
+def _joined(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if not parts:
+        return {}
+    return {name: np.concatenate([part[name] for part in parts], dtype=np.float64) for name in parts[0]}
+
+
+def summarize(metrics: dict[str, np.ndarray]) -> dict[str, float]:
+    """Means over iterations, and the mean return and length over the episodes that ended; absent if none did.
+
+    Diagnostics are NaN in iterations that were not measured, and averaged over the others.
+    """
+    episodes = int(metrics["rollout/episodes"].sum())
+    values = {"rollout/episodes": float(episodes)}
+    for name, array in metrics.items():
+        if name in SUMS:
+            if episodes:
+                values[SUMS[name]] = float(array.sum(dtype=np.float64) / episodes)
+        elif not name.startswith("rollout/") and (measured := array[~np.isnan(array)]).size:
+            values[name] = float(measured.mean(dtype=np.float64))
+    return values

@@ -1,0 +1,173 @@
+"""Event files: curves against steps and against training time, and hyper-parameters with what they led to.
+
+The only module that imports tensorboardX.
+"""
+
+import re
+import socket
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import hparams
+
+from rlgd.errors import StorageFault
+from rlgd.run.sinks.rows import Row
+from rlgd.system.files import Appender
+
+# The metrics of the HParams tab; both are scalars of the run.
+OUTCOMES = ("eval/episode_return", "time/training_seconds")
+PREFIX, IMAGE = "events.out.tfevents.", ".image-"
+
+
+class EventFile:
+    """An event file, written without a buffer: what was added is there whatever ends the process."""
+
+    def __init__(self, directory: Path, kind: str = ".") -> None:
+        now = time.time_ns()  # never the name of another file
+        self._file = Appender(directory / f"{PREFIX}{now // 10**9}.{socket.gethostname()}{kind}{now}")
+        self.path = self._file.path
+        self._append(Event(wall_time=now / 1e9, file_version="brain.Event:2"))
+
+    def add(self, wall_time: float, step: int, summary: Any) -> None:
+        """Add an event."""
+        self._append(Event(wall_time=wall_time, step=step, summary=summary))
+
+    def _append(self, event: Any) -> None:
+        # The TFRecord format; tensorboardX's own writer ends its thread, and hangs, when a disk is full.
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        check, data_check = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+        self._file.append(length + check + data + data_check)
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong at present, or None."""
+        return self._file.fault
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoard:
+    """Writes rows as scalars.
+
+    The wall time of a point is the start of the run plus its training seconds, so that TensorBoard's relative axis
+    shows training time, without compilation and evaluation; a point at zero fixes the origin.
+    """
+
+    def __init__(self, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str) -> None:
+        self.start = start
+        self.events = EventFile(run_dir)
+        for summary in session_summaries(hyperparameters, group):
+            self.events.add(start, 0, summary)
+        self.write(Row(0, 0.0, {"time/training_seconds": 0.0}))
+
+    @classmethod
+    def again(
+        cls, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row]
+    ) -> "TensorBoard":
+        """Begin with the rows that a run has; this file takes the place of its earlier ones."""
+        earlier = [path for path in own_files(run_dir) if IMAGE not in path.name]
+        board = cls(run_dir, start, hyperparameters, group)
+        for row in rows:
+            board.write(row)
+        for path in earlier:
+            path.unlink()
+        return board
+
+    def write(self, row: Row) -> None:
+        """Add a row's values as points."""
+        self.events.add(self.start + row.seconds, row.step, _scalars(row.values))
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong at present, or None."""
+        return self.events.fault
+
+    def close(self) -> None:
+        """Close the file."""
+        self.events.close()
+
+
+def own_files(run_dir: Path) -> list[Path]:
+    """The event files that rlgd wrote."""
+    name = re.compile(rf"{re.escape(PREFIX)}\d+\..*({re.escape(IMAGE)}|\.)\d{{19}}")
+    return sorted(path for path in run_dir.glob(f"{PREFIX}*") if name.fullmatch(path.name))
+
+
+def _scalars(values: Mapping[str, float]) -> Any:
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+
+
+def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
+    """The summaries by which the HParams tab knows a run, with ``group`` naming those that differ by seed alone."""
+    plain = {name: value for name, value in hyperparameters.items() if isinstance(value, bool | int | float | str)}
+    experiment, session_start, session_end = hparams(plain, dict.fromkeys(OUTCOMES, 0.0))
+    plugin = session_start.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin.content)
+    content.session_start_info.group_name = group
+    plugin.content = content.SerializeToString()
+    return [experiment, session_start, session_end]
+
+
+def write_run(
+    directory: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row], tags: Iterable[str]
+) -> None:
+    """Write a finished run at once: its hyper-parameters, and of its rows the values of ``tags``.
+
+    Raises:
+        StorageFault: if it cannot be written.
+    """
+    wanted = set(tags)
+    directory.mkdir(parents=True, exist_ok=True)
+    events = EventFile(directory)
+    for summary in session_summaries(hyperparameters, group):
+        events.add(start, 0, summary)
+    for row in rows:
+        values = {tag: x for tag, x in row.values.items() if tag in wanted}
+        events.add(start + row.seconds, row.step, _scalars(values))
+    events.close()
+    if events.fault is not None:
+        raise StorageFault(f"{events.fault}.")
+
+
+def add_video(run_dir: Path, gif: bytes, step: int) -> None:
+    """Show an animated GIF among a run's images, as ``play/video``; its event files stay as they are.
+
+    Raises:
+        StorageFault: if it cannot be written.
+    """
+    _add_image(run_dir, "play/video", gif, struct.unpack("<HH", gif[6:10]), step)
+
+
+def add_pictures(directory: Path, pictures: Mapping[str, bytes]) -> None:
+    """Show PNGs by their names.
+
+    Raises:
+        StorageFault: if they cannot be written.
+    """
+    for name, png in pictures.items():
+        _add_image(directory, name, png, struct.unpack(">II", png[16:24]), 0)
+
+
+def _add_image(directory: Path, tag: str, encoded: bytes, size: tuple[int, ...], step: int) -> None:
+    width, height = size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        events = EventFile(directory, IMAGE)
+        events.add(time.time(), step, Summary(value=[Summary.Value(tag=tag, image=image)]))
+        fault = events.fault
+        events.close()
+    except OSError as error:
+        fault = error.strerror
+    if fault is not None:
+        raise StorageFault(f"{tag} could not be added to {directory} for TensorBoard: {fault}.")

@@ -1,0 +1,197 @@
+"""Trains the groups of a study, in slices that fit into memory."""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+
+from rlgd.errors import Diverged, UsageError
+from rlgd.evaluation import evaluator
+from rlgd.evaluation.evaluator import evaluate
+from rlgd.run import api
+from rlgd.run.config import RunConfig
+from rlgd.run.sinks.rows import Row
+from rlgd.studies.outcome import DIVERGED, Outcome
+from rlgd.studies.plan import Group, Plan
+from rlgd.studies.programs import ProgramCache, bytes_of
+from rlgd.studies.slices import train
+from rlgd.system import memory
+from rlgd.system.machine import num_cores
+
+SLICE_ROWS = 128  # members side by side on a CPU step about so many environments together: what is fastest
+MEMORY_SHARE = 0.5  # of what is available, for all slices that run at once
+COMPILE_SECONDS = 15.0  # of a group's programs, roughly
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How the members of a plan are trained.
+
+    Attributes:
+        exact: one after another, each with the bits of the run alone; else side by side, equal to rounding at first.
+        slice_size: members side by side; None: as many as are fastest, and fit into memory.
+        workers: slices that run at once; None: one for each core of a CPU, one on a GPU.
+    """
+
+    exact: bool = False
+    slice_size: int | None = None
+    workers: int | None = None
+
+    def validate(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UsageError: what was given, what is allowed.
+        """
+        for name in ("slice_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise UsageError(f"{name} is {value!r}; allowed: a whole number from 1.")
+
+    @property
+    def num_workers(self) -> int:
+        """Slices that run at once."""
+        if self.workers is not None:
+            return self.workers
+        return num_cores() if jax.default_backend() == "cpu" else 1
+
+    def size_of(self, plan: Plan, group: Group) -> int:
+        """Members in a slice of a group."""
+        members = len(group.members)
+        if self.slice_size is not None:
+            return min(self.slice_size, members)
+        if jax.default_backend() != "cpu":
+            return members
+        fastest = max(1, SLICE_ROWS // plan.members[group.members[0]].agent.num_envs)
+        shares = -(-members // self.num_workers)  # every core gets work
+        slices = -(-shares // fastest)
+        return -(-shares // slices)
+
+
+def forecast(plan: Plan, execution: Execution) -> str:
+    """The plan in words: members, programs, slices, and roughly what memory and time they take."""
+    question, workers = plan.question, execution.num_workers
+    points = sum(map(len, plan.points))
+    lines = [
+        f"{question.name}: {question.question}" if question.question else question.name,
+        f"  {points:,} combinations in {len(plan.points)} {'arm' if len(plan.points) == 1 else 'arms'}, "
+        f"{question.seeds:,} seeds each: {len(plan.members):,} members "
+        f"of {type(plan.members[0].agent).__name__} in {plan.env.env_id}",
+    ]
+    seconds, most = 0.0, 0.0
+    for group in plan.groups:
+        seconds += sum(_seconds(plan.members[n]) for n in group.members)
+        line = f"  program {group.label}: {len(group.members):,} members"
+        if plan.on_device:
+            size = execution.size_of(plan, group)
+            seconds += COMPILE_SECONDS
+            most = max(most, size * bytes_of(plan.members[group.members[0]]))
+            line += f", {'one after another' if execution.exact else f'{size} side by side'}"
+        lines.append(line)
+    if plan.on_device:
+        programs = f"{len(plan.groups)} program{'' if len(plan.groups) == 1 else 's'}"
+        memory = f"{most * workers / 2**20:,.0f} MiB"
+        lines.append(
+            f"  {programs} to compile, {workers} slices at a time, about {memory}, about {_duration(seconds / workers)}"
+        )
+    else:
+        lines.append(f"  one after another on the host, about {_duration(seconds)}")
+    return "\n".join(lines)
+
+
+def _seconds(settings: RunConfig) -> float:
+    """About what a member's training takes: ``chunk_length`` iterations take about a second on one core."""
+    return settings.total_timesteps / settings.rows_an_iteration / settings.chunk_length
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,.0f} seconds"
+
+
+def train_members(
+    plan: Plan, wanted: Sequence[int], execution: Execution, finished: Callable[[dict[int, Outcome], float], None]
+) -> None:
+    """Train members, slice by slice, and hand over what became of them as soon as it is known.
+
+    Args:
+        plan: whose members they are.
+        wanted: which of them.
+        execution: how.
+        finished: takes the outcomes of a slice, and the seconds of compilation so far.
+    """
+    if not plan.on_device:
+        for number in wanted:
+            finished({number: alone(plan.members[number])}, 0.0)
+        return
+    workers = execution.num_workers
+    budget = MEMORY_SHARE * memory.available() / workers
+    missing = set(wanted)
+    groups = []
+    for group in plan.groups:
+        numbers = [n for n in group.members if n in missing]
+        if numbers:
+            settings = plan.members[numbers[0]]
+            size = min(execution.size_of(plan, group), len(numbers))
+            cache = ProgramCache(settings, size, execution.exact, budget)
+            groups.append([(cache, numbers[start : start + size]) for start in range(0, len(numbers), size)])
+    # By turns: while one group is compiled, another one can be, or trains.
+    tasks = [task for turn in itertools.zip_longest(*groups) for task in turn if task is not None]
+
+    def work(cache: ProgramCache, numbers: list[int]) -> dict[int, Outcome]:
+        programs = cache.programs()
+        outcomes: dict[int, Outcome] = {}
+        for start in range(0, len(numbers), programs.size):
+            part = numbers[start : start + programs.size]
+            trained = train(programs, [plan.members[n] for n in part])
+            outcomes |= dict(zip(part, trained, strict=True))
+        return outcomes
+
+    # Threads: a compiled program runs without the interpreter's lock, and all of them share what is compiled.
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, *task) for task in tasks]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                finished(future.result(), sum(group[0][0].compile_seconds for group in groups))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class _Collected:
+    """Takes rows of a run alone."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def write(self, row: Row) -> None:
+        self.rows.append(row)
+
+    def close(self) -> None:
+        pass
+
+
+def alone(settings: RunConfig) -> Outcome:
+    """Train a member on the host, by itself."""
+    collected = _Collected()
+    rows, diverged = collected.rows, None
+    try:
+        result = api.execute(settings, sinks=[collected])
+        policy, evaluation = result.policy, result.evaluation
+    except Diverged as error:
+        policy, evaluation, diverged = error.policy, None, str(error)
+    played = evaluation or evaluate(
+        policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=evaluator.EVAL_SEED
+    )
+    mean, length = played.mean, float(played.lengths.mean())
+    if diverged is not None:
+        step, seconds = (rows[-1].step, rows[-1].seconds) if rows else (0, 0.0)
+        return Outcome(mean, length, step, seconds, DIVERGED, diverged, math.nan, tuple(rows))
+    return Outcome(
+        mean, length, result.steps, result.training_seconds, result.reason, result.why, math.nan, tuple(rows)
+    )

@@ -1,0 +1,75 @@
+"""One writer at a time in a run directory."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from rlgd.errors import UsageError
+
+LOCK = "run.lock"
+SIGNED_WITHIN = 1.0  # seconds
+
+
+class Lock:
+    """The right to write in a run directory. It dies with its process, so it is never in the way of a later one.
+
+    Who has it and is going to write signs it.
+
+    Raises:
+        UsageError: if another process has it, naming it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        path = directory / LOCK
+        self._signed = False
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _owner(self._file)
+            self.release()
+            raise UsageError(f"{directory} is being written by another process{owner}.") from None
+
+    def sign(self) -> None:
+        """Say in the file who has it."""
+        signature = {"pid": os.getpid(), "host": socket.gethostname(), "start": time.strftime("%Y-%m-%d %H:%M:%S")}
+        self._signed = True
+        os.truncate(self._file, 0)
+        os.pwrite(self._file, json.dumps(signature).encode() + b"\n", 0)
+
+    def release(self) -> None:
+        """Let others write."""
+        try:
+            if self._signed:
+                with contextlib.suppress(OSError):
+                    os.truncate(self._file, 0)
+        finally:
+            os.close(self._file)
+
+
+def _owner(file: int) -> str:
+    """Who signed a lock, as far as it can be read; who just took it is about to sign."""
+    end = time.monotonic() + SIGNED_WITHIN
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            owner: Any = json.loads(os.pread(file, 1000, 0))
+            if owner["host"] != socket.gethostname() or _is_alive(int(owner["pid"])):
+                return f" (pid {int(owner['pid'])} on {owner['host']}, since {owner['start']})"
+        time.sleep(0.01)
+    return ""
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process; one that was killed could not take its signature back."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

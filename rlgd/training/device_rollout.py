@@ -1,0 +1,118 @@
+"""Collecting a rollout on the device: one compiled scan."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd import spaces
+from rlgd.agents.base.actor_critic import RolloutAgent
+from rlgd.agents.base.agent import Agent
+from rlgd.envs.device.device_env import DeviceEnv, Timestep, select_envs
+from rlgd.pytrees import LoopState, Obs, Rollout, View
+from rlgd.training.rollout import EPISODE_BLOCK, RESET, STEP, choose_action, most_truncations, padded_limit
+
+
+def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
+    """One iteration's rows on the device: ``rollout_length`` steps, or one whole episode of each environment.
+
+    Returns:
+        The rollout, and the loop state with environments and memory behind it.
+    """
+    if agent.whole_episodes:
+        return _collect_episodes(agent, env, loop, key)
+    assert isinstance(agent, RolloutAgent)
+    return _collect_steps(agent, env, loop, key, agent.rollout_length)
+
+
+def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:
+    return {
+        "obs": view.obs,
+        "action_mask": view.action_mask,
+        "action": action,
+        "reward": timestep.reward,
+        "terminated": timestep.terminated,
+        "truncated": timestep.truncated,
+    }
+
+
+def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, length: int) -> tuple[Rollout, LoopState]:
+    spec, actor = env.spec, loop.agent_state.actor
+    num_final = most_truncations(spec, length)
+    step_key, times = jax.random.fold_in(key, STEP), jnp.arange(length)
+    reset_keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, RESET)))(times)
+    fresh_states = jax.vmap(lambda key: env.reset(key, agent.num_envs))(reset_keys)
+
+    def step(carry: Any, row: Any) -> tuple[Any, Any]:
+        state, obs, first, memory, final_obs, num_truncated = carry
+        t, fresh = row
+        view = View(obs, first, env.action_mask(state))
+        action, env_action, memory = choose_action(agent, spec, actor, memory, view, key, t)
+        state, timestep = env.step(jax.random.fold_in(step_key, t), state, env_action, fresh)
+        final_obs = _keep_final(final_obs, num_truncated, timestep)
+        done = timestep.terminated | timestep.truncated
+        carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated.astype(jnp.int32))
+        return carry, _row(view, action, timestep)
+
+    final_obs = spaces.blank(spec.obs, num_final, agent.num_envs)
+    start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, jnp.zeros(loop.first.shape, jnp.int32))
+    (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, (times, fresh_states))
+    rollout = Rollout(**rows, mask=None, last_obs=obs, final_obs=final_obs, first=loop.first, memory=loop.memory)
+    return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
+
+
+def _keep_final(final_obs: Obs, num_truncated: Array, timestep: Timestep) -> Obs:
+    """``final_obs [K, N, ...]`` with the observation of environments that are truncated now, each in its next place."""
+
+    def keep(final: Array, obs: Array) -> Array:
+        if final.shape[0] == 0:
+            return final
+        place = jnp.arange(final.shape[0], dtype=jnp.int32)[:, None] == num_truncated[None]
+        here = place & timestep.truncated[None]
+        return jnp.where(here.reshape(*here.shape, *(1,) * (final.ndim - 2)), obs[None], final)
+
+    return jax.tree.map(keep, final_obs, timestep.next_obs)
+
+
+def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
+    spec, actor, num_envs = env.spec, loop.agent_state.actor, agent.num_envs
+    length = padded_limit(spec)
+    state, obs = env.reset(jax.random.fold_in(key, RESET), num_envs)
+    alive = jnp.ones(num_envs, bool)
+    step_key = jax.random.fold_in(key, STEP)
+
+    def step(carry: Any, t: Array) -> tuple[Any, Any]:
+        state, obs, alive, first, memory = carry
+        view = View(obs, first, env.action_mask(state))
+        action, env_action, memory = choose_action(agent, spec, actor, memory, view, key, t)
+        moved, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, env_action)
+        timestep = timestep._replace(terminated=alive & timestep.terminated, truncated=alive & timestep.truncated)
+        # Beyond its end an environment's physics may leave the finite numbers: it stays where it is.
+        state, obs = select_envs(alive, (moved, timestep.next_obs), (state, obs))
+        goes_on = alive & ~(timestep.terminated | timestep.truncated)
+        return (state, obs, goes_on, jnp.zeros_like(first), memory), _row(view, action, timestep) | {"mask": alive}
+
+    def block(carry: Any) -> Any:
+        index, running, rows = carry
+        running, new = jax.lax.scan(step, running, index * EPISODE_BLOCK + jnp.arange(EPISODE_BLOCK))
+
+        def place(whole: Array, part: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(whole, part, index * EPISODE_BLOCK, 0)
+
+        return index + 1, running, jax.tree.map(place, rows, new)
+
+    def unfinished(carry: Any) -> Array:
+        index, running, _ = carry
+        return (index < length // EPISODE_BLOCK) & jnp.any(running[2])
+
+    start = (state, obs, alive, alive, agent.memory(spec, num_envs))
+    _, row = jax.eval_shape(step, start, jnp.zeros((), jnp.int32))
+    empty = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), row)
+    _, (state, obs, _, first, memory), rows = jax.lax.while_loop(
+        unfinished, block, (jnp.zeros((), jnp.int32), start, empty)
+    )
+    rollout = Rollout(**rows, last_obs=obs, final_obs=spaces.blank(spec.obs, 0, num_envs), first=alive)
+    return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)

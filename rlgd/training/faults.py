@@ -1,0 +1,58 @@
+"""What was not finite in an iteration."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rlgd.agents.base.faults import FINITE, OBSERVATION, PARAMETERS, REWARD
+from rlgd.pytrees import Metrics, Rollout
+
+
+def find_faults(updates: Array, rollout: Rollout, learned: Any) -> Metrics:
+    """How much of an iteration is not finite, and what was so first, all int32 scalars.
+
+    ``updates`` says of each update which of its quantities is not; nothing is mended, so what follows it is not either.
+    """
+    updates = updates.reshape(-1)
+    update = jnp.argmax(updates > 0).astype(jnp.int32)
+    rewards = _count_nonfinite(_real(rollout.reward, rollout.mask))
+    real = jax.tree.map(lambda obs: _real(obs, rollout.mask), rollout.obs)
+    observations = _count_nonfinite((real, rollout.last_obs, rollout.final_obs))
+    parameters = _count_nonfinite(learned)
+    first = jnp.where(parameters > 0, PARAMETERS, FINITE)
+    first = jnp.where(updates[update] > 0, updates[update], first)
+    first = jnp.where(rewards > 0, REWARD, jnp.where(observations > 0, OBSERVATION, first))
+    count = jnp.sum(updates > 0, dtype=jnp.int32) + parameters + rewards + observations
+    return {"fault/count": count, "fault/first": first.astype(jnp.int32), "fault/update": update}
+
+
+def _real(x: Array, mask: Array | None) -> Array:
+    """``x [T, N, ...]`` with 0 in rows that are no transitions."""
+    return x if mask is None else jnp.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, 0)
+
+
+def _count_nonfinite(tree: Any) -> Array:
+    numbers = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return sum((jnp.sum(~jnp.isfinite(x), dtype=jnp.int32) for x in numbers), jnp.zeros((), jnp.int32))
+
+
+class Fault(NamedTuple):
+    """What was not finite first, one of ``FAULTS`` by its number; where; and how many numbers and updates were not."""
+
+    quantity: int
+    iteration: int
+    update: int
+    amount: int
+
+
+def take_fault(metrics: dict[str, np.ndarray], first_iteration: int) -> Fault | None:
+    """Take what is known of non-finite numbers out of a chunk's metrics, and with it the iteration that has them."""
+    count, quantity, update = (metrics.pop(f"fault/{name}")[-1] for name in ("count", "first", "update"))
+    if count == 0:
+        return None
+    for name, values in metrics.items():
+        metrics[name] = values[:-1]
+    return Fault(int(quantity), first_iteration + len(metrics["rollout/steps"]), int(update), int(count))

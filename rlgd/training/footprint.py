@@ -1,0 +1,52 @@
+"""Whether what is asked for fits into memory, as far as that is sure before anything is compiled."""
+
+import itertools
+import math
+
+import numpy as np
+
+from rlgd import spaces
+from rlgd.agents.base.agent import Agent
+from rlgd.envs import Env
+from rlgd.errors import UsageError
+from rlgd.models import features
+from rlgd.spaces import LeafSpec
+from rlgd.system.memory import available
+from rlgd.training.rollout import rollout_length
+
+ROW_BYTES = 4 + 1 + 1  # reward, terminated, truncated
+
+
+def least(agent: Agent, env: Env) -> int:
+    """Bytes that an iteration surely takes: of the rollout, of what is remembered, of matrices and their gradient."""
+    spec = env.spec
+
+    def size(part: LeafSpec) -> int:
+        shape, dtype = spaces.obs_shape_dtype(part)
+        return math.prod(shape) * dtype.itemsize
+
+    row = sum(map(size, [*spaces.leaf_specs(spec.obs), spec.action])) + ROW_BYTES
+    inputs, weights, remembered = features.num_features(spec.obs), 0, 0
+    if (layer := agent.recurrence) is not None:
+        weights, remembered, inputs = layer.cost(inputs), layer.memory_size, layer.width
+    widths = (inputs, *agent.hidden_sizes, 1)
+    weights += sum(before * after for before, after in itertools.pairwise(widths))
+    numbers = 2 * (2 * weights + agent.num_envs * remembered)  # of policy and value function
+    if agent.box_std == "gsde":
+        numbers += agent.num_envs * agent.hidden_sizes[-1]
+    return agent.num_envs * rollout_length(agent, spec) * row + numbers * np.dtype(np.float32).itemsize
+
+
+def check(agent: Agent, env: Env) -> None:
+    """Refuse what can never fit; XLA would look for room for it without end.
+
+    Raises:
+        UsageError: what it takes, what there is, and what takes less.
+    """
+    needed, free = least(agent, env), available()
+    if needed > free:
+        raise UsageError(
+            f"one iteration takes at least {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB are free; fewer "
+            "num_envs, shorter rollouts (of whole episodes: a smaller max_episode_steps), smaller hidden_sizes or "
+            "memory_width take less."
+        )

@@ -1,0 +1,184 @@
+"""Collecting a rollout on the host: a loop over Gymnasium's environments."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rlgd.agents.base.actor_critic import RolloutAgent
+from rlgd.agents.base.agent import Agent
+from rlgd.envs.host.host_vector import HostStep, HostVector
+from rlgd.errors import UsageError
+from rlgd.models import features
+from rlgd.pytrees import LoopState, Obs, Rollout, View
+from rlgd.spaces import Spec
+from rlgd.training.rollout import choose_action, most_truncations, padded_limit
+
+ACT_DEVICES = ("auto", "cpu", "gpu")
+FEW_NUMBERS = 2**14  # up to so many an array is small
+SMALL_LAYER = 256  # up to this width a network is small
+
+
+def is_small(agent: Agent, spec: Spec) -> bool:
+    """Whether an agent's networks are so small that a CPU's single thread runs them fastest, step by step."""
+    widths = [*agent.hidden_sizes, 0 if agent.recurrence is None else agent.recurrence.width]
+    return not features.image_shapes(spec.obs) and max(widths) <= SMALL_LAYER
+
+
+def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:
+    """Where the policy acts in environments on the host.
+
+    Args:
+        choice: "cpu" or "gpu"; "auto" takes the CPU for small networks, else the device that learns.
+        agent: whose policy it is.
+        spec: of the environment.
+
+    Raises:
+        UsageError: if there is no such device.
+    """
+    try:
+        if choice == "auto":
+            return jax.devices("cpu")[0] if is_small(agent, spec) else jax.devices()[0]
+        return jax.devices(choice)[0]
+    except RuntimeError as error:
+        raise UsageError(f"act_device is {choice!r}, but JAX finds no such device: {error}") from error
+
+
+@functools.cache
+def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], platform: str) -> tuple[Any, Any]:
+    """How agent and actor of one structure act: ``hand_over`` of their arrays, once in a rollout, and with what that
+    gives ``choose_action``, compiled.
+
+    A call takes longer than a small policy, and longer with each array: small ones are handed over in one, and an
+    action that the environment receives as it was sampled is returned once.
+    """
+    dtype = jax.dtypes.canonicalize_dtype(float)  # of every traced hyper-parameter: some array is small
+    small = [n for n, leaf in enumerate(leaves) if leaf.dtype == dtype and leaf.size <= FEW_NUMBERS]
+    ends = np.cumsum([leaves[n].size for n in small])[:-1]
+    # Where actions are vectors XLA otherwise hands some of them to another thread, which takes longer than they do.
+    one_by_one = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+    def hand_over(arrays: list[Array]) -> tuple[list[Array], Array]:
+        others = [array for n, array in enumerate(arrays) if n not in small]
+        return others, jnp.concatenate([arrays[n].reshape(-1) for n in small])
+
+    def choose(handed: tuple[list[Array], Array], memory: Any, view: View, key: Array, t: Array) -> Any:
+        arrays, together = list(handed[0]), handed[1]
+        for n, part in zip(small, jnp.split(together, ends), strict=True):
+            arrays.insert(n, part.reshape(leaves[n].shape))
+        agent, actor = jax.tree.unflatten(structure, arrays)
+        action, env_action, memory = choose_action(agent, spec, actor, memory, view, key, t)
+        return action, None if env_action is action else env_action, memory
+
+    return jax.jit(hand_over), jax.jit(choose, compiler_options=one_by_one if platform == "cpu" else {})
+
+
+@functools.lru_cache(maxsize=8)
+def _times(length: int, device: jax.Device) -> tuple[Array, ...]:
+    """0 to ``length - 1``, each an array where the policy acts."""
+    return tuple(jax.device_put(list(np.arange(length, dtype=np.int32)), device))
+
+
+def collect_on_host(
+    agent: Agent, vector: HostVector, loop: LoopState, key: Array, device: jax.Device | None = None
+) -> tuple[Rollout, LoopState]:
+    """One iteration's rows from Gymnasium; the same rows as ``collect`` gives for the same environment.
+
+    ``device`` is where the policy acts; None: where JAX computes anyway.
+
+    Raises:
+        EnvironmentFault: if the environment raises, or gives an observation or reward that is not finite.
+    """
+    spec, actor, memory = vector.spec, loop.agent_state.actor, loop.memory
+    if agent.whole_episodes:
+        obs, first = vector.reset(), np.ones(agent.num_envs, bool)
+        length, memory = padded_limit(spec), agent.memory(spec, agent.num_envs)
+    else:
+        assert isinstance(agent, RolloutAgent)
+        obs, first = jax.tree.map(np.asarray, loop.obs), np.asarray(loop.first)
+        length = agent.rollout_length
+    view = View(obs, first, vector.action_mask)
+    rows, alive = HostRows(length, view), np.ones(agent.num_envs, bool)
+    device = jax.devices()[0] if device is None else device
+    arrays, structure = jax.tree.flatten((agent, actor))
+    leaves = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
+    hand_over, choose = _acting(spec, structure, leaves, device.platform)
+    times, handed = _times(length, device), hand_over(arrays)
+    if device != jax.devices()[0]:
+        # What the policy needs goes over once in a rollout, and what it remembers comes back as NumPy's.
+        handed, memory, key = jax.device_put((handed, memory, key), device)
+    for t in range(length):
+        action, env_action, memory = choose(handed, memory, view, key, times[t])
+        rows.see(t, view)
+        action = np.asarray(action)
+        step = vector.step(action if env_action is None else np.asarray(env_action))
+        view = View(step.obs, step.first, vector.action_mask)
+        if agent.whole_episodes:
+            step = step.only(alive)
+            alive &= ~(step.terminated | step.truncated)
+        rows.add(t, action, step)
+        if not alive.any():
+            break
+    masked = agent.whole_episodes or vector.has_reset_rows
+    least = 0 if masked else most_truncations(spec, length)
+    rollout = dataclasses.replace(rows.rollout(view.obs, first, masked, least), memory=loop.memory)
+    behind: dict[str, Any] = {"obs": view.obs, "first": view.first, "memory": jax.tree.map(np.asarray, memory)}
+    return rollout, dataclasses.replace(loop, **behind)
+
+
+class HostRows:
+    """The rows of one rollout while it is collected, ``[T, N, ...]`` in NumPy; rows never reached stay masked."""
+
+    def __init__(self, length: int, view: View) -> None:
+        def room(x: np.ndarray) -> np.ndarray:
+            return np.zeros((length, *x.shape), x.dtype)
+
+        # New memory for each rollout: on the CPU the device reads these very bytes, without a copy.
+        self.obs = jax.tree.map(room, view.obs)
+        self.action_mask = jax.tree.map(room, view.action_mask)
+        self._seen = jax.tree.leaves((self.obs, self.action_mask))
+        self.action: np.ndarray | None = None
+        rows = (length, len(view.first))
+        self.reward = np.zeros(rows, np.float32)
+        self.terminated, self.truncated, self.mask = (np.zeros(rows, bool) for _ in range(3))
+        self.final_obs: list[list[Obs]] = [[] for _ in range(rows[1])]
+
+    def see(self, t: int, view: View) -> None:
+        """Write what row ``t`` begins with."""
+        for whole, part in zip(self._seen, jax.tree.leaves((view.obs, view.action_mask)), strict=True):
+            whole[t] = part
+
+    def add(self, t: int, action: np.ndarray, step: HostStep) -> None:
+        """Write what row ``t`` led to."""
+        if self.action is None:
+            self.action = np.zeros((len(self.reward), *action.shape), action.dtype)
+        self.action[t], self.reward[t], self.mask[t] = action, step.reward, step.valid
+        self.terminated[t], self.truncated[t] = step.terminated, step.truncated
+        for n, obs in step.final_obs.items():
+            self.final_obs[n].append(obs)
+
+    def rollout(self, last_obs: Obs, first: np.ndarray, masked: bool, least: int) -> Rollout:
+        """The rows as a ``Rollout``, with room for ``least`` final observations, or for 1, 2, 4, ...: few shapes."""
+        most = max(len(seen) for seen in self.final_obs)
+        room = least if most <= least else 1 << (most - 1).bit_length()
+        final_obs = jax.tree.map(lambda x: np.zeros((room, *x.shape), x.dtype), last_obs)
+        wholes = jax.tree.leaves(final_obs)
+        for n, seen in enumerate(self.final_obs):
+            for k, obs in enumerate(seen):
+                for whole, part in zip(wholes, jax.tree.leaves(obs), strict=True):
+                    whole[k, n] = part
+        rows: dict[str, Any] = {
+            "obs": self.obs,
+            "action": self.action,
+            "reward": self.reward,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+            "mask": self.mask if masked else None,
+            "action_mask": self.action_mask,
+        }
+        ends: dict[str, Any] = {"last_obs": last_obs, "final_obs": final_obs, "first": first}
+        return Rollout(**rows, **ends)

@@ -1,0 +1,119 @@
+"""The training loop: pure ``initialize`` and ``iterate``, and chunks of iterations that are one compiled program.
+
+Nothing here knows where metrics go: ``chunks`` yields them.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd import spaces
+from rlgd.agents.base.agent import Agent
+from rlgd.envs import DeviceEnv, Env
+from rlgd.pytrees import LoopState, Metrics, Rollout
+from rlgd.spaces import Spec
+from rlgd.training import episodes
+from rlgd.training.device_rollout import collect
+from rlgd.training.faults import find_faults
+from rlgd.training.rollout import padded_limit
+
+INIT, ENV, ROLLOUT, UPDATE = range(4)  # purposes of the random keys of a run
+
+
+def initialize(agent: Agent, env: Env, key: Array, total_timesteps: int | None = None) -> LoopState:
+    """The state before the first iteration.
+
+    Args:
+        agent: its values may be traced or stacked.
+        env: a device or host environment; a host environment's observations are filled in when it is opened.
+        key: the root of all randomness of the run.
+        total_timesteps: the length of the run, which schedules refer to; None: progress stays 0.
+    """
+    spec, num_envs = env.spec, agent.num_envs
+    if agent.whole_episodes:
+        padded_limit(spec)
+    env_state: Any = ()
+    if isinstance(env, DeviceEnv):
+        env_state, obs = env.reset(jax.random.fold_in(key, ENV), num_envs)
+    else:
+        obs = spaces.blank(spec.obs, num_envs)
+    return LoopState(
+        agent_state=agent.init(spec, jax.random.fold_in(key, INIT)),
+        env_state=env_state,
+        obs=obs,
+        first=jnp.ones(num_envs, bool),
+        memory=agent.memory(spec, num_envs),
+        episodes=episodes.begin(num_envs),
+        iteration=jnp.zeros((), jnp.int32),
+        key=key,
+        progress=jnp.zeros(()),
+        progress_per_step=jnp.asarray(1 / total_timesteps if total_timesteps else 0.0),
+    )
+
+
+def iterate(agent: Agent, env: DeviceEnv, loop: LoopState) -> tuple[LoopState, Metrics]:
+    """One iteration on the device: collect a rollout, learn from it. Pure: jit it, vmap it over agents and states."""
+    rollout, loop = collect(agent, env, loop, iteration_key(loop, ROLLOUT))
+    return learn(agent, env.spec, loop, rollout)
+
+
+def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[LoopState, Metrics]:
+    """The second half of an iteration: the agent's update and the episodes' statistics."""
+    agent_state, metrics = agent.update(
+        spec, loop.agent_state, rollout, jnp.clip(loop.progress, 0, 1), iteration_key(loop, UPDATE)
+    )
+    learned = (agent_state.params, agent_state.obs_statistics, agent_state.reward_statistics)
+    metrics |= find_faults(metrics.pop("first_fault"), rollout, learned)
+    counters, sums = episodes.advance(loop.episodes, rollout)
+    loop = dataclasses.replace(
+        loop,
+        agent_state=agent_state,
+        episodes=counters,
+        iteration=loop.iteration + 1,
+        progress=loop.progress + loop.progress_per_step * sums["rollout/steps"].astype(loop.progress.dtype),
+    )
+    return loop, metrics | sums
+
+
+def iteration_key(loop: LoopState, purpose: int) -> Array:
+    return _fold_in_both(loop.key, purpose, loop.iteration)
+
+
+@functools.partial(jax.jit, static_argnums=1)  # the host asks for a key in every iteration
+def _fold_in_both(key: Array, purpose: int, iteration: Array) -> Array:
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), iteration)
+
+
+# PollSignal for its shapes and then for itself, it is traced once.
+_iterate_once_traced = jax.jit(iterate, static_argnums=1, inline=True)
+
+
+def run_iterations(
+    agent: Agent, env: DeviceEnv, length: int, loop: LoopState, iterations: Array, rows: Array
+) -> tuple[LoopState, Metrics, Array]:
+    """Up to ``iterations`` (at most ``length``) iterations, ending with the first that reaches ``rows`` real rows or in
+    which something is not finite.
+
+    One program whatever the number: the metrics are ``[length]``, of which the first ``n`` returned are valid.
+    """
+    blank = jax.eval_shape(functools.partial(_iterate_once_traced, agent, env), loop)[1]
+    stacked = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), blank)
+
+    def unfinished(carry: Any) -> Array:
+        _, stacked, done, seen = carry
+        finite = stacked["fault/count"][jnp.maximum(done - 1, 0)] == 0
+        return (done < iterations) & (seen < rows) & finite
+
+    def body(carry: Any) -> Any:
+        loop, stacked, done, seen = carry
+        loop, metrics = _iterate_once_traced(agent, env, loop)
+        stacked = jax.tree.map(lambda whole, x: whole.at[done].set(x), stacked, metrics)
+        return loop, stacked, done + 1, seen + metrics["rollout/steps"]
+
+    zero = jnp.zeros((), jnp.int32)
+    loop, stacked, done, _ = jax.lax.while_loop(unfinished, body, (loop, stacked, zero, zero))
+    return loop, stacked, done

@@ -1,0 +1,47 @@
+"""Collecting a ``Rollout``: on the device by a scan, on the host by a loop. Both draw the same actions from a key."""
+
+from typing import Any
+
+import jax
+from jax import Array
+
+from rlgd.agents.base.actor_critic import RolloutAgent
+from rlgd.agents.base.agent import Agent
+from rlgd.errors import UsageError
+from rlgd.pytrees import Actor, View
+from rlgd.spaces import Spec
+
+EPISODE_BLOCK = 32  # whole episodes are collected so many steps at a time, until all have ended
+ACT, STEP, RESET = range(3)  # purposes of the random keys of a rollout
+
+
+def choose_action(
+    agent: Agent, spec: Spec, actor: Actor, memory: Any, view: View, key: Array, t: Array
+) -> tuple[Array, Array, Any]:
+    """The action as sampled, as the environment receives it, and the memory."""
+    act_key = jax.random.fold_in(jax.random.fold_in(key, ACT), t)
+    action, memory = agent.act(spec, actor, memory, view, act_key)
+    return action, agent.action_head(spec).to_env(action), memory
+
+
+def most_truncations(spec: Spec, length: int) -> int:
+    """How often an environment's time limit can truncate in so many steps; 0 where it has none."""
+    return 0 if spec.max_episode_steps is None else -(-length // spec.max_episode_steps)
+
+
+def padded_limit(spec: Spec) -> int:
+    """The number of rows that hold a whole episode, a multiple of ``EPISODE_BLOCK``.
+
+    Raises:
+        UsageError: if the environment has no time limit.
+    """
+    if spec.max_episode_steps is None:
+        raise UsageError(
+            "this agent learns from whole episodes, but the environment has no time limit; set max_episode_steps."
+        )
+    return -(-spec.max_episode_steps // EPISODE_BLOCK) * EPISODE_BLOCK
+
+
+def rollout_length(agent: Agent, spec: Spec) -> int:
+    """Steps of each environment in one iteration; where it takes whole episodes, at most."""
+    return agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(spec)

@@ -1,0 +1,150 @@
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import Array
+from scipy import stats
+
+from rlgd.maths import minibatches
+from rlgd.maths.objectives import masked_mean
+
+ROWS, COLUMNS = 24, 2
+
+
+def shuffles(size: int, count: int) -> Array:
+    keys = jax.random.split(jax.random.key(0), count)
+    return jax.jit(jax.vmap(lambda key: minibatches.shuffle(key, size)))(keys)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 9, 12, 17, 97, 142, 1000, 1009, 2048])
+def test_shuffle_is_a_permutation(size: int) -> None:
+    index = shuffles(size, 3)
+    assert index.dtype == jnp.int32
+    np.testing.assert_array_equal(np.sort(index), np.tile(np.arange(size), (3, 1)))
+
+
+def test_shuffle_puts_every_row_everywhere_equally_often() -> None:
+    index = np.asarray(shuffles(12, 6000))
+    for place in range(12):
+        assert stats.chisquare(np.bincount(index[:, place], minlength=12)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("length", "envs"), [(128, 8), (5, 205)])
+def test_minibatch_means_vary_as_those_of_a_random_sample(length: int, envs: int) -> None:
+    """Rows that belong together, of one environment or of one time, must not end up in the same minibatch."""
+    size = length * envs
+    first = size // 4
+    minibatch = np.asarray(shuffles(size, 2000))[:, :first]
+    row = np.arange(size)
+    for signal in (row % envs, row // envs, row < size // 2, np.sin(row * 2 * np.pi / envs)):
+        values = (signal - np.mean(signal)) / np.std(signal)
+        expected = (1 / first) * (1 - first / size) * size / (size - 1)
+        assert 0.8 < np.var(np.mean(values[minibatch], axis=1)) / expected < 1.3
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minibatches, "BLOCK_ROWS", 8)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+
+
+def test_epochs_go_through_every_row_in_another_order() -> None:
+    def step(count: Array, part: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        return count + 1, part
+
+    count, (index, number) = minibatches.epochs(step, jnp.zeros((), jnp.int32), jax.random.key(0), ROWS, 3, 4)
+    assert count == 12
+    np.testing.assert_array_equal(number, np.arange(12).reshape(3, 4))
+    assert index.shape == (3, 4, ROWS // 4)
+    orders = np.asarray(index).reshape(3, ROWS)
+    np.testing.assert_array_equal(np.sort(orders), np.tile(np.arange(ROWS), (3, 1)))
+    assert len(np.unique(orders, axis=0)) == 3
+
+
+@pytest.mark.parametrize("rows", [1, 1000, 1024, 1025, 1031, 2048, 2062, 3 * 1024, 10_000, 65_536, 100_003])
+def test_blocks_are_equal_and_fit_the_cache(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    blocks = minibatches.num_blocks(rows)
+    assert rows % blocks == 0
+    if blocks > 1:
+        assert minibatches.BLOCK_ROWS / 8 <= rows // blocks <= minibatches.BLOCK_ROWS
+    else:
+        sizes = range(minibatches.BLOCK_ROWS // 8, minibatches.BLOCK_ROWS + 1)
+        assert rows <= minibatches.BLOCK_ROWS or not any(rows % size == 0 for size in sizes)
+
+
+def test_blocks_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert minibatches.num_blocks(65_536) == 1
+
+
+def rows_of(seed: int = 0) -> dict[str, Array]:
+    x = np.random.default_rng(seed).normal(size=(ROWS, COLUMNS))
+    return {"x": jnp.asarray(x, jnp.float32), "label": jnp.arange(ROWS)}
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_map_rows_keeps_the_rows_in_place() -> None:
+    assert minibatches.num_blocks(ROWS) == 3
+
+    def function(rows: dict[str, Array]) -> dict[str, Array]:
+        return {
+            "sum": jnp.sum(rows["x"], axis=1),
+            "label": rows["label"] * 2,
+            "rows": 0 * rows["label"] + len(rows["x"]),
+        }
+
+    result = minibatches.map_rows(function, rows_of())
+    np.testing.assert_array_equal(result.pop("rows"), 8)
+    jax.tree.map(np.testing.assert_array_equal, result, {n: x for n, x in function(rows_of()).items() if n != "rows"})
+
+
+def objective(
+    weights: Array, rows: dict[str, Array], mask: Array | None, share: Array
+) -> tuple[Array, dict[str, Array]]:
+    error = jnp.tanh(rows["x"] @ weights) - rows["label"].astype(float)
+    mean = share * masked_mean(jnp.square(error), mask)
+    return mean, {"error": share * masked_mean(error, mask)}
+
+
+def gradient(rows: dict[str, Array], mask: Array | None) -> Any:
+    """Objective, diagnostics and gradient over all rows, through ``weighted_sum``."""
+
+    def block(tree: tuple[dict[str, Array], Array | None], share: Array, number: Array) -> Any:
+        return jax.value_and_grad(objective, has_aux=True)(jnp.array([0.3, -0.2]), *tree, share)
+
+    return minibatches.weighted_sum(block, (rows, mask), mask)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@given(mask=st.none() | st.lists(st.booleans(), min_size=ROWS, max_size=ROWS))
+def test_weighted_sum_over_blocks_equals_the_whole(mask: list[bool] | None) -> None:
+    given_mask = None if mask is None else jnp.array(mask)
+    in_blocks = jax.jit(gradient)(rows_of(), given_mask)
+    whole = jax.value_and_grad(objective, has_aux=True)(jnp.array([0.3, -0.2]), rows_of(), given_mask, jnp.ones(()))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), in_blocks, whole)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_block_without_a_row_counts_for_nothing() -> None:
+    mask = jnp.arange(ROWS) < 3
+    rows = rows_of()
+    rows["x"] = jnp.where(mask[:, None], rows["x"], jnp.nan)
+    kept = jax.tree.map(lambda x: x[:3], rows)
+    expected = masked_mean(jnp.sum(kept["x"], axis=1))
+    result = minibatches.weighted_sum(
+        lambda tree, share, number: share * masked_mean(jnp.sum(tree[0]["x"], axis=1), tree[1]), (rows, mask), mask
+    )
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_few_rows_are_one_block() -> None:
+    assert minibatches.num_blocks(ROWS) == 1
+    total = minibatches.weighted_sum(lambda rows, share, number: share * jnp.mean(rows["x"]), rows_of(), None)
+    np.testing.assert_allclose(total, np.mean(rows_of()["x"]), rtol=1e-6)
+    assert math.isclose(minibatches.map_rows(lambda rows: rows["x"][:, 0], rows_of())[3], rows_of()["x"][3, 0])

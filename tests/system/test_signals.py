@@ -1,0 +1,208 @@
+"""Ending a run by a signal: real processes, real signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rlgd
+import rlgd.envs
+from rlgd.agents import A2C
+from rlgd.errors import Interrupted
+from rlgd.run import RunConfig, execute
+from rlgd.run.checkpoints import folder
+from rlgd.run.layout import CHECKPOINTS
+from rlgd.run.verify import rows
+from rlgd.system import signals
+from tests.support.processes import FLAGS, assert_same_run, start, state, wait_for
+
+STEPS = ("--total-timesteps", "300000")
+
+
+@pytest.fixture(scope="module", name="whole")
+def _whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(run))
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    return run
+
+
+def when_it_compiles(run: Path) -> bool:
+    """The files are there, and no row."""
+    return (run / CHECKPOINTS / "0").exists()
+
+
+def when_it_saves(run: Path) -> bool:
+    """A checkpoint is being built, the one of the beginning left out."""
+    saved = run / CHECKPOINTS
+    return saved.exists() and any(path.name.endswith(".tmp") for path in saved.iterdir() if path.name[0] != "0")
+
+
+def when_it_trains(run: Path) -> bool:
+    """There are rows."""
+    rows = run / "metrics.jsonl"
+    return rows.exists() and rows.read_bytes().count(b"\n") > 2
+
+
+MOMENTS = [
+    (when_it_compiles, signal.SIGTERM),
+    (when_it_saves, signal.SIGINT),
+    (when_it_saves, signal.SIGTERM),
+    (when_it_trains, signal.SIGINT),
+]
+
+
+@pytest.mark.parametrize(("moment", "number"), MOMENTS)
+def test_a_signal_ends_a_run_that_goes_on_as_if_there_was_none(
+    tmp_path: Path, whole: Path, moment: Callable[[Path], bool], number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(run))
+    wait_for(process, lambda: moment(run))
+    process.send_signal(number)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert error == (
+        "rlgd: stopping soon, and saving; once more to end at once\n"
+        f"rlgd: interrupted at step {folder.latest_step(run / CHECKPOINTS):,}; go on with `rlgd resume {run}`\n"
+    )
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["reason"] == "interrupted"
+    assert summary["steps"] == folder.latest_step(run / CHECKPOINTS)
+    resumed = start("resume", str(run), "--quiet")
+    _, error = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, error
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize("moment", [when_it_compiles, when_it_saves])
+def test_two_signals_end_a_run_at_once_without_a_torn_file(
+    tmp_path: Path, whole: Path, moment: Callable[[Path], bool]
+) -> None:
+    run = tmp_path / "run"
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(run))
+    wait_for(process, lambda: moment(run))
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=5)
+    assert process.returncode == 143
+    assert error == "rlgd: stopping soon, and saving; once more to end at once\n"
+    resumed = start("resume", str(run), "--quiet")
+    _, error = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, error
+    assert_same_run(run, whole)
+
+
+def test_a_terminals_interrupt_reaches_workers_too_and_they_say_nothing(tmp_path: Path) -> None:
+    """On the host the learner's state is exact and episodes begin anew."""
+    run = tmp_path / "run"
+    flags = ["--backend", "host", "--vectorization", "async", "--total-timesteps", "100000", "--run-dir", str(run)]
+    process = start("train", *FLAGS, *flags, start_new_session=True)
+    wait_for(process, lambda: when_it_trains(run))
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert [line[:5] for line in error.splitlines()] == ["rlgd:"] * 2
+    kept, steps = state(run), folder.latest_step(run / CHECKPOINTS)
+    assert steps
+    end = str(steps + 1280)
+    resumed = start("resume", str(run), "--quiet", "--total-timesteps", end, "--keep", "100", "--eval-every", end)
+    _, error = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, error
+    assert error == ""
+    assert state(run, steps).keys() == kept.keys()
+    for name, value in state(run, steps).items():
+        np.testing.assert_array_equal(value, kept[name])
+    seen = [line["step"] for line in rows(run) if "rollout/episodes" in line]
+    assert seen == sorted(set(seen))
+
+
+def test_a_signal_before_the_run_begins_ends_the_command(tmp_path: Path) -> None:
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(tmp_path / "run"))
+    time.sleep(0.8)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode in (143, -signal.SIGTERM)
+    assert "Traceback" not in error
+
+
+def test_a_signal_whose_exception_is_swallowed_is_not_lost() -> None:
+    """As it is where it hits a destructor, or a callback of an import."""
+    script = """
+import os, signal, time
+from rlgd import signals
+
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+
+with signals.raised():
+    Swallows()
+    with signals.caught() as asked:
+        print(asked())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "15\n"
+    assert "stopping soon" in done.stderr
+
+
+def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
+    """As ``timeout`` of coreutils sends it."""
+    run = tmp_path / "run"
+    process = start("train", *FLAGS, *STEPS, "--run-dir", str(run), start_new_session=True)
+    wait_for(process, lambda: when_it_trains(run))
+    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "go on with `rlgd resume" in error
+
+
+def test_the_second_signal_ends_the_process_at_once() -> None:
+    script = """
+import time
+from rlgd import signals
+with signals.caught() as asked:
+    print(asked(), flush=True)
+    while asked() is None:
+        time.sleep(0.01)
+    print(asked(), flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "None\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == f"{int(signal.SIGTERM)}\n"
+    time.sleep(2 * signals.ECHO)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGINT
+    assert error == "rlgd: stopping soon, and saving; once more to end at once\n"
+
+
+def test_a_signal_behind_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:
+    agent = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
+    settings = RunConfig(agent, rlgd.envs.make("CartPole-v1"), total_timesteps=64, eval_episodes=2)
+    with pytest.raises(Interrupted, match=r"interrupted at step 64; go on with `rlgd resume ") as caught:
+        execute(settings, tmp_path, poll_signal=lambda: signal.SIGTERM)
+    assert caught.value.exit_code == 143
+    resumed = rlgd.resume(tmp_path)
+    assert resumed.evaluation is not None
+    assert (resumed.steps, resumed.reason) == (64, "total_timesteps")
+    again = rlgd.resume(tmp_path)
+    assert (again.evaluation, again.reason) == (None, "already complete")
