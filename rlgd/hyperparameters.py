@@ -1,11 +1,17 @@
-"""Hyper-parameters as frozen pytree dataclasses: what is traced, what is static, and what each may be.
+"""Hyper-parameters as frozen pytree dataclasses: which ones are traced, which are static, and the range of each.
 
 A *traced* field enters arithmetic: it is a leaf of the pytree, so it can be stacked, vmapped and changed without a new
-compilation. A *static* field decides a shape or a Python branch: it is part of the tree's structure. Fields of a
-nested hyper-parameter class have flat names: ``learning_rate`` of an agent is ``agent.ascent.learning_rate``.
+compilation. A *static* field decides a shape or a Python branch: it is part of the tree's structure. A *nested* field
+is a part: a hyper-parameter class itself.
+
+Every hyper-parameter also has a flat name, the name of its field alone: ``learning_rate`` of an agent is
+``agent.ascent.rule.learning_rate``. Flat names are for writing: constructors, ``dataclasses.replace``,
+``with_values``, flags, studies and files take them. Code reads a value through its part.
 """
 
 import dataclasses
+import inspect
+import itertools
 import math
 import numbers
 import operator
@@ -25,7 +31,7 @@ def count(text: str) -> int:
     """A whole number as people write it: 100000, 100_000, 1e5, 100k, 2M.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the text is not a whole number.
     """
     factor = {"k": 1_000, "m": 1_000_000}.get(text[-1:].lower(), 1)
     number = float(text[:-1] if factor > 1 else text) * factor
@@ -37,7 +43,7 @@ def count(text: str) -> int:
 def traced(default: Any, doc: str, within: str = "(-inf, inf)", only_in_init: bool = False) -> Any:
     """A number that enters arithmetic. ``within`` is its range in interval notation, such as ``"[0, 1)"``.
 
-    ``only_in_init``: what is initialized depends on it and nothing else, so that it cannot change in a resumed run.
+    ``only_in_init``: only the initial parameters depend on it, so it cannot change in a resumed run.
     """
     metadata = {"doc": doc, "within": within, "static": False, "only_in_init": only_in_init}
     return dataclasses.field(default=default, metadata=metadata)
@@ -51,12 +57,12 @@ def static(default: Any, doc: str, within: str | None = None, choices: tuple[str
 
 
 def nested(default: Any) -> Any:
-    """A field that is itself a hyper-parameter class; its fields are reached by their own, flat names."""
+    """A part: a field that is itself a hyper-parameter class. Its fields keep their flat names."""
     return dataclasses.field(default=default, metadata={"nested": True})
 
 
 def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """The named attributes as a tuple; on the host this is asked for in every step."""
+    """The named attributes as a tuple. It must be fast: on the host it runs in every step."""
     if len(names) > 1:
         return operator.attrgetter(*names)
     return lambda config: tuple(getattr(config, name) for name in names)
@@ -64,8 +70,14 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 @typing.dataclass_transform(frozen_default=True)
 def hyperparameters(cls: type[T]) -> type[T]:
-    """Make ``cls`` a frozen dataclass and a pytree whose leaves are its traced fields."""
+    """Make ``cls`` a frozen dataclass and a pytree whose leaves are its traced fields.
+
+    The constructor of a class with parts takes flat names too: ``PPO(learning_rate=1e-3, num_envs=16)``. A flat name
+    given beside its part changes that part: ``PPO(ascent=tuned, learning_rate=1e-3)``. Type checkers know only the
+    declared fields; where flat names are the usual way, the class declares its own ``__init__`` for them.
+    """
     cls = dataclasses.dataclass(frozen=True)(cls)
+    direct_init = vars(cls)["__init__"]
     names: dict[bool, list[str]] = {False: [], True: []}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         names[field.metadata.get("static", False)].append(field.name)
@@ -73,8 +85,8 @@ def hyperparameters(cls: type[T]) -> type[T]:
     traced_values, static_values = _getter(names[False]), _getter(names[True])
 
     def flatten(config: T) -> tuple[tuple[Any, ...], Any]:
-        # The class stands among the static values: the structures of two classes registered by register_dataclass are
-        # equal if their static values are, and jit could take the one's program for the other.
+        # The class is one of the static values: without it the structures of two classes with equal static values
+        # would be equal, and jit could take the program of one for the other.
         return traced_values(config), (cls, *static_values(config))
 
     def flatten_with_keys(config: T) -> tuple[list[Any], Any]:
@@ -82,10 +94,53 @@ def hyperparameters(cls: type[T]) -> type[T]:
         return list(zip(keys, leaves, strict=True)), fixed
 
     def unflatten(fixed: Any, leaves: Iterable[Any]) -> T:
-        return cls(**dict(zip(names[True], fixed[1:], strict=True)), **dict(zip(names[False], leaves, strict=True)))
+        config = object.__new__(cls)
+        values = itertools.chain(zip(names[True], fixed[1:], strict=True), zip(names[False], leaves, strict=True))
+        direct_init(config, **dict(values))
+        return config
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    if any(field.metadata.get("nested") for field in dataclasses.fields(cls)):  # type: ignore[arg-type]
+        _take_flat_names(cls, direct_init)
     return cls
+
+
+def _take_flat_names(cls: type[Any], direct_init: Callable[..., None]) -> None:
+    """Give ``cls`` a constructor that takes fields and flat names; positional arguments are flat names in order."""
+    direct = frozenset(field.name for field in dataclasses.fields(cls))
+
+    def init(self: Any, *positional: Any, **values: Any) -> None:
+        if positional or not direct.issuperset(values):
+            values = _direct_values(cls(), positional, values)
+        direct_init(self, **values)
+
+    cls.__init__ = init
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind, default=default) for name, default in _flat_defaults(cls())]
+    cls.__signature__ = inspect.Signature(parameters)  # for help() and completion; refuses names used twice
+
+
+def _flat_defaults(config: Any) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.metadata.get("nested"):
+            yield from _flat_defaults(value)
+        else:
+            yield field.name, value
+
+
+def _direct_values(default: Any, positional: tuple[Any, ...], values: dict[str, Any]) -> dict[str, Any]:
+    """The values of all direct fields, where some are given by position or by a flat name."""
+    names, who = [name for name, _ in _flat_defaults(default)], type(default).__name__
+    if len(positional) > len(names):
+        raise UsageError(f"{who} has {len(positional)} positional values; allowed: at most {len(names)}.")
+    by_position = dict(zip(names, positional, strict=False))
+    if twice := by_position.keys() & values.keys():
+        raise UsageError(f"{who} has {', '.join(sorted(twice))} twice, by position and by name; give it once.")
+    direct = [field.name for field in dataclasses.fields(default)]
+    parts_first = sorted((by_position | values).items(), key=lambda item: item[0] not in direct)
+    changed = with_values(default, dict(parts_first))
+    return {name: getattr(changed, name) for name in direct}
 
 
 class FlatField(NamedTuple):

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import json
 import math
 from typing import Any
@@ -106,9 +107,40 @@ def test_with_values_copies_and_takes_flat_and_nested_names() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    for change in (hp.with_values, hp.from_dict):
+    def constructor(_: Outer, values: dict[str, Any]) -> Any:
+        return Outer(**values)
+
+    for change in (hp.with_values, hp.from_dict, constructor):
         with pytest.raises(UsageError, match="unknown hyper-parameter 'gama'; did you mean 'gamma'"):
             change(Outer(), {"gama": 0.9})
+
+
+def test_constructors_take_flat_names_and_parts_and_flat_names_change_the_part_given() -> None:
+    make: Any = Outer
+    expected = Outer(4, gamma=0.9, inner=Inner(rate=0.5, rule="fast"))
+    assert make(num_envs=4, gamma=0.9, rate=0.5, rule="fast") == expected
+    assert make(rate=0.5, num_envs=4, inner=Inner(rate=9.0, rule="fast"), gamma=0.9) == expected
+    assert make(4, 0.9, 0.5, rule="fast") == expected  # by position: flat names in order
+    assert dataclasses.replace(make(num_envs=4, rule="fast"), **{"gamma": 0.9, "rate": 0.5}) == expected
+    assert hash(make(rate=0.5)) == hash(Outer(inner=Inner(rate=0.5)))
+    assert [*inspect.signature(Outer).parameters] == list(hp.flat_fields(Outer()))
+
+
+def test_values_given_twice_or_too_many_are_refused() -> None:
+    make: Any = Outer
+    with pytest.raises(UsageError, match="Outer has num_envs twice, by position and by name; give it once"):
+        make(4, num_envs=8)
+    with pytest.raises(UsageError, match="Outer has 8 positional values; allowed: at most 7"):
+        make(*range(8))
+
+
+def test_a_flat_name_that_two_parts_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="duplicate parameter name: 'rate'"):
+
+        @hyperparameters
+        class Twice:
+            rate: float = traced(0.1, "step size")
+            inner: Inner = nested(Inner())
 
 
 def test_leaves_are_the_traced_fields_that_are_set() -> None:

@@ -184,7 +184,7 @@ class Agent:
         """Fresh parameters, optimizer state and normalizers: arrays only."""
         policy_key, value_key = jax.random.split(key)
         params = Params(self.policy_network(spec).init(policy_key), self.value_network(spec).init(value_key))
-        outer = self.ascent.outer()
+        outer = self.ascent.outer_ascent()
         return AgentState(
             params=params,
             opt_state=_opt_state(self.ascent, self.value_ascent, params),
@@ -201,8 +201,9 @@ class Agent:
     @property
     def value_ascent(self) -> Ascent:
         """How the value function climbs: as the policy does, but for its step size."""
-        rate = self.ascent.learning_rate if self.value_learning_rate is None else self.value_learning_rate
-        return dataclasses.replace(self.ascent, learning_rate=rate)
+        if self.value_learning_rate is None:
+            return self.ascent
+        return hp.with_values(self.ascent, {"learning_rate": self.value_learning_rate})
 
     def memory(self, spec: Spec, num_envs: int) -> Any:
         """What the policy remembers between steps, before the first one: a ``Memory``, or () if nothing."""
@@ -277,12 +278,11 @@ class Agent:
         value, value_opt_state = _step(
             value_ascent, gradient.value, opt_state.value, params.value, progress, new_rollout
         )
-        norm = global_norm(self.ascent.penalized(gradient.policy, params.policy))
-        max_norm = jnp.inf if self.ascent.max_grad_norm is None else self.ascent.max_grad_norm
+        norm = global_norm(self.ascent.penalties.subtracted(gradient.policy, params.policy))
         metrics = {
             "ascent/gradient_norm": norm,
-            "ascent/value_gradient_norm": global_norm(value_ascent.penalized(gradient.value, params.value)),
-            "ascent/clipped": (norm > max_norm).astype(norm.dtype),
+            "ascent/value_gradient_norm": global_norm(value_ascent.penalties.subtracted(gradient.value, params.value)),
+            "ascent/clipped": (norm > self.ascent.clipping.limit).astype(norm.dtype),
         }
         return Params(policy, value), Params(policy_opt_state, value_opt_state), metrics
 
@@ -340,7 +340,7 @@ class Agent:
         return AgentState(params, opt_state, outer_opt_state, obs_statistics, reward_statistics, measured, value_memory)
 
     def _outer_step(self, state: AgentState, params: Params) -> tuple[Params, Params | None]:
-        outer = self.ascent.outer()
+        outer = self.ascent.outer_ascent()
         if outer is None or state.outer_opt_state is None:
             return params, None
 

@@ -44,7 +44,7 @@ class NaturalAgent(RolloutAgent):
         super().validate()
         self.check_minibatches(self.num_minibatches)
         for name in ("outer_learning_rate", "outer_momentum"):
-            if getattr(self.ascent, name) is not None:
+            if getattr(self.ascent.outer, name) is not None:
                 raise UsageError(f"{name} is set, but an outer step would leave the trust region; leave it out.")
         if self.dropout is not None:
             raise UsageError(
@@ -158,8 +158,7 @@ class NaturalAgent(RolloutAgent):
         search = natural_gradient.line_search(
             old, step, measure, self.max_kl, self.backtrack_coeff, self.max_backtracks, least_gain
         )
-        length = global_norm(self.ascent.penalized(direction, old))
-        max_norm = jnp.inf if self.ascent.max_grad_norm is None else self.ascent.max_grad_norm
+        length = global_norm(self.ascent.penalties.subtracted(direction, old))
         return (
             search.params,
             opt_state,
@@ -167,7 +166,7 @@ class NaturalAgent(RolloutAgent):
                 "train/objective": search.gain + 0 * before,  # not finite where the objective was not
                 "train/kl": search.kl,
                 "ascent/natural_gradient_norm": length,
-                "ascent/clipped": (length > max_norm).astype(length.dtype),
+                "ascent/clipped": (length > self.ascent.clipping.limit).astype(length.dtype),
                 "ascent/backtracks": search.backtracks.astype(length.dtype),
                 "ascent/accepted": search.accepted.astype(length.dtype),
             },

@@ -1,4 +1,4 @@
-"""From a gradient to a step: optimizers, schedules, rollout moments, diagnostics."""
+"""From a gradient to a step: ``Ascent``, its parts, the table of optimizers, arithmetic on trees."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,12 @@ from rlgd.faces import lazy
 if TYPE_CHECKING:
     from rlgd.ascent.ascent import Ascent as Ascent
     from rlgd.ascent.optimizers import OPTIMIZERS as OPTIMIZERS
+    from rlgd.ascent.outer import Outer as Outer
+    from rlgd.ascent.penalties import Clipping as Clipping
+    from rlgd.ascent.penalties import Penalties as Penalties
+    from rlgd.ascent.rollout_moments import RolloutMoments as RolloutMoments
+    from rlgd.ascent.rule import Rule as Rule
+    from rlgd.ascent.schedules import Schedules as Schedules
     from rlgd.ascent.trees import apply_step as apply_step
     from rlgd.ascent.trees import clip_by_norm as clip_by_norm
     from rlgd.ascent.trees import cosine as cosine
@@ -17,6 +23,14 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "rlgd.ascent.ascent": ("Ascent",),
         "rlgd.ascent.optimizers": ("OPTIMIZERS",),
+        "rlgd.ascent.outer": ("Outer",),
+        "rlgd.ascent.penalties": (
+            "Clipping",
+            "Penalties",
+        ),
+        "rlgd.ascent.rollout_moments": ("RolloutMoments",),
+        "rlgd.ascent.rule": ("Rule",),
+        "rlgd.ascent.schedules": ("Schedules",),
         "rlgd.ascent.trees": (
             "apply_step",
             "clip_by_norm",

@@ -77,7 +77,7 @@ def measure(
         if jax.tree.leaves(parts)[0].shape[0] == 2:
             metrics["ascent/noise_to_signal"] = noise_to_signal(parts)
         moment = ascent.first_moment(state)
-        if moment is not None and ascent.rollout_moments != "reset":  # which leaves nothing to compare with
+        if moment is not None and ascent.moments.rollout_moments != "reset":  # which leaves nothing to compare with
             metrics["ascent/momentum_alignment"] = _angle(moment, gradient)
         if (share := ascent.epsilon_share(after)) is not None:
             metrics["ascent/epsilon_share"] = share

@@ -1,7 +1,7 @@
 """The optimizers: a table of what optax has, with one meaning for every field.
 
-Every row is built from pieces of optax (or from its ready-made aliases where they put the step size last), descends,
-and knows no weight decay but where its method needs it inside: ``rlgd.ascent`` turns the sign and decays the weights.
+Every row is built from pieces of optax, or from optax's aliases where these apply the step size last. Rows descend:
+``Ascent`` negates the gradient. ``Rule`` decays the weights, except for the few methods that must do so themselves.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from rlgd.ascent.rules import (
+from rlgd.ascent.formulas import (
     LBFGS_MEMORY,
     Descent,
     adafactor,
@@ -29,6 +29,7 @@ from rlgd.ascent.rules import (
     sm3,
     yogi,
 )
+from rlgd.errors import UsageError
 from rlgd.pytrees import Scalar
 
 ADABELIEF_ROOT = 1e-16  # what AdaBelief adds to its second moment
@@ -38,9 +39,9 @@ class Floor(NamedTuple):
     """Where an adaptive method keeps its second moment, and how epsilon bounds the denominator.
 
     Attributes:
-        name: of the second moment in the optimizer's state.
-        bound: from epsilon, what the second moment is compared with: at most that, epsilon decides the step.
-        counter: the name of the number t of updates, where the second moment is divided by 1 - b^t first; else empty.
+        name: the second moment's name in the optimizer's state.
+        bound: from epsilon to the second moment up to which epsilon decides the step.
+        counter: the name of the number t of updates, if the second moment is divided by 1 - b^t first; else empty.
     """
 
     name: str
@@ -56,14 +57,14 @@ class Optimizer(NamedTuple):
             m, second-moment coefficient b and epsilon e. A prime corrects the bias of an average that began at 0:
             v' = v / (1 - m^t), s' = s / (1 - b^t).
         build: makes the optax transformation from the step size and the fields named in ``defaults``.
-        defaults: the fields that the optimizer uses and the values they take when they are left at None.
-        paper: where it comes from.
+        defaults: the fields that the optimizer uses, with the values that replace None.
+        paper: the source of the formula.
         moment: the name of the first moment in the optimizer's state; empty if it keeps none.
-        sums_gradients: momentum adds gradients up instead of averaging them: a steady gradient moves the parameters by
-            learning_rate / (1 - momentum) a step.
+        sums_gradients: momentum adds gradients up instead of averaging them. A steady gradient then moves the
+            parameters by learning_rate / (1 - momentum) in each step.
         floor: how epsilon bounds the step, for methods that divide each parameter's step by a second moment.
-        relative: counting updates from each new rollout on (Adam-Rel) shortens the first steps there, as in Adam.
-        decays: ``build`` takes ``weight_decay``, which belongs inside.
+        relative: to count updates from each new rollout on (Adam-Rel) shortens the first steps, as in Adam.
+        decays: the method decays the weights itself: ``build`` takes ``weight_decay``.
         excludes: fields and settings that have no effect on it, or a wrong one.
         positive: fields that may not be 0.
     """
@@ -79,6 +80,19 @@ class Optimizer(NamedTuple):
     decays: bool = False
     excludes: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
+
+    def uses(self, field: str) -> bool:
+        """Whether a field of the rule has an effect."""
+        return field in self.defaults
+
+    @property
+    def schedules_momentum(self) -> bool:
+        """Whether its momentum may change over the run."""
+        return self.uses("momentum") and "momentum_schedule" not in self.excludes
+
+    def allows(self, rollout_moments: str) -> bool:
+        """Whether a value of ``rollout_moments`` makes sense for it."""
+        return self.relative if rollout_moments == "relative" else rollout_moments not in self.excludes
 
 
 def _square(epsilon: Scalar) -> Scalar:
@@ -292,7 +306,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         {"momentum": 0.9},
         "Defazio et al. 2024, arXiv 2405.15682",
         decays=True,
-        # What x is, is found from the parameters and z by the momentum of the time.
+        # x is computed from the parameters and z with the present momentum, so momentum must not change.
         excludes=("momentum_schedule",),
         positive=("momentum",),
     ),
@@ -304,7 +318,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         "Defazio et al. 2024, arXiv 2405.15682",
         floor=Floor("nu", _square, "count"),
         decays=True,
-        # What x is, is found from the parameters and z by the momentum of the time.
+        # x is computed from the parameters and z with the present momentum, so momentum must not change.
         excludes=("momentum_schedule",),
         positive=("momentum",),
     ),
@@ -319,8 +333,14 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
+def without_effect(field: str, optimizer: str, has_effect: Callable[[Optimizer], bool]) -> UsageError:
+    """The error for a field that is set, but has no effect on the optimizer; names those on which it has one."""
+    users = ", ".join(name for name, row in OPTIMIZERS.items() if has_effect(row))
+    return UsageError(f"{field} is set, but {optimizer} does not use it; leave it out, or choose one of {users}.")
+
+
 def _held(state: Any, name: str) -> list[Any]:
-    """What the parts of an optimizer's state keep under a name; parameters may have that name too."""
+    """The values with this name in an optimizer's state. Parameters with the same name do not count."""
 
     def is_part_of_state(path: Any, value: Any) -> bool:
         return isinstance(path[-1], optax.tree_utils.NamedTupleKey)
@@ -329,14 +349,14 @@ def _held(state: Any, name: str) -> list[Any]:
 
 
 def first_moment(name: str, state: Any) -> Any:
-    """The average (or sum) of past gradients of the objective that the optimizer's state holds; None if none."""
+    """The average (or sum) of past gradients of the objective in the optimizer's state; None without one."""
     if not (key := OPTIMIZERS[name].moment):
         return None
 
     def masked(leaf: Any) -> bool:
         return isinstance(leaf, optax.MaskedNode)
 
-    # Muon keeps those of matrices and those of the rest in two trees that are masked where the other is not.
+    # Muon has one tree for matrices and one for the rest; each is masked where the other has the values.
     merged, *others = _held(state, key)
     for other in others:
         merged = jax.tree.map(lambda a, b: b if masked(a) else a, merged, other, is_leaf=masked)
@@ -344,7 +364,7 @@ def first_moment(name: str, state: Any) -> Any:
 
 
 def epsilon_share(name: str, state: Any, second_moment: Scalar | None, epsilon: Scalar | None) -> Array | None:
-    """The share of parameters whose step epsilon decides, in [0, 1]: whose second moment is not above it.
+    """The share of parameters with a step that epsilon decides, in [0, 1]: their second moment is not above it.
 
     None for optimizers that do not divide each parameter's step by a second moment.
     """

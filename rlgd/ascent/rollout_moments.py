@@ -1,11 +1,11 @@
-"""Moments that know RL's clock. At every new rollout the data and the target have changed; an optimizer that goes on
-averaging over them as if nothing had happened averages over different problems.
+"""The moments of an optimizer at a new rollout.
 
-Each is a transformation around another one. Its ``update`` takes ``new_rollout``, a bool that may be traced: True for
-the first update on a new rollout. The fourth of the family, outer momentum over whole iterations, is an ascent of its
-own whose gradient is the displacement (``Ascent.outer``).
+At every new rollout the data and the target have changed. An optimizer that keeps averaging as if nothing had happened
+averages over different problems. Each function here wraps a transformation. The ``update`` of the result takes
+``new_rollout``, a bool that may be traced: True for the first update on a new rollout.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,20 +14,68 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from rlgd.ascent.formulas import Descent
+from rlgd.ascent.optimizers import OPTIMIZERS, without_effect
+from rlgd.errors import UsageError, unknown
+from rlgd.hyperparameters import hyperparameters, static, traced
 from rlgd.pytrees import Scalar
 
 State = Any
+MODES = ("keep", "reset", "decay", "relative")
+DEFAULT_MOMENT_DECAY = 0.5
+
+
+@hyperparameters
+class RolloutMoments:
+    """What happens to the optimizer's moments and its count of updates at every new rollout.
+
+    "keep" changes nothing. "reset" starts from zero. "decay" keeps the share ``moment_decay`` of the moments.
+    "relative" keeps the moments and restarts the count (Adam-Rel).
+    """
+
+    rollout_moments: str = static(
+        "keep", "what becomes of the moments at every new rollout; relative is Adam-Rel", choices=MODES
+    )
+    moment_decay: float | None = traced(
+        None, "share of the moments that rollout_moments=decay keeps; None: half", "[0, 1]"
+    )
+
+    def resolved(self, optimizer: str) -> "RolloutMoments":
+        """A copy in which ``moment_decay`` is set if it is used.
+
+        Raises:
+            UsageError: for an unknown mode, for one that has no effect on the optimizer, and for a decay without use.
+        """
+        mode = self.rollout_moments
+        if mode not in MODES:
+            raise unknown("rollout_moments", mode, MODES)
+        if not OPTIMIZERS[optimizer].allows(mode):
+            raise without_effect(f"rollout_moments {mode!r}", optimizer, lambda row: row.allows(mode))
+        if mode != "decay" and self.moment_decay is not None:
+            raise UsageError(f"moment_decay is set, but rollout_moments is {mode!r}; choose 'decay'.")
+        if mode != "decay" or self.moment_decay is not None:
+            return self
+        return dataclasses.replace(self, moment_decay=DEFAULT_MOMENT_DECAY)
+
+    def around(self, inner: Descent) -> Descent:
+        """``inner`` with this behaviour at new rollouts. It must be resolved."""
+        if self.rollout_moments == "reset":
+            return reset(inner)
+        if self.rollout_moments == "decay":
+            assert self.moment_decay is not None
+            return decay(inner, self.moment_decay)
+        return relative(inner) if self.rollout_moments == "relative" else inner
 
 
 def reset(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Begin anew, moments and count, at every new rollout (Asadi, Fakoor & Sabach 2023, arXiv 2306.17833)."""
+    """Start from zero, moments and count, at every new rollout (Asadi, Fakoor & Sabach 2023, arXiv 2306.17833)."""
     return _at_new_rollouts(inner, lambda state, fresh: fresh)
 
 
 def decay(inner: optax.GradientTransformation, share: Scalar) -> optax.GradientTransformationExtraArgs:
     """Keep a ``share`` of the moments at every new rollout: ``share state + (1 - share) fresh``, a partial ``reset``.
 
-    The count of updates goes on, so bias corrections take the averages for older than they are: after
+    The count of updates continues, so bias corrections take the averages to be older than they are: after
     ``share = 0`` Adam's next step is (1 - m) / sqrt(1 - b) times that of a reset.
     """
 
@@ -39,7 +87,7 @@ def decay(inner: optax.GradientTransformation, share: Scalar) -> optax.GradientT
 
 
 def relative(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Keep the moments and count updates from every new rollout on: Adam-Rel (Ellis et al. 2024, arXiv 2412.17113).
+    """Keep the moments and restart the count at every new rollout: Adam-Rel (Ellis et al. 2024, arXiv 2412.17113).
 
     Adam's bias corrections then shorten the first steps on new data, to sqrt(1 - b) / (1 - m) at first.
     """

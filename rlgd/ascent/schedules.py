@@ -1,7 +1,7 @@
 """Schedules: how a hyper-parameter changes over a run, as a factor that is a function of the share of the run done.
 
-The unit is the share of the run in [0, 1], counted in environment steps, never in updates: how many updates a step
-makes depends on the agent and, with whole episodes, on the data. A resumed run goes on where it was, and a run that is
+The unit is the share of the run in [0, 1], counted in environment steps, never in updates: the number of updates
+depends on the agent and, with whole episodes, on the data. A resumed run continues at the same share, and a run that is
 extended stretches its schedules to the new end.
 """
 
@@ -14,23 +14,54 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd.errors import UsageError, unknown
+from rlgd.hyperparameters import hyperparameters, static
 from rlgd.pytrees import Scalar
 
 SYNTAX = (
     "constant, linear[:END], cosine[:END], exponential:END, piecewise:SHARE=FACTOR,..., or warmup:SHARE+any of them"
 )
+SMALLEST, LARGEST = 1e-30, 1e6  # bounds of factors: float32 has little beyond them
 
 
-SMALLEST, LARGEST = 1e-30, 1e6  # factors beyond which float32 comes to an end
+@hyperparameters
+class Schedules:
+    """How learning rate and momentum change over the run: each is multiplied by a factor.
+
+    A schedule is text such as "linear" or "warmup:0.05+cosine:0.1". The factor is a function of the share of the run
+    done, in [0, 1]; ``SHAPES`` and ``COMBINED`` have the formulas.
+    """
+
+    schedule: str = static("constant", f"factor of the learning rate over the run: {SYNTAX}")
+    momentum_schedule: str = static("constant", "factor of the momentum over the run, as for schedule")
+
+    def check(self) -> None:
+        """Raises:
+        UsageError: for a schedule that cannot be read.
+        """
+        parse(self.schedule)
+        parse(self.momentum_schedule)
+
+    @property
+    def momentum_changes(self) -> bool:
+        """Whether the momentum has a schedule."""
+        return self.momentum_schedule != "constant"
+
+    def learning_rate_at(self, learning_rate: Scalar, progress: Scalar) -> Array:
+        """A learning rate as applied, at the share ``progress`` of the run, ``[...]``."""
+        return applied(learning_rate, self.schedule, progress)
+
+    def momentum_at(self, momentum: Scalar, progress: Scalar) -> Array:
+        """A momentum as applied, at the share ``progress`` of the run, ``[...]``."""
+        return applied(momentum, self.momentum_schedule, progress)
 
 
 class Shape(NamedTuple):
     """A kind of schedule.
 
     Attributes:
-        formula: the factor at the share p of the run, for the text behind the colon.
-        factor: the factor at a share ``p [...]`` in [0, 1], given ``end``.
-        end: the default of ``end``; None: it has to be given.
+        formula: the factor at the share p of the run; END is the number after the colon.
+        factor: the function of ``p [...]``, in [0, 1], and END.
+        end: the default of END; None: it must be given.
     """
 
     formula: str
@@ -50,18 +81,18 @@ SHAPES: dict[str, Shape] = {
 }
 COMBINED = {
     "piecewise": "straight lines between the points SHARE=FACTOR, level outside; equal shares make a step",
-    "warmup": "p / SHARE until then; the schedule behind the + runs over what is left of the run",
+    "warmup": "p / SHARE until then; the schedule after the + runs over the rest of the run",
 }
 
 
 class Schedule(NamedTuple):
-    """A schedule as it was read.
+    """A schedule, parsed.
 
     Attributes:
         shape: a name in ``SHAPES``, or "piecewise".
         end: the factor at the end of the run.
         points: of "piecewise", (share, factor).
-        warmup: the share of the run in which the factor rises from 0; 0: none.
+        warmup: the share of the run during which the factor rises from 0; 0 without a warmup.
     """
 
     shape: str
@@ -86,7 +117,7 @@ def _number(text: str, whole: str, most: float = LARGEST) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise _refuse(whole, f"{text!r} is no number") from None
+        raise _refuse(whole, f"{text!r} is not a number") from None
     if not 0 <= number <= most:
         raise _refuse(whole, f"{text} does not lie in [0, {most:g}]")
     return number
@@ -101,8 +132,8 @@ def parse(text: str) -> Schedule:
     """
     if not text.startswith("warmup:"):
         return _parse_shape(text, text)
-    share, plus, behind = text.removeprefix("warmup:").partition("+")
-    return _parse_shape(behind if plus else "constant", text)._replace(warmup=_number(share, text, most=1.0))
+    share, plus, rest = text.removeprefix("warmup:").partition("+")
+    return _parse_shape(rest if plus else "constant", text)._replace(warmup=_number(share, text, most=1.0))
 
 
 def _parse_shape(part: str, text: str) -> Schedule:
@@ -134,15 +165,15 @@ def _points(argument: str, text: str) -> tuple[tuple[float, float], ...]:
 
 
 def applied(value: Scalar, text: str, progress: Scalar) -> Array:
-    """A hyper-parameter with the schedule ``text`` as it is applied, at a share ``progress`` of the run."""
+    """A hyper-parameter with the schedule ``text`` as applied, at the share ``progress`` of the run, ``[...]``."""
     now = factor(text, progress)
     return jnp.asarray(value, now.dtype) * now
 
 
 def factor(text: str, progress: Scalar) -> Array:
-    """What a hyper-parameter with the schedule ``text`` is multiplied by at a share ``progress`` of the run, ``[...]``.
+    """The factor of the schedule ``text`` at the share ``progress`` of the run, ``[...]``.
 
-    Shares outside [0, 1] count as 0 or 1. The factor has the type of ``progress``, if that is an array of floats.
+    Shares outside [0, 1] count as 0 or 1. The factor has the dtype of ``progress`` if that is an array of floats.
     """
     schedule = parse(text)
     is_float = isinstance(progress, Array) and jnp.issubdtype(progress.dtype, jnp.floating)
@@ -151,7 +182,7 @@ def factor(text: str, progress: Scalar) -> Array:
     rest = jnp.clip((done - warmup) / max(1 - warmup, 1e-9), 0, 1) if warmup else done
     if schedule.shape == "piecewise":
         shares, factors = (jnp.asarray(values, done.dtype) for values in zip(*schedule.points, strict=True))
-        # Of points with equal shares the last one counts, at the end of the run too.
+        # Where points have equal shares the last one counts, at the end of the run too.
         value = jnp.where(rest >= shares[-1], factors[-1], jnp.interp(rest, shares, factors))
     else:
         value = SHAPES[schedule.shape].factor(rest, schedule.end)

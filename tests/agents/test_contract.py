@@ -403,7 +403,7 @@ def test_registry_names_every_agent() -> None:
 
 def test_make_agent_resolves_flat_names() -> None:
     agent = make_agent("ppo", learning_rate=1e-2, momentum=0.5, num_envs=2)
-    assert (agent.ascent.learning_rate, agent.ascent.momentum, agent.num_envs) == (1e-2, 0.5, 2)
+    assert (agent.ascent.rule.learning_rate, agent.ascent.rule.momentum, agent.num_envs) == (1e-2, 0.5, 2)
     with pytest.raises(UsageError, match="unknown hyper-parameter 'gama'; did you mean 'gamma'"):
         make_agent("ppo", gama=0.9)
 
@@ -429,7 +429,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("reinforce", {"baseline": "mean", "num_envs": 1}, "num_envs is 1; allowed: at least 2"),
     ("reinforce", {"baseline": "avg"}, "unknown baseline"),
     ("ppo", {"schedule": "lineer"}, "unknown schedule 'lineer'; did you mean 'linear'"),
-    ("ppo", {"ent_coef_schedule": "linear:x"}, "schedule 'linear:x': 'x' is no number; allowed: constant, linear"),
+    ("ppo", {"ent_coef_schedule": "linear:x"}, "schedule 'linear:x': 'x' is not a number; allowed: constant, linear"),
     ("ppo", {"clip_eps_schedule": "exponential"}, "exponential needs a number"),
     ("a2c", {"dropout": 1.0}, r"dropout is 1.0; allowed: a number within \[0, 1\)"),
     ("a2c", {"dropout": 0.1, "hidden_sizes": ()}, "no hidden layer"),

@@ -1,6 +1,5 @@
 """The contract of every optimizer: uphill, the same traced as static, still at rate 0, regularized, refused by name."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from jax import Array
 from rlgd import ascent, hyperparameters
 from rlgd.ascent import OPTIMIZERS, Ascent, apply_step, schedules
 from rlgd.errors import UsageError
+from rlgd.hyperparameters import with_values
 
 Tree = dict[str, Array]
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -133,10 +133,11 @@ def test_traced_numbers_give_the_steps_of_static_ones(name: str) -> None:
         fields |= {"moment_decay": None, "rollout_moments": "reset"}
     first = chosen(name, 0.1, **fields, schedule="linear", outer_momentum=0.3)
     if name in using("momentum") and "momentum_schedule" not in OPTIMIZERS[name].excludes:
-        first = dataclasses.replace(first, momentum_schedule="linear:0.9")
-    names = [field.name for field in dataclasses.fields(first) if not field.metadata["static"]]
-    other = {field: 0.7 * value for field in names if (value := getattr(first.resolved(), field)) is not None}
-    rules = [first, dataclasses.replace(first, **other)]
+        first = with_values(first, {"momentum_schedule": "linear:0.9"})
+    flat = hyperparameters.flat_fields(first.resolved())
+    numbers = {field: value for field, (_, about, _, value) in flat.items() if not about.metadata["static"]}
+    other = {field: 0.7 * value for field, value in numbers.items() if value is not None}
+    rules = [first, with_values(first, other)]
     with jax.enable_x64(True):
         start = jax.tree.map(lambda x: x.astype(float), START)
 
@@ -226,10 +227,10 @@ def test_penalties_are_the_gradients_of_their_terms_and_leave_0_alone() -> None:
     def term(params: Tree) -> Array:
         return -sum((0.3 * jnp.sum(jnp.abs(w)) + 0.35 * jnp.sum(jnp.square(w)) for w in params.values()), jnp.zeros(()))
 
-    assert_close(rule.penalized(zero(START), START), jax.grad(term)(START))
-    assert_same_bits(rule.penalized(zero(START), zero(START)), zero(START))
-    assert rule.penalized(START, SUMMIT) is not START
-    assert Ascent().penalized(START, SUMMIT) is START
+    assert_close(rule.penalties.subtracted(zero(START), START), jax.grad(term)(START))
+    assert_same_bits(rule.penalties.subtracted(zero(START), zero(START)), zero(START))
+    assert rule.penalties.subtracted(START, SUMMIT) is not START
+    assert Ascent().penalties.subtracted(START, SUMMIT) is START
 
 
 # Rates at which some steps shrink weights of about 1 visibly and do not go beyond 0.
@@ -266,29 +267,31 @@ PLAIN = {
 def test_momentum_0_is_plain(name: str) -> None:
     rules = [chosen(name, momentum=0.0), chosen(PLAIN[name])]
     if "momentum" in OPTIMIZERS[PLAIN[name]].defaults:
-        rules[1] = dataclasses.replace(rules[1], momentum=0.0)
+        rules[1] = with_values(rules[1], {"momentum": 0.0})
     assert_close(climb(rules[0], START, 5), climb(rules[1], START, 5))
 
 
 @every_optimizer
 def test_fields_left_out_take_the_table_s_defaults(name: str) -> None:
     row = OPTIMIZERS[name]
-    spelt_out = Ascent(name, **row.defaults)  # type: ignore[arg-type]
-    assert Ascent(name).resolved() == dataclasses.replace(spelt_out, max_grad_norm=math.inf).resolved()
+    spelt_out = Ascent(name, **row.defaults)
+    assert Ascent(name).resolved() == with_values(spelt_out, {"max_grad_norm": math.inf}).resolved()
     spelt_out.validate()
     Ascent(name).validate()
     state = Ascent(name).transformation().init(START)
     assert_same_bits(*(rule.transformation().update(START, state, START)[0] for rule in (Ascent(name), spelt_out)))
     values = dict.fromkeys([*row.defaults, "weight_decay", "max_grad_norm"], 0.123)
-    changed = Ascent(name, **values)  # type: ignore[arg-type]
+    changed = Ascent(name, **values)
     assert changed.resolved() == changed
     assert changed.resolved().resolved() == changed
 
 
 def test_moment_decay_is_one_half_where_it_is_used() -> None:
-    assert Ascent(rollout_moments="decay").resolved().moment_decay == 0.5
-    assert Ascent(rollout_moments="decay", moment_decay=0.1).resolved().moment_decay == 0.1
-    assert all(Ascent(rollout_moments=mode).resolved().moment_decay is None for mode in ("keep", "reset", "relative"))
+    assert Ascent(rollout_moments="decay").resolved().moments.moment_decay == 0.5
+    assert Ascent(rollout_moments="decay", moment_decay=0.1).resolved().moments.moment_decay == 0.1
+    assert all(
+        Ascent(rollout_moments=mode).resolved().moments.moment_decay is None for mode in ("keep", "reset", "relative")
+    )
 
 
 both_uses = pytest.mark.parametrize("use", [Ascent.validate, Ascent.transformation])
@@ -300,7 +303,7 @@ both_uses = pytest.mark.parametrize("use", [Ascent.validate, Ascent.transformati
 )
 @both_uses
 def test_a_field_that_the_optimizer_ignores_is_refused(name: str, field: str, use: Callable[[Ascent], Any]) -> None:
-    rule = Ascent(name, **{field: NUMBERS[field]})  # type: ignore[arg-type]
+    rule = Ascent(name, **{field: NUMBERS[field]})
     with pytest.raises(UsageError, match=f"{field} is set, but {name} does not use it; .* choose one of .*adam"):
         use(rule)
 
@@ -332,7 +335,7 @@ def test_local_time_where_it_does_not_shorten_the_first_steps_is_refused(
         (Ascent("rmsprop_centered"), "did you mean 'rmsprop_centred'"),
         (Ascent(schedule="liner"), "unknown schedule 'liner'; did you mean 'linear'"),
         (Ascent(momentum_schedule="liner"), "unknown schedule 'liner'; did you mean 'linear'"),
-        (Ascent(schedule="linear:x"), "schedule 'linear:x': 'x' is no number; allowed: constant"),
+        (Ascent(schedule="linear:x"), "schedule 'linear:x': 'x' is not a number; allowed: constant"),
         (Ascent(rollout_moments="rest"), "unknown rollout_moments 'rest'; did you mean 'reset'"),
         (Ascent(moment_decay=0.5), "moment_decay is set, but rollout_moments is 'keep'; choose 'decay'"),
         (Ascent(moment_decay=0.5, rollout_moments="reset"), "rollout_moments is 'reset'; choose 'decay'"),
@@ -440,7 +443,7 @@ def test_a_schedule_acts_on_the_whole_step(name: str) -> None:
     """Moments gather what they would have gathered; only the step is shorter, weight decay's too."""
     plain = chosen(name)
     steps = []
-    for rule in (plain, dataclasses.replace(plain, schedule="linear")):
+    for rule in (plain, with_values(plain, {"schedule": "linear"})):
         transformation = rule.transformation()
         update, state = jax.jit(transformation.update), transformation.init(START)
         for g, progress in zip(gradients(), (0.0, 0.1, 0.2, 0.3, 0.75), strict=True):

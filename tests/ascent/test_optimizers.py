@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from optax import contrib
 
 from rlgd.ascent import OPTIMIZERS, Ascent, apply_step
-from rlgd.ascent.rules import TRUST_COEFFICIENT
+from rlgd.ascent.formulas import TRUST_COEFFICIENT
 
 Tree = dict[str, Array]
 Vector = NDArray[Any]
@@ -246,7 +246,7 @@ def test_steps_equal_the_documented_formula(name: str, momentum_schedule: str) -
         path, _ = noisy_climb(rule.transformation())
         rates = [float(rule.step_size(p)) for p in PROGRESS]
         momenta = [float(rule.momentum_at(p)) for p in PROGRESS]
-    used = rule.resolved()
+    used = rule.resolved().rule
     numbers = [float(value or 0) for value in (used.second_moment, used.epsilon, used.weight_decay)]
     leaves: list[list[Vector]] = [[np.asarray(leaf) for leaf in jax.tree.leaves(part)] for part in path]
     if name in WHOLE:

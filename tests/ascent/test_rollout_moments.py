@@ -1,6 +1,5 @@
-"""Moments on RL's clock: restarts, partial restarts, local time and outer momentum against loops written by hand."""
+"""Moments at new rollouts: restarts, partial restarts, local time and outer momentum against loops written by hand."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,9 @@ from jax import Array
 from numpy.typing import NDArray
 
 from rlgd import hyperparameters
-from rlgd.ascent import OPTIMIZERS, Ascent, apply_step, rollout_moments
+from rlgd.ascent import OPTIMIZERS, Ascent, RolloutMoments, apply_step, rollout_moments
+from rlgd.errors import UsageError
+from rlgd.hyperparameters import with_values
 
 Tree = dict[str, Array]
 Vector = NDArray[Any]
@@ -278,7 +279,7 @@ def test_outer_momentum_over_whole_iterations(rate: float | None, momentum: floa
     """Plain ascent inside: a displacement is a share of the way to the summit, and the rest is a linear recursion."""
     inner_steps, iterations = 5, 12
     rule = Ascent("sgd", 0.1, outer_learning_rate=rate, outer_momentum=momentum)
-    outer = rule.outer()
+    outer = rule.outer_ascent()
     assert outer is not None
     a, m = 1.0 if rate is None else rate, momentum or 0.0
     with jax.enable_x64(True):
@@ -309,9 +310,22 @@ def test_outer_momentum_over_whole_iterations(rate: float | None, momentum: floa
 
 
 def test_outer_momentum_is_asked_for_by_either_field() -> None:
-    assert Ascent("adam").outer() is None
-    assert Ascent("adam", outer_momentum=0.5).outer() == Ascent("nesterov", 1.0, 0.5).resolved()
-    assert Ascent("adam", outer_learning_rate=0.5).outer() == Ascent("nesterov", 0.5, 0.0).resolved()
+    assert Ascent("adam").outer_ascent() is None
+    assert Ascent("adam", outer_momentum=0.5).outer_ascent() == Ascent("nesterov", 1.0, 0.5).resolved()
+    assert Ascent("adam", outer_learning_rate=0.5).outer_ascent() == Ascent("nesterov", 0.5, 0.0).resolved()
     rule = Ascent("adam", 0.1, outer_learning_rate=0.7, outer_momentum=0.9, weight_decay=0.1, l2=1.0, max_grad_norm=1.0)
-    rule = dataclasses.replace(rule, schedule="linear", rollout_moments="reset")
-    assert rule.outer() == Ascent("nesterov", 0.7, 0.9).resolved()  # nothing else of the rule is done twice
+    rule = with_values(rule, {"schedule": "linear", "rollout_moments": "reset"})
+    assert rule.outer_ascent() == Ascent("nesterov", 0.7, 0.9).resolved()  # nothing else of the rule is done twice
+
+
+def test_the_part_resolves_its_decay_and_refuses_what_does_not_fit_the_optimizer() -> None:
+    assert RolloutMoments("decay").resolved("adam") == RolloutMoments("decay", 0.5)
+    for part in (RolloutMoments("decay", 0.1), RolloutMoments("reset"), RolloutMoments()):
+        assert part.resolved("adam") is part
+    with pytest.raises(UsageError, match=r"rollout_moments 'relative' is set, but lion does not use it; .*adam"):
+        RolloutMoments("relative").resolved("lion")
+    with pytest.raises(UsageError, match="moment_decay is set, but rollout_moments is 'keep'; choose 'decay'"):
+        RolloutMoments(moment_decay=0.5).resolved("adam")
+    inner = optax.adam(0.1)
+    assert RolloutMoments().around(inner) is inner
+    assert RolloutMoments("reset").around(inner) is not inner

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlgd.ascent import schedules
+from rlgd.ascent import Schedules, schedules
 from rlgd.ascent.schedules import SHAPES, factor, parse
 from rlgd.errors import UsageError
 
@@ -150,9 +150,9 @@ def test_bounds_are_the_least_and_the_largest_factor(text: str) -> None:
         ("0.5", "unknown schedule '0.5'; known: "),
         ("constant:0.5", "a constant takes no number"),
         ("constant:", "a constant takes no number"),
-        ("linear:", "'' is no number"),
-        ("linear:x", "'x' is no number"),
-        ("linear:0.1:0.2", "'0.1:0.2' is no number"),
+        ("linear:", "'' is not a number"),
+        ("linear:x", "'x' is not a number"),
+        ("linear:0.1:0.2", "'0.1:0.2' is not a number"),
         ("linear:-0.1", r"-0.1 does not lie in \[0, 1e\+06\]"),
         ("linear:nan", r"nan does not lie in \[0, 1e\+06\]"),
         ("cosine:inf", r"inf does not lie in \[0, 1e\+06\]"),
@@ -164,14 +164,14 @@ def test_bounds_are_the_least_and_the_largest_factor(text: str) -> None:
         ("piecewise:0.5", "each point is SHARE=FACTOR"),
         ("piecewise:0=1,", "each point is SHARE=FACTOR"),
         ("piecewise:0=1,1", "each point is SHARE=FACTOR"),
-        ("piecewise:a=1", "'a' is no number"),
-        ("piecewise:0.5=", "'' is no number"),
-        ("piecewise:0.5=1=2", "'1=2' is no number"),
+        ("piecewise:a=1", "'a' is not a number"),
+        ("piecewise:0.5=", "'' is not a number"),
+        ("piecewise:0.5=1=2", "'1=2' is not a number"),
         ("piecewise:1.5=1", r"1.5 does not lie in \[0, 1\]"),
         ("piecewise:0.5=-1", r"-1 does not lie in \[0, 1e\+06\]"),
         ("piecewise:0.5=1,0.4=1", "the shares have to rise"),
-        ("warmup:", "'' is no number"),
-        ("warmup:x+linear", "'x' is no number"),
+        ("warmup:", "'' is not a number"),
+        ("warmup:x+linear", "'x' is not a number"),
         ("warmup:1.5+linear", r"1.5 does not lie in \[0, 1\]"),
         ("warmup:-0.5", r"-0.5 does not lie in \[0, 1\]"),
         ("warmup:0.1+liner", "unknown schedule 'liner'; did you mean 'linear'"),
@@ -202,3 +202,15 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
     assert all(map(math.isfinite, schedule.bounds))
     assert np.isfinite(factor(text, 0.5))
+
+
+def test_the_part_applies_one_schedule_to_each_of_its_numbers() -> None:
+    part = Schedules("linear", "cosine:0.5")
+    part.check()
+    assert part.momentum_changes
+    assert not Schedules("linear").momentum_changes
+    np.testing.assert_allclose(part.learning_rate_at(0.2, 0.25), 0.15, rtol=1e-6)
+    np.testing.assert_allclose(part.momentum_at(0.8, 1.0), 0.4, rtol=1e-6)
+    for wrong in (Schedules("liner"), Schedules("linear", "liner")):
+        with pytest.raises(UsageError, match="unknown schedule 'liner'; did you mean 'linear'"):
+            wrong.check()

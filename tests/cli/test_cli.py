@@ -142,7 +142,10 @@ MISTAKES = [
     (["train", "ppo", "--env", "CartPole-v1", "--learning-rate", "-1"], "learning_rate is -1.0"),
     (["train", "ppo", "--env", "CartPole-v1", "--learning-rate", "nan"], "learning_rate is nan"),
     (["train", "ppo", "--env", "CartPole-v1", "--num-envs", "0"], "num_envs is 0"),
-    (["train", "ppo", "--env", "CartPole-v1", "--schedule", "linear:x"], "'x' is no number; allowed: constant, linear"),
+    (
+        ["train", "ppo", "--env", "CartPole-v1", "--schedule", "linear:x"],
+        "'x' is not a number; allowed: constant, linear",
+    ),
     (["train", "ppo", "--env", "CartPole-v1", "--ent-coef-schedule", "linear"], "has no effect: ent_coef is 0"),
     (["train", "ppo", "--env", "CartPole-v1", "--patience", "0"], "patience is 0; allowed: a whole number within"),
     (["train", "ppo", "--env", "CartPole-v1", "--optimizer", "lion", "--epsilon", "1"], "lion does not use it"),

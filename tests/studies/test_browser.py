@@ -117,7 +117,7 @@ def test_the_table_has_a_row_for_each_momentum_with_its_seeds_averaged(
     expected = {}
     for value, members in zip(MOMENTA, ([0, 1], [2, 3], [4, 5]), strict=True):
         outcomes = [result.outcomes[n] for n in members]
-        assert {result.plan.members[n].agent.ascent.momentum for n in members} == {value}
+        assert {result.plan.members[n].agent.ascent.rule.momentum for n in members} == {value}
         expected[value] = tuple(
             sum(numbers) / 2
             for numbers in zip(*((o.episode_return, o.training_seconds) for o in outcomes), strict=True)
