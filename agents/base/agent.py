@@ -22,7 +22,7 @@ from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
 from rlgd.maths import running_statistics
 from rlgd.maths.distributions import Distribution
-from rlgd.models import action_heads, initializers, networks, torsos
+from rlgd.models import action_heads, gaussian_std, initializers, networks, torsos
 from rlgd.models.action_heads import ActionHead
 from rlgd.models.features import encode, image_shapes, images, num_features
 from rlgd.models.networks import Network
@@ -232,7 +232,7 @@ class Agent:
         if self.box_std != "gsde":
             return policy.sample(key), memory
         memory = self._fresh_noise(memory, jnp.asarray(view.first), key)
-        return policy.mode() + action_heads.exploration(actor.policy["log_std"], read.hidden, memory.noise), memory
+        return policy.mode() + gaussian_std.exploration(actor.policy["log_std"], read.hidden, memory.noise), memory
 
     def _fresh_noise(self, memory: "Memory", first: Array, key: Array) -> "Memory":
         """New noise where an episode begins, and where the present one is old."""

@@ -1,4 +1,4 @@
-"""From observations to what networks read."""
+"""From observations to features, the inputs of networks."""
 
 import math
 
@@ -9,14 +9,14 @@ from jax import Array
 from rlgd.pytrees import Obs
 from rlgd.spaces import BoxSpec, DiscreteSpec, LeafSpec, MultiDiscreteSpec, ObsSpec, leaf_specs, leaves
 
-LEAST_SIDE = 5  # pixels; what is smaller is read as plain numbers
+LEAST_SIDE = 5  # pixels; smaller arrays are plain numbers
 
 
 def image_shape(part: LeafSpec) -> tuple[int, int, int] | None:
-    """Height, width and channels of an array that is an image, else None.
+    """Height, width and channels if an array is an image, else None.
 
-    An image is a Box with three axes, of which the shorter of first and last has the channels, or of bytes with two,
-    from ``LEAST_SIDE`` pixels a side.
+    An image is a Box with three axes, or a Box of bytes with two, at least ``LEAST_SIDE`` pixels high and wide. Of
+    three axes, the channels are the first if it is shorter than the last, else the last.
     """
     if not isinstance(part, BoxSpec) or len(part.shape) not in (2, 3):
         return None
@@ -61,14 +61,14 @@ def _width(part: LeafSpec) -> int:
 
 
 def num_features(obs: ObsSpec) -> int:
-    """How many numbers ``encode`` makes of one observation."""
+    """The number of features that ``encode`` gives for one observation."""
     return sum(_width(part) for part in leaf_specs(obs))
 
 
 def encode(obs_spec: ObsSpec, obs: Obs) -> Array:
-    """``[..., *shape]`` to float ``[..., num_features]``: an observation's parts but its images, one after the other.
+    """``[..., *shape]`` to float ``[..., num_features]``: all parts of an observation except images, side by side.
 
-    Box and MultiBinary are flattened; Discrete becomes one-hot, and each number of MultiDiscrete.
+    Box and MultiBinary are flattened; Discrete and each number of MultiDiscrete become one-hot.
     """
     encoded = [_encode(part, leaf) for part, leaf in leaves(obs_spec, obs)]
     return encoded[0] if len(encoded) == 1 else jnp.concatenate(encoded, axis=-1)

@@ -24,7 +24,7 @@ def orthogonal(scale: float) -> Initializer:
         normal = jax.random.normal(key, (rank, size), dtype)
 
         def reflect(index: Array, q: Array) -> Array:
-            # The vector that is reflected lives in the coordinates from ``rank - 1 - index`` on.
+            # Reflect a random vector in the coordinates from ``rank - 1 - index`` on.
             first = rank - 1 - index
             x = jnp.where(jnp.arange(size) >= first, normal[first], 0)
             sign = jnp.where(x[first] >= 0, 1, -1).astype(dtype)
@@ -48,10 +48,10 @@ def glorot(scale: float) -> Initializer:
 INITIALIZATIONS: dict[str, Callable[[float], Initializer]] = {
     "orthogonal": orthogonal,
     "glorot": glorot,
-    "xavier": glorot,  # Xavier Glorot: known by both names
+    "xavier": glorot,  # Xavier Glorot: both names are common
     "he": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal"),
     "lecun": lambda scale: jax.nn.initializers.variance_scaling(scale**2, "fan_in", "uniform"),
 }
 
-# What the hidden layers' weights are multiplied by, where it is not 1; the last layer's scale is its caller's.
+# The scale of hidden layers, where it is not 1. The caller gives the scale of the last layer.
 HIDDEN_SCALES = {"orthogonal": 2**0.5, "he": 2**0.5}

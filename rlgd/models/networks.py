@@ -1,4 +1,4 @@
-"""Networks as pairs of pure functions. The only module that imports flax."""
+"""Networks as pairs of pure functions, from features to outputs."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ from rlgd.pytrees import Features, Scalar
 
 
 class Network(NamedTuple):
-    """``init(key) -> params``, ``read(params, features, key=None) -> NetworkOutput`` and ``apply``: its outputs alone.
+    """``init(key) -> params``, ``read(params, features, key=None) -> NetworkOutput`` and ``apply``: the outputs alone.
 
-    With a key, units are dropped at random where the network was made with ``dropout``; without, none ever is.
+    With a key, hidden units are dropped at random if the network has ``dropout``; without a key, none is.
     """
 
     init: Callable[[Array], Any]
@@ -37,38 +37,44 @@ def network(
     images: tuple[tuple[int, int, int], ...] = (),
     recurrence: Recurrence | None = None,
 ) -> Network:
-    """A multi-layer perceptron, behind convolutions where there are images, and behind a recurrent layer if it has one.
+    """A multi-layer perceptron. Images first pass through convolutions, and all inputs through the recurrent layer.
 
-    Biases start at 0, the last layer's weights are scaled by ``output_scale``.
+    Biases start at 0.
 
     Args:
         inputs: the width of ``Features.vector``.
-        outputs: how many numbers it puts out.
+        outputs: the number of outputs.
         hidden_sizes: the width of each hidden layer.
-        activation: one of ``ACTIVATIONS``, behind each hidden layer.
+        activation: one of ``ACTIVATIONS``, after each hidden layer.
         initialization: one of ``INITIALIZATIONS``.
-        output_scale: of the last layer's weights.
-        dropout: the share of each hidden layer's units that are dropped where ``apply`` is given a key.
+        output_scale: factor of the last layer's initial weights.
+        dropout: the share of each hidden layer's units that is dropped when ``read`` is given a key.
         images: height, width and channels of each of ``Features.images``.
         recurrence: the recurrent layer, if there is one.
     """
     mlp = MLP((*hidden_sizes, outputs), activation, initialization, output_scale)
     blank = Features(jnp.zeros((1, inputs)), tuple(jnp.zeros((1, *shape)) for shape in images))
-    module: linen.Module
     if recurrence is not None:
-        module = RecurrentMLP(mlp, recurrence)
         blank = blank._replace(first=jnp.ones(1, bool), memory=jnp.zeros((1, recurrence.memory_size)))
-    elif images:
-        module = ImageMLP(mlp)
-    else:
-        module = mlp
+        return _pair(RecurrentMLP(mlp, recurrence), _all_features, blank, dropout)
+    return _pair(ImageMLP(mlp), _all_features, blank, dropout) if images else _pair(mlp, _vector, blank, dropout)
 
-    def arguments(features: Features) -> tuple[Any, ...]:
-        if recurrence is not None:
-            return (features,)
-        return (features.vector, features.images) if images else (features.vector,)
+
+def _all_features(features: Features) -> Features:
+    return features
+
+
+def _vector(features: Features) -> Array:
+    return features.vector
+
+
+def _pair(module: linen.Module, inputs: Callable[[Features], Any], blank: Features, dropout: Scalar | None) -> Network:
+    """A module that is called with ``inputs(features)`` as functions of parameters; ``blank`` gives the shapes."""
+
+    def init(key: Array) -> Any:
+        return module.init(key, inputs(blank))["params"]
 
     def read(params: Any, features: Features, key: Array | None = None) -> Any:
-        return module.apply({"params": params}, *arguments(features), dropout, key)
+        return module.apply({"params": params}, inputs(features), dropout, key)
 
-    return Network(lambda key: module.init(key, *arguments(blank))["params"], read)
+    return Network(init, read)

@@ -1,4 +1,4 @@
-"""Recurrent layers, which reset themselves where episodes begin."""
+"""Recurrent layers, which reset their memory at the beginning of each episode."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,22 +19,34 @@ class Recurrence(NamedTuple):
 
     @property
     def memory_size(self) -> int:
-        """How many numbers it remembers of each environment."""
-        return self.width * (2 if self.kind == "lstm" else 1)
+        """The size of the memory of each environment."""
+        return CELLS[self.kind].vectors * self.width
 
     def cost(self, inputs: int) -> int:
-        """How many multiplications a step of so many inputs takes."""
-        return CELLS[self.kind][1] * self.width * (inputs + self.width)
+        """The number of multiplications in a step with this many inputs."""
+        return CELLS[self.kind].matrices * self.width * (inputs + self.width)
 
 
 def rnn(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """A tanh layer: h' = tanh(W x + U h) (Elman 1990). Returns the new memory and its part that is read on."""
+    """A tanh layer: h' = tanh(W x + U h) (Elman 1990, "Finding structure in time").
+
+    Args:
+        memory: ``[N, vectors * width]``, as for every cell.
+        inputs: ``[N, matrices * width]``, W x.
+        recurrent: h to U h, ``[N, width]`` to ``[N, matrices * width]``.
+
+    Returns:
+        The new memory, and the layer's output ``[N, width]``.
+    """
     hidden = jnp.tanh(inputs + recurrent(memory))
     return hidden, hidden
 
 
 def gru(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """Gates r, z = sigmoid(W x + U h); n = tanh(W x + r U h); h' = (1 - z) n + z h (Cho et al. 2014)."""
+    """Gates r, z = sigmoid(W x + U h); n = tanh(W x + r U h); h' = (1 - z) n + z h.
+
+    Cho et al. 2014, arXiv 1406.1078. Arguments and results are those of ``rnn``.
+    """
     (r, z, n), (r_h, z_h, n_h) = (jnp.split(x, 3, axis=-1) for x in (inputs, recurrent(memory)))
     r, z = jax.nn.sigmoid(r + r_h), jax.nn.sigmoid(z + z_h)
     hidden = (1 - z) * jnp.tanh(n + r * n_h) + z * memory
@@ -44,7 +56,8 @@ def gru(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tu
 def lstm(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
     """Gates i, f, o = sigmoid(W x + U h); g = tanh(W x + U h); c' = f c + i g; h' = o tanh(c').
 
-    Hochreiter & Schmidhuber 1997, with a forget gate that is open at first (Jozefowicz et al. 2015).
+    Hochreiter & Schmidhuber 1997, with a forget gate that starts open (Jozefowicz et al. 2015). Arguments and results
+    are those of ``rnn``.
     """
     hidden, cell = jnp.split(memory, 2, axis=-1)
     i, f, o, g = jnp.split(inputs + recurrent(hidden), 4, axis=-1)
@@ -53,22 +66,35 @@ def lstm(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> t
     return jnp.concatenate([hidden, cell], axis=-1), hidden
 
 
-# Each with the number of matrices that it has of either kind.
-CELLS: dict[str, tuple[Callable[..., tuple[Array, Array]], int]] = {"rnn": (rnn, 1), "gru": (gru, 3), "lstm": (lstm, 4)}
+class Cell(NamedTuple):
+    """A kind of recurrent layer.
+
+    Attributes:
+        step: memory, inputs and recurrent map to the new memory and the output; see ``rnn``.
+        matrices: how many matrices W, and as many U, it has.
+        vectors: how many vectors of the layer's width its memory has.
+    """
+
+    step: Callable[[Array, Array, Callable[[Array], Array]], tuple[Array, Array]]
+    matrices: int
+    vectors: int = 1
+
+
+CELLS = {"rnn": Cell(rnn, 1), "gru": Cell(gru, 3), "lstm": Cell(lstm, 4, vectors=2)}
 
 
 class RecurrentLayer(linen.Module):
-    """One of ``CELLS`` along sequences; at the beginning of an episode the memory before it is 0."""
+    """One of ``CELLS`` along sequences; an episode begins with a memory of 0."""
 
     recurrence: Recurrence
     initialization: str
 
     @linen.compact
     def __call__(self, x: Array, first: Array, memory: Array) -> tuple[Array, Array]:
-        """``x [N, T, d]``, ``first [N, T]``, ``memory [N, size]`` to what is read on ``[N, T, width]`` and what is
-        remembered ``[N, T, size]``; or one step, all without T.
+        """``x [N, T, d]``, ``first [N, T]`` and ``memory [N, size]`` to outputs ``[N, T, width]`` and the memory after
+        each step, ``[N, T, size]``; or a single step, all without T.
         """
-        cell, matrices = CELLS[self.recurrence.kind]
+        cell, matrices, _ = CELLS[self.recurrence.kind]
         width, initializer = self.recurrence.width, INITIALIZATIONS[self.initialization](1.0)
 
         def square_ones(key: Array) -> Array:

@@ -27,11 +27,11 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 # (arXiv 1903.03176) for small ones.
 LARGE_IMAGE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 SMALL_IMAGE = ((16, 3, 1),)
-LARGE_SIDE = 36  # pixels; what is left of less behind the convolutions for large images is nothing
+LARGE_SIDE = 36  # pixels; nothing would remain of a smaller image after the convolutions for large ones
 
 
 def convolutions(height: int, width: int) -> tuple[tuple[int, int, int], ...]:
-    """The convolutions that read an image of so many pixels."""
+    """The convolutions for an image of this size, in pixels."""
     return LARGE_IMAGE if min(height, width) >= LARGE_SIDE else SMALL_IMAGE
 
 
@@ -47,12 +47,12 @@ def convolution_cost(shape: tuple[int, int, int]) -> int:
 
 
 class NetworkOutput(NamedTuple):
-    """What a network makes of features.
+    """The result of a network.
 
     Attributes:
         outputs: ``[..., outputs]``.
-        hidden: ``[..., width]``, the last hidden layer; the inputs of a linear map.
-        memory: ``[..., size]``, what is remembered behind each step; None without a memory.
+        hidden: ``[..., width]``, the last hidden layer; without hidden layers, the inputs.
+        memory: ``[..., size]``, the memory after each step; None without a recurrent layer.
     """
 
     outputs: Array
@@ -61,10 +61,10 @@ class NetworkOutput(NamedTuple):
 
 
 class OutputLayer(linen.Module):
-    """``kernel x + bias`` with ``kernel [outputs, inputs]``, the transpose of what ``linen.Dense`` keeps.
+    """``kernel x + bias`` with ``kernel [outputs, inputs]``, the transpose of the kernel of ``linen.Dense``.
 
-    With a handful of outputs the kernel's gradient is then a product with few rows instead of few columns, which
-    is faster on the CPU.
+    With few outputs the kernel's gradient is then a product with few rows instead of few columns, which is faster on
+    the CPU.
     """
 
     outputs: int
@@ -78,7 +78,7 @@ class OutputLayer(linen.Module):
 
 
 class MLP(linen.Module):
-    """Dense layers with an activation between them; no hidden layer makes a linear map."""
+    """Dense layers with an activation between them; without hidden layers a linear map."""
 
     sizes: tuple[int, ...]
     activation: str
@@ -114,20 +114,18 @@ class ImageReader(linen.Module):
 
 
 class ImageMLP(linen.Module):
-    """Images through convolutions of their own; what these make of them and the other numbers through an ``MLP``."""
+    """Each image through convolutions of its own; their outputs and the other numbers through an ``MLP``."""
 
     mlp: MLP
 
     @linen.compact
-    def __call__(
-        self, vector: Array, images: tuple[Array, ...], rate: Scalar | None = None, key: Array | None = None
-    ) -> NetworkOutput:
-        read = [ImageReader(self.mlp.initialization)(image) for image in images]
-        return self.mlp(jnp.concatenate([vector, *read], axis=-1), rate, key)
+    def __call__(self, features: Features, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
+        read = [ImageReader(self.mlp.initialization)(image) for image in features.images]
+        return self.mlp(jnp.concatenate([features.vector, *read], axis=-1), rate, key)
 
 
 class RecurrentMLP(linen.Module):
-    """Numbers, and what convolutions make of images, through a recurrent layer and then an ``MLP``."""
+    """Numbers, and the outputs of convolutions, through a recurrent layer and then an ``MLP``."""
 
     mlp: MLP
     recurrence: Recurrence
@@ -142,8 +140,8 @@ class RecurrentMLP(linen.Module):
 
 
 def dropped(x: Array, rate: Scalar, key: Array) -> Array:
-    """``x`` with a share ``rate`` of its values at 0 and the others larger by 1 / (1 - rate): the same on average
-    (Srivastava et al. 2014).
+    """``x`` with a share ``rate`` of its values set to 0 and the others divided by 1 - rate: the mean is the same
+    (Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting").
     """
     keep = 1 - jnp.asarray(rate, x.dtype)  # linen's Dropout branches on the rate, which may be traced here
     return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0)

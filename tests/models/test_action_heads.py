@@ -1,258 +1,144 @@
-"""Observations and actions of every kind, end to end: what an observation shows is what is to be done."""
+"""Action heads: what each distribution is, what the environment receives, and which choices are refused."""
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.experimental.functional import FuncEnv
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from jax import Array
-from numpy.typing import NDArray
 
-import rlgd
-import rlgd.envs
-from rlgd import spaces, training
-from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
-from rlgd.agents.base.agent import Agent
+from rlgd import spaces
 from rlgd.errors import UsageError
-from tests.support.probe_envs import collect, initialize
-
-SIDE = 6
-
-
-class Kind(NamedTuple):
-    """``sizes``: how many values each number has that is asked for; the spaces; whether the mask tells the answer."""
-
-    sizes: tuple[int, ...]
-    observation: Any
-    action: Any
-    masked: bool = False
+from rlgd.maths.distributions import Beta, Categorical, DiagGaussian, TanhGaussian
+from rlgd.models import action_heads
+from rlgd.spaces import BoxSpec, DiscreteSpec, MultiDiscreteSpec
+from tests.support.spaces import ACTIONS, MATRIX
 
 
-NESTED = Dict(picture=Box(0, 255, (SIDE, SIDE, 3), np.uint8), arm=Tuple([Discrete(3, start=5), Box(-1, 1, (2,))]))
-KINDS = {
-    "nested": Kind((SIDE, 3), NESTED, MultiDiscrete([SIDE, 3], start=[1, -2])),
-    "bits": Kind((2, 2, 2, 2), MultiBinary([2, 2]), MultiBinary([2, 2])),
-    "numbers": Kind((3, 4), MultiDiscrete([3, 4], start=[2, 0]), MultiDiscrete(np.array([[3, 4]]))),
-    "masked": Kind((5,), Box(-1, 1, (2,)), Discrete(5, start=3), masked=True),
-    "masked_numbers": Kind((2, 3), Box(-1, 1, (2,)), MultiDiscrete([2, 3]), masked=True),
-}
+def same(a: Any, b: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def show(name: str, numbers: Any, xp: Any) -> Any:
-    """The observation that shows ``numbers``, by NumPy or JAX's NumPy."""
-    zeros = xp.zeros(2, "float32")
-    if name == "nested":
-        column = (xp.arange(SIDE) == numbers[0])[None, :, None] & (xp.arange(3) == 1)[None, None]
-        picture = xp.broadcast_to(xp.where(column, 255, 0), (SIDE, SIDE, 3)).astype("uint8")
-        return {"picture": picture, "arm": (numbers[1] + 5, zeros)}
-    if name == "bits":
-        return numbers.reshape(2, 2).astype("int8")
-    return zeros if name.startswith("masked") else numbers + xp.asarray([2, 0], numbers.dtype)
+def test_masked_actions_are_never_taken() -> None:
+    """Of each number the value 0 alone, or all but it; entropy and gradients stay finite."""
+    for name in ("discrete", "several", "several_in_a_matrix", "one"):
+        action = spaces.spec(MATRIX, ACTIONS[name]).action
+        nvec = action.nvec if isinstance(action, MultiDiscreteSpec) else (action.n,)  # type: ignore[union-attr]
+        head = action_heads.action_head(action)
+        size = spaces.mask_size(action)
+        assert size == head.num_outputs == sum(nvec)
+        starts = np.cumsum((0, *nvec[:-1]))
+        first = np.isin(np.arange(size), starts)
+        others = ~first | np.repeat(np.array(nvec) == 1, nvec)
+        outputs = jnp.asarray(np.random.default_rng(0).normal(size=(500, size)), jnp.float32)
+        only = np.array(nvec) == 1
+        for mask, holds in ((first, lambda x: x == 0), (others, lambda x, only=only: (x > 0) | only)):
+            allowed = jnp.broadcast_to(jnp.asarray(mask), outputs.shape)
 
+            def entropy(outputs: Array, allowed: Array = allowed, head: Any = head) -> Array:
+                return jnp.sum(head.distribution(outputs, None, allowed).entropy())
 
-def counted(name: str, action: Any, xp: Any) -> Any:
-    """The action's numbers, counted from 0."""
-    start = {"nested": [1, -2], "masked": [3]}.get(name, [0] * len(KINDS[name].sizes))
-    return action.reshape(-1).astype("int32") - xp.asarray(start, "int32")
-
-
-def allowed(name: str, numbers: Any, xp: Any) -> Any:
-    return xp.concatenate([xp.arange(n) == numbers[i] for i, n in enumerate(KINDS[name].sizes)])
-
-
-class Oracle(FuncEnv[Array, Any, Array, Array, Array, Any, Any]):
-    """Asks for a few numbers; the reward is the share of those given, and the episode over. On the device."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name, self.kind = name, KINDS[name]
-        self.observation_space, self.action_space = self.kind.observation, self.kind.action
-
-    def initial(self, rng: Array, params: Any = None) -> Array:
-        return jax.random.randint(rng, (len(self.kind.sizes),), 0, jnp.asarray(self.kind.sizes))
-
-    def transition(self, state: Array, action: Array, rng: Array, params: Any = None) -> Array:
-        return state
-
-    def observation(self, state: Array, rng: Array, params: Any = None) -> Any:
-        return show(self.name, state, jnp)
-
-    def reward(self, state: Array, action: Array, next_state: Array, rng: Array, params: Any = None) -> Array:
-        return jnp.mean((counted(self.name, action, jnp) == state).astype(float))
-
-    def terminal(self, state: Array, rng: Array, params: Any = None) -> Array:
-        return jnp.array(True)
-
-    def state_info(self, state: Array, params: Any = None) -> dict[str, Any]:
-        return {"action_mask": allowed(self.name, state, jnp)} if self.kind.masked else {}
-
-
-class OracleOnHost(gymnasium.Env[Any, Any]):
-    """The same in Gymnasium; it insists on members of its action space."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.kind = name, KINDS[name]
-        self.observation_space, self.action_space = self.kind.observation, self.kind.action
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.numbers = self.np_random.integers(0, self.kind.sizes)
-        return self._told()
-
-    def _told(self) -> tuple[Any, dict[str, Any]]:
-        mask = allowed(self.name, self.numbers, np).astype(np.int8)
-        by_number: Any = mask
-        if isinstance(self.action_space, MultiDiscrete):
-            by_number = tuple(np.split(mask, np.cumsum(self.kind.sizes)[:-1]))
-        return show(self.name, self.numbers, np), {"action_mask": by_number} if self.kind.masked else {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
-        given = counted(self.name, np.asarray(action), np)
-        obs, info = self._told()
-        return obs, float(np.mean(given == self.numbers)), True, False, info
-
-
-SMALL: dict[str, Any] = {"num_envs": 8, "hidden_sizes": (32,), "measure_every": 1}
-AGENTS: dict[str, Agent] = {
-    "ppo": PPO(**SMALL, rollout_length=16, num_epochs=2, num_minibatches=4),
-    "a2c": A2C(**SMALL, rollout_length=8),
-    "reinforce": REINFORCE(**SMALL),
-    "npg": NPG(**SMALL | {"measure_every": 0}, rollout_length=8, num_epochs=2, num_minibatches=2),
-    "trpo": TRPO(**SMALL, rollout_length=8, num_epochs=2, num_minibatches=2),
-}
+            distribution = head.distribution(outputs, None, allowed)
+            for x in (distribution.sample(jax.random.key(0)), distribution.mode()):
+                assert np.all(holds(np.asarray(x).reshape(500, len(nvec))))
+                assert np.isfinite(distribution.log_prob(x)).all()
+            slope = jax.grad(entropy)(outputs)
+            assert np.isfinite(slope).all()
+            np.testing.assert_array_equal(np.asarray(slope)[:, ~mask], 0)
+            width = np.add.reduceat(mask, starts)
+            assert np.all(distribution.entropy() <= np.log(width).sum() + 1e-5)
+        same(head.distribution(outputs, None, jnp.ones(outputs.shape, bool)), head.distribution(outputs, None))
 
 
 @pytest.mark.parametrize(
-    ("name", "where"),
-    [
-        pytest.param("nested", "device", marks=pytest.mark.slow),
-        ("nested", "host"),
-        ("bits", "device"),
-        pytest.param("numbers", "host", marks=pytest.mark.slow),
-    ],
+    ("name", "box_distribution"),
+    [(name, "gaussian") for name in ACTIONS]
+    + [(name, choice) for name in ("box", "matrix", "float64", "integers") for choice in ("tanh", "beta")],
 )
-def test_what_is_shown_is_learned(name: str, where: str) -> None:
-    agent = PPO(num_envs=16, rollout_length=16, num_epochs=4, num_minibatches=4, hidden_sizes=(64,), measure_every=0)
-    env = Oracle(name) if where == "device" else OracleOnHost
-    result = rlgd.train(agent, env, total_timesteps=16_000, env_args=None if where == "device" else {"name": name})
-    evaluation = rlgd.evaluate(result.policy, rlgd.envs.make(OracleOnHost, name=name), episodes=64, seed=1)
-    assert evaluation.mean > 0.9  # a guess is worth 0.5 at most
+def test_whatever_is_sampled_the_environment_receives_a_member_of_its_space(name: str, box_distribution: str) -> None:
+    space = ACTIONS[name]
+    head = action_heads.action_head(spaces.spec(MATRIX, space).action, box_distribution)
+    outputs = jnp.asarray(5 * np.random.default_rng(0).normal(size=(200, head.num_outputs)), jnp.float32)
+
+    @jax.jit
+    def act(key: Array) -> tuple[Array, Array]:
+        distribution = head.distribution(outputs, jnp.zeros(head.num_log_stds))
+        assert distribution.log_prob(distribution.mode()).shape == (200,)
+        return head.to_env(distribution.sample(key)), head.to_env(distribution.mode())
+
+    for action in act(jax.random.key(1)):
+        assert action.dtype == jax.dtypes.canonicalize_dtype(space.dtype)
+        received = np.asarray(action).astype(space.dtype)
+        assert all(space.contains(row) for row in received)
+    assert len(np.unique(received)) > (name != "one")
 
 
-@pytest.mark.parametrize(
-    ("name", "agent", "where"),
-    [
-        ("masked", "ppo", "device"),
-        ("masked", "a2c", "host"),
-        ("masked_numbers", "reinforce", "device"),
-        pytest.param("masked_numbers", "ppo", "host", marks=pytest.mark.slow),
-        ("nested", "a2c", "device"),
-        pytest.param("nested", "reinforce", "host", marks=pytest.mark.slow),
-        pytest.param("bits", "reinforce", "device", marks=pytest.mark.slow),
-        ("masked_numbers", "npg", "device"),
-        pytest.param("nested", "trpo", "host", marks=pytest.mark.slow),
-        pytest.param("bits", "trpo", "device", marks=pytest.mark.slow),
-    ],
-)
-def test_every_agent_learns_from_every_kind(name: str, agent: str, where: str) -> None:
-    """Two iterations: all numbers are finite, and where a mask tells the answer every answer is right."""
-    env: Any = rlgd.envs.make(Oracle(name), max_episode_steps=3)
-    if where == "host":
-        env = rlgd.envs.make(OracleOnHost, max_episode_steps=3, name=name)
-    steps = 2 * 8 * getattr(AGENTS[agent], "rollout_length", 1)
-    result = rlgd.train(AGENTS[agent], env, total_timesteps=steps)
-    assert result.steps == steps
-    for leaf in jax.tree.leaves((result.state.agent_state.params, result.metrics["train/entropy"])):
-        assert np.isfinite(leaf).all()
-    returns = result.metrics["rollout/episode_return"]
-    assert np.all((returns == 1) if KINDS[name].masked else (returns < 0.9))
-    if KINDS[name].masked:
-        np.testing.assert_allclose(result.metrics["train/entropy"], 0, atol=1e-6)
-        assert rlgd.evaluate(result.policy, env, episodes=20, deterministic=False).mean == 1
-
-
-def test_rollouts_keep_the_structure_and_the_types_of_observations() -> None:
-    env = rlgd.envs.make(Oracle("nested"), max_episode_steps=3)
-    agent = AGENTS["ppo"].prepared()
-    rows, loop = collect(agent, env, initialize(agent, env, jax.random.key(0)), jax.random.key(1))
-    for obs, lead in ((rows.obs, (16, 8)), (rows.last_obs, (8,)), (rows.final_obs, (6, 8)), (loop.obs, (8,))):
-        assert obs["picture"].shape == (*lead, SIDE, SIDE, 3)
-        assert [leaf.dtype for leaf in (obs["picture"], *obs["arm"])] == ["uint8", "int32", "float32"]
-    numbers = jnp.stack([jnp.argmax(rows.obs["picture"][:, :, 0, :, 1], axis=-1), rows.obs["arm"][0] - 5], axis=-1)
-    np.testing.assert_array_equal(rows.reward, (rows.action == numbers).mean(axis=-1))
-
-
-def test_masks_are_kept_beside_what_they_allowed() -> None:
-    agent = AGENTS["a2c"].prepared()
-    for name in ("masked", "masked_numbers"):
-        env = rlgd.envs.make(Oracle(name), max_episode_steps=3)
-        rows, _ = collect(agent, env, initialize(agent, env, jax.random.key(0)), jax.random.key(1))
-        assert rows.action_mask is not None
-        assert rows.action_mask.shape == (8, 8, sum(KINDS[name].sizes))
-        np.testing.assert_array_equal(rows.reward, 1)
-        starts = np.cumsum((0, *KINDS[name].sizes[:-1]))
-        taken = np.asarray(rows.action).reshape(8, 8, -1) + starts
-        assert np.take_along_axis(np.asarray(rows.action_mask), taken, axis=-1).all()
-
-
-def test_a_policy_takes_one_observation_or_a_batch_of_any_structure() -> None:
-    spec = spaces.spec(NESTED, KINDS["nested"].action)
-    agent = AGENTS["ppo"]
-    policy = rlgd.evaluation.policy.Policy(agent, spec, agent.prepared().init(spec, jax.random.key(0)).actor)
-    many = [NESTED.sample() for _ in range(3)]
-    batch: Any = jax.tree.map(lambda *leaves: np.stack(leaves), *many)
-    actions = policy(batch)
-    assert actions.shape == (3, 2)
-    assert actions.dtype == np.int64
-    np.testing.assert_array_equal(actions, [policy(obs) for obs in many])
-    assert all(KINDS["nested"].action.contains(action) for action in actions)
-    for wrong, message in (
-        ({"picture": batch["picture"]}, "another structure"),
-        (batch | {"picture": batch["picture"][:2]}, r"shape .*\(2, 6, 6, 3\).* expected .*\('N', 6, 6, 3\)"),
-        (batch | {"arm": (np.int64(5), batch["arm"][1])}, "expected"),
-        (np.zeros(4), "another structure"),
+def test_heads_of_discrete_and_box() -> None:
+    discrete = action_heads.action_head(DiscreteSpec(3, start=-1))
+    assert (discrete.num_outputs, discrete.num_log_stds) == (3, 0)
+    assert isinstance(discrete.distribution(jnp.zeros((1, 3)), jnp.zeros(0)), Categorical)
+    np.testing.assert_array_equal(discrete.to_env(jnp.arange(3)), [-1, 0, 1])
+    for name, std, kind, outputs, log_stds in (
+        ("gaussian", "free", DiagGaussian, 6, 6),
+        ("tanh", "free", TanhGaussian, 6, 6),
+        ("gaussian", "state", DiagGaussian, 12, 6),
+        ("tanh", "state", TanhGaussian, 12, 6),
+        ("beta", "free", Beta, 12, 0),
     ):
-        with pytest.raises(UsageError, match=message):
-            policy(wrong)
-    with pytest.raises(UsageError, match=r"action_mask has shape \(2,\); expected \(9,\)"):
-        policy(many[0], action_mask=np.ones(2))
+        box = action_heads.action_head(spaces.spec(MATRIX, MATRIX).action, name, std)
+        assert (box.num_outputs, box.num_log_stds) == (outputs, log_stds)
+        assert isinstance(box.distribution(jnp.zeros((1, outputs)), jnp.zeros(log_stds)), kind)
+    box = action_heads.action_head(spaces.spec(MATRIX, MATRIX).action, "gaussian", "gsde")
+    assert (box.num_outputs, box.num_log_stds) == (6, 6)
+    explored = box.distribution(jnp.zeros((1, 6)), jnp.zeros((3, 6)), hidden=jnp.ones((1, 3)))
+    np.testing.assert_allclose(explored.log_std, 0.5 * np.log(3), rtol=1e-5)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("single", [True, False])
-def test_a_policy_heeds_masks(single: bool) -> None:
-    spec = spaces.spec(Box(-1, 1, (2,)), Discrete(5, start=3))
-    agent = AGENTS["ppo"]
-    policy = rlgd.evaluation.policy.Policy(agent, spec, agent.prepared().init(spec, jax.random.key(0)).actor)
-    masks: NDArray[np.bool_] = np.eye(5, dtype=bool)
-    for mask, answer in zip(masks, range(3, 8), strict=True):
-        shape = (2,) if single else (7, 2)
-        obs, allowed = np.zeros(shape), mask if single else np.tile(mask, (7, 1))
-        assert np.all(policy(obs, action_mask=allowed) == answer)
-        assert np.all(policy(obs, action_mask=allowed, deterministic=False, key=0) == answer)
+def test_the_divergence_of_concentrated_betas_is_no_noise() -> None:
+    head = action_heads.action_head(BoxSpec((1,), "float32", (-1,), (1,)), "beta")
+    one, other = (head.distribution(jnp.full((1, 2), x)) for x in (1e4, 1.01e4))
+    assert isinstance(one, Beta)
+    assert isinstance(other, Beta)
+    assert abs(float(one.kl(other)[0])) < 1e-4
+    wide, near = (head.distribution(jnp.array([[x, 50.0]])) for x in (60.0, 61.0))
+    assert isinstance(wide, Beta)
+    assert isinstance(near, Beta)
+    assert float(wide.kl(near)[0]) == pytest.approx(3.1e-3, rel=0.5)
 
 
-def test_images_are_not_normalized() -> None:
-    env = rlgd.envs.make(Oracle("nested"), max_episode_steps=3)
-    normalizing = dataclasses.replace(AGENTS["a2c"], normalize_obs=True)
-    agent = normalizing.prepared()
-    loop = initialize(agent, env, jax.random.key(0))
-    for _ in range(2):
-        loop, _ = jax.jit(training.iterate, static_argnums=1)(agent, env, loop)
-    statistics = loop.agent_state.obs_statistics
-    assert statistics.mean.shape == (5,)  # three values of the joint, two of the arm
-    np.testing.assert_allclose(statistics.mean[:3].sum(), 1, rtol=1e-5)
-    with pytest.raises(UsageError, match="normalize_obs has no effect"):
-        rlgd.train(normalizing, Pictures, total_timesteps=8)
+def test_a_box_action_is_clipped_or_squashed_in_its_own_place() -> None:
+    action = spaces.spec(MATRIX, MATRIX).action
+    inside = jnp.asarray(MATRIX.low + 1.0).reshape(1, 6)
+    np.testing.assert_array_equal(action_heads.action_head(action).to_env(inside)[0], MATRIX.low + 1)
+    for name in action_heads.BOX_DISTRIBUTIONS:
+        to_env = action_heads.action_head(action, name).to_env
+        np.testing.assert_array_equal(to_env(jnp.full((1, 6), 1e3))[0], MATRIX.high)
+        np.testing.assert_array_equal(to_env(jnp.full((1, 6), -1e3))[0], MATRIX.low)
+    for name, at in (("tanh", 0.0), ("beta", 0.5)):
+        middle = action_heads.action_head(action, name).to_env(jnp.full((1, 6), at))
+        np.testing.assert_allclose(middle[0], (MATRIX.low + MATRIX.high) / 2, rtol=1e-6)
 
 
-class Pictures(gymnasium.Env[Any, Any]):
-    """Never played."""
+@pytest.mark.parametrize(("log_std", "used"), [(-50.0, -10.0), (0.5, 0.5), (50.0, 2.0)])
+def test_log_std_is_kept_in_range(log_std: float, used: float) -> None:
+    head = action_heads.action_head(BoxSpec((2,), "float32", (-1, -1), (1, 1)))
+    distribution = head.distribution(jnp.zeros((3, 2)), jnp.full(2, log_std))
+    assert isinstance(distribution, DiagGaussian)
+    np.testing.assert_array_equal(distribution.log_std, np.full((3, 2), used))
 
-    observation_space = Box(0, 255, (SIDE, SIDE, 3), np.uint8)
-    action_space = Discrete(2)
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("half_bounded", ("tanh",), "box_distribution 'tanh' needs finite bounds"),
+        ("half_bounded", ("beta",), "box_distribution 'beta' needs finite bounds"),
+        ("discrete", ("tanh",), "box_distribution is 'tanh', but the actions are Discrete"),
+        ("several", ("beta",), "are MultiDiscrete"),
+        ("bits", ("gaussian", "gsde"), "box_std is 'gsde', but the actions are MultiBinary"),
+        ("box", ("beta", "state"), "a Beta distribution has no such parameter"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(name: str, options: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        action_heads.action_head(spaces.spec(MATRIX, ACTIONS[name]).action, *options)
