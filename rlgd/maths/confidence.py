@@ -1,4 +1,4 @@
-"""What scores of several seeds say: interquartile means, bootstrap intervals, probability of improvement.
+"""Statistics of scores of several seeds: interquartile means, bootstrap intervals, probability of improvement.
 
 After Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice", arXiv 2108.13264.
 """
@@ -21,7 +21,7 @@ TRIM = 0.25  # of the scores on each side
 
 
 class Interval(NamedTuple):
-    """A statistic and its confidence interval; ``low`` and ``high`` are NaN where a single score tells of none."""
+    """A statistic and its confidence interval; ``low`` and ``high`` are NaN for a single score, which gives none."""
 
     value: float
     low: float
@@ -37,10 +37,10 @@ def interval(*strata: Sequence[float] | Scores) -> Interval:
     """The interquartile mean of all scores with its stratified percentile-bootstrap interval.
 
     Args:
-        strata: scores ``[S]`` of the seeds, of each environment for itself; each is resampled for itself.
+        strata: scores ``[S]`` of the seeds, one array for each environment; each array is resampled separately.
 
     Raises:
-        UsageError: if there are no scores, or one is not finite: it would make every mean so.
+        UsageError: if there are no scores, or one is not finite.
     """
     samples = [_checked(scores) for scores in strata]
 
@@ -51,12 +51,12 @@ def interval(*strata: Sequence[float] | Scores) -> Interval:
 
 
 def probability_of_improvement(scores: Sequence[float] | Scores, baseline: Sequence[float] | Scores) -> Interval:
-    """P(X > Y) + P(X = Y) / 2 for a score X of ``scores [S]`` and Y of ``baseline [S]``, whose seeds are the same.
+    """P(X > Y) + P(X = Y) / 2 for a score X of ``scores [S]`` and Y of ``baseline [S]``, with the same seeds.
 
     The value is Mann and Whitney's U over the number of pairs; the bootstrap resamples seeds, in both at once.
 
     Raises:
-        UsageError: if there are no scores, they are not equally many, or one is not finite.
+        UsageError: if there are no scores, the numbers of scores differ, or one is not finite.
     """
     x, y = _checked(scores), _checked(baseline)
     if len(x) != len(y):
@@ -93,19 +93,25 @@ def _bootstrap(samples: list[Scores], statistic: Any, paired: bool) -> Interval:
 
 
 def bands(scores: Scores) -> tuple[Scores, Scores, Scores]:
-    """The interquartile mean over seeds and its interval at each place: ``scores [S, X]`` -> three of ``[X]``."""
+    """The interquartile mean over seeds and its interval at each place: ``scores [S, X]`` -> three of ``[X]``.
+
+    Raises:
+        ValueError: if ``scores`` does not have two axes.
+    """
+    if np.ndim(scores) != 2:
+        raise ValueError(f"scores have shape {np.shape(scores)}; expected two axes, seeds and places.")
     value = interquartile_mean(scores, axis=0)
     if len(scores) < 2:
         return value, value, value
     drawn = np.random.default_rng(0).integers(len(scores), size=(BAND_RESAMPLES, len(scores)))
-    # One draw of seeds for all places: a bootstrap of whole curves.
+    # The same draw of seeds for all places: a bootstrap of whole curves.
     means = interquartile_mean(scores[drawn], axis=1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     return value, low, high
 
 
 def in_words(value: Interval | None, form: str = ".1f") -> str:
-    """A statistic with its interval, as tables show it."""
+    """A statistic with its interval as text for tables; "-" for None."""
     if value is None:
         return "-"
     if math.isnan(value.low):

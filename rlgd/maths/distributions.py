@@ -1,4 +1,8 @@
-"""Action distributions. Batch axes lead; the event axes of ``x`` are summed over in ``log_prob`` and ``entropy``."""
+"""Action distributions. Batch axes lead; ``log_prob``, ``entropy`` and ``kl`` sum over the event axis.
+
+``log_prob`` takes one ``x`` for each distribution of the batch, and ``kl`` another batch of the same shape; other
+shapes raise ValueError.
+"""
 
 import dataclasses
 import functools
@@ -10,6 +14,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import betaln, digamma
 
+from rlgd.maths.shapes import check_shape
 from rlgd.pytrees import pytree
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -32,11 +37,12 @@ class Categorical:
         """``[...]`` int32, by the inverse of the distribution function: one uniform number a sample."""
         cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
         uniform = jax.random.uniform(key, (*self.logits.shape[:-1], 1), self.logits.dtype)
-        # Rounding can leave the last cumulative sum a little off 1: it is the scale, the others are the thresholds.
+        # With rounding the last cumulative sum is not exactly 1, so it is the scale; the others are the thresholds.
         return jnp.sum(uniform * cumulative[..., -1:] >= cumulative[..., :-1], axis=-1, dtype=jnp.int32)
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-probability of ``x [...]`` int."""
+        check_shape("x", x, self.logits.shape[:-1])
         return jnp.take_along_axis(self.log_probs, x[..., None], axis=-1)[..., 0]
 
     def entropy(self) -> Array:
@@ -49,6 +55,7 @@ class Categorical:
 
     def kl(self, other: "Categorical") -> Array:
         """``[...]`` KL(self || other) in nats."""
+        check_shape("logits of the other distribution", other.logits, self.logits.shape)
         return jnp.sum(jax.nn.softmax(self.logits) * (self.log_probs - other.log_probs), axis=-1)
 
 
@@ -70,6 +77,7 @@ class DiagGaussian:
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-density of ``x [..., d]``."""
+        check_shape("x", x, self.mean.shape)
         z = (x - self.mean) * jnp.exp(-self._log_std)
         return jnp.sum(-0.5 * jnp.square(z) - self._log_std - LOG_SQRT_2PI, axis=-1)
 
@@ -83,6 +91,7 @@ class DiagGaussian:
 
     def kl(self, other: "DiagGaussian") -> Array:
         """``[...]`` KL(self || other) in nats."""
+        check_shape("mean of the other distribution", other.mean, self.mean.shape)
         ratio = jnp.exp(2 * (self._log_std - other._log_std))
         distance = jnp.square((self.mean - other.mean) * jnp.exp(-other._log_std))
         return 0.5 * jnp.sum(ratio + distance - 1 - jnp.log(ratio), axis=-1)
@@ -93,9 +102,10 @@ class DiagGaussian:
 class TanhGaussian:
     """A diagonal Gaussian squashed into the box from ``low`` to ``high`` (each ``[d]``), by tanh.
 
-    ``sample``, ``log_prob`` and ``mode`` speak of the value *before* tanh, which is what is stored: it is never
-    recovered by atanh. ``log_prob`` is the log-density of ``squash(x)``: it includes the correction for the change of
-    variable, log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)), which does not overflow.
+    ``sample``, ``log_prob`` and ``mode`` use the value *before* tanh. Rollouts store this value, so that no atanh is
+    needed. ``log_prob`` is the log-density of ``squash(x)``: it includes the correction for the change of variable
+    (Haarnoja et al. 2018, arXiv 1801.01290, appendix C), log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)), a form
+    that does not overflow.
     """
 
     mean: Array
@@ -112,7 +122,7 @@ class TanhGaussian:
         return jnp.log(half_width) + 2 * (math.log(2) - x - jax.nn.softplus(-2 * x))
 
     def squash(self, x: Array) -> Array:
-        """``[..., d]``, what the environment receives for the sample ``x``; always inside the box."""
+        """``[..., d]``, the action in the box for the sample ``x``; rounding never leaves the box."""
         low, high = (jnp.broadcast_to(bound, x.shape) for bound in (self.low, self.high))
         return jnp.clip(low + 0.5 * (high - low) * (jnp.tanh(x) + 1), low, high)
 
@@ -122,6 +132,7 @@ class TanhGaussian:
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-density of ``squash(x)``."""
+        check_shape("x", x, self.mean.shape)
         return self._gaussian.log_prob(x) - jnp.sum(self._log_slope(x), axis=-1)
 
     def entropy(self) -> Array:
@@ -141,6 +152,7 @@ class TanhGaussian:
 
     def kl(self, other: "TanhGaussian") -> Array:
         """``[...]`` KL(self || other) in nats; squashing both alike does not change it."""
+        check_shape("mean of the other distribution", other.mean, self.mean.shape)
         return self._gaussian.kl(other._gaussian)
 
 
@@ -150,7 +162,7 @@ class Beta:
     """Independent Beta-distributed numbers in the box from ``low`` to ``high`` (each ``[d]``), with the positive
     parameters ``alpha`` and ``beta`` (each ``[..., d]``): bounded without clipping (Chou, Maturana & Scherer 2017).
 
-    ``sample``, ``log_prob`` and ``mode`` speak of the number in (0, 1), which is what is stored. ``log_prob`` is the
+    ``sample``, ``log_prob`` and ``mode`` use the number in (0, 1), which rollouts store. ``log_prob`` is the
     log-density of ``squash(x)``.
     """
 
@@ -164,16 +176,17 @@ class Beta:
         return jnp.broadcast_to(jnp.log(self.high - self.low), self.alpha.shape)
 
     def squash(self, x: Array) -> Array:
-        """``[..., d]``, what the environment receives for the sample ``x``; always inside the box."""
+        """``[..., d]``, the action in the box for the sample ``x``; rounding never leaves the box."""
         low, high = (jnp.broadcast_to(bound, x.shape) for bound in (self.low, self.high))
         return jnp.clip(low + (high - low) * x, low, high)
 
     def sample(self, key: Array) -> Array:
-        """``[..., d]`` float, away from 0 and 1 by as much as keeps its logarithms finite."""
+        """``[..., d]`` float, far enough from 0 and 1 that the logarithms are finite."""
         return _inside(jax.random.beta(key, self.alpha, self.beta))
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-density of ``squash(x)``."""
+        check_shape("x", x, self.alpha.shape)
         x = _inside(x)
         unit = (self.alpha - 1) * jnp.log(x) + (self.beta - 1) * jnp.log1p(-x) - betaln(self.alpha, self.beta)
         return jnp.sum(unit - self._log_width, axis=-1)
@@ -192,6 +205,7 @@ class Beta:
 
     def kl(self, other: "Beta") -> Array:
         """``[...]`` KL(self || other) in nats."""
+        check_shape("alpha of the other distribution", other.alpha, self.alpha.shape)
         alpha, beta = self.alpha, self.beta
         apart = betaln(other.alpha, other.beta) - betaln(alpha, beta)
         apart += (alpha - other.alpha) * digamma(alpha) + (beta - other.beta) * digamma(beta)
@@ -207,14 +221,14 @@ def _inside(x: Array) -> Array:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["logits"], meta_fields=["nvec"])
 @dataclasses.dataclass(frozen=True)
 class MultiCategorical:
-    """Independent integers, the i-th from 0 to ``nvec[i] - 1``; ``logits [..., sum(nvec)]`` has theirs one by one."""
+    """Independent integers, the i-th from 0 to ``nvec[i] - 1``; ``logits [..., sum(nvec)]`` are theirs side by side."""
 
     logits: Array
     nvec: tuple[int, ...]
 
     @property
     def numbers(self) -> Categorical:
-        """``[..., len(nvec)]`` distributions of equal width: what a number cannot be has probability 0."""
+        """``[..., len(nvec)]`` distributions of equal width: values that a number cannot have get probability 0."""
         place = np.arange(max(self.nvec))
         starts = np.cumsum((0, *self.nvec[:-1]))[:, None]
         valid = place[None] < np.array(self.nvec)[:, None]
@@ -228,6 +242,7 @@ class MultiCategorical:
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-probability of ``x [..., len(nvec)]`` int."""
+        check_shape("x", x, (*self.logits.shape[:-1], len(self.nvec)))
         return jnp.sum(self.numbers.log_prob(x), axis=-1)
 
     def entropy(self) -> Array:
@@ -240,6 +255,7 @@ class MultiCategorical:
 
     def kl(self, other: "MultiCategorical") -> Array:
         """``[...]`` KL(self || other) in nats."""
+        check_shape("logits of the other distribution", other.logits, self.logits.shape)
         return jnp.sum(self.numbers.kl(other.numbers), axis=-1)
 
 
@@ -257,6 +273,7 @@ class Bernoulli:
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-probability of ``x [..., d]``, 0 or 1."""
+        check_shape("x", x, self.logits.shape)
         sign = 2 * x.astype(self.logits.dtype) - 1
         return jnp.sum(jax.nn.log_sigmoid(sign * self.logits), axis=-1)
 
@@ -270,6 +287,7 @@ class Bernoulli:
 
     def kl(self, other: "Bernoulli") -> Array:
         """``[...]`` KL(self || other) in nats."""
+        check_shape("logits of the other distribution", other.logits, self.logits.shape)
         p = jax.nn.sigmoid(self.logits)
         apart = p * (self.logits - other.logits)
         return jnp.sum(apart + jax.nn.softplus(other.logits) - jax.nn.softplus(self.logits), axis=-1)

@@ -1,4 +1,7 @@
-"""Rows of a rollout in blocks and minibatches: a shuffle without sorting, and sums over blocks that fit the cache."""
+"""Rows of a rollout in blocks and minibatches: a shuffle without sorting, and sums over blocks that fit the cache.
+
+In every tree of rows, all leaves have the rows as their leading axis.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,22 +11,29 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.maths.shapes import num_rows
+
 T = TypeVar("T")
 BLOCK_ROWS = 1024
 
 
 def shuffle(key: Array, size: int) -> Array:
-    """A random permutation of ``range(size)``, int32, by three additive Feistel rounds over near-square factors.
+    """A random permutation of ``range(size)``, int32, by three additive Feistel rounds (Luby & Rackoff 1988).
 
-    The index is a pair (x, y); each round shifts one half by a random function of the other, which is a bijection. It
-    costs about 3 sqrt(size) random numbers, where ``jax.random.permutation`` sorts. Sizes without two factors of
-    similar size are sorted after all.
+    The index is a pair (x, y), over two factors of ``size``. Each round shifts one half by a random function of the
+    other, which is a bijection. It costs about 3 sqrt(size) random numbers, while ``jax.random.permutation`` sorts.
+    Sizes without two factors of similar size are sorted.
+
+    Raises:
+        ValueError: if ``size`` is below 1.
     """
+    if size < 1:
+        raise ValueError(f"size is {size}; allowed: at least 1.")
     rows = max(factor for factor in range(1, math.isqrt(size) + 1) if size % factor == 0)
     columns = size // rows
     if rows * 8 < columns:
         return jax.random.permutation(key, size)
-    # Remainders of 32-bit integers favour no value by more than size / 2^32.
+    # Remainders of 32-bit integers are uniform to size / 2^32.
     bits = jax.random.bits(key, (2 * columns + rows,), jnp.uint32)
     shift_x, shift_x_again = ((bits[i : i + columns] % rows).astype(jnp.int32) for i in (0, columns))
     shift_y = (bits[2 * columns :] % columns).astype(jnp.int32)
@@ -43,11 +53,16 @@ def epochs(
     num_epochs: int,
     num_minibatches: int,
 ) -> tuple[T, Any]:
-    """Scan ``step(carry, (index, number))`` over ``num_epochs`` passes through ``size`` rows, each shuffled anew.
+    """Scan ``step(carry, (index, number))`` over ``num_epochs`` passes through ``size`` rows, each in a new order.
 
-    ``index [size / num_minibatches]`` are the rows of a minibatch, ``number`` counts the minibatches of all passes. The
-    outputs of ``step`` come back stacked, ``[num_epochs, num_minibatches, ...]``.
+    ``index [size / num_minibatches]`` are the rows of a minibatch, ``number`` counts the minibatches of all passes.
+    Returns the last carry and the outputs of ``step``, stacked, ``[num_epochs, num_minibatches, ...]``.
+
+    Raises:
+        ValueError: if ``num_minibatches`` does not divide ``size``.
     """
+    if size % num_minibatches:
+        raise ValueError(f"num_minibatches is {num_minibatches}, which does not divide {size} rows.")
 
     def epoch(carry: T, number: Array) -> tuple[T, Any]:
         order = shuffle(jax.random.fold_in(key, number), size)
@@ -58,7 +73,7 @@ def epochs(
 
 
 def num_blocks(rows: int) -> int:
-    """Into how many equal blocks to cut so many rows: on the CPU, ``BLOCK_ROWS`` at most, which stay in the cache."""
+    """The number of equal blocks for this many rows: on the CPU at most ``BLOCK_ROWS`` rows, which fit the cache."""
     if jax.default_backend() != "cpu" or rows <= BLOCK_ROWS:
         return 1
     blocks = next(blocks for blocks in range(-(-rows // BLOCK_ROWS), rows + 1) if rows % blocks == 0)
@@ -70,8 +85,12 @@ def _cut(tree: T, blocks: int) -> T:
 
 
 def map_rows(function: Callable[[Any], Any], tree: Any) -> Any:
-    """``function(tree)``, computed block by block; every leaf of ``tree`` and of the result has the rows in front."""
-    rows = jax.tree.leaves(tree)[0].shape[0]
+    """``function(tree)``, computed block by block. Argument and result are trees of rows.
+
+    Raises:
+        ValueError: if leading axes differ.
+    """
+    rows = num_rows(tree)
     blocks = num_blocks(rows)
     if blocks == 1:
         return function(tree)
@@ -80,11 +99,19 @@ def map_rows(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def weighted_sum(function: Callable[[Any, Array, Array], T], tree: Any, weight: Array | None) -> T:
-    """The sum over blocks of ``function(block, share, number)``, where ``share`` is the block's part of all weight.
+    """The sum over blocks of ``function(block, share, number)``, where ``share`` is the block's share of all weight.
 
     ``function`` returns a pytree of means over its block, times ``share``; the sum is then the mean over all rows.
+
+    Args:
+        function: of a block of rows, its share (a scalar) and its number (int32).
+        tree: the rows.
+        weight: ``[rows, ...]``, a mask or numbers; None: all rows weigh the same.
+
+    Raises:
+        ValueError: if leading axes differ.
     """
-    rows = jax.tree.leaves(tree)[0].shape[0]
+    rows = num_rows((tree, weight))
     blocks = num_blocks(rows)
     if blocks == 1:
         return function(tree, jnp.ones(()), jnp.zeros((), jnp.int32))

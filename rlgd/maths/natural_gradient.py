@@ -1,8 +1,8 @@
 """The natural gradient without matrices: Fisher-vector products, conjugate gradient, a line search by measured KL.
 
-A policy is a function of parameters and rows, ``policy(params, rows)``; every leaf of ``rows`` has the rows in front.
-The metric is that of Amari (1998) and Kakade (2001), the way to its inverse that of Schulman et al. 2015 (arXiv
-1502.05477, appendix C).
+A policy is a function of parameters and rows, ``policy(params, rows)``; every leaf of ``rows`` has the rows as its
+leading axis. The metric is that of Amari (1998) and Kakade (2001). Its inverse is computed as in Schulman et al. 2015
+(arXiv 1502.05477, appendix C).
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from rlgd.ascent.trees import apply_step
 from rlgd.maths import minibatches, objectives
+from rlgd.maths.shapes import check_like
 from rlgd.pytrees import Scalar
 
 T = TypeVar("T")
@@ -22,7 +23,14 @@ Policy: TypeAlias = Callable[[Any, Any], Any]  # parameters and rows to a distri
 
 
 def mean_kl(policy: Policy, old: Any, new: Any, rows: Any, mask: Array | None = None) -> Array:
-    """KL(pi_old || pi_new) in nats, by its closed form, the mean over the mask's rows; a scalar."""
+    """KL(pi_old || pi_new) in nats, by its closed form, the mean over the mask's rows; a scalar.
+
+    Schulman et al. 2015, arXiv 1502.05477, eq. 12.
+
+    Raises:
+        ValueError: if ``new`` is not like ``old``, or leading axes differ.
+    """
+    check_like("new", new, old)
 
     def of_block(block: tuple[Any, Array | None], share: Array, number: Array) -> Array:
         return share * _kl_of_block(policy, old, new, block)
@@ -37,8 +45,11 @@ def fisher_product(
 
         F = E[grad log pi(a|s) grad log pi(a|s)^T], a drawn from pi, s the mask's rows
 
-    At the old parameters it is the Hessian of ``mean_kl``, whose product with v is the derivative of the gradient along
-    v: forward over reverse. The gradient is linearized once for all products.
+    At the old parameters F is the Hessian of ``mean_kl``. The product with v is the derivative of the gradient along v:
+    forward over reverse (Pearlmutter 1994). The gradient is linearized once for all products.
+
+    Raises:
+        ValueError: if leading axes differ.
     """
 
     def of_block(new: T, block: tuple[Any, Array | None], share: Array) -> T:
@@ -61,13 +72,13 @@ def _kl_of_block(policy: Policy, old: Any, new: Any, block: tuple[Any, Array | N
 
 
 class Solution(NamedTuple):
-    """What conjugate gradient found for A x = b.
+    """The result of conjugate gradient for A x = b.
 
     Attributes:
         x: like b.
         curvature: x^T A x, a scalar.
-        residual: abs(b - A x) / abs(b), by the recursion, which needs no further product; 0 where b is.
-        iterations: how many steps it took, int32.
+        residual: abs(b - A x) / abs(b), by the recursion, without a further product; 0 where b is 0.
+        iterations: the number of steps, int32.
     """
 
     x: Any
@@ -79,9 +90,14 @@ class Solution(NamedTuple):
 def conjugate_gradient(product: Callable[[T], T], b: T, iters: int) -> Solution:
     """Solve A x = b from x = 0, for a positive (semi)definite A: at most ``iters`` steps (Hestenes & Stiefel 1952).
 
-    It ends earlier where nothing is left to gain: once the residual is rounding, or at a direction whose curvature is,
-    along which x would be noise. Where b or A is not finite, the residual is not either.
+    It ends earlier once the residual is as small as rounding, or at a direction with a curvature as small as rounding,
+    along which x would be noise. Where b or A is not finite, the residual is not finite.
+
+    Raises:
+        ValueError: if ``iters`` is below 0.
     """
+    if iters < 0:
+        raise ValueError(f"iters is {iters}; allowed: at least 0.")
     flat, unravel = ravel_pytree(b)
     eps = jnp.finfo(flat.dtype).eps
 
@@ -110,7 +126,7 @@ def conjugate_gradient(product: Callable[[T], T], b: T, iters: int) -> Solution:
 
 
 class Carry(NamedTuple):
-    """Between the steps of conjugate gradient: ``square`` is the residual's, ``steepest`` the largest curvature yet."""
+    """Between the steps of conjugate gradient: ``square`` is |residual|^2, ``steepest`` the largest curvature yet."""
 
     number: Array
     x: Array
@@ -121,14 +137,14 @@ class Carry(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What a line search found; scalars, but for ``params``.
+    """The result of a line search; scalars, except ``params``.
 
     Attributes:
-        params: behind the accepted step, or those that it began with, to the bit.
-        kl: measured, and the gain of the objective, at the accepted step; 0 if there is none.
-        gain: see ``kl``.
+        params: after the accepted step; without one, the same bits as at the start.
+        kl: measured at the accepted step; 0 without one.
+        gain: of the objective at the accepted step; 0 without one.
         backtracks: how often the step was shortened, int32.
-        accepted: bool.
+        accepted: bool, whether a step was accepted.
     """
 
     params: Any
@@ -149,15 +165,21 @@ def line_search(
 ) -> Search:
     """The first of params + backtrack_coeff^k step, k = 0 to ``max_backtracks``, that lies in the trust region.
 
+    Schulman et al. 2015, arXiv 1502.05477, appendix C.
+
     Args:
-        params: where the step begins.
+        params: the start.
         step: like ``params``.
-        measure: parameters to their KL from ``params``, and what the objective gains by them.
+        measure: from parameters to their KL from ``params`` and the gain of the objective, two scalars.
         max_kl: the bound of the KL, inclusive.
-        backtrack_coeff: below 1.
-        max_backtracks: one try more than so many.
-        least_gain: the objective has to gain more than this, and what is finite in any case.
+        backtrack_coeff: factor of the step at each try, below 1.
+        max_backtracks: how often the step may be shortened.
+        least_gain: the gain must be larger than this; a step that is not finite is never accepted.
+
+    Raises:
+        ValueError: if ``step`` is not like ``params``.
     """
+    check_like("step", step, params)
 
     def attempt(number: Array, length: Array) -> tuple[Search, Array]:
         candidate = apply_step(params, jax.tree.map(lambda x: length.astype(x.dtype) * x, step))

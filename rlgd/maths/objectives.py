@@ -1,42 +1,40 @@
-"""What is ascended. Every objective is maximized; ``value_error`` is an error and is minimized.
+"""Objectives, which are maximized, and errors of the value function, which are minimized.
 
-``log_prob``, ``advantage`` and ``mask`` have the same shape. Rows whose mask is False count for nothing, whatever
-they hold.
+All arrays of one call have the same shape; else ValueError is raised. Rows with mask False have no influence, even
+where they are NaN.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.maths.shapes import check_same_shape
 from rlgd.pytrees import Scalar
 
-# exp of more than this overflows float32; where the clipping acts the gradient is 0 as it should be.
+# exp of more than this overflows float32. Where this limit acts, the gradient is 0.
 MAX_LOG_RATIO = 80.0
 
 
-def _same_shape(**arrays: Array | None) -> None:
-    shapes = {name: array.shape for name, array in arrays.items() if array is not None}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"shapes differ: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}.")
-
-
 def _real(x: Array, mask: Array | None) -> Array:
-    """``x`` with 0 in place of what the mask leaves out, so that neither it nor its gradient can be NaN."""
+    """``x`` with 0 where the mask is False, so that neither the value nor the gradient there can be NaN."""
     return x if mask is None else jnp.where(mask, x, 0)
 
 
 def masked_mean(x: Array, mask: Array | None = None) -> Array:
-    """The mean of ``x`` over the rows of the mask; 0 if there is none. NaN in other rows does not spread."""
-    _same_shape(x=x, mask=mask)
+    """The mean of ``x`` over the rows of the mask, a scalar; 0 if there are none. NaN in other rows does not spread."""
+    check_same_shape(x=x, mask=mask)
     if mask is None:
         return jnp.mean(x)
     return jnp.sum(_real(x, mask)) / jnp.maximum(jnp.sum(mask, dtype=x.dtype), 1)
 
 
 def normalize_advantage(advantage: Array, mask: Array | None = None, epsilon: float = 1e-8) -> Array:
-    """Shift and scale to mean 0 and standard deviation 1 over the mask's rows; a single row becomes 0, never NaN."""
-    _same_shape(advantage=advantage, mask=mask)
-    # From a real row first: what rounding leaves of equal advantages is then 0, not noise to be blown up.
+    """Shift and scale to mean 0 and standard deviation 1 over the mask's rows; a single row becomes 0, never NaN.
+
+    Andrychowicz et al. 2021, arXiv 2006.05990. Returns the shape of ``advantage``.
+    """
+    check_same_shape(advantage=advantage, mask=mask)
+    # Subtract a real row first: equal advantages then give exactly 0, not rounding errors that the scale enlarges.
     rows = advantage.reshape(-1)
     first = rows[0] if mask is None else rows[jnp.argmax(mask.reshape(-1))]
     shifted = _real(advantage - first, mask)
@@ -45,16 +43,17 @@ def normalize_advantage(advantage: Array, mask: Array | None = None, epsilon: fl
 
 
 def score_function(log_prob: Array, advantage: Array, mask: Array | None = None) -> Array:
-    """The surrogate whose gradient is the policy gradient: mean(log pi(a|s) * A) (Williams 1992; A2C).
+    """The surrogate with the policy gradient as its gradient: mean(log pi(a|s) * A) (Williams 1992; A2C).
 
     No gradient flows through ``advantage``. Returns a scalar, the mean over the mask's rows.
     """
-    _same_shape(log_prob=log_prob, advantage=advantage, mask=mask)
+    check_same_shape(log_prob=log_prob, advantage=advantage, mask=mask)
     return masked_mean(_real(log_prob, mask) * jax.lax.stop_gradient(_real(advantage, mask)), mask)
 
 
 def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
-    """pi(a|s) / pi_old(a|s), kept finite."""
+    """pi(a|s) / pi_old(a|s), kept finite; the shape of ``log_prob``."""
+    check_same_shape(log_prob=log_prob, old_log_prob=old_log_prob)
     return jnp.exp(jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO))
 
 
@@ -63,7 +62,7 @@ def surrogate(log_prob: Array, old_log_prob: Array, advantage: Array, mask: Arra
 
     No gradient flows through ``old_log_prob`` and ``advantage``. Returns a scalar, the mean over the mask's rows.
     """
-    _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage, mask=mask)
+    check_same_shape(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage, mask=mask)
     ratio = importance_ratio(_real(log_prob, mask), jax.lax.stop_gradient(_real(old_log_prob, mask)))
     return masked_mean(ratio * jax.lax.stop_gradient(_real(advantage, mask)), mask)
 
@@ -77,7 +76,7 @@ def clipped_surrogate(
 
     No gradient flows through ``old_log_prob`` and ``advantage``. Returns a scalar, the mean over the mask's rows.
     """
-    _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage, mask=mask)
+    check_same_shape(log_prob=log_prob, old_log_prob=old_log_prob, advantage=advantage, mask=mask)
     advantage = jax.lax.stop_gradient(_real(advantage, mask))
     ratio = importance_ratio(_real(log_prob, mask), jax.lax.stop_gradient(_real(old_log_prob, mask)))
     clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
@@ -86,29 +85,35 @@ def clipped_surrogate(
 
 def approx_kl(log_prob: Array, old_log_prob: Array, mask: Array | None = None) -> Array:
     """KL(pi_old || pi) from samples of pi_old, by the estimator k3 (Schulman 2020): mean(rho - 1 - log rho)."""
-    _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, mask=mask)
+    check_same_shape(log_prob=log_prob, old_log_prob=old_log_prob, mask=mask)
     log_ratio = jnp.clip(log_prob - old_log_prob, -MAX_LOG_RATIO, MAX_LOG_RATIO)
     return masked_mean(jnp.expm1(log_ratio) - log_ratio, mask)
 
 
 def clip_fraction(log_prob: Array, old_log_prob: Array, clip_eps: Scalar, mask: Array | None = None) -> Array:
-    """The share of rows whose ratio lies outside [1 - clip_eps, 1 + clip_eps]."""
-    _same_shape(log_prob=log_prob, old_log_prob=old_log_prob, mask=mask)
+    """The share of rows with a ratio outside [1 - clip_eps, 1 + clip_eps] (Schulman et al. 2017, arXiv 1707.06347)."""
+    check_same_shape(log_prob=log_prob, old_log_prob=old_log_prob, mask=mask)
     outside = jnp.abs(importance_ratio(log_prob, old_log_prob) - 1) > clip_eps
     return masked_mean(outside.astype(log_prob.dtype), mask)
 
 
 def value_error(value: Array, value_target: Array, mask: Array | None = None) -> Array:
-    """Half the mean squared error of the value function; no gradient flows through the target."""
-    _same_shape(value=value, value_target=value_target, mask=mask)
+    """Half the mean squared error of the value function (Sutton & Barto 2018, eq. 9.1), a scalar.
+
+    No gradient flows through the target.
+    """
+    check_same_shape(value=value, value_target=value_target, mask=mask)
     return 0.5 * masked_mean(jnp.square(_real(value - jax.lax.stop_gradient(value_target), mask)), mask)
 
 
 def clipped_value_error(
     value: Array, old_value: Array, value_target: Array, clip_eps: Scalar, mask: Array | None = None
 ) -> Array:
-    """PPO's clipped value error: the larger of the errors of the value and of old_value + clip(value - old_value)."""
-    _same_shape(value=value, old_value=old_value, value_target=value_target, mask=mask)
+    """PPO's clipped value error (Engstrom et al. 2020, arXiv 2005.12729), a scalar.
+
+    mean(max((v - target)^2, (v_old + clip(v - v_old, -clip_eps, clip_eps) - target)^2)) / 2
+    """
+    check_same_shape(value=value, old_value=old_value, value_target=value_target, mask=mask)
     value, old_value = _real(value, mask), _real(old_value, mask)
     target = jax.lax.stop_gradient(_real(value_target, mask))
     clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
@@ -116,11 +121,11 @@ def clipped_value_error(
 
 
 def explained_variance(value: Array, value_target: Array, mask: Array | None = None) -> Array:
-    """1 - Var(target - value) / Var(target): 1 is a perfect value function, 0 as good as a constant.
+    """1 - Var(target - value) / Var(target), a scalar: 1 is a perfect value function, 0 as good as a constant.
 
-    0 too where all targets are equal and there is nothing to explain.
+    Also 0 where all targets are equal and there is nothing to explain.
     """
-    _same_shape(value=value, value_target=value_target, mask=mask)
+    check_same_shape(value=value, value_target=value_target, mask=mask)
     residual = value_target - value
     unexplained = masked_mean(jnp.square(residual - masked_mean(residual, mask)), mask)
     total = masked_mean(jnp.square(value_target - masked_mean(value_target, mask)), mask)

@@ -1,27 +1,23 @@
 """Returns and advantages: one function, one equation. Time is the leading axis, any batch axes follow it.
 
-``discount`` is ``gamma * (1 - terminated)``: termination is data, not a branch. Truncation never enters the discount;
-it cuts the lambda trace, by a ``gae_lambda`` of 0 in its row, and ``next_value`` holds the value of the true
-observation behind it.
+``discount`` is ``gamma * (1 - terminated)``: termination is data, not a branch. Truncation never enters the discount.
+It cuts the lambda trace, by a ``gae_lambda`` of 0 in its row, and ``next_value`` is the value of the true next
+observation there.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.maths.shapes import check_shape, check_time_major
 from rlgd.pytrees import Scalar
-
-
-def _check_time_major(name: str, x: Array, like: Array) -> None:
-    if x.shape != like.shape or x.ndim < 1:
-        raise ValueError(f"{name} has shape {x.shape}; expected {like.shape}, time first.")
 
 
 def _per_row(name: str, x: Scalar, like: Array) -> Array:
     """A number, or one for each row, as ``[T, ...]``."""
     array = jnp.asarray(x, like.dtype)
     if array.ndim:
-        _check_time_major(name, array, like)
+        check_time_major(name, array, like)
     return jnp.broadcast_to(array, like.shape)
 
 
@@ -34,7 +30,7 @@ def lambda_returns(reward: Array, discount: Array, next_value: Array, gae_lambda
         reward: ``[T, ...]`` float.
         discount: ``[T, ...]`` float, gamma * (1 - terminated).
         next_value: ``[T, ...]`` float, the value of the true next observation of each row.
-        gae_lambda: a scalar, or ``[T, ...]``; 0 cuts the trace behind a row.
+        gae_lambda: a scalar, or ``[T, ...]``; 0 cuts the trace after a row.
 
     Returns:
         ``[T, ...]`` float.
@@ -42,8 +38,8 @@ def lambda_returns(reward: Array, discount: Array, next_value: Array, gae_lambda
     Raises:
         ValueError: if the shapes differ.
     """
-    _check_time_major("discount", discount, reward)
-    _check_time_major("next_value", next_value, reward)
+    check_time_major("discount", discount, reward)
+    check_time_major("next_value", next_value, reward)
     trace = _per_row("gae_lambda", gae_lambda, reward)
 
     def step(following: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -55,11 +51,11 @@ def lambda_returns(reward: Array, discount: Array, next_value: Array, gae_lambda
 
 
 def discounted_returns(reward: Array, discount: Array, bootstrap_value: Array) -> Array:
-    """Monte-Carlo returns, G_t = r_t + discount_t * G_{t+1} with G_T = bootstrap_value.
+    """Monte-Carlo returns (Sutton & Barto 2018, eq. 3.9), G_t = r_t + discount_t * G_{t+1}, G_T = bootstrap_value.
 
     Args:
         reward, discount: ``[T, ...]`` float.
-        bootstrap_value: ``[...]`` float, the value behind the last row.
+        bootstrap_value: ``[...]`` float, the value of the state after the last row.
 
     Returns:
         ``[T, ...]`` float.
@@ -67,9 +63,8 @@ def discounted_returns(reward: Array, discount: Array, bootstrap_value: Array) -
     Raises:
         ValueError: if the shapes differ.
     """
-    _check_time_major("discount", discount, reward)
-    if bootstrap_value.shape != reward.shape[1:]:
-        raise ValueError(f"bootstrap_value has shape {bootstrap_value.shape}; expected {reward.shape[1:]}.")
+    check_time_major("discount", discount, reward)
+    check_shape("bootstrap_value", bootstrap_value, reward.shape[1:])
 
     def step(following: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
         result = row[0] + row[1] * following
@@ -79,9 +74,9 @@ def discounted_returns(reward: Array, discount: Array, bootstrap_value: Array) -
 
 
 def n_step_returns(reward: Array, discount: Array, next_value: Array, n: int) -> Array:
-    """n-step returns (Sutton & Barto 2018, eq. 7.1); behind the last row they are shorter and bootstrap there.
+    """n-step returns (Sutton & Barto 2018, eq. 7.1); near the end they are shorter and bootstrap after the last row.
 
-    They know no truncation: ``lambda_returns`` can cut the trace, these cannot.
+    They ignore truncation: ``lambda_returns`` can cut the trace, these cannot.
 
         G_t = r_t + discount_t * (r_{t+1} + ... + discount_{t+n-1} * v_{t+n})
 
@@ -95,8 +90,8 @@ def n_step_returns(reward: Array, discount: Array, next_value: Array, n: int) ->
     Raises:
         ValueError: if the shapes differ or ``n`` is below 1.
     """
-    _check_time_major("discount", discount, reward)
-    _check_time_major("next_value", next_value, reward)
+    check_time_major("discount", discount, reward)
+    check_time_major("next_value", next_value, reward)
     if n < 1:
         raise ValueError(f"n is {n}; allowed: at least 1.")
     result = reward + discount * next_value
@@ -135,8 +130,8 @@ def gae(
         ValueError: if the shapes differ.
     """
     for name, x in {"value": value, "terminated": terminated, "truncated": truncated}.items():
-        _check_time_major(name, x, reward)
-    _check_time_major("next_value", next_value, reward)
+        check_time_major(name, x, reward)
+    check_time_major("next_value", next_value, reward)
     delta = reward + gamma * (1 - terminated.astype(reward.dtype)) * next_value - value
     weight = gamma * gae_lambda * (1 - (terminated | truncated).astype(reward.dtype))
     advantage = discounted_returns(delta, weight, jnp.zeros_like(value[0]))
@@ -160,7 +155,7 @@ def vtrace(
     Args:
         reward, value, next_value, discount: ``[T, ...]`` float.
         ratio: ``[T, ...]`` float, target policy over behaviour policy, pi(a|s) / mu(a|s).
-        gae_lambda: a scalar, or ``[T, ...]``; 0 cuts the trace behind a row.
+        gae_lambda: a scalar, or ``[T, ...]``; 0 cuts the trace after a row.
         clip_rho, clip_c: the truncation levels rho-bar and c-bar.
 
     Returns:
@@ -171,7 +166,7 @@ def vtrace(
         ValueError: if the shapes differ.
     """
     for name, x in {"value": value, "next_value": next_value, "discount": discount, "ratio": ratio}.items():
-        _check_time_major(name, x, reward)
+        check_time_major(name, x, reward)
     rho = jnp.minimum(ratio, clip_rho)
     trace = _per_row("gae_lambda", gae_lambda, reward)
     delta = rho * (reward + discount * next_value - value)

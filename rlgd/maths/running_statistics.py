@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.maths.shapes import check_same_shape, check_shape
 from rlgd.pytrees import Scalar, pytree
 
 EPSILON = 1e-8
@@ -15,10 +16,10 @@ CLIP = 10.0
 @pytree
 @dataclasses.dataclass(frozen=True)
 class RunningStatistics:
-    """Mean and variance of everything seen so far.
+    """Count, mean and variance of all rows so far.
 
-    ``count`` is a float32: beyond 2^24 rows a batch it rounds, and where it no longer grows the statistics go on as an
-    exponential average. They never freeze.
+    ``count`` is a scalar float32. Beyond 2^24 it rounds; once it no longer grows, the statistics continue as an
+    exponential average. They never freeze. ``mean`` and ``variance`` have the shape of a row.
     """
 
     count: Array
@@ -27,16 +28,23 @@ class RunningStatistics:
 
 
 def empty(shape: tuple[int, ...]) -> RunningStatistics:
-    """Nothing seen yet: normalizing with it changes nothing."""
+    """Statistics of no rows. Normalizing with them only clips, to +-10."""
     return RunningStatistics(jnp.zeros(()), jnp.zeros(shape), jnp.ones(shape))
 
 
 def of_batch(x: Array, mask: Array | None = None) -> RunningStatistics:
-    """The statistics of one batch, ``x [rows, ...]``, of which only the rows in ``mask [rows]`` count.
+    """The statistics of one batch, ``x [rows, ...]``. Only rows with True in ``mask [rows]`` count.
 
-    Deviations are taken from the first row that counts, then from the mean: 1e6 + N(0, 1) keeps its variance in
+    Deviations are taken from the first row that counts, then from the mean: so 1e6 + N(0, 1) keeps its variance in
     float32.
+
+    Raises:
+        ValueError: if ``x`` has no rows axis, or ``mask`` another length.
     """
+    if x.ndim < 1:
+        raise ValueError(f"x has shape {x.shape}; expected rows as its leading axis.")
+    if mask is not None:
+        check_shape("mask", mask, x.shape[:1])
     weight = jnp.ones(x.shape[0], x.dtype) if mask is None else mask.astype(x.dtype)
     count = jnp.sum(weight)
     per_row = weight.reshape(-1, *(1,) * (x.ndim - 1))
@@ -49,7 +57,12 @@ def of_batch(x: Array, mask: Array | None = None) -> RunningStatistics:
 
 
 def merge(a: RunningStatistics, b: RunningStatistics) -> RunningStatistics:
-    """The statistics of both together (Chan, Golub & LeVeque 1979)."""
+    """The statistics of both together (Chan, Golub & LeVeque 1979).
+
+    Raises:
+        ValueError: if their rows have different shapes.
+    """
+    check_shape("the second mean", b.mean, a.mean.shape)
     count = a.count + b.count
     share = b.count / jnp.maximum(count, 1)
     delta = b.mean - a.mean
@@ -59,9 +72,15 @@ def merge(a: RunningStatistics, b: RunningStatistics) -> RunningStatistics:
 
 
 def normalize(statistics: RunningStatistics | None, x: Array) -> Array:
-    """``x [..., *shape]`` at mean 0 and variance 1, clipped to +-10; unchanged without statistics."""
+    """``x [..., *shape]`` at mean 0 and variance 1, clipped to +-10; unchanged without statistics.
+
+    Raises:
+        ValueError: if ``x`` does not end with the shape of a row.
+    """
     if statistics is None:
         return x
+    row = statistics.mean.shape
+    check_shape("x", x, (*x.shape[: x.ndim - len(row)], *row))
     mean, variance = (jnp.broadcast_to(s, x.shape) for s in (statistics.mean, statistics.variance))
     return jnp.clip((x - mean) * jax.lax.rsqrt(variance + EPSILON), -CLIP, CLIP)
 
@@ -76,7 +95,7 @@ class RewardScale:
 
 
 def empty_reward_scale(num_envs: int) -> RewardScale:
-    """Nothing seen yet: scaling with it changes nothing."""
+    """The scale before the first reward: scaling with it changes nothing."""
     return RewardScale(empty(()), jnp.zeros(num_envs))
 
 
@@ -93,7 +112,15 @@ def scale_reward(scale: RewardScale | None, reward: Array) -> Array:
 def observe_reward(
     scale: RewardScale, reward: Array, done: Array, gamma: Scalar, mask: Array | None = None
 ) -> RewardScale:
-    """Take in rewards ``[T, N]``; the running return R_t = gamma * R_{t-1} + r_t restarts behind ``done``."""
+    """The scale with rewards ``[T, N]`` added (Engstrom et al. 2020, arXiv 2005.12729).
+
+    The running return R_t = gamma * R_{t-1} + r_t restarts after ``done [T, N]``; rows with mask False are left out.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    check_same_shape(reward=reward, done=done, mask=mask)
+    check_shape("the running return", scale.running, reward.shape[1:])
     if mask is not None:
         reward = jnp.where(mask, reward, 0)
 
