@@ -1,4 +1,4 @@
-"""The ways a run can fail, each with the exit code that the command line returns for it."""
+"""The errors of rlgd, each with the exit code of the command line."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,13 +6,13 @@ from typing import Any
 
 
 class RlgdError(Exception):
-    """A failure that is explained in one message; ``exit_code`` is the process's exit status."""
+    """A failure with one message that explains it; ``exit_code`` is the exit status of the process."""
 
     exit_code = 1
 
 
 class UsageError(RlgdError, ValueError):
-    """The caller asked for something that is not possible: what was given, what is allowed, what to do."""
+    """The caller's mistake. The message says what was given, what is allowed, and what to do."""
 
     exit_code = 2
 
@@ -35,13 +35,13 @@ class Diverged(RlgdError):
 
 
 class StorageFault(RlgdError):
-    """A file could not be written, or what was read is not what was written."""
+    """A file could not be written, or its content is not what was written."""
 
     exit_code = 5
 
 
 class Interrupted(RlgdError):
-    """A signal asked a run to end; its state is saved. The exit code is the shell's for that signal."""
+    """A signal ended a run; its state is saved. The exit code is the shell's for that signal, 128 + number."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class Interrupted(RlgdError):
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not known: names the nearest known ones, or lists all if none is near."""
+    """The error for an unknown name: it gives the nearest known names, or all of them if none is near."""
     names = sorted(known)
     by_lower = {name.lower(): name for name in names}
     near = [by_lower[match] for match in difflib.get_close_matches(str(given).lower(), by_lower, n=3, cutoff=0.6)]

@@ -16,31 +16,37 @@ Scalar = float | Array  # one number, which may be traced
 
 
 def pytree(cls: type[T]) -> type[T]:
-    """Register a frozen dataclass, all of whose fields hold arrays, as a pytree."""
+    """Register a frozen dataclass as a pytree. All of its fields must be arrays or pytrees."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     return jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=[])
 
 
-# One observation of each environment: an array ``[N, ...]``, or a dictionary or tuple of such.
+# One observation of each environment: an array ``[N, ...]``, or a dictionary or tuple of arrays.
 Obs: TypeAlias = Any
 
 
 class View(NamedTuple):
-    """What a policy sees: ``obs [N, ...]``, ``first [N]`` (an episode begins here), ``action_mask [N, n]`` or None."""
+    """The input of a policy: ``obs [N, ...]``, ``first [N]`` (an episode begins here), ``action_mask [N, n]`` or None.
+
+    On the host these are NumPy arrays.
+    """
 
     obs: Obs
-    first: Any  # on the host NumPy's arrays, as the others
+    first: Any
     action_mask: Any = None
 
 
 class Features(NamedTuple):
-    """What the networks read: ``vector [..., d]`` of numbers, ``images`` of ``[..., height, width, channels]``.
+    """The input of the networks.
 
-    ``action_mask [..., n]``, bool or None, says which actions are allowed.
+    Recurrent networks read sequences, ``[N, T, ...]``, or one step of each environment, ``[N, ...]``.
 
-    Networks with a memory read sequences, ``[N, T, ...]``, or one step of each environment, ``[N, ...]``. Then
-    ``first``, ``[N, T]`` or ``[N]`` bool, says where episodes begin; ``memory``, ``[N, size]``, is what is remembered
-    from before.
+    Attributes:
+        vector: ``[..., d]`` float.
+        images: each ``[..., height, width, channels]``.
+        action_mask: ``[..., n]`` bool, which actions are allowed; None: all.
+        first: ``[N, T]`` or ``[N]`` bool, where episodes begin; for recurrent networks.
+        memory: ``[N, size]``, the memory before the first step; for recurrent networks.
     """
 
     vector: Array
@@ -53,22 +59,22 @@ class Features(NamedTuple):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-    """T rows of N environments, the same from every collector.
+    """T rows of N environments. All collectors return the same.
 
     Attributes:
-        obs: ``[T, N, ...]`` in the environment's dtype; a dictionary or tuple of arrays where its space is one, as are
-            ``last_obs`` and ``final_obs``.
+        obs: ``[T, N, ...]`` in the environment's dtype. For a Dict or Tuple space this is a dictionary or tuple of
+            arrays, and so are ``last_obs`` and ``final_obs``.
         action: ``[T, N, ...]`` as sampled: unclipped, before tanh, counted from 0.
         reward: ``[T, N]`` float32, raw.
         terminated, truncated: ``[T, N]`` bool, about the transition that begins in the row. Where both are set,
             termination wins.
-        mask: ``[T, N]`` bool, False where the row is no real transition; None where all are.
-        action_mask: ``[T, N, n]`` bool, which actions were allowed; None where all are.
+        mask: ``[T, N]`` bool, False where the row is not a real transition; None if all rows are.
+        action_mask: ``[T, N, n]`` bool, which actions were allowed; None if all were.
         last_obs: ``[N, ...]`` the observation after the last row.
         final_obs: ``[K, N, ...]`` the true observation after each environment's k-th truncation, before any reset.
-            K = 0 where ``obs[t + 1]`` already is the true one.
+            K = 0 if ``obs[t + 1]`` already is the true one.
         first: ``[N]`` bool, which environments begin an episode in row 0.
-        memory: what the policy remembered before row 0; () if it remembers nothing.
+        memory: the policy's memory before row 0; () if it has none.
     """
 
     obs: Obs
@@ -85,29 +91,29 @@ class Rollout:
 
     @property
     def done(self) -> Array:
-        """``[T, N]`` bool: the episode ended, for whichever reason."""
+        """``[T, N]`` bool: the episode ended, by termination or truncation."""
         return self.terminated | self.truncated
 
     @property
     def firsts(self) -> Array:
         """``[T, N]`` bool: an episode begins in the row. A row that is a reset still belongs to the episode before."""
-        behind = self.done[:-1]
+        after_end = self.done[:-1]
         if self.mask is not None:
-            behind = self.mask[1:] & (behind | ~self.mask[:-1])
-        return jnp.concatenate([self.first[None], behind])
+            after_end = self.mask[1:] & (after_end | ~self.mask[:-1])
+        return jnp.concatenate([self.first[None], after_end])
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Policy and value function, two trees: what concerns the one never touches the other."""
+    """Two trees, of policy and value function: parameters, gradients, optimizer states."""
 
     policy: Any
     value: Any
 
 
 class Actor(NamedTuple):
-    """All that acting needs."""
+    """The part of an agent's state that acting needs."""
 
     policy: Any
     obs_statistics: Any
@@ -116,16 +122,16 @@ class Actor(NamedTuple):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class AgentState:
-    """All that an agent learns. Arrays only; a part that an agent does not use is None.
+    """The complete state of an agent. Arrays only; an unused part is None.
 
     Attributes:
         params: parameters of policy and value function.
         opt_state: the optimizer's state for each of the two.
-        outer_opt_state: that of the ascent over whole iterations, for each of the two.
+        outer_opt_state: the state of the outer step, for each of the two.
         obs_statistics: running mean and variance of the encoded observations.
         reward_statistics: running variance of the discounted return and the returns so far, ``[N]``.
-        measured: what the diagnostics keep between measurements.
-        value_memory: what the value function remembers of each environment, ``[N, size]``.
+        measured: the state of the diagnostics between measurements.
+        value_memory: the memory of the value function for each environment, ``[N, size]``.
     """
 
     params: Params
@@ -144,10 +150,10 @@ class AgentState:
 @pytree
 @dataclasses.dataclass(frozen=True)
 class LoopState:
-    """Everything a run is, at the boundary between two iterations.
+    """The complete training state between two iterations.
 
-    ``progress`` is the share of the run done, in [0, 1]; ``progress_per_step`` is what one step adds to it (0 for a run
-    without an end). The number of steps is not here: it outgrows 32 bits, so the loop keeps it as a Python integer.
+    ``progress`` is the share of the run done, in [0, 1]. Each step adds ``progress_per_step``, which is 0 for a run
+    without an end. The number of steps is not part of it: it can exceed 32 bits, so the loop keeps a Python integer.
     """
 
     agent_state: AgentState

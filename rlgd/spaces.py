@@ -1,4 +1,4 @@
-"""Gymnasium spaces: what the network reads, what it samples from, and what the environment receives."""
+"""Static, hashable descriptions of Gymnasium spaces, and the arrays of observations that they describe."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from rlgd.pytrees import Obs
 
 @dataclasses.dataclass(frozen=True)
 class BoxSpec:
-    """Arrays of numbers. ``low`` and ``high`` are flattened bounds; empty where the bounds do not matter."""
+    """Arrays of numbers. ``low`` and ``high`` are the flattened bounds of actions; empty for observations."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -72,7 +72,7 @@ ObsSpec: TypeAlias = LeafSpec | DictSpec | TupleSpec
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What an agent knows of an environment: static and hashable, made by ``rlgd.spaces.spec``."""
+    """All that an agent knows about an environment: static and hashable, made by ``rlgd.spaces.spec``."""
 
     obs: ObsSpec
     action: LeafSpec
@@ -85,7 +85,7 @@ def spec(
     """The static description of an environment.
 
     Raises:
-        UsageError: if a space is not supported; names the space, the supported ones and the wrapper that helps.
+        UsageError: if a space is not supported; it names the space, the supported ones and a wrapper that helps.
     """
     action = describe("action", action_space)
     if isinstance(action, DictSpec | TupleSpec):
@@ -147,7 +147,7 @@ def from_json(content: dict[str, Any]) -> Spec:
     """The reverse of ``to_json``.
 
     Raises:
-        KeyError, TypeError, AttributeError, ValueError: if the values are no description.
+        KeyError, TypeError, AttributeError, ValueError: if the values are not a description.
     """
     return Spec(_read(content["obs"]), _read(content["action"]), content["max_episode_steps"])
 
@@ -181,7 +181,7 @@ def map_parts(function: Callable[..., Any], obs: ObsSpec, *trees: Any) -> Any:
 
 
 def leaf_specs(obs: ObsSpec) -> list[LeafSpec]:
-    """The arrays of an observation, in the order of the space."""
+    """The descriptions of an observation's arrays, in the order of the space."""
     if isinstance(obs, DictSpec):
         return [leaf for _, part in obs.parts for leaf in leaf_specs(part)]
     if isinstance(obs, TupleSpec):
@@ -197,13 +197,13 @@ def leaves(obs_spec: ObsSpec, obs: Obs) -> list[tuple[LeafSpec, Any]]:
 
 
 def obs_shape_dtype(part: LeafSpec) -> tuple[tuple[int, ...], jnp.dtype]:
-    """Shape and dtype in which one array of an observation is stored; 64-bit types are stored in 32 bits."""
+    """Shape and dtype of one array of an observation as stored; 64-bit types are stored in 32 bits."""
     shape = () if isinstance(part, DiscreteSpec) else part.shape
     return shape, jax.dtypes.canonicalize_dtype(part.dtype)
 
 
 def blank(obs_spec: ObsSpec, *batch: int) -> Obs:
-    """Observations of zeros, as they are stored: ``[*batch, ...]``."""
+    """Observations of zeros in the stored shapes and dtypes, ``[*batch, ...]``."""
 
     def zeros(part: LeafSpec) -> Array:
         shape, dtype = obs_shape_dtype(part)
@@ -213,9 +213,9 @@ def blank(obs_spec: ObsSpec, *batch: int) -> Obs:
 
 
 def mask_size(action: LeafSpec) -> int | None:
-    """How many actions an action mask speaks of; None where there are no masks.
+    """The length of an action mask; None for actions without masks.
 
-    Discrete has one for each action; MultiDiscrete one for each value of each number, one number after the other.
+    For Discrete one entry for each action, for MultiDiscrete one for each value of each number, side by side.
     """
     if isinstance(action, DiscreteSpec):
         return action.n

@@ -1,7 +1,7 @@
-"""How the ascent goes: what is measured of one update in many. ``docs/ascent.md`` says how to read each number.
+"""Diagnostics of the ascent, measured in one iteration of many. ``docs/ascent.md`` says how to read each number.
 
-Measuring takes a gradient of its own and a trial step, so it is done in one iteration of ``every`` and costs nothing in
-the others, where the numbers are NaN.
+A measurement takes a gradient of its own and a trial step. It is made in one iteration of ``every``. The others cost
+nothing, and their numbers are NaN.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,21 @@ from rlgd.pytrees import Metrics
 
 
 class Measured(NamedTuple):
-    """What is kept between measurements: the last one's gradient, and iterations until the next one (int32)."""
+    """Kept between measurements: the gradient of the last one, and the number of iterations to the next one (int32)."""
 
     gradient: Any
     wait: Array
 
 
 def begin(params: Any) -> Measured:
-    """Before the first measurement, of parameters like ``params``."""
+    """The value before the first measurement, for parameters like ``params``."""
     return Measured(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
 
 
 def halves(rows: Any, axis: int = 0) -> Any:
-    """Every other row and those between, stacked: ``[2, ...]``; the batch itself, ``[1, ...]``, if it has one row only.
+    """The even rows and the odd rows, stacked, ``[2, ...]``; a batch of one row is returned as it is, ``[1, ...]``.
 
-    Of an odd number of rows the last one is in neither half.
+    If the number of rows is odd, the last one is in neither half.
     """
 
     def cut(x: Array) -> Array:
@@ -52,16 +52,19 @@ def measure(
     last: Measured,
     every: int,
 ) -> tuple[Metrics, Measured]:
-    """Numbers about the update that comes next, NaN in iterations that are not measured.
+    """Numbers about the next update, NaN in iterations without a measurement.
 
     Args:
-        ascent: whose ``transformation`` makes the update.
-        state: the optimizer's, before the update.
-        params: before the update.
-        progress: share of the run done.
-        gradients: computes the policy's gradients on the ``halves`` of a batch, stacked; called where it is measured.
+        ascent: its ``transformation`` makes the update.
+        state: the optimizer's state before the update.
+        params: the parameters before the update.
+        progress: share of the run done, a scalar.
+        gradients: computes the policy's gradients on the ``halves`` of a batch, stacked; called for a measurement.
         last: as ``begin`` or ``measure`` returned it.
-        every: one iteration in so many is measured.
+        every: one of this many iterations is measured.
+
+    Returns:
+        Scalars by their names, and the value of ``last`` for the next call.
     """
 
     def measured() -> tuple[Metrics, Measured]:
@@ -77,24 +80,24 @@ def measure(
         if jax.tree.leaves(parts)[0].shape[0] == 2:
             metrics["ascent/noise_to_signal"] = noise_to_signal(parts)
         moment = ascent.first_moment(state)
-        if moment is not None and ascent.moments.rollout_moments != "reset":  # which leaves nothing to compare with
+        if moment is not None and ascent.moments.rollout_moments != "reset":  # a reset moment cannot be compared
             metrics["ascent/momentum_alignment"] = _angle(moment, gradient)
         if (share := ascent.epsilon_share(after)) is not None:
             metrics["ascent/epsilon_share"] = share
         return metrics, Measured(gradient, jnp.full((), every, jnp.int32))
 
-    # A loop that turns once or not at all. Unlike a cond it does not copy the gradient where it waits, and under vmap
-    # it still computes nothing then.
+    # A loop that runs once or not at all. Unlike a cond it does not copy the gradient while it waits, and it computes
+    # nothing then, also under vmap.
     blank = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(measured)[0])
     metrics, last = jax.lax.while_loop(lambda carry: carry[1].wait <= 0, lambda _: measured(), (blank, last))
     return metrics, last._replace(wait=last.wait - 1)
 
 
 def noise_to_signal(parts: Any) -> Array:
-    """The standard deviation of a batch's gradient over its length: |a - b| / |a + b|, a and b its halves' gradients.
+    """The standard deviation of a batch's gradient over its length: |a - b| / |a + b| for the gradients of its halves.
 
-    (a - b) / 2 has mean 0 and the covariance of (a + b) / 2. Near 0 the gradient is all signal; 1 is what two
-    directions without anything in common give. NaN where the halves cancel; 0 where both are 0.
+    (a - b) / 2 has mean 0 and the covariance of (a + b) / 2. Near 0 the gradient is all signal; two unrelated
+    directions give 1. NaN where the halves cancel; 0 where both are 0.
     """
     difference, total = (global_norm(jax.tree.map(f, parts)) for f in (lambda x: x[0] - x[1], lambda x: x[0] + x[1]))
     ratio = difference / jnp.where(total > 0, total, 1)
@@ -102,5 +105,5 @@ def noise_to_signal(parts: Any) -> Array:
 
 
 def _angle(a: Any, b: Any) -> Array:
-    """The cosine, or NaN where ``a`` is 0: nothing has been gathered yet."""
+    """The cosine, or NaN where ``a`` is 0, as it is before the first measurement or update."""
     return jnp.where(global_norm(a) > 0, cosine(a, b), jnp.nan)

@@ -19,7 +19,7 @@ ADAN_DIFFERENCES = 0.92  # Adan's coefficient of the mean difference between gra
 
 
 def scaled(learning_rate: Scalar, *parts: Descent) -> Descent:
-    """The step size comes last, as in PyTorch: a schedule then acts on the whole step."""
+    """The parts in a chain. The step size comes last, as in PyTorch: a schedule then acts on the whole step."""
     return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
 
 
@@ -51,7 +51,7 @@ def adam_like(alias: Callable[..., Descent], **fixed: Any) -> Callable[..., Desc
 def yogi(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
     inner = optax.scale_by_yogi(b1=momentum, b2=second_moment, eps=epsilon)
 
-    # optax begins the first moment at 1e-6, too: without any gradient the parameters would move.
+    # optax starts the first moment at 1e-6, too: then the parameters would move without any gradient.
     def init(params: Any) -> Any:
         return inner.init(params)._replace(mu=jax.tree.map(jnp.zeros_like, params))
 
@@ -59,7 +59,7 @@ def yogi(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon
 
 
 class AdanState(NamedTuple):
-    """Averages ``m`` of gradients, ``v`` of their differences, ``n`` of squares; the last gradient ``g``; updates t."""
+    """Averages ``m`` of gradients, ``v`` of their differences, ``n`` of squares; last gradient ``g``; updates ``t``."""
 
     m: Any
     v: Any
@@ -69,7 +69,7 @@ class AdanState(NamedTuple):
 
 
 def adan(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
-    """Not optax's, which weighs the differences by 0.08 where the paper and its authors' code have 0.92."""
+    """Adan as in the paper and its authors' code: differences have the weight 0.92. In optax they have 0.08."""
 
     def init(params: Any) -> AdanState:
         zero = jax.tree.map(jnp.zeros_like, params)
@@ -99,7 +99,7 @@ def lars(learning_rate: Scalar, momentum: Scalar) -> Descent:
 def sm3(learning_rate: Scalar, momentum: Scalar) -> Descent:
     inner = optax.scale_by_sm3(b1=momentum)
 
-    # optax's has no case for numbers, which have no axis to keep a maximum of.
+    # optax's SM3 does not support scalars, which have no axis to keep a maximum of.
     def vectors(tree: Any) -> Any:
         return jax.tree.map(jnp.atleast_1d, tree)
 
@@ -144,7 +144,7 @@ def schedule_free_adamw(
 def lbfgs(learning_rate: Scalar) -> Descent:
     inner = optax.scale_by_lbfgs(memory_size=LBFGS_MEMORY)
 
-    # Where the objective curves the other way, which a line search would have kept out of the memory, H turns around.
+    # With the wrong sign of curvature in its memory, which a line search would have prevented, H points downhill.
     def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         direction, state = inner.update(gradient, state, params)
         same_side = optax.tree.vdot(direction, gradient) > 0

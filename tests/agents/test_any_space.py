@@ -1,4 +1,4 @@
-"""Observations and actions of every kind, end to end: what an observation shows is what is to be done."""
+"""Observations and actions of every kind, end to end: each observation shows the right action."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ SIDE = 6
 
 
 class Kind(NamedTuple):
-    """``sizes``: how many values each number has that is asked for; the spaces; whether the mask tells the answer."""
+    """``sizes``: the number of values of each number to give; the spaces; whether the mask gives the answer away."""
 
     sizes: tuple[int, ...]
     observation: Any
@@ -66,7 +66,7 @@ def allowed(name: str, numbers: Any, xp: Any) -> Any:
 
 
 class Oracle(FuncEnv[Array, Any, Array, Array, Array, Any, Any]):
-    """Asks for a few numbers; the reward is the share of those given, and the episode over. On the device."""
+    """Shows a few numbers; the reward is the share of them in the action, and the episode ends. On the device."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ def test_what_is_shown_is_learned(name: str, where: str) -> None:
     ],
 )
 def test_every_agent_learns_from_every_kind(name: str, agent: str, where: str) -> None:
-    """Two iterations: all numbers are finite, and where a mask tells the answer every answer is right."""
+    """Two iterations: all numbers are finite, and where a mask gives the answer away every answer is right."""
     env: Any = rlgd.envs.make(Oracle(name), max_episode_steps=3)
     if where == "host":
         env = rlgd.envs.make(OracleOnHost, max_episode_steps=3, name=name)

@@ -60,7 +60,7 @@ def zero(params: Tree) -> Tree:
 def climb(
     rule: Ascent, params: Tree, steps: int, uphill: Callable[[Tree], Tree] = slope, rollout: int | None = None
 ) -> Tree:
-    """The parameters after each step, ``[steps, ...]``; a rollout gives so many steps, None: all of them."""
+    """The parameters after each step, ``[steps, ...]``; ``rollout`` is the number of steps with each, None: all."""
     transformation = rule.transformation()
 
     def step(carry: tuple[Tree, Any], k: Array) -> tuple[tuple[Tree, Any], Tree]:

@@ -34,7 +34,7 @@ def chosen(name: str, learning_rate: float = 0.1, **fields: Any) -> Ascent:
 
 
 # The leaves have the names that optimizers give to parts of their states: parameters may be called anything. Matrices
-# are higher than wide, and wider than high; one array begins at 0, where methods that scale by |w| are told apart.
+# are higher than wide, and wider than high; one array begins at 0, where methods that scale by |w| differ.
 def start() -> Tree:
     random = np.random.default_rng(1)
     shapes = {"mu": (3, 2), "nu": (2, 4), "trace": (3,), "count": ()}
@@ -426,7 +426,7 @@ def test_climbs_out_of_rosenbrocks_valley(name: str) -> None:
 
 
 def push(rule: Ascent, gradient: Tree, updates: int, params: Tree | None = None) -> tuple[Tree, Any]:
-    """The last step, and the state, after so many times the same gradient at the same parameters."""
+    """The last step, and the state, after several updates with the same gradient at the same parameters."""
     transformation, fixed = rule.transformation(), start() if params is None else params
 
     def update(carry: tuple[Tree, Any], _: None) -> tuple[tuple[Tree, Any], None]:
@@ -474,7 +474,7 @@ def test_the_first_moment_is_whole_where_muon_has_only_one_kind_of_array(leaves:
 
 
 def epsilon_shares(rule: Ascent, gradients: Sequence[Tree], updates: int) -> Vector:
-    """The share after each of so many times the same gradient, for each of ``gradients``, ``[gradients, updates]``."""
+    """The share after each of several updates with the same gradient, ``[gradients, updates]``."""
     transformation = rule.transformation()
 
     def update(state: Any, gradient: Tree) -> tuple[Any, Array | None]:

@@ -76,7 +76,7 @@ def test_reset_is_a_new_optimizer_at_every_new_rollout(name: str) -> None:
 
 
 def adam_by_hand(share: float, local_time: bool) -> list[Vector]:
-    """Adam whose averages keep ``share`` of themselves at a new rollout, and whose time may begin anew there."""
+    """Adam that keeps ``share`` of its averages at a new rollout, and may restart its count there."""
     w, v, s, t, path = START, 0 * START, 0 * START, 0, []
     for k, new in enumerate(NEW):
         if new and k:
@@ -114,7 +114,7 @@ def test_relative_is_adam_with_a_local_time() -> None:
 
 
 def aged(transformation: optax.GradientTransformationExtraArgs) -> tuple[Tree, Any]:
-    """Parameters and a state after a few updates, of so many numbers that every kind of rounding happens."""
+    """Parameters and a state after a few updates, with enough numbers for every kind of rounding."""
     random = np.random.default_rng(0)
     params = {"w": jnp.asarray(random.normal(size=200), float)}
     state, update = transformation.init(params), jax.jit(transformation.update)
@@ -159,7 +159,7 @@ def test_relative_keeps_averages_and_counts_anew(name: str) -> None:
 
 
 def test_adam_s_first_step_on_new_data_has_the_length_that_is_documented() -> None:
-    """After a long steady gradient, whose steps are 1 long; a restart's first step is that, too."""
+    """After a long steady gradient, with steps of length 1; the first step after a restart has this length, too."""
     m, b = 0.9, 0.999
     documented = {"reset": 1.0, "decay": (1 - m) / np.sqrt(1 - b), "relative": np.sqrt(1 - b) / (1 - m)}
 
@@ -309,7 +309,7 @@ def test_outer_momentum_over_whole_iterations(rate: float | None, momentum: floa
         np.testing.assert_allclose(np.asarray(got)[:, k], expected, rtol=0, atol=1e-12)
 
 
-def test_outer_momentum_is_asked_for_by_either_field() -> None:
+def test_either_field_of_the_outer_step_sets_it() -> None:
     assert Ascent("adam").outer_ascent() is None
     assert Ascent("adam", outer_momentum=0.5).outer_ascent() == Ascent("nesterov", 1.0, 0.5).resolved()
     assert Ascent("adam", outer_learning_rate=0.5).outer_ascent() == Ascent("nesterov", 0.5, 0.0).resolved()

@@ -49,7 +49,7 @@ def test_each_shape_follows_its_formula(text: str) -> None:
 @every_text
 @pytest.mark.parametrize("share", [0.105, 0.5, 0.995])
 def test_a_warmup_rises_to_1_and_leaves_the_rest_of_the_run_to_the_schedule(text: str, share: float) -> None:
-    """The shares of the schedule behind it are shares of what is left."""
+    """The shares of the schedule after it are shares of the rest."""
     expected = [p / share if p < share else FORMULAS[text]((p - share) / (1 - share)) for p in GRID]
     with jax.enable_x64(True):
         np.testing.assert_allclose(factor(f"warmup:{share}+{text}", jnp.asarray(GRID)), expected, rtol=1e-9, atol=1e-12)

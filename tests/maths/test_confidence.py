@@ -38,7 +38,7 @@ def test_intervals_cover_as_often_as_they_say() -> None:
 
 
 def test_strata_are_resampled_for_themselves() -> None:
-    """Two environments whose returns are far apart: the difference between them is no uncertainty."""
+    """Two environments with very different returns: the difference between them is not uncertainty."""
     rng = np.random.default_rng(0)
     near, far = rng.normal(0, 1, 12), rng.normal(100, 1, 12)
     pooled, stratified = confidence.interval(np.concatenate([near, far])), confidence.interval(near, far)

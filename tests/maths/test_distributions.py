@@ -123,7 +123,7 @@ def test_the_mode_of_a_beta_is_its_peak_or_its_mean() -> None:
 
 @pytest.mark.parametrize("x", [0.0, 1.0, -5.0, 1e9])
 def test_what_a_beta_cannot_give_stays_finite(x: float) -> None:
-    """Rows that a mask leaves out hold anything: neither they nor their gradients may become NaN."""
+    """Masked rows may have any values: neither they nor their gradients may become NaN."""
 
     def log_prob(alpha: Array) -> Array:
         return jnp.sum(Beta(alpha, alpha, LOW, HIGH).log_prob(jnp.full(SIZE, x)))

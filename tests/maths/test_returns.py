@@ -180,14 +180,14 @@ def test_gae_equals_the_sum_of_td_errors_for_every_pattern_of_ends(seed: int, ga
 
 @pytest.mark.parametrize("flag", ["terminated", "truncated"])
 @pytest.mark.parametrize("row", range(T))
-def test_an_end_separates_the_rows_before_it_from_those_behind(row: int, flag: str) -> None:
+def test_an_end_separates_the_rows_before_and_after_it(row: int, flag: str) -> None:
     x = {name: jnp.asarray(array, jnp.float32) for name, array in stream(5).items()}
     never = jnp.zeros((T, N), bool)
     flags = {"terminated": never, "truncated": never}
     ended = flags | {flag: never.at[row].set(True)}
 
-    def advantage(behind: float, flags: dict[str, jax.Array]) -> NDArray[Any]:
-        reward, value, next_value = (x[name].at[row + 1 :].add(behind) for name in ("reward", "value", "next_value"))
+    def advantage(change: float, flags: dict[str, jax.Array]) -> NDArray[Any]:
+        reward, value, next_value = (x[name].at[row + 1 :].add(change) for name in ("reward", "value", "next_value"))
         return np.asarray(returns.gae(reward, value, next_value, **flags, gamma=0.9, gae_lambda=0.8)[0])
 
     np.testing.assert_array_equal(advantage(0.0, ended)[: row + 1], advantage(7.0, ended)[: row + 1])

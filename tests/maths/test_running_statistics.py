@@ -131,7 +131,7 @@ T, N, GAMMA = 8, 4, 0.9
 
 
 def rewards(seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Rewards, ends, and a mask that hides the row behind each end, with nonsense in it."""
+    """Rewards, ends, and a mask that hides the row after each end, with nonsense in it."""
     rng = np.random.default_rng(seed)
     reward, done = rng.normal(1, 2, size=(T, N)).astype(np.float32), rng.random((T, N)) < 0.3
     mask = np.ones((T, N), bool)

@@ -57,7 +57,7 @@ def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def reference(kind: str, params: Any, x: NDArray[Any], first: NDArray[Any], memory: NDArray[Any]) -> NDArray[Any]:
-    """What the layer remembers behind each step of one environment, ``[T, size]``, written as in the textbooks."""
+    """The memory after each step of one environment, ``[T, size]``, written as in the textbooks."""
     layer = params["RecurrentLayer_0"]
     w, b, u = (np.asarray(a, float) for a in (*layer["Dense_0"].values(), layer["recurrent_kernel"]))
     w, b = (w, b) if w.ndim == 2 else (b, w)
@@ -151,9 +151,9 @@ def slow_targets(agent: RolloutAgent, env: Any, state: Any, rollout: Rollout, me
         _, memory = value(rollout.obs[t], firsts[t], memory)
         following = rollout.last_obs if t == len(targets) - 1 else rollout.obs[t + 1]
         nowhere = np.zeros(agent.num_envs, bool)
-        behind, _ = value(following, nowhere, memory)
+        after, _ = value(following, nowhere, memory)
         for n in range(agent.num_envs):
-            target = behind[n]
+            target = after[n]
             if rollout.truncated[t, n] and rollout.final_obs.shape[0]:
                 final = np.asarray(following).copy()
                 final[n] = rollout.final_obs[truncations[n], n]

@@ -112,7 +112,7 @@ def test_equal_keys_give_equal_networks_alone_and_under_vmap() -> None:
 
 @pytest.mark.parametrize("shape", [(9, 8, 3), (40, 36, 4), (84, 84, 4)])
 def test_convolutions_equal_numpy(shape: tuple[int, int, int]) -> None:
-    """Bytes are read as shares of 255; what the convolutions make of an image stands behind the vector."""
+    """Bytes are read as shares of 255; the outputs of the convolutions come after the vector."""
     network = networks.network(2, 3, (), images=(shape,))
     params = random_params(network)
     rng = np.random.default_rng(1)
