@@ -43,7 +43,7 @@ def count(text: str) -> int:
 def traced(default: Any, doc: str, within: str = "(-inf, inf)", only_in_init: bool = False) -> Any:
     """A number that enters arithmetic. ``within`` is its range in interval notation, such as ``"[0, 1)"``.
 
-    ``only_in_init``: only the initial parameters depend on it, so it cannot change in a resumed run.
+    ``only_in_init``: what is initialized depends on it and nothing else, so that it cannot change in a resumed run.
     """
     metadata = {"doc": doc, "within": within, "static": False, "only_in_init": only_in_init}
     return dataclasses.field(default=default, metadata=metadata)
@@ -62,7 +62,7 @@ def nested(default: Any) -> Any:
 
 
 def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """The named attributes as a tuple. It must be fast: on the host it runs in every step."""
+    """The named attributes as a tuple. It runs in every call of a compiled function that takes the configuration."""
     if len(names) > 1:
         return operator.attrgetter(*names)
     return lambda config: tuple(getattr(config, name) for name in names)
