@@ -35,8 +35,10 @@ class Schedules:
     momentum_schedule: str = static("constant", "factor of the momentum over the run, as for schedule")
 
     def check(self) -> None:
-        """Raises:
-        UsageError: for a schedule that cannot be read.
+        """Refuse what is not a schedule.
+
+        Raises:
+            UsageError: what was given, what is allowed, the nearest name.
         """
         parse(self.schedule)
         parse(self.momentum_schedule)

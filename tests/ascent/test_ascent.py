@@ -1,5 +1,6 @@
 """The contract of every optimizer: uphill, the same traced as static, still at rate 0, regularized, refused by name."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +15,27 @@ from hypothesis import strategies as st
 from jax import Array
 
 from rlgd import ascent, hyperparameters
-from rlgd.ascent import OPTIMIZERS, Ascent, apply_step, schedules
+from rlgd.ascent import (
+    OPTIMIZERS,
+    Ascent,
+    Clipping,
+    Outer,
+    RolloutMoments,
+    Rule,
+    Schedules,
+    apply_step,
+    schedules,
+)
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import with_values
 
 Tree = dict[str, Array]
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+FLAT_NAMES = [
+    *("optimizer", "learning_rate", "momentum", "second_moment", "epsilon", "weight_decay", "l1", "l2"),
+    *("max_grad_norm", "schedule", "momentum_schedule", "rollout_moments", "moment_decay"),
+    *("outer_learning_rate", "outer_momentum"),
+]
 
 
 def tree(first: float, second: float, third: float) -> Tree:
@@ -92,6 +108,24 @@ def assert_close(a: Any, b: Any, tolerance: float = 1e-6) -> None:
 
 def assert_same_bits(a: Any, b: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_flat_names_and_parts_make_the_same_value() -> None:
+    flat = Ascent("adam", 2e-3, max_grad_norm=0.5, schedule="linear", rollout_moments="reset", outer_momentum=0.7)
+    parts = Ascent(
+        rule=Rule("adam", 2e-3),
+        clipping=Clipping(0.5),
+        schedules=Schedules("linear"),
+        moments=RolloutMoments("reset"),
+        outer=Outer(outer_momentum=0.7),
+    )
+    assert flat == parts
+    assert hash(flat) == hash(parts)
+    assert jax.tree.structure(flat) == jax.tree.structure(parts)
+    assert jax.tree.leaves(flat) == [2e-3, 0.5, 0.7]
+    assert list(hyperparameters.to_dict(flat)) == FLAT_NAMES
+    faster = dataclasses.replace(flat, rule=dataclasses.replace(flat.rule, learning_rate=0.1))
+    assert faster == with_values(flat, {"learning_rate": 0.1}) != flat
 
 
 @every_optimizer
