@@ -114,6 +114,7 @@ def _take_flat_names(cls: type[Any], direct_init: Callable[..., None]) -> None:
             values = _direct_values(cls(), positional, values)
         direct_init(self, **values)
 
+    init.__name__, init.__qualname__ = "__init__", f"{cls.__qualname__}.__init__"
     cls.__init__ = init
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind, default=default) for name, default in _flat_defaults(cls())]
