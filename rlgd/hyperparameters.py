@@ -117,13 +117,14 @@ def _take_flat_names(cls: type[Any], direct_init: Callable[..., None]) -> None:
     init.__name__, init.__qualname__ = "__init__", f"{cls.__qualname__}.__init__"
     cls.__init__ = init
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter(name, kind, default=default) for name, default in _flat_defaults(cls())]
+    parameters = [inspect.Parameter(name, kind, default=default) for name, default in _flat_defaults(cls)]
     cls.__signature__ = inspect.Signature(parameters)  # for help() and completion; refuses names used twice
 
 
 def _flat_defaults(config: Any) -> Iterator[tuple[str, Any]]:
+    """Flat names and values of a configuration, or of the defaults of a class, which may be abstract."""
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+        value = field.default if isinstance(config, type) else getattr(config, field.name)
         if field.metadata.get("nested"):
             yield from _flat_defaults(value)
         else:

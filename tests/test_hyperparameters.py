@@ -1,3 +1,4 @@
+import abc
 import dataclasses
 import inspect
 import json
@@ -132,6 +133,24 @@ def test_values_given_twice_or_too_many_are_refused() -> None:
         make(4, num_envs=8)
     with pytest.raises(UsageError, match="Outer has 8 positional values; allowed: at most 7"):
         make(*range(8))
+
+
+def test_abstract_classes_may_have_parts() -> None:
+    @hyperparameters
+    class Base(abc.ABC):
+        inner: Inner = nested(Inner())
+
+        @abc.abstractmethod
+        def run(self) -> None: ...
+
+    @hyperparameters
+    class Concrete(Base):
+        def run(self) -> None: ...
+
+    make: Any = Concrete
+    assert make(rate=0.5).inner.rate == 0.5
+    with pytest.raises(TypeError, match="abstract"):
+        Base()  # type: ignore[abstract]
 
 
 def test_a_flat_name_that_two_parts_share_is_refused() -> None:
