@@ -140,7 +140,7 @@ def test_a_signal_whose_exception_is_swallowed_is_not_lost() -> None:
     """As it is where it hits a destructor, or a callback of an import."""
     script = """
 import os, signal, time
-from rlgd import signals
+from rlgd.system import signals
 
 class Swallows:
     def __del__(self):
@@ -149,8 +149,8 @@ class Swallows:
 
 with signals.raised():
     Swallows()
-    with signals.caught() as asked:
-        print(asked())
+    with signals.caught() as poll_signal:
+        print(poll_signal())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -173,12 +173,12 @@ def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
 def test_the_second_signal_ends_the_process_at_once() -> None:
     script = """
 import time
-from rlgd import signals
-with signals.caught() as asked:
-    print(asked(), flush=True)
-    while asked() is None:
+from rlgd.system import signals
+with signals.caught() as poll_signal:
+    print(poll_signal(), flush=True)
+    while poll_signal() is None:
         time.sleep(0.01)
-    print(asked(), flush=True)
+    print(poll_signal(), flush=True)
     time.sleep(60)
 """
     process = subprocess.Popen(

@@ -21,7 +21,7 @@ from jax import Array
 
 import rlgd.envs
 from rlgd.envs.check import checker
-from rlgd.envs.device import gym_vector
+from rlgd.envs.device import vector_program
 from rlgd.envs.device.device_env import DeviceEnv
 from rlgd.envs.device.gym_vector import DeviceVectorEnv
 from rlgd.envs.functional.registration import vector_id
@@ -125,18 +125,18 @@ def test_every_step_gives_what_gymnasium_gives_from_the_same_states(env_id: str,
 
     def both(ours: Any, call: Callable[[], Any]) -> None:
         for n, puppet in enumerate(puppets):
-            puppet.begins = row(env.lanes.state.inner, n)
+            puppet.begins = row(env.state.env_state.inner, n)
         given = call()
         compare(ours[0], given[0], ATOL)
         compare(ours[1:], given[1:], REWARD_ATOL)
 
-    _, program = gym_vector._programs()
+    _, program = vector_program.programs()
     compiled = program._cache_size()
     both(env.reset(seed=0), theirs.reset)
     env.action_space.seed(0)
     ends = np.zeros(N, int)
     for _ in range(STEPS):
-        actions, before = env.action_space.sample(), env.lanes.state.inner
+        actions, before = env.action_space.sample(), env.state.env_state.inner
         obs, reward, terminated, truncated, info = ours = env.step(actions)
         over = terminated | truncated
         for n, puppet in enumerate(puppets):
@@ -144,7 +144,7 @@ def test_every_step_gives_what_gymnasium_gives_from_the_same_states(env_id: str,
             puppet.state, puppet.wanted = row(before, n), (led_to, reward[n], terminated[n])
         both(ours, functools.partial(theirs.step, actions))
         ends += over
-        np.testing.assert_array_equal(env.lanes.over, over & (mode is not SAME_STEP))
+        np.testing.assert_array_equal(env.state.over, over & (mode is not SAME_STEP))
         if mode is DISABLED and over.any():
             both(env.reset(options={"reset_mask": over}), functools.partial(theirs.reset, options={"reset_mask": over}))
     assert ends.min() > 1
@@ -529,7 +529,7 @@ def test_pictures_are_gymnasiums_of_the_same_states(env_id: str) -> None:
         pictures = env.render()
         assert isinstance(pictures, tuple)
         for n, picture in enumerate(pictures):
-            puppet.put(row(env.lanes.state.inner, n))
+            puppet.put(row(env.state.env_state.inner, n))
             np.testing.assert_array_equal(picture, theirs.render())
             assert picture.dtype == np.uint8
     assert not np.array_equal(pictures[0], pictures[1])
