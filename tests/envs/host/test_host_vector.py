@@ -353,7 +353,7 @@ def test_taxi_gives_its_masks() -> None:
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_episodes_of_one_step_and_actions_that_start_at_1(num_envs: int) -> None:
-    vector = HostEnv.of(Faulty, length=1, lane=9).open(num_envs)
+    vector = HostEnv.of(Faulty, length=1, index=9).open(num_envs)
     vector.reset(0)
     for action in (1, 3):
         step = vector.step(np.full(num_envs, action))

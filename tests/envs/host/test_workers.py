@@ -311,7 +311,8 @@ def start(what="nothing", seconds=0):
         return make(number)
 
     spaces = (Faulty.observation_space, Faulty.action_space)
-    make = functools.partial(make_checked, maker=Maker(Faulty, {"what": what, "step": 0, "lane": 0}), common_spaces=spaces)
+    maker = Maker(Faulty, {"what": what, "step": 0, "index": 0})
+    make = functools.partial(make_checked, maker=maker, common_spaces=spaces)
     return WorkerVector([functools.partial(slowly, number) for number in range(2)], AutoresetMode.SAME_STEP, 60)
 """
 
