@@ -1,4 +1,4 @@
-"""A functional environment with what it lacks: a batch, a time limit, autoreset with the true final observation."""
+"""A functional environment in a batch, with a time limit, and autoreset with the true final observation."""
 
 import dataclasses
 import functools

@@ -37,7 +37,7 @@ def name_of(source: Any) -> str:
     made = isinstance(source, gymnasium.Env | VectorEnv)
     if not made and not callable(source):
         raise UsageError(
-            f"{source!r} is no environment; allowed: a Gymnasium id, a gymnasium.Env class or a function that "
+            f"{source!r} is not an environment; allowed: a Gymnasium id, a gymnasium.Env class or a function that "
             "makes one, a gymnasium.Env, a gymnasium.vector.VectorEnv, or a FuncEnv."
         )
     if inspect.isclass(source) or inspect.isfunction(source):

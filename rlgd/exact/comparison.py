@@ -103,8 +103,8 @@ def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples
 
     Args:
         agent: its ``prepared()`` form; if its gamma differs from the problem's, that adds to the bias.
-        env: made from a ``TabularMDP`` or an ``LQR``, whose horizon is the environment's time limit.
-        state: the agent's, of which the parameters and normalizers are used.
+        env: made from a ``TabularMDP`` or an ``LQR``; its time limit must be the problem's horizon.
+        state: the agent's; only its parameters and normalizers are used.
         key: of the samples.
         samples: at least 2.
 

@@ -90,7 +90,7 @@ class Appender:
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Try the waiting records once more, and close the file. The file ends with a whole record."""
+        """Try the waiting records again, and close the file. The file ends with a whole record."""
         self.append()
         if self._torn:
             os.ftruncate(self._file, os.fstat(self._file).st_size - self._torn)

@@ -60,7 +60,7 @@ def caught() -> Iterator[PollSignal]:
         seen.append(number)
         first = time.monotonic()
         cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
-        text = f"{cursor}rlgd: stopping soon, and saving; once more to end at once"
+        text = f"{cursor}rlgd: stopping soon, after saving; a second signal stops at once"
         with contextlib.suppress(OSError):  # the reader of standard error may have ended by the same signal
             print(text, file=sys.stderr, flush=True)
 

@@ -104,7 +104,7 @@ def test_a_name_without_a_version_is_the_newest_of_its_namespace(
         ("CartPole-v1", {"vectorization": "synk"}, "unknown vectorization 'synk'; did you mean 'sync'"),
         ("CartPole-v1", {"env_timeout": -1.0}, "timeout of CartPole-v1 is -1.0; allowed"),
         (MEDLEYS["discrete"], {"vectorization": "sync"}, "Medley runs on the device"),
-        (3, {}, "3 is no environment; allowed: a Gymnasium id, "),
+        (3, {}, "3 is not an environment; allowed: a Gymnasium id, "),
         (gymnasium.Env, {"backend": "device"}, "runs on the host"),
         ("gymnax:CartPoole", {}, "gymnax"),
         ("CartPole-v1", {"backend": "device", "sutton_barto_reward": True}, "got sutton_barto_reward"),

@@ -30,7 +30,7 @@ class Masked(Sound):
 
 
 class MaskedParts(Sound):
-    """The second number may not be what the first one could."""
+    """The second number has other masks than the first one."""
 
     action_space = MultiDiscrete([2, 3])
 

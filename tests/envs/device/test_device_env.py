@@ -19,7 +19,7 @@ ENV = DeviceEnv(ScriptedOnDevice(STEPS, Discrete(8)), "scripted", LIMIT)
 
 @jax.jit
 def play(key: Array) -> tuple[tuple[EnvState, Timestep], tuple[EnvState, Array]]:
-    """Every step's state and what it gave, and the fresh episodes that were offered to it, ``[12, N]``."""
+    """Every step's state and result, and the first states that it could begin with, ``[12, N]``."""
 
     def step(state: EnvState, key: Array) -> Any:
         offered = ENV.reset(jax.random.fold_in(key, 0), N)
@@ -30,7 +30,7 @@ def play(key: Array) -> tuple[tuple[EnvState, Timestep], tuple[EnvState, Array]]
     return jax.lax.scan(step, state, jax.random.split(jax.random.fold_in(key, 1), 12))[1]
 
 
-def test_behind_an_end_the_next_episode_begins_and_the_true_observation_is_kept() -> None:
+def test_after_an_end_the_next_episode_begins_and_the_true_observation_is_kept() -> None:
     (state, timestep), (fresh_state, fresh_obs) = jax.device_get(play(jax.random.key(0)))
     done = timestep.terminated | timestep.truncated
     number, t = timestep.next_obs[..., 0].astype(int), timestep.next_obs[..., 1]
@@ -46,7 +46,7 @@ def test_behind_an_end_the_next_episode_begins_and_the_true_observation_is_kept(
     np.testing.assert_array_equal(state.elapsed, np.where(done, 0, t))
     for kept, fresh, moved in zip(state.inner, fresh_state.inner, (number, t), strict=True):
         np.testing.assert_array_equal(kept, np.where(done, fresh, moved))
-    # Unless an episode begins, it goes on from the observation before.
+    # Unless an episode begins, it continues from the observation before.
     goes_on = ~done[:-1]
     np.testing.assert_array_equal(timestep.next_obs[1:][goes_on], timestep.obs[:-1][goes_on] + [0, 1])
     np.testing.assert_array_equal(timestep.reward, 100 * number + 10 * (t - 1) + np.arange(N) % 8)
@@ -76,7 +76,7 @@ def test_no_two_episodes_begin_alike() -> None:
 
 
 class Awkward(ScriptedOnDevice):
-    """Rewards and ends in the shapes and types that authors give them."""
+    """Rewards and ends in other shapes and dtypes, as some authors write them."""
 
     def reward(self, state: Place, action: Array, next_state: Place, rng: Array, params: Any = None) -> Array:
         return jnp.full(1, 7, jnp.int32)

@@ -102,7 +102,10 @@ def some_vector() -> Any:
         (lambda: HostEnv("CartPole-v1", vectorization="asynk"), r"unknown vectorization 'asynk'; did you mean 'async'"),
         (lambda: HostEnv("CartPole-v1", timeout=0), r"timeout of CartPole-v1 is 0; allowed: seconds above 0"),
         (lambda: HostEnv("CartPole-v1", timeout=float("nan")), r"timeout of CartPole-v1 is nan"),
-        (lambda: HostEnv.of(3), r"3 is no environment; allowed: a Gymnasium id, a gymnasium.Env class or a function"),
+        (
+            lambda: HostEnv.of(3),
+            r"3 is not an environment; allowed: a Gymnasium id, a gymnasium.Env class or",
+        ),
         (lambda: HostEnv.of(Faulty, what=object()), r"arguments of Faulty must be JSON values, so that the run"),
         (lambda: HostEnv.of(Faulty(), what="raise"), r"Faulty is already made; arguments .*raise.* with its class"),
         (
