@@ -7,12 +7,15 @@ import warnings
 import pytest
 
 MODULES = ["rlgd", "rlgd.run.api", "rlgd.agents.ppo", "rlgd.envs.host.workers", "rlgd.envs.functional.cartpole"]
-WARN = "import importlib, warnings; exec('warnings.warn({!r})', vars(importlib.import_module({!r})) | vars())"
+WARN = """
+import importlib, warnings
+exec("warnings.warn('old')", {{**vars(importlib.import_module({!r})), "warnings": warnings}})
+"""
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_warning_of_our_own_is_an_error(module: str) -> None:
-    code = WARN.format("old", module)
+    code = WARN.format(module)
     with pytest.raises(UserWarning, match="old"):
         exec(code, {"__name__": "test"})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -87,5 +87,9 @@ def _converted(array: _Array, given: NDArray[Any]) -> NDArray[Any]:
 
 
 def all_finite(values: NDArray[Any]) -> bool:
-    # The sum is a single number to check, and fast; but the sum of finite numbers may overflow.
-    return values.dtype.kind != "f" or math.isfinite(np.add.reduce(values.ravel())) or bool(np.isfinite(values).all())
+    """Whether all numbers are finite. The sum is fast to check, but the sum of finite numbers may overflow."""
+    if values.dtype.kind != "f":
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.add.reduce(values.ravel())
+    return math.isfinite(total) or bool(np.isfinite(values).all())

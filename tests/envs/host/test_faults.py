@@ -77,7 +77,7 @@ def test_every_fault_has_a_message() -> None:
     assert KINDS.keys() | DEADLY.keys() == FAULTS.keys()
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # NumPy's own, of a cast
 @pytest.mark.parametrize("what", KINDS)
 def test_a_fault_in_this_process(what: str) -> None:
     vector = opened("sync", what)

@@ -107,7 +107,10 @@ def some_vector() -> Any:
             r"3 is not an environment; allowed: a Gymnasium id, a gymnasium.Env class or",
         ),
         (lambda: HostEnv.of(Faulty, what=object()), r"arguments of Faulty must be JSON values, so that the run"),
-        (lambda: HostEnv.of(Faulty(), what="raise"), r"Faulty is already made; arguments .*raise.* with its class"),
+        (
+            lambda: HostEnv.of(Faulty(), what="raise"),
+            r"Faulty is already made; pass arguments .*raise.* with its",
+        ),
         (
             lambda: HostEnv.of(Faulty, vectorization="native"),
             r"Faulty is given as an object; vectorization 'native'",

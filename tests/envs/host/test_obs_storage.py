@@ -41,7 +41,7 @@ def test_one_environment_has_no_leading_axis() -> None:
         (
             np.zeros((3, 4)),
             None,
-            r"gave the observation as float64 in the shape \(3, 4\), which must be float32 in the",
+            r"gave the observation as float64 in the shape \(3, 4\), which must be float32",
         ),
         (np.array([[0, 0], [0, np.nan], [0, 0]]), 1, "gave the observation nan, which must be finite,"),
         (np.array([[0, 0], [0, 0], [1e300, 0]]), 2, "gave the observation inf, which must be finite,"),
@@ -55,13 +55,12 @@ def test_wrong_observations_are_named(obs: Any, number: int | None, what: str) -
 
 
 def test_a_part_is_named_with_its_place() -> None:
+    storage = ObsStorage(DictSpec((("b", TupleSpec((BoxSpec((), "float32"),))),)), 1)
     with pytest.raises(Broken, match=r"environment 4 gave the observation\['b'\]\[0\] inf"):
-        spec = DictSpec((("b", TupleSpec((BoxSpec((), "float32"),))),))
-        ObsStorage(spec, 1).single({"b": (np.inf,)}, 4)
+        storage.single({"b": (np.inf,)}, 4)
 
 
 def test_a_sum_that_overflows_is_finite_in_its_parts() -> None:
-    with np.errstate(over="ignore"):
-        assert all_finite(np.full(4, 3e38, np.float32))
-        assert not all_finite(np.array([3e38, np.inf, -np.inf], np.float32))
+    assert all_finite(np.full(4, 3e38, np.float32))
+    assert not all_finite(np.array([3e38, np.inf, -np.inf], np.float32))
     assert all_finite(np.arange(3))

@@ -300,7 +300,8 @@ import functools, multiprocessing, signal, sys, time
 import numpy as np
 from tests.support.faulty_envs import Faulty
 from gymnasium.vector import AutoresetMode
-from rlgd.envs.host.maker import Maker, make_checked
+from rlgd.envs.host.checked import make_checked
+from rlgd.envs.host.maker import Maker
 from rlgd.envs.host.workers import WorkerVector
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
