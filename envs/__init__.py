@@ -1,6 +1,6 @@
-"""Environments: on-device ones, and the bridge to Gymnasium. ``make`` turns an id, or what is brought, into either.
+"""Environments: those that run on the device, and the bridge to Gymnasium's on the host. ``make`` makes either.
 
-Names are resolved when they are used: worker processes import this package, and need no JAX.
+Worker processes import this package: it imports no JAX until a name is used.
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +9,8 @@ from rlgd.envs.functional.registration import register
 from rlgd.faces import lazy
 
 if TYPE_CHECKING:
+    from rlgd.envs import check as check
+    from rlgd.envs import functional as functional
     from rlgd.envs.device.device_env import DeviceEnv as DeviceEnv
     from rlgd.envs.functional.registration import TWINS as TWINS
     from rlgd.envs.host.host_env import HostEnv as HostEnv
@@ -32,6 +34,10 @@ __getattr__, __dir__, __all__ = lazy(
         ),
         "rlgd.envs.suites.catalog": ("SUITES",),
     },
+    submodules=(
+        "check",
+        "functional",
+    ),
 )
 
 register()

@@ -1,4 +1,4 @@
-"""``make``: from an id, or what is brought, to an environment."""
+"""``make``: from an id or an object to an environment."""
 
 import functools
 from typing import Any, TypeAlias
@@ -7,15 +7,15 @@ import gymnasium
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.experimental.functional import FuncEnv
 
+from rlgd.envs.aliases import Functional
 from rlgd.envs.device.device_env import DeviceEnv
-from rlgd.envs.device.stable_state import Functional, settled
+from rlgd.envs.device.stable_state import settled
 from rlgd.envs.functional.registration import NAMESPACE, TWINS
-from rlgd.envs.host.host_env import HostEnv, as_json
+from rlgd.envs.host.host_env import HostEnv
 from rlgd.envs.host.maker import load_namespace
+from rlgd.envs.host.sources import as_json
 from rlgd.envs.suites.catalog import SUITES, load
 from rlgd.errors import UsageError, unknown
-
-__all__ = ["SUITES", "TWINS", "DeviceEnv", "Env", "HostEnv", "device_ids", "full_id", "make"]
 
 Env: TypeAlias = DeviceEnv | HostEnv
 
@@ -24,7 +24,7 @@ BACKENDS = ("auto", "device", "host")
 
 
 def device_ids() -> list[str]:
-    """The Gymnasium ids, of its own environments and of those that come with rlgd, that have a twin on the device."""
+    """The ids with a twin on the device: of Gymnasium's own environments, and of those that rlgd adds."""
     return sorted(TWINS)
 
 
@@ -37,19 +37,19 @@ def make(
     env_timeout: float | None = None,
     **kwargs: Any,
 ) -> Env:
-    """An environment, on the device where it can run there, else on the host.
+    """An environment, on the device if it can run there, else on the host.
 
     Equal arguments give equal, hashable results: nothing compiles twice.
 
     Args:
-        env: a Gymnasium id, whose twin on the device is taken if there is one; an id of another suite, such as
+        env: a Gymnasium id (its twin on the device is taken if there is one); an id of another suite, such as
             "brax:ant" (see ``SUITES``); a ``FuncEnv``; a ``gymnasium.Env``, its class or a function that makes one; a
-            ``gymnasium.vector.VectorEnv``; or what ``make`` returned.
+            ``gymnasium.vector.VectorEnv``; or a result of ``make``.
         backend: "auto", or "device" or "host" to force the choice.
-        max_episode_steps: the time limit; None takes the registered one (for what is brought: its own, if any).
+        max_episode_steps: the time limit; None takes the registered one (of an object: its own, if any).
         vectorization: how environments on the host are stepped, see ``HostEnv``.
-        env_timeout: seconds that a step on the host may take, in worker processes; None: no such wish.
-        kwargs: handed to Gymnasium, or to the class or function.
+        env_timeout: seconds that a step on the host may take, in worker processes; None leaves it to ``vectorization``.
+        kwargs: passed to Gymnasium, or to the class or function.
 
     Raises:
         UsageError: for an unknown id or backend, an unsupported space, or arguments that do not fit.
@@ -58,29 +58,31 @@ def make(
         raise unknown("backend", backend, BACKENDS)
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UsageError(f"max_episode_steps is {max_episode_steps}; allowed: a whole number from 1.")
-    options: dict[str, Any] = {"vectorization": vectorization, "timeout": env_timeout}
-    bridged = vectorization != "auto" or env_timeout is not None
+    on_host: dict[str, Any] = {"vectorization": vectorization, "timeout": env_timeout}
+    needs_host = vectorization != "auto" or env_timeout is not None
     if isinstance(env, DeviceEnv | HostEnv):
-        if backend != "auto" or max_episode_steps is not None or bridged or kwargs:
-            raise UsageError(f"{env.env_id} is already made; backend, max_episode_steps and arguments go with its id.")
+        if backend != "auto" or max_episode_steps is not None or needs_host or kwargs:
+            raise UsageError(
+                f"{env.env_id} is already made; pass backend, max_episode_steps and arguments with its id."
+            )
         return env
     if isinstance(env, str):
         prefix, colon, name = env.partition(":")
         if colon and prefix in SUITES:
             func_env, limit = load(prefix, name)
-            return _on_device(func_env, env, max_episode_steps or limit, backend, bridged, kwargs)
-        return _registered(full_id(env), backend, max_episode_steps, bridged, options, kwargs)
+            return _on_device(func_env, env, max_episode_steps or limit, backend, needs_host, kwargs)
+        return _registered(full_id(env), backend, max_episode_steps, needs_host, on_host, kwargs)
     if isinstance(env, FuncEnv):
-        return _on_device(env, type(env).__name__, max_episode_steps, backend, bridged, kwargs)
+        return _on_device(env, type(env).__name__, max_episode_steps, backend, needs_host, kwargs)
     if backend == "device":
         raise UsageError(f"{env!r} runs on the host; on the device runs a FuncEnv, or an id of device_ids().")
-    return HostEnv.of(env, max_episode_steps=max_episode_steps, **options, **kwargs)
+    return HostEnv.of(env, max_episode_steps=max_episode_steps, **on_host, **kwargs)
 
 
 def _on_device(
-    func_env: Functional, name: str, limit: int | None, backend: str, bridged: bool, kwargs: dict[str, Any]
+    func_env: Functional, name: str, limit: int | None, backend: str, needs_host: bool, kwargs: dict[str, Any]
 ) -> DeviceEnv:
-    if backend == "host" or bridged or kwargs:
+    if backend == "host" or needs_host or kwargs:
         given = f" (got {', '.join(kwargs)})" if kwargs else ""
         raise UsageError(
             f"{name} runs on the device: it takes no arguments{given}, no backend 'host', no vectorization, no timeout."
@@ -89,10 +91,10 @@ def _on_device(
 
 
 def full_id(env_id: str) -> str:
-    """The id under which ``make`` makes an environment: a registered one, for one without a version the newest.
+    """The complete id that ``make`` uses: an id without a version gets the newest one.
 
     Raises:
-        UsageError: if there is none, naming the nearest ones.
+        UsageError: if there is no such id; the message names the nearest ones.
     """
     if env_id.partition(":")[0] in SUITES:
         return env_id
@@ -113,26 +115,26 @@ def _registered(
     env_id: str,
     backend: str,
     limit: int | None,
-    bridged: bool,
-    options: dict[str, Any],
+    needs_host: bool,
+    on_host: dict[str, Any],
     kwargs: dict[str, Any],
 ) -> Env:
-    # A twin is the registered environment: other arguments make another environment, which is Gymnasium's.
+    # A twin equals the registered environment; with other arguments it would not, so Gymnasium's own is made.
     on_device = env_id in TWINS or env_id.startswith(FUNCTIONAL)
-    if backend == "host" or (backend == "auto" and (not on_device or bridged or kwargs)):
-        return HostEnv(env_id, limit, as_json(env_id, kwargs), **options)
+    if backend == "host" or (backend == "auto" and (not on_device or needs_host or kwargs)):
+        return HostEnv(env_id, limit, as_json(env_id, kwargs), **on_host)
     if not on_device:
         raise UsageError(
             f"{env_id} has no twin on the device; those that have: {', '.join(device_ids())}. Use backend 'host'."
         )
-    if kwargs or bridged:
+    if kwargs or needs_host:
         given = ", ".join(kwargs) or "vectorization or a timeout"
         raise UsageError(f"{env_id} takes no arguments on the device; got {given}. Use backend 'host'.")
     return _device(env_id, limit)
 
 
 def _latest_version(name: str) -> str | None:
-    """The id with the highest version, for a name without one, as Gymnasium would choose."""
+    """The id with the highest version for a name without one, which is also Gymnasium's choice."""
     namespace, _, plain = name.rpartition("/")
     wanted = (namespace or None, plain)
     versions = [spec.version for spec in gymnasium.registry.values() if (spec.namespace, spec.name) == wanted]
@@ -145,6 +147,6 @@ def _device(env_id: str, max_episode_steps: int | None) -> DeviceEnv:
     if env_id in TWINS:
         twin: Any = load_env_creator(TWINS[env_id])
         return DeviceEnv(twin(), env_id, limit)
-    # What Gymnasium registers is a shell around a functional environment.
+    # Gymnasium registers a shell around its functional environment.
     shell: Any = gymnasium.make(env_id, disable_env_checker=True).unwrapped
     return DeviceEnv(settled(type(shell.func_env)()), env_id, limit)

@@ -1,4 +1,4 @@
-"""One environment that can be watched: in a window, or as pictures."""
+"""One environment to watch: in a window, or as pictures."""
 
 import contextlib
 import functools
@@ -13,6 +13,7 @@ from gymnasium.wrappers import HumanRendering
 from jax import Array
 from numpy.typing import NDArray
 
+from rlgd.envs.aliases import GymEnv, Info
 from rlgd.envs.device.device_env import DeviceEnv, EnvState, Timestep
 from rlgd.envs.host.checked import Checked
 from rlgd.envs.host.host_env import HostEnv
@@ -25,14 +26,14 @@ WINDOW, PICTURES = "human", "rgb_array"  # Gymnasium's render modes
 FRAMES_PER_SECOND = "render_fps"  # in an environment's metadata
 
 
-def rendered(env: DeviceEnv | HostEnv, mode: str) -> gymnasium.Env[Any, Any]:
-    """One environment as it is learned from, which shows itself in a ``WINDOW`` or gives ``PICTURES``.
+def rendered(env: DeviceEnv | HostEnv, mode: str) -> GymEnv:
+    """One environment as in training, which shows itself in a ``WINDOW`` or gives ``PICTURES``.
 
     Raises:
-        UsageError: if it cannot be rendered so.
+        UsageError: if it cannot be rendered in this mode.
     """
     if isinstance(env, DeviceEnv):
-        drawn: gymnasium.Env[Any, Any] = Drawn(env)
+        drawn: GymEnv = DrawnDeviceEnv(env)
     elif env.running:
         raise UsageError(f"{env.env_id} is a running vector environment, which is not rendered; give its class or id.")
     else:
@@ -46,37 +47,36 @@ def rendered(env: DeviceEnv | HostEnv, mode: str) -> gymnasium.Env[Any, Any]:
     return HumanRendering(drawn)
 
 
-def _on_host(env: HostEnv, mode: str) -> gymnasium.Env[Any, Any]:
-    """The environment in the render mode, or giving the pictures for a window if it has none of its own."""
-    with contextlib.closing(env.make_one()) as asked:
-        modes = asked.metadata.get("render_modes") or []
+def _on_host(env: HostEnv, mode: str) -> GymEnv:
+    """The environment in the render mode; if it has no window of its own, with pictures for one."""
+    with contextlib.closing(env.make_one()) as unrendered:
+        modes = unrendered.metadata.get("render_modes") or []
     own = mode if mode in modes else PICTURES
     if own not in modes:
         raise UsageError(f"{env.env_id} gives no pictures: its render modes are {', '.join(modes) or 'none at all'}.")
     made = env.make_one(render_mode=own)
     if made.render_mode != own:
         raise UsageError(
-            f"{env.env_id} has the render mode {made.render_mode!r}, and {own!r} is needed; make it so, or give its "
-            "class or id."
+            f"{env.env_id} has the render mode {made.render_mode!r}, and {own!r} is needed; make it with that, or "
+            "give its class or id."
         )
     return made
 
 
-def alone(env: gymnasium.Env[Any, Any], spec: Spec, env_id: str) -> HostVector:
-    """A running environment as a vector of one, which is reset when it goes on behind an end, and not before."""
-    alike = env.observation_space, env.action_space
-    make = functools.partial(Checked, env, 0, alike)
+def alone(env: GymEnv, spec: Spec, env_id: str) -> HostVector:
+    """A running environment as a vector of one; after an end it is reset only by the next step."""
+    make = functools.partial(Checked, env, 0, (env.observation_space, env.action_space))
     vector = SyncVectorEnv([make], copy=False, autoreset_mode=AutoresetMode.NEXT_STEP)
     return HostVector(vector, spec, env_id)
 
 
-class Drawn(gymnasium.Env[Any, Any]):
-    """A ``DeviceEnv`` as one Gymnasium environment, whose pictures are the functional environment's ``render_image``.
+class DrawnDeviceEnv(gymnasium.Env[Any, Any]):
+    """A ``DeviceEnv`` as one Gymnasium environment; its pictures come from the functional one's ``render_image``.
 
-    ``metadata["render_fps"]`` of the functional environment, if it has such, says how fast they follow each other.
+    ``metadata["render_fps"]`` of the functional environment gives their number per second; by default 30.
 
     Raises:
-        UsageError: if it is not rendered.
+        UsageError: if the functional environment has no pictures.
     """
 
     render_mode = PICTURES
@@ -92,19 +92,17 @@ class Drawn(gymnasium.Env[Any, Any]):
         self.observation_space, self.action_space = func_env.observation_space, func_env.action_space
         self.metadata = {FRAMES_PER_SECOND: 30} | getattr(func_env, "metadata", {}) | {"render_modes": [PICTURES]}
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, NDArray[np.bool_]]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
         super().reset(seed=seed)
         begin, self._key = jax.random.split(jax.random.key(int(self.np_random.integers(2**31))))
         self._num_steps = 0
         self._state, obs, mask = _begin(self.env, begin)
         return _first(obs), _info(mask)
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, NDArray[np.bool_]]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
         self._num_steps += 1
         key = jax.random.fold_in(self._key, self._num_steps)
-        self._state, timestep, mask = _go_on(self.env, key, self._state, jnp.asarray(action)[None])
+        self._state, timestep, mask = _step(self.env, key, self._state, jnp.asarray(action)[None])
         return (
             _first(timestep.next_obs),
             float(timestep.reward[0]),
@@ -129,15 +127,15 @@ def _begin(env: DeviceEnv, key: Array) -> tuple[EnvState, Obs, Array | None]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _go_on(env: DeviceEnv, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep, Array | None]:
+def _step(env: DeviceEnv, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep, Array | None]:
     state, timestep = env.step_without_reset(key, state, action)
     return state, timestep, env.action_mask(state)
 
 
 def _first(obs: Obs) -> Any:
-    """Of a batch of observations the first, as NumPy's arrays."""
+    """The first of a batch of observations, as NumPy arrays."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], obs)
 
 
-def _info(mask: Array | None) -> dict[str, NDArray[np.bool_]]:
+def _info(mask: Array | None) -> Info:
     return {} if mask is None else {"action_mask": np.asarray(mask)[0]}

@@ -1,19 +1,20 @@
 """Strict mode for every test: no implicit broadcasting or promotion, no key used twice, no warning of our own.
 
-Most of the time goes into compiling small programs: they are optimized less, without the emitters that take most of
-what is left, and the test processes share what they have compiled.
+Most of the time goes into compiling small programs. So XLA optimizes less and does not use the fusion emitters, which
+take most of the rest, and all test processes share their compiled programs.
 """
 
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jax
 import pytest
 
-SHARED = "RLGD_TESTS_COMPILED"  # the folder, for worker processes
+SHARED = "RLGD_TESTS_COMPILED"  # names the folder, for worker processes
 folder = os.environ.get(SHARED) or tempfile.mkdtemp(prefix="rlgd-tests-")
 os.environ[SHARED] = folder
 for name, value in {
@@ -24,7 +25,7 @@ for name, value in {
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 for less in ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"):
-    if less.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):  # what is set stays
+    if less.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):  # the caller's own flags stay
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {less}".strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -40,13 +41,13 @@ hypothesis.settings.load_profile("rlgd")
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs() -> Iterator[None]:
-    """What a test file compiled is of no use to the next one, and adds up to gigabytes."""
+    """Drop the programs of a test file: the next file cannot use them, and they add up to gigabytes."""
     yield
     jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a GPU run wherever there is one."""
+    """Skip tests that need a GPU where there is none."""
     if jax.default_backend() != "gpu":
         reason = pytest.mark.skip(reason="needs a GPU; JAX finds none")
         for item in items:
@@ -55,10 +56,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The process that made the folder removes it; its workers are gone by then."""
+    """Remove the folder, in the process that made it; its workers have ended by then."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ[SHARED], ignore_errors=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Make warnings from our own modules errors, here and in processes that tests start.
+
+    A filter in the environment has no pattern, so it takes one for each module.
+    """
     config.addinivalue_line("filterwarnings", r"error:::rlgd(\.|$)")
+    os.environ["PYTHONWARNINGS"] = ",".join(f"error:::{module}" for module in sorted(_own_modules()))
+
+
+def _own_modules() -> Iterator[str]:
+    root = Path(__file__).resolve().parent.parent
+    for package, folder in {"rlgd": "rlgd", "rlgd.agents": "agents", "rlgd.envs": "envs"}.items():
+        for path in (root / folder).rglob("*.py"):
+            module = ".".join([package, *path.relative_to(root / folder).with_suffix("").parts])
+            yield module.removesuffix(".__init__")

@@ -1,4 +1,4 @@
-"""Every agent learns environments whose answers are known exactly."""
+"""Every agent learns the probe environments, which have exactly known answers."""
 
 import functools
 
@@ -36,7 +36,7 @@ def test_the_answers_are_learned(agent: str, kind: str, name: str) -> None:
     result = learned(agent, kind)
     for shown, (value, action) in (PROBES | BOX_PROBES)[name].answers.items():
         if name == "no_end" and agent == "reinforce":
-            value = 1 + GAMMA / 2  # both steps look alike, and the limit ends the episode: nothing is bootstrapped
+            value = 1 + GAMMA / 2  # both steps look the same, and REINFORCE does not bootstrap at the limit
         policy, obs = result.policy, MEDLEYS[kind].see(name, shown)
         predicted = policy.agent.value(policy.spec, result.state.agent_state.params.value, Features(jnp.asarray(obs)))
         np.testing.assert_allclose(predicted, value, rtol=0, atol=VALUE_TOLERANCE)

@@ -1,4 +1,4 @@
-"""What is found out about an environment, and how it is told."""
+"""The findings about an environment, and the report of them. Worker processes import this module: no JAX."""
 
 import contextlib
 import dataclasses
@@ -7,23 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 T = TypeVar("T")
-
 P = ParamSpec("P")
 
 Severity: TypeAlias = Literal["fault", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("fault", "warning", "note")
-LONGEST_QUOTE = 200  # characters of what an environment says of itself
+LONGEST_QUOTE = 200  # characters of one value of an environment
 
 
 class Finding(NamedTuple):
     """One thing that is wrong, or worth knowing.
 
     Attributes:
-        severity: "fault", with which no training is right; "warning", which may be meant, but rarely is; or "note".
-        check: the property that was looked at, such as "observation dtype".
+        severity: "fault": training would be wrong; "warning": rarely intended; or "note".
+        check: the property that was checked, such as "observation dtype".
         where: such as "step 3, observation[2]".
-        what: what was seen there.
-        remedy: how to mend it, or what it means for training.
+        what: what was found there.
+        remedy: how to fix it, or what it means for training.
     """
 
     severity: Severity
@@ -39,8 +38,8 @@ class Report:
 
     Attributes:
         name: the environment.
-        checked: the groups of probes that were gone through.
-        unfinished: those that were broken off, or left out because of what was found before.
+        checked: the groups of checks that were completed.
+        unfinished: the groups that ended early, or were left out because of earlier faults.
         findings: the faults first.
     """
 
@@ -70,7 +69,7 @@ class Report:
 
 
 def render(report: Report) -> str:
-    """The report as text for people; the last line says "sound", or how many faults and warnings there are."""
+    """The report as text; the last line says "sound", or how many faults and warnings there are."""
     lines = [report.name, *_list("checked:", report.checked), *_list("not checked to the end:", report.unfinished)]
     for finding in report.findings:
         lines += [f"  {finding.severity:8}{finding.where}: {finding.what}", f"  {'':8}-> {finding.remedy}"]
@@ -90,12 +89,12 @@ def _number(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-class Stop(Exception):
-    """The probes at hand cannot go on; why has been noted."""
+class GroupEnded(Exception):
+    """The current group of checks cannot continue; the reason is in the log."""
 
 
 class Log:
-    """Findings while they are made: of each check the first in each part of the environment."""
+    """Collects findings: for each check the first one in each part of the environment."""
 
     def __init__(self) -> None:
         self.checked: list[str] = []
@@ -115,20 +114,20 @@ class Log:
         return any(finding.severity == "fault" for finding in self._found.values())
 
     @contextlib.contextmanager
-    def probing(self, group: str, prefix: bool = True, repeats: bool = False) -> Iterator[None]:
-        """A group of probes, which a ``Stop`` breaks off.
+    def group(self, group: str, prefix: bool = True, repeats: bool = False) -> Iterator[None]:
+        """A group of checks, which ``GroupEnded`` ends early.
 
         Args:
             group: its name.
-            prefix: whether the name is a part of where things are found.
-            repeats: whether what has been found before is found here again, which need not be told twice.
+            prefix: whether the findings' ``where`` begins with the name.
+            repeats: whether this group finds earlier findings again; they are not added twice.
         """
         self._scope = f"{group}, " if prefix else ""
         self._known = {check for _, check, _ in self._found} if repeats else set()
         try:
             yield
             self.checked.append(group)
-        except Stop:
+        except GroupEnded:
             self.unfinished.append(group)
         finally:
             self._scope, self._known = "", set()
@@ -143,37 +142,37 @@ class Log:
         part: str = "",
         index: tuple[int, ...] = (),
     ) -> None:
-        """Note a finding, unless the same check has one in the same part already."""
+        """Add a finding, unless the same check already has one in the same part."""
         if check in self._known:
             return
         inner = part + (str(list(index)) if index else "")
         where = self._scope + ", ".join(filter(None, (place, inner)))
         self._found.setdefault((self._scope, check, part), Finding(severity, check, where, what, remedy))
 
-    def stop(self, check: str, place: str, what: str, remedy: str) -> Stop:
-        """Note a fault with which the probes at hand cannot go on; raise what this returns."""
+    def fatal(self, check: str, place: str, what: str, remedy: str) -> GroupEnded:
+        """Add a fault after which the group cannot continue; the caller raises the result."""
         self.add("fault", check, place, what, remedy)
-        return Stop(what)
+        return GroupEnded(what)
 
     def call(
         self, check: str, place: str, remedy: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call the environment; an exception becomes a fault that quotes its last frame, and ends the group."""
+        """Call the environment; an exception becomes a fault with its file and line, and ends the group."""
         try:
             return function(*args, **kwargs)
         except (Exception, SystemExit) as error:
-            raise self.stop(check, place, f"raised {describe_error(error)}", remedy) from error
+            raise self.fatal(check, place, f"raised {describe_error(error)}", remedy) from error
 
 
 def describe_error(error: BaseException) -> str:
     """The exception in one line, with the file and line that raised it."""
     text = quote(f"{type(error).__name__}: {error}".removesuffix(": "))
-    # A call that the environment's signature does not allow fails here, in ``Log.call``, which explains nothing.
+    # Wrong arguments of a call raise in ``Log.call`` itself: that frame explains nothing and is left out.
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
 
 
 def quote(value: object) -> str:
-    """What an environment gave, in one line of bounded length."""
+    """A value of an environment in one line of bounded length."""
     text = " ".join((value if isinstance(value, str) else repr(value)).split())
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."

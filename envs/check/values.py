@@ -1,4 +1,4 @@
-"""What an environment gives, compared with its spaces and with what Gymnasium's interface allows."""
+"""The values that an environment gives, compared with its spaces and with Gymnasium's interface."""
 
 import math
 from collections.abc import Mapping
@@ -8,17 +8,18 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlgd.envs.check.play import Space, as_array, first_index
+from rlgd.envs.aliases import Space
+from rlgd.envs.check.play import as_array, first_index
 from rlgd.envs.check.report import Log, Severity, quote
 from rlgd.spaces import LeafSpec, MultiDiscreteSpec, mask_size
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-FLOAT32_INTEGERS = 2**24  # up to here float32 tells whole numbers apart
+FLOAT32_INTEGERS = 2**24  # up to here float32 has every whole number
 MASK = "give info['action_mask'] in every reset and step: 0 or 1 for each action, int8 or bool, at least one of them 1"
 
 
 def check_member(log: Log, place: str, space: Space, value: Any, part: str = "observation") -> None:
-    """Note how a value is no member of its space, or cannot be stored as it is."""
+    """Add findings if a value is not in its space, or cannot be stored in float32."""
     if isinstance(space, spaces.Dict):
         if not isinstance(value, Mapping) or set(value) != set(space.spaces):
             given = f"has the keys {quote(list(value))}" if isinstance(value, Mapping) else f"is {typed(value)}"
@@ -65,7 +66,7 @@ def _check_values(log: Log, place: str, space: Space, array: NDArray[Any], part:
     largest = FLOAT32_MAX if array.dtype.kind == "f" else FLOAT32_INTEGERS
     if array.dtype.itemsize >= 4 and isinstance(space, spaces.Box) and np.any(beyond := np.abs(array) > largest):
         index = first_index(beyond)
-        what = f"is {array[index]}, which float32 does not hold"
+        what = f"is {array[index]}, which float32 cannot represent"
         log.add("warning", "range", place, what, "scale it: networks compute in float32", part, index)
     low, high = _bounds(space)
     with np.errstate(over="ignore"):
@@ -87,13 +88,13 @@ def _bounds(space: Space) -> tuple[Any, Any]:
 
 
 def check_reward(log: Log, place: str, reward: Any) -> None:
-    """Note how a reward is no finite real number."""
+    """Add a finding if a reward is not a finite real number."""
     if isinstance(reward, int | float | np.integer | np.floating) and not isinstance(reward, bool):
         size = abs(float(reward))
         if not math.isfinite(size):
             log.add("fault", "reward", place, f"is {reward}", "return a finite number", "reward")
         elif size > FLOAT32_MAX:
-            log.add("warning", "reward", place, f"is {reward}, which float32 does not hold", "scale it", "reward")
+            log.add("warning", "reward", place, f"is {reward}, which float32 cannot represent", "scale it", "reward")
         return
     # True, or an array without axes
     number = isinstance(reward, bool) or (
@@ -103,7 +104,7 @@ def check_reward(log: Log, place: str, reward: Any) -> None:
 
 
 def check_mask(log: Log, place: str, action: LeafSpec, given: Any, over: bool) -> None:
-    """Note how an action mask cannot be one; where an episode is over, it need not allow anything."""
+    """Add a finding if an action mask is wrong; when the episode is ``over``, it may allow nothing."""
     size, part = mask_size(action), "info['action_mask']"
     if size is None:
         what = "is given, but only Discrete and MultiDiscrete actions have masks"

@@ -1,4 +1,7 @@
-"""A probe in a spawned process: what hangs or dies there does no harm here. Workers use this module: no JAX."""
+"""A first check in a spawned process, where an environment that hangs or dies does no harm.
+
+Worker processes import this module: it imports no JAX.
+"""
 
 import math
 import multiprocessing
@@ -13,31 +16,34 @@ from typing import Any, NamedTuple
 import gymnasium
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from rlgd.envs.check.play import Row, play
+from rlgd.envs.check.play import Answer, play
 from rlgd.envs.check.report import Log, describe_error
-from rlgd.envs.host.workers import apart_from_main
+from rlgd.envs.host.worker_process import apart_from_main
 
 STEPS = 50
-START_TIMEOUT = 300.0  # seconds to import what is needed
+START_TIMEOUT = 300.0  # seconds to start the process and import
 REMEDY = "--vectorization sync needs no worker processes"
 
 
-class Played(NamedTuple):
-    """What a worker process did: the rows that it got, none of a vector environment; or what it raised.
+class WorkerResult(NamedTuple):
+    """The result of a worker process.
 
-    ``seconds`` is how long a step took.
+    Attributes:
+        answers: of a single environment; empty for a vector environment.
+        raised: the exception, in words; "" if there was none.
+        seconds: the mean time of a step.
     """
 
-    rows: list[Row]
+    answers: list[Answer]
     raised: str = ""
     seconds: float = 0.0
 
 
-def probe_worker(log: Log, make: Callable[[], Any], seed: int, timeout: float) -> Played | None:
-    """Make an environment in a spawned process and play there; None where it cannot be sent to one.
+def check_in_worker(log: Log, make: Callable[[], Any], seed: int, timeout: float) -> WorkerResult | None:
+    """Make an environment in a spawned process and play there; None if it cannot be sent to one.
 
     Raises:
-        Stop: if the process dies, or does not go on for ``timeout`` seconds.
+        GroupEnded: if the process dies, or does not finish a stage within ``timeout`` seconds.
     """
     try:
         payload = bytes(reduction.ForkingPickler.dumps(CloudpickleWrapper(make)))
@@ -55,10 +61,10 @@ def probe_worker(log: Log, make: Callable[[], Any], seed: int, timeout: float) -
     try:
         while receiver.poll(max(0.0, deadline - time.monotonic())):
             answer = receiver.recv()
-            if isinstance(answer, Played):
+            if isinstance(answer, WorkerResult):
                 return answer
             place, deadline = answer, time.monotonic() + timeout
-        what = f"did not come to an end within {timeout:g} s"
+        what = f"did not finish within {timeout:g} s"
     except EOFError:
         process.join(timeout)
         code = process.exitcode or 0
@@ -68,23 +74,23 @@ def probe_worker(log: Log, make: Callable[[], Any], seed: int, timeout: float) -
         process.kill()
         process.join()
         receiver.close()
-    raise log.stop("worker process", place, what, f"nothing else was tried with it; mend it first, or {REMEDY}")
+    raise log.fatal("worker process", place, what, f"nothing else was tried with it; fix this first, or {REMEDY}")
 
 
 def serve(sender: Any, payload: bytes, seed: int, timeout: float) -> None:
-    """What the worker process does: it says where it is, and in the end what it got."""
-    signal.alarm(math.ceil(3 * timeout) + 1)  # its end, if the main process is killed while this one hangs
+    """The main function of the worker process: it sends each stage that it reaches, and at last its result."""
+    signal.alarm(math.ceil(3 * timeout) + 1)  # ends this process if it hangs after the main one was killed
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         sender.send("making the environment")
         env = reduction.ForkingPickler.loads(payload)()
         sender.send("reset and steps of random actions")
-        begun = time.monotonic()
-        rows = play([env], seed, STEPS)[0] if isinstance(env, gymnasium.Env) else []
-        seconds = (time.monotonic() - begun) / STEPS
+        start = time.monotonic()
+        answers = play([env], seed, STEPS)[0] if isinstance(env, gymnasium.Env) else []
+        seconds = (time.monotonic() - start) / STEPS
         sender.send("close")
         env.close()
-        sender.send(Played(rows, seconds=seconds))
+        sender.send(WorkerResult(answers, seconds=seconds))
     except BaseException as error:
-        sender.send(Played([], describe_error(error)))
+        sender.send(WorkerResult([], describe_error(error)))

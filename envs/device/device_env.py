@@ -1,4 +1,4 @@
-"""What a functional environment lacks: a batch, the time limit, autoreset with the true final observation."""
+"""A functional environment in a batch, with a time limit, and autoreset with the true final observation."""
 
 import dataclasses
 import functools
@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from gymnasium.experimental.functional import FuncEnv
 from jax import Array
 
 from rlgd import spaces
+from rlgd.envs.aliases import Functional
 from rlgd.errors import UsageError
 from rlgd.pytrees import Obs
 from rlgd.spaces import LeafSpec, Spec
 
 
 class EnvState(NamedTuple):
-    """``inner``: the functional environment's states, N in front; ``elapsed [N]`` int32: steps of each episode."""
+    """``inner``: the functional environment's states, ``[N, ...]``; ``elapsed [N]`` int32: steps of each episode."""
 
     inner: Any
     elapsed: Array
@@ -26,8 +26,8 @@ class EnvState(NamedTuple):
 class Timestep(NamedTuple):
     """One step of N environments.
 
-    ``obs`` is what the policy sees next (of a new episode, behind an end); ``next_obs`` is the true observation after
-    the transition; ``reward [N]`` float32; ``terminated``, ``truncated [N]`` bool.
+    ``obs`` is what the policy sees next: after an end, the first observation of a new episode. ``next_obs`` is the true
+    observation after the transition; ``reward [N]`` float32; ``terminated``, ``truncated [N]`` bool.
     """
 
     obs: Obs
@@ -38,31 +38,37 @@ class Timestep(NamedTuple):
 
 
 class Spare(NamedTuple):
-    """Where the next episode of each environment begins, drawn before it is needed.
+    """The first state of each environment's next episode, drawn before it is needed.
 
-    ``begin`` is what ``reset`` returned; ``used [N]`` bool says which of these episodes have begun already.
+    ``begin`` is what ``reset`` returned; ``used [N]`` bool says which of these episodes have already begun.
     """
 
     begin: tuple[EnvState, Obs]
     used: Array
 
     def begin_where(
-        self, over: Array, goes_on: tuple[EnvState, Obs], draw: Callable[[], tuple[EnvState, Obs]]
+        self, over: Array, current: tuple[EnvState, Obs], draw: Callable[[], tuple[EnvState, Obs]]
     ) -> tuple[tuple[EnvState, Obs], "Spare"]:
-        """Begin the next episode in the environments that are ``over [N]``; the others go on.
+        """Begin the next episode in the environments that are ``over [N]``; the others keep their ``current`` state.
 
-        ``draw`` gives new beginnings for all. It is the branch that is taken when one is needed that is used, once in
-        many steps: to draw in every step costs more than the physics do.
+        ``draw`` makes new first states for all environments. It runs only when an environment that needs one has used
+        its own, once in many steps: drawing in every step would cost more than the physics.
         """
         spare = jax.lax.cond(jnp.any(over & self.used), lambda: Spare(draw(), jnp.zeros_like(over)), lambda: self)
-        return select_envs(over, spare.begin, goes_on), spare._replace(used=spare.used | over)
+        return select_envs(over, spare.begin, current), spare._replace(used=spare.used | over)
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceEnv:
-    """A Gymnasium ``FuncEnv`` in a batch, with a time limit and autoreset. Hashable: it is a static argument."""
+    """A Gymnasium ``FuncEnv`` in a batch, with a time limit and autoreset. Hashable: it is a static argument.
 
-    func_env: FuncEnv[Any, Any, Any, Any, Any, Any, Any]
+    Attributes:
+        func_env: one environment, as pure functions of JAX.
+        env_id: its name.
+        max_episode_steps: the time limit; None: no limit.
+    """
+
+    func_env: Functional
     env_id: str
     max_episode_steps: int | None
 
@@ -77,7 +83,7 @@ class DeviceEnv:
         return self.reset_each(jax.random.split(state_key, num_envs), jax.random.split(obs_key, num_envs))
 
     def reset_each(self, state_keys: Array, obs_keys: Array) -> tuple[EnvState, Obs]:
-        """``reset`` with two keys of its own for each environment, both ``[N]``."""
+        """``reset`` with two keys for each environment, both ``[N]``."""
         inner = jax.vmap(lambda key: self.func_env.initial(key))(state_keys)
         obs = jax.vmap(lambda state, key: self.func_env.observation(state, key))(inner, obs_keys)
         return EnvState(inner, jnp.zeros(state_keys.shape, jnp.int32)), self._store(obs)
@@ -91,8 +97,8 @@ class DeviceEnv:
             key: one key for the whole batch.
             state: as ``reset`` or ``step`` returned it.
             action: ``[N, ...]``, as the environment receives it.
-            fresh: what ``reset`` returned for this step: where the next episodes begin. Drawn by the caller, who can
-                draw those of many steps at once.
+            fresh: the first states of the next episodes, as ``reset`` returned them for this step. The caller draws
+                them, and can draw those of many steps at once.
         """
         moved, timestep = self.step_without_reset(key, state, action)
         done = timestep.terminated | timestep.truncated
@@ -100,13 +106,13 @@ class DeviceEnv:
         return state, timestep._replace(obs=obs)
 
     def spare(self, key: Array, num_envs: int) -> Spare:
-        """Where the next episode of each environment begins."""
+        """The first states of the next episodes, for ``step_with_spare``."""
         return Spare(self.reset(key, num_envs), jnp.zeros(num_envs, bool))
 
     def step_with_spare(
         self, key: Array, state: EnvState, action: Array, spare: Spare
     ) -> tuple[EnvState, Timestep, Spare]:
-        """``step`` that draws beginnings only when they are needed: several times as fast on a CPU."""
+        """``step`` that draws first states only when they are needed: several times as fast on a CPU."""
         moved, timestep = self.step_without_reset(jax.random.fold_in(key, 0), state, action)
         (state, obs), spare = spare.begin_where(
             timestep.terminated | timestep.truncated,
@@ -116,11 +122,11 @@ class DeviceEnv:
         return state, timestep._replace(obs=obs), spare
 
     def step_without_reset(self, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep]:
-        """Step every environment; those that ended stay where they ended."""
+        """Step every environment; one whose episode ended stays in its last state."""
         return self.step_each(jax.random.split(key, action.shape[0]), state, action)
 
     def step_each(self, keys: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep]:
-        """``step_without_reset`` with a key of its own for each environment, ``[N]``."""
+        """``step_without_reset`` with one key for each environment, ``[N]``."""
         num_envs = action.shape[0]
         env = self.func_env
 
@@ -142,13 +148,13 @@ class DeviceEnv:
         return EnvState(inner, elapsed), timestep
 
     def info(self, state: EnvState) -> dict[str, Any]:
-        """What the environment tells of its states beside the observations: its ``state_info``, N in front."""
+        """The environment's ``state_info`` of its states, each value ``[N, ...]``."""
         return jax.vmap(lambda inner: self.func_env.state_info(inner))(state.inner)
 
     def action_mask(self, state: EnvState) -> Array | None:
         """Which actions are allowed, ``[N, n]`` bool: the environment's ``state_info["action_mask"]``, if it has one.
 
-        For MultiDiscrete the masks of its numbers stand one behind the other.
+        For MultiDiscrete the masks of its numbers are concatenated. None if the environment gives no mask.
         """
         size = spaces.mask_size(self.spec.action)
         if "action_mask" not in jax.eval_shape(self.info, state) or size is None:
@@ -168,7 +174,7 @@ class DeviceEnv:
 
 
 def select_envs(condition: Array, if_true: Any, if_false: Any) -> Any:
-    """Choose between two trees, whose leaves have the environments in front, by ``condition [N]``."""
+    """Choose between two trees with leaves ``[N, ...]`` by ``condition [N]``."""
 
     def choose(a: Array, b: Array) -> Array:
         return jnp.where(condition.reshape(-1, *(1,) * (a.ndim - 1)), a, b)

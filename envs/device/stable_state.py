@@ -1,7 +1,7 @@
-"""Functional environments as others write them: traced once, and with states of one type from the first on."""
+"""Functional environments of other authors, with states that keep their shapes and dtypes from the first one on."""
 
 import functools
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +9,15 @@ from gymnasium.experimental.functional import FuncEnv
 from jax import Array
 
 from rlgd import spaces
+from rlgd.envs.aliases import Functional
 from rlgd.errors import UsageError
-
-Functional: TypeAlias = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
 
 
 @functools.cache
 def settled(env: Functional) -> Functional:
-    """The environment itself if its states keep their shapes and types, else one around it whose states do.
+    """The environment itself if its states keep their shapes and dtypes, else a wrapper that makes them do so.
 
-    Some of Gymnasium's own begin with a flag that is one number and later an array of one.
+    Some of Gymnasium's own need the wrapper: a flag of theirs is a number at first and an array ``[1]`` later.
 
     Raises:
         UsageError: if it cannot be traced by JAX.
@@ -26,7 +25,7 @@ def settled(env: Functional) -> Functional:
     action = spaces.spec(env.observation_space, env.action_space).action
     given = jax.ShapeDtypeStruct(*spaces.obs_shape_dtype(action))
     try:
-        # Whoever uses JAX in its strict modes does not ask so much of others.
+        # The caller's strict modes of JAX are for the caller's own code, not for other authors' environments.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.debug_key_reuse(False):
             key = jax.eval_shape(lambda: jax.random.key(0))
             state = jax.eval_shape(env.initial, key)
@@ -41,7 +40,7 @@ def settled(env: Functional) -> Functional:
 
 
 class Settled(FuncEnv[Any, Any, Array, Any, Any, Any, Any]):
-    """Another environment, all of whose states have the shapes and types of ``state``."""
+    """A wrapper that gives all states of ``env`` the shapes and dtypes of ``state``."""
 
     def __init__(self, env: Functional, state: Any) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ BOUNDS = np.array([1, 1, 1, 1, 4 * math.pi, 9 * math.pi], np.float32)
 
 
 class AcrobotParams(NamedTuple):
-    """The constants of the two links; ``center_1`` is how far the first one's centre of mass is from its joint."""
+    """The constants of the two links; ``center_1`` is the distance from the first one's joint to its centre of mass."""
 
     gravity: Scalar = 9.8
     mass_1: Scalar = 1.0
@@ -37,7 +37,7 @@ class AcrobotParams(NamedTuple):
 
 
 def rates(state: Array, torque: Scalar, params: AcrobotParams) -> Array:
-    """The state's derivative by time, in the symbols of Sutton & Barto (first edition, section 11.3)."""
+    """The derivative of the state by time, in the symbols of Sutton & Barto (first edition, section 11.3)."""
     theta1, theta2, speed1, speed2 = state
     g, m1, m2, l1, lc1, lc2, i1, i2, *_ = params
     cos2, sin2 = jnp.cos(theta2), jnp.sin(theta2)
@@ -66,11 +66,11 @@ def is_high(state: Array, params: AcrobotParams) -> Array:
 
 
 class Acrobot(Rendered[Array, Array, AcrobotParams]):
-    """Two links, the lower driven by a torque -1 (action 0), 0 or 1; each step costs 1 until the tip is high enough.
+    """A torque of -1 (action 0), 0 or 1 drives the lower of two links; each step costs 1 until the tip is high enough.
 
-    The state is ``[4]`` float32: both angles, 0 hanging down, the second relative to the first, and both speeds. The
-    episode terminates, and that step costs nothing, when the tip is a link's length above the upper joint. The time
-    limit belongs to the wrapper.
+    The state is ``[4]`` float32: both angles, 0 when hanging down, the second relative to the first; and both speeds.
+    The episode terminates, with a step that costs nothing, when the tip is a link's length above the upper joint. The
+    time limit belongs to the wrapper.
     """
 
     env_id = "Acrobot-v1"
@@ -86,8 +86,8 @@ class Acrobot(Rendered[Array, Array, AcrobotParams]):
 
     def transition(self, state: Array, action: Array, rng: Array, params: AcrobotParams | None = None) -> Array:
         numbers = state, jnp.asarray(action, state.dtype) - 1, params or self.default_params
-        # A step so long amplifies rounding a thousandfold where the links turn fast: in single precision the result
-        # would be up to 1e-3 away from Gymnasium's.
+        # When the links turn fast, one step amplifies rounding errors a thousandfold: in single precision the result
+        # would differ from Gymnasium's by up to 1e-3.
         with jax.enable_x64(True):
             x, push, c = jax.tree.map(lambda number: jnp.asarray(number, jnp.float64), numbers)
             theta1, theta2, speed1, speed2 = runge_kutta(lambda x: rates(x, c.torque * push, c), x, c.time_step)

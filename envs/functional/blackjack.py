@@ -15,14 +15,14 @@ GOAL = 21
 
 
 class BlackjackParams(NamedTuple):
-    """The dealer draws below ``dealer_stands``; a natural pays ``natural_pays`` where the dealer has none."""
+    """The dealer draws below ``dealer_stands``; a natural pays ``natural_pays`` if the dealer has none."""
 
     dealer_stands: Scalar = 17
     natural_pays: Scalar = 1.0
 
 
 class Hand(NamedTuple):
-    """``total`` int32 counts aces as 1; ``ace`` bool: there is one; ``cards`` int32 is their number."""
+    """``total`` int32 counts aces as 1; ``ace`` bool: the hand has one; ``cards`` int32: how many there are."""
 
     total: Array
     ace: Array
@@ -60,8 +60,8 @@ class BlackjackState(NamedTuple):
 
 
 def cards(rng: Array, number: int) -> Array:
-    """Drawn from an endless deck, ``[number]`` int32: 1 is an ace; jack, queen and king are 10."""
-    # Twice as fast as drawing integers, whose last bit of evenness takes twice as many random numbers.
+    """Cards from an infinite deck, ``[number]`` int32: 1 is an ace; jack, queen and king are 10."""
+    # Twice as fast as ``jax.random.randint``, which takes twice as many random bits to be exactly uniform.
     rank = 1 + (13 * jax.random.uniform(rng, (number,))).astype(jnp.int32)
     return jnp.minimum(rank, 10)
 
@@ -77,8 +77,8 @@ def choose(condition: Array, if_true: Hand, if_false: Hand) -> Hand:
 class Blackjack(Rendered[BlackjackState, tuple[Array, Array, Array], BlackjackParams]):
     """The player draws (1) or sticks (0); then the dealer draws up to 17, and the greater hand up to 21 wins 1.
 
-    Observed are the player's sum, the dealer's first card and whether the player has an ace that counts 11. A natural
-    always beats what is none. The picture shows the dealer's card in spades, a ten as the king.
+    The observation is the player's sum, the dealer's first card and whether the player has an ace that counts 11. A
+    natural beats every other hand. The picture shows the dealer's card in spades, and a ten as the king.
     """
 
     env_id = "Blackjack-v1"
@@ -105,7 +105,7 @@ class Blackjack(Rendered[BlackjackState, tuple[Array, Array, Array], BlackjackPa
             card = cards(jax.random.fold_in(rng, hand.cards), 1)[0]
             return Hand(hand.total + card, hand.ace | (card == 1), hand.cards + 1)
 
-        # One hand for whoever draws, so that there is one loop, which turns as often as the unluckiest dealer draws.
+        # One hand, the player's or the dealer's: so one loop serves both, and runs as long as the longest draw.
         hand = jax.lax.while_loop(draws, deal, choose(hits, state.player, state.dealer))
         return BlackjackState(choose(hits, hand, state.player), choose(hits, state.dealer, hand), state.shown, ~hits)
 

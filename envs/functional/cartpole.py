@@ -14,7 +14,7 @@ from rlgd.pytrees import Scalar
 
 
 class CartPoleParams(NamedTuple):
-    """The constants; ``half_length`` is that of the pole."""
+    """The constants; ``half_length`` is half the pole's length."""
 
     gravity: Scalar = 9.8
     cart_mass: Scalar = 1.0
@@ -88,7 +88,7 @@ class CartPole(Rendered[Array, Array, CartPoleParams]):
 
 
 class CartPoleNoVelocity(CartPole):
-    """CartPole of which position and angle are observed: the velocities have to be remembered."""
+    """CartPole that observes only position and angle: the policy needs memory for the velocities."""
 
     env_id = "rlgd/CartPoleNoVelocity-v1"
     observation_space = gymnasium.spaces.Box(-BOUNDS[::2], BOUNDS[::2])

@@ -1,4 +1,4 @@
-"""Pictures of a twin: its state is handed to Gymnasium's own renderer."""
+"""Pictures of a twin, drawn by Gymnasium's own renderer from the twin's state."""
 
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -16,22 +16,22 @@ Renderer: TypeAlias = gymnasium.Env[Any, Any]
 
 
 class Rendered(FuncEnv[State, Obs, Array, Array, Array, Renderer, Params]):
-    """The twin of Gymnasium's ``env_id``. What is given as ``params`` concerns the physics, not the picture."""
+    """The twin of Gymnasium's ``env_id``. ``params`` change the physics, not the pictures."""
 
     env_id: ClassVar[str]
     default_params: Params
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Gymnasium's, which say how fast the pictures follow each other."""
+        """Gymnasium's metadata, with ``render_fps``."""
         return gymnasium.make(self.env_id, disable_env_checker=True).metadata
 
     def show(self, state: Any, env: Any) -> None:
-        """Put ``state``, its arrays as Python's numbers and lists, into Gymnasium's environment."""
+        """Put ``state``, with Python numbers and lists for its arrays, into Gymnasium's environment."""
         raise NotImplementedError
 
     def render_init(self, params: Params | None = None, **kwargs: Any) -> Renderer:
-        """Gymnasium's environment, which will draw; it is made with ``kwargs``."""
+        """Gymnasium's environment, which draws the pictures; made with ``kwargs``."""
         return gymnasium.make(self.env_id, render_mode="rgb_array", disable_env_checker=True, **kwargs).unwrapped
 
     def render_image(

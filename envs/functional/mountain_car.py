@@ -15,7 +15,7 @@ from rlgd.pytrees import Scalar
 class MountainCarParams(NamedTuple):
     """The constants; an episode begins at rest, between ``initial_low`` and ``initial_high``.
 
-    ``force`` is what the greatest push adds to the velocity in a step, ``gravity`` what the steepest slope does.
+    In one step the strongest push adds ``force`` to the velocity, and the steepest slope adds ``gravity``.
     """
 
     force: Scalar = 0.001
@@ -35,7 +35,7 @@ def at_goal(state: Array, params: MountainCarParams) -> Array:
 
 
 class Hill(Rendered[Array, Array, MountainCarParams]):
-    """What both have in common. The state is ``[2]`` float32: position and velocity.
+    """The common base of both. The state is ``[2]`` float32: position and velocity.
 
     The episode terminates at the goal on the right hill. The time limit belongs to the wrapper.
     """

@@ -1,4 +1,4 @@
-"""Gymnasium's environments with the velocities hidden: a policy has to remember. What imports this needs no JAX."""
+"""Gymnasium's environments with hidden velocities: a policy needs memory. It imports no JAX."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from gymnasium.spaces import Box
 
 
 class Partial(gymnasium.Env[Any, Any]):
-    """In front of an environment that observes a Box, shows the numbers ``seen`` of it."""
+    """A mixin before a Gymnasium environment with Box observations: shows only the numbers ``seen`` of them."""
 
     seen: ClassVar[slice]
 
@@ -29,12 +29,12 @@ class Partial(gymnasium.Env[Any, Any]):
 
 
 class CartPoleNoVelocity(Partial, CartPoleEnv):
-    """Position and angle are observed."""
+    """CartPole that observes position and angle."""
 
     seen = slice(None, None, 2)
 
 
 class PendulumNoVelocity(Partial, PendulumEnv):
-    """Cosine and sine of the angle are observed."""
+    """Pendulum that observes the cosine and sine of the angle."""
 
     seen = slice(2)

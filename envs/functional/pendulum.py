@@ -32,15 +32,15 @@ class PendulumParams(NamedTuple):
 
 
 def wrap_angle(angle: Array) -> Array:
-    """The same angle within +-pi; one that is there already keeps its bits."""
+    """The same angle within +-pi; an angle that is already there keeps its bits."""
     return angle - TURN * jnp.round(angle / TURN)
 
 
 class Pendulum(Rendered[Array, Array, PendulumParams]):
-    """A pendulum is turned by a torque, clipped to +-2, and costs its angle, speed and torque, squared and weighted.
+    """A torque, clipped to +-2, turns a pendulum; a step costs a weighted sum of squared angle, speed and torque.
 
-    The state is ``[3]`` float32: the angle, 0 above and wrapped, so that it stays precise; the speed; and the last
-    torque, which the picture shows. An episode never terminates. The time limit belongs to the wrapper.
+    The state is ``[3]`` float32: the angle, 0 at the top, wrapped to stay precise; the speed; and the last torque,
+    which the picture shows. An episode never terminates. The time limit belongs to the wrapper.
     """
 
     env_id = "Pendulum-v1"
@@ -85,7 +85,7 @@ class Pendulum(Rendered[Array, Array, PendulumParams]):
 
 
 class PendulumNoVelocity(Pendulum):
-    """Pendulum of which cosine and sine of the angle are observed: the speed has to be remembered."""
+    """Pendulum that observes only the cosine and sine of the angle: the policy needs memory for the speed."""
 
     env_id = "rlgd/PendulumNoVelocity-v1"
     observation_space = gymnasium.spaces.Box(-BOUNDS[:2], BOUNDS[:2])

@@ -1,6 +1,6 @@
-"""The environments that run on the device, by their ids; ``gymnasium.make_vec`` knows them by their ``vector_id``.
+"""The environments that run on the device, by their ids, and their registration with Gymnasium.
 
-Worker processes import this: it imports no JAX.
+Worker processes import this module: it imports no JAX.
 """
 
 import functools
@@ -26,7 +26,7 @@ TWINS = {
     "rlgd/CartPoleNoVelocity-v1": "rlgd.envs.functional.cartpole:CartPoleNoVelocity",
     "rlgd/PendulumNoVelocity-v1": "rlgd.envs.functional.pendulum:PendulumNoVelocity",
 }
-# those that Gymnasium does not have: the class that it is to make, and what that is a part of
+# ids that only rlgd has: the class for Gymnasium to make, and the id of the environment that it shows a part of
 PARTIAL = {
     "rlgd/CartPoleNoVelocity-v1": ("rlgd.envs.functional.no_velocity:CartPoleNoVelocity", "CartPole-v1"),
     "rlgd/PendulumNoVelocity-v1": ("rlgd.envs.functional.no_velocity:PendulumNoVelocity", "Pendulum-v1"),
@@ -34,12 +34,12 @@ PARTIAL = {
 
 
 def vector_id(env_id: str) -> str:
-    """The id of a twin's vector environment."""
+    """The id of a twin's vector environment, for ``gymnasium.make_vec``."""
     return env_id if env_id in PARTIAL else f"{NAMESPACE}/{env_id}"
 
 
 def register() -> None:
-    """Tell Gymnasium of the vector environments on the device, and of the environments that it does not have."""
+    """Register with Gymnasium the vector environments on the device, and the environments of ``PARTIAL``."""
     for env_id, path in TWINS.items():
         entry_point, original = PARTIAL.get(env_id, (None, env_id))
         spec = gymnasium.spec(original)
@@ -53,7 +53,7 @@ def register() -> None:
 
 
 def make_vector(num_envs: int, **kwargs: Any) -> Any:
-    """``rlgd.envs.device.gym_vector.make``, imported when it is called."""
+    """``rlgd.envs.device.gym_vector.make``, imported only when it is called."""
     from rlgd.envs.device.gym_vector import make
 
     return make(num_envs, **kwargs)

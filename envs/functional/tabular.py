@@ -1,4 +1,4 @@
-"""Gymnasium's tabular environments on the device, by the tables of transitions that they hold themselves."""
+"""Gymnasium's tabular environments on the device, from the transition tables that they contain."""
 
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from rlgd.envs.functional.gym_renderer import Rendered
 
-Table: TypeAlias = Any  # kept as a NumPy array, in a program as one on the device
+Table: TypeAlias = Any  # a NumPy array; inside a program an array on the device
 NO_ACTION = -1
 
 
 class TabularParams(NamedTuple):
-    """The tables: S states, A actions, K outcomes at most; those that cannot happen fill up the rows.
+    """The tables: S states, A actions, at most K outcomes; shorter rows are filled with impossible ones.
 
     Attributes:
-        initial: ``[S]`` float32, the probability that an episode begins in this state or one before it.
-        outcomes: ``[S, A, K]`` float32, the probability of this outcome or one before it.
+        initial: ``[S]`` float32, the probability that an episode begins in this state or an earlier one.
+        outcomes: ``[S, A, K]`` float32, the probability of this outcome or an earlier one.
         next_state: ``[S, A, K]`` int32.
         reward: ``[S, A, K]`` float32.
         terminated: ``[S, A, K]`` bool.
-        action_mask: ``[S, A]`` bool, which actions do something; None where Gymnasium does not say.
+        action_mask: ``[S, A]`` bool, which actions have an effect; None if Gymnasium gives no mask.
     """
 
     initial: Table
@@ -36,9 +36,9 @@ class TabularParams(NamedTuple):
 
 
 class TabularState(NamedTuple):
-    """``place`` int32 is Gymnasium's state; the rest is what led there, which the place alone does not tell.
+    """``place`` int32 is Gymnasium's state; the other fields describe the transition that led there.
 
-    ``reward`` float32 and ``terminated`` bool of the outcome that was drawn; ``action`` int32, -1 at the beginning.
+    ``reward`` float32 and ``terminated`` bool are those of the drawn outcome; ``action`` int32 is -1 at the beginning.
     """
 
     place: Array
@@ -48,13 +48,13 @@ class TabularState(NamedTuple):
 
 
 def cumulative(probability: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Sums along the last axis, exactly 1 from the last possible outcome on: rounding makes no other one possible."""
+    """Sums along the last axis, exactly 1 from the last possible outcome on, so that no later one is ever drawn."""
     total = np.cumsum(probability, axis=-1)
     return np.where(total > 1 - 1e-9, 1, total).astype(np.float32)
 
 
 def draw(rng: Array, cumulative: Array) -> Array:
-    """The number of an outcome, int32, by ``cumulative [K]``."""
+    """The number of a random outcome, int32, with the probabilities ``cumulative [K]``."""
     uniform = jax.random.uniform(rng, dtype=cumulative.dtype)
     return jnp.searchsorted(cumulative, uniform, side="right", method="scan_unrolled")
 
@@ -82,7 +82,7 @@ def tables(env: Any) -> TabularParams:
 
 
 class Tabular(Rendered[TabularState, Array, TabularParams]):
-    """An environment by its tables, read from Gymnasium's when it is made. The time limit belongs to the wrapper."""
+    """An environment from the tables of Gymnasium's, read when it is made. The time limit belongs to the wrapper."""
 
     def __init__(self) -> None:
         env = gymnasium.make(self.env_id).unwrapped
@@ -135,37 +135,37 @@ class Tabular(Rendered[TabularState, Array, TabularParams]):
 
     def show(self, state: TabularState, env: Any) -> None:
         if state.action == NO_ACTION:
-            env.reset()  # what the renderer keeps of the episode before
+            env.reset()  # clears what the renderer keeps from the last episode
         else:
             env.lastaction = state.action
         env.s = state.place
 
 
 class FrozenLake(Tabular):
-    """Across 4x4 tiles of slippery ice, past the holes, to the goal, which pays 1."""
+    """Walk over 4x4 tiles of slippery ice, past the holes, to the goal, which pays 1."""
 
     env_id = "FrozenLake-v1"
 
 
 class FrozenLake8x8(Tabular):
-    """Across 8x8 tiles of slippery ice, past the holes, to the goal, which pays 1."""
+    """Walk over 8x8 tiles of slippery ice, past the holes, to the goal, which pays 1."""
 
     env_id = "FrozenLake8x8-v1"
 
 
 class CliffWalking(Tabular):
-    """Along a cliff; every step costs 1, one over the edge 100 and the way back to the start."""
+    """Walk along a cliff; every step costs 1, a step over the edge costs 100 and leads back to the start."""
 
     env_id = "CliffWalking-v1"
 
 
 class CliffWalkingSlippery(Tabular):
-    """Along a cliff, where two steps of three go to either side."""
+    """Walk along a cliff, where two of three steps slip to a side."""
 
     env_id = "CliffWalkingSlippery-v1"
 
 
 class Taxi(Tabular):
-    """A taxi picks up a passenger, sets them down where they want to go, which pays 20, and does nothing wrong."""
+    """A taxi takes a passenger to their destination, which pays 20; a step costs 1, a wrong pick-up or drop-off 10."""
 
     env_id = "Taxi-v4"

@@ -1,4 +1,4 @@
-"""An environment whose faults are named."""
+"""An environment that reports its own faults. Worker processes import this module: it imports no JAX."""
 
 import copy
 import textwrap
@@ -8,42 +8,48 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
-from rlgd.envs.host.maker import Env, Maker, Space
+from rlgd.envs.aliases import Bools, GymEnv, Info, Space
+from rlgd.envs.host.maker import Maker
 
 
 class Broken(Exception):
-    """An environment broke its contract: its number, and what it did, to be read behind the number."""
+    """An environment broke its contract.
 
-    def __init__(self, number: int, what: str) -> None:
+    Attributes:
+        number: which of the environments; None if no single one can be named.
+        what: what it did, as the rest of a sentence that begins with the environment.
+    """
+
+    def __init__(self, number: int | None, what: str) -> None:
         super().__init__(number, what)
         self.number = number
         self.what = what
 
     def __str__(self) -> str:
-        return f"environment {self.number} {self.what}"
+        return self.what if self.number is None else f"environment {self.number} {self.what}"
 
 
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """One of several environments: what it raises or gives that it must not becomes ``Broken``, with its number.
+    """One of several environments, whose faults and exceptions are raised as ``Broken`` with its number.
 
-    Of the infos only ``action_mask`` is kept, as one bool array: all others would be gathered for nobody, which for
-    MuJoCo takes longer than the physics.
+    Only ``action_mask`` is kept of its infos, as one bool array. Nobody reads the others, and gathering them takes
+    longer than the physics of MuJoCo.
 
     Args:
+        env: the environment.
         number: which of the environments it is.
-        alike: the observation space and the action space that all of them have.
+        common_spaces: the observation space and the action space that all of them must have.
 
     Raises:
-        Broken: if its spaces are others.
+        Broken: if its spaces differ from these.
     """
 
-    def __init__(self, env: Env, number: int, alike: tuple[Space, Space]) -> None:
+    def __init__(self, env: GymEnv, number: int, common_spaces: tuple[Space, Space]) -> None:
         super().__init__(env)
         self.number = number
         own = (env.observation_space, env.action_space)
-        for role, mine, common in zip(("observation", "action"), own, alike, strict=True):
+        for role, mine, common in zip(("observation", "action"), own, common_spaces, strict=True):
             if mine != common:
                 raise Broken(
                     number, f"has the {role} space {mine}, one made before it {common}; all must have the same"
@@ -51,7 +57,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._space = env.observation_space
         self._has_masks = isinstance(env.action_space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
         try:
             answer = self.env.reset(seed=seed, options=options)
         except Exception as error:
@@ -59,7 +65,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         obs, info = self._parts(answer, "reset", "(obs, info)", 2)
         return self._obs(obs), self._kept(info)
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
         try:
             answer = self.env.step(action)
         except Exception as error:
@@ -69,7 +75,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         )
         obs = self._obs(obs)
         if terminated or truncated:
-            obs = copy.deepcopy(obs)  # the reset behind it may write into the same memory
+            obs = copy.deepcopy(obs)  # the reset that follows may write into the same memory
         return obs, self._reward(reward), terminated, truncated, self._kept(info)
 
     def _raised(self, error: Exception) -> Broken:
@@ -96,7 +102,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise Broken(self.number, f"gave the reward {_brief(reward)}, which must be one real number,")
         return float(number)
 
-    def _kept(self, info: Any) -> dict[str, Any]:
+    def _kept(self, info: Any) -> Info:
         if not isinstance(info, Mapping):
             raise Broken(self.number, f"gave the info {_brief(info)}, which must be a dictionary,")
         mask = info.get("action_mask") if self._has_masks else None
@@ -107,20 +113,20 @@ def _brief(value: Any) -> str:
     return textwrap.shorten(repr(value), 80, placeholder="...")
 
 
-def make_checked(number: int, maker: Maker, alike: tuple[Space, Space]) -> Checked:
-    """A new environment, watched; see ``Checked``."""
-    return Checked(maker(), number, alike)
+def make_checked(number: int, maker: Maker, common_spaces: tuple[Space, Space]) -> Checked:
+    """A new ``Checked`` environment."""
+    return Checked(maker(), number, common_spaces)
 
 
-def flat_mask(mask: Any) -> NDArray[np.bool_]:
-    """An action mask as one bool array; of MultiDiscrete, whose mask is a tuple, one part behind the other."""
+def flat_mask(mask: Any) -> Bools:
+    """An action mask as one bool array; the parts of a MultiDiscrete mask, a tuple, are concatenated."""
     if isinstance(mask, tuple | list):
         return np.concatenate([flat_mask(part) for part in mask])
     return np.ravel(mask).astype(bool)
 
 
 def misfit(space: Space, obs: Any, name: str = "observation") -> str | None:
-    """What is wrong with an observation's structure, shape or kind of numbers, in words; None where nothing is."""
+    """What is wrong with an observation's structure, shape or kind of numbers, in words; None if nothing is."""
     if isinstance(space, gymnasium.spaces.Dict):
         if not isinstance(obs, Mapping) or not space.spaces.keys() <= obs.keys():
             given = f"the keys {list(obs)}" if isinstance(obs, Mapping) else type(obs).__name__
@@ -134,6 +140,10 @@ def misfit(space: Space, obs: Any, name: str = "observation") -> str | None:
         return next(filter(None, (misfit(part, value, f"{name}[{i}]") for i, (part, value) in pairs)), None)
     if isinstance(obs, np.ndarray | np.generic) and obs.dtype == space.dtype and obs.shape == space.shape:
         return None
+    return _array_misfit(space, obs, name)
+
+
+def _array_misfit(space: Space, obs: Any, name: str) -> str | None:
     try:
         given_shape, given_dtype = np.shape(obs), np.asarray(obs).dtype
     except ValueError:  # lists of different lengths
@@ -141,7 +151,7 @@ def misfit(space: Space, obs: Any, name: str = "observation") -> str | None:
     if given_shape != space.shape:
         return f"the {name} in the shape {given_shape}, which must be {space.shape}"
     assert space.dtype is not None
-    # Numbers too many for the space's type are no misfit: that they are infinite in it is seen where they are stored.
+    # Numbers too large for the space's type become infinite when they are stored, and are found there.
     if not np.can_cast(given_dtype, space.dtype, "same_kind"):
         return f"the {name} as {given_dtype}, which must be {space.dtype}"
     return None

@@ -1,4 +1,4 @@
-"""EnvPool, an optional extra: many environments in threads of its own."""
+"""EnvPool, an optional extra: many environments in EnvPool's own threads."""
 
 import importlib
 import secrets
@@ -10,18 +10,20 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from rlgd.envs.aliases import Info
 from rlgd.errors import UsageError, unknown
 
 
 class PoolVector(VectorEnv[Any, Any, Any]):
     """EnvPool's environments as Gymnasium's vector environment.
 
-    An environment that ended begins anew in the step after, whose action it ignores. EnvPool takes a seed when a pool
-    is made, so a reset with a seed makes a new one. Where an episode ends by itself in the very step of its time limit,
-    EnvPool tells the limit only.
+    Autoreset is NEXT_STEP: the step after an end ignores its action and resets. EnvPool takes a seed only when a pool
+    is made, so a reset with a seed makes a new pool. If an episode terminates in the step of its time limit, EnvPool
+    reports only the truncation.
 
     Args:
         env_id: a Gymnasium id, or EnvPool's name of a task, which is the id without its namespace.
+        num_envs: how many.
         arguments: for ``envpool.make_gymnasium``.
 
     Raises:
@@ -51,14 +53,14 @@ class PoolVector(VectorEnv[Any, Any, Any]):
     def _make(self, seed: int) -> Any:
         return self._envpool.make_gymnasium(self._task, num_envs=self.num_envs, seed=seed, **self._arguments)
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: Info | None = None) -> tuple[Any, Info]:
         if seed is not None:
             self._pool.close()
             self._pool = self._make(seed)
         obs, _ = self._pool.reset()
         return obs, {}
 
-    def step(self, actions: NDArray[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    def step(self, actions: NDArray[Any]) -> tuple[Any, Any, Any, Any, Info]:
         obs, reward, terminated, truncated, _ = self._pool.step(np.asarray(actions))
         return obs, reward, terminated, truncated, {}
 

@@ -1,4 +1,4 @@
-"""How an environment is made, and how each one is watched. Worker processes import this module: it imports no JAX."""
+"""How an environment on the host is made. Worker processes import this module: it imports no JAX."""
 
 import copy
 import dataclasses
@@ -6,20 +6,18 @@ import importlib
 import statistics
 import time
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLimit
 
+from rlgd.envs.aliases import GymEnv
 from rlgd.envs.functional.registration import NAMESPACE
 from rlgd.errors import UsageError
 
-Env: TypeAlias = gymnasium.Env[Any, Any]
-Space: TypeAlias = gymnasium.Space[Any]
-
 ATARI = "ALE"  # the namespace of ale-py's environments
-ATARI_FRAMES = 4  # a step repeats its action so often, and an observation holds so many
+ATARI_FRAMES = 4  # each step repeats its action for this many frames; each observation stacks this many images
 
 MEASURED_STEPS, MEASURED_SECONDS = 20, 0.2
 
@@ -29,21 +27,21 @@ class Maker:
     """Makes an environment; can be sent to a worker process.
 
     Attributes:
-        source: the registered description of a Gymnasium id, a ``gymnasium.Env`` class, a function that makes one, or
-            one, of which copies are made.
-        kwargs: arguments for all but the last.
-        max_episode_steps: the time limit; None leaves the one that the environment has.
+        source: the registered description of a Gymnasium id, a ``gymnasium.Env`` class, a function that makes an
+            environment, or an environment, of which copies are made.
+        kwargs: arguments for the environment; not used where ``source`` is an environment.
+        max_episode_steps: the time limit; None keeps the environment's own.
     """
 
     source: Any
     kwargs: Mapping[str, Any]
     max_episode_steps: int | None = None
 
-    def __call__(self) -> Env:
+    def __call__(self) -> GymEnv:
         """A new environment.
 
         Raises:
-            UsageError: if the source cannot be copied, or makes something else.
+            UsageError: if the source cannot be copied, or makes something that is not an environment.
         """
         if isinstance(self.source, EnvSpec):
             return self._registered(self.source)
@@ -52,21 +50,21 @@ class Maker:
             raise UsageError(f"{self.source!r} made {made!r}; it must make a gymnasium.Env.")
         return self._limited(made)
 
-    def _registered(self, spec: EnvSpec) -> Env:
+    def _registered(self, spec: EnvSpec) -> GymEnv:
         arguments = {"disable_env_checker": True, **self.kwargs}
         load_namespace(spec.id)
-        if spec.namespace == ATARI:  # its limit counts steps, of which each is several of ale-py's
-            return self._limited(_wrapped(spec.id, gymnasium.make(spec, **{"frameskip": 1, **arguments})))
+        if spec.namespace == ATARI:  # ale-py's own limit counts frames; ours counts steps of several frames
+            return self._limited(_preprocessed(gymnasium.make(spec, **{"frameskip": 1, **arguments})))
         return gymnasium.make(spec, max_episode_steps=self.max_episode_steps, **arguments)
 
-    def _limited(self, env: Env) -> Env:
+    def _limited(self, env: GymEnv) -> GymEnv:
         return env if self.max_episode_steps is None else TimeLimit(env, self.max_episode_steps)
 
 
-def _wrapped(env_id: str, env: Env) -> Env:
-    """An environment of ale-py's as it is learned from: Gymnasium's preprocessing, ``uint8 [4, 84, 84]``.
+def _preprocessed(env: GymEnv) -> GymEnv:
+    """An Atari game with Gymnasium's preprocessing: observations are ``uint8 [4, 84, 84]``.
 
-    It stays as it is where the arguments ask for something else than one image a frame.
+    The game stays as it is if its arguments ask for observations other than images, or for another frame skip.
     """
     if len(env.observation_space.shape or ()) < 2 or getattr(env.unwrapped, "_frameskip", None) != 1:
         return env
@@ -74,7 +72,7 @@ def _wrapped(env_id: str, env: Env) -> Env:
 
 
 def registered(env_id: str) -> EnvSpec:
-    """Gymnasium's description of an id; ids of Atari games, and of a ``module:`` in front, become known here.
+    """Gymnasium's description of an id; imports the package that registers it, see ``load_namespace``.
 
     Raises:
         UsageError: if ale-py or the module is missing.
@@ -87,7 +85,7 @@ def registered(env_id: str) -> EnvSpec:
 def load_namespace(env_id: str) -> None:
     """Import what registers an id, where that is not Gymnasium: ale-py for ``ALE/...``, the module of ``module:...``.
 
-    Ids out of a file are not brought here if they have a module in front.
+    Callers must not pass an id with a module in front if it was read from a file: importing runs the module's code.
 
     Raises:
         UsageError: if it is not installed.
@@ -103,11 +101,11 @@ def load_namespace(env_id: str) -> None:
             ale_py = importlib.import_module("ale_py")
         except ImportError as error:
             raise UsageError(f"{env_id} needs ale-py ({error}): pip install 'rlgd[atari]'.") from error
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # each game would say its version
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # otherwise each game prints its version
 
 
 def why_not_native(env_id: str) -> str | None:
-    """Why Gymnasium's own vector environment for an id is not used; None where there is a sound one."""
+    """Why Gymnasium's own vector environment of an id is not used; None if it can be used."""
     spec = registered(env_id)
     if spec.vector_entry_point is None:
         return f"Gymnasium has no native vector environment for {env_id}"
@@ -122,23 +120,23 @@ def why_not_native(env_id: str) -> str | None:
     return None
 
 
-def median_step(env: Env) -> float:
-    """Seconds of a step: the median of a few, with random actions; the first does not count, it may compile."""
+def median_step(env: GymEnv) -> float:
+    """Seconds of a step: the median of a few, with random actions. The first one may compile and is left out."""
     times: list[float] = []
     _, info = env.reset(seed=0)
     env.action_space.seed(0)
     while len(times) < 2 or (len(times) <= MEASURED_STEPS and sum(times[1:]) < MEASURED_SECONDS):
         mask = info.get("action_mask")
         action = env.action_space.sample() if mask is None else env.action_space.sample(mask)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         _, _, terminated, truncated, info = env.step(action)
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - start)
         if terminated or truncated:
             _, info = env.reset()
     return statistics.median(times[1:])
 
 
-def _copied(env: Env) -> Env:
+def _copied(env: GymEnv) -> GymEnv:
     try:
         return copy.deepcopy(env)
     except Exception as error:

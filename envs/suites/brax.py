@@ -1,4 +1,4 @@
-"""Brax and MuJoCo Playground."""
+"""Environments of Brax and MuJoCo Playground, which have the same interface."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ import jax
 import numpy as np
 from gymnasium import spaces
 
-from rlgd.envs.suites.suite_env import Loaded, Outcome, SuiteEnv
+from rlgd.envs.suites.suite_env import Loaded, SuiteEnv, SuiteStep
 
 
 def load_brax(suite: Any, name: str) -> Loaded:
-    # 1,000 steps are what Brax's own training takes; an environment has no limit of its own.
+    # Brax's environments have no time limit; its own training uses 1,000 steps.
     return _physics(suite.get_environment(name)), 1000
 
 
@@ -22,23 +22,23 @@ def playground_names(suite: Any) -> list[str]:
 def load_playground(suite: Any, name: str) -> Loaded:
     config = suite.registry.get_default_config(name)
     if "impl" in config:
-        # The other implementation, Warp, has buffers for a fixed number of environments and adds in no fixed order.
+        # The other implementation, Warp, has buffers for a fixed number of environments, and sums in no fixed order.
         config.impl = "jax"
     return _physics(suite.registry.load(name, config=config)), int(config.episode_length)
 
 
 def _physics(env: Any) -> SuiteEnv:
-    """Brax's interface, which is also Playground's: one state with observation, reward and ``done``, a termination."""
+    """Brax's interface: one state with observation, reward and ``done``, which is a termination."""
 
-    def outcome(state: Any) -> Outcome:
-        # Beside "state" a dictionary has what only a critic may see, such as "privileged_state".
+    def suite_step(state: Any) -> SuiteStep:
+        # A dictionary may also have parts for a critic alone, such as "privileged_state".
         obs = state.obs["state"] if isinstance(state.obs, Mapping) else state.obs
-        return Outcome(state, obs, state.reward, state.done)
+        return SuiteStep(state, obs, state.reward, state.done)
 
-    shape = jax.eval_shape(lambda key: outcome(env.reset(key)).obs, jax.random.key(0)).shape
+    shape = jax.eval_shape(lambda key: suite_step(env.reset(key)).obs, jax.random.key(0)).shape
     return SuiteEnv(
-        begin=lambda key: outcome(env.reset(key)),
-        step=lambda state, action, key: outcome(env.step(state, action)),
+        begin=lambda key: suite_step(env.reset(key)),
+        step=lambda state, action, key: suite_step(env.step(state, action)),
         observation_space=spaces.Box(-np.inf, np.inf, shape),
         action_space=spaces.Box(-1.0, 1.0, (env.action_size,)),
     )

@@ -1,7 +1,7 @@
 """On-device environments of other suites, by prefix: Brax, MuJoCo Playground, gymnax and Jumanji, each an extra.
 
-A suite is imported when one of its environments is asked for. What its wrappers would add, time limit and reset, is
-left out: ``DeviceEnv`` has both, and keeps the true final observation.
+A suite is imported when one of its environments is made. Its wrappers for time limit and reset are not used:
+``DeviceEnv`` has both, and keeps the true final observation.
 """
 
 import functools
@@ -17,7 +17,7 @@ from rlgd.errors import UsageError, unknown
 
 
 class Suite(NamedTuple):
-    """Where a suite is found: its name, what is imported of it, and functions of the imported module."""
+    """A suite: its title, the module to import, and two functions of that module, for names and for one environment."""
 
     title: str
     module: str
@@ -34,7 +34,7 @@ SUITES = {
 
 
 def names(prefix: str) -> list[str]:
-    """The environments of a suite, sorted; none if it is not installed. Imports it.
+    """The environments of a suite, sorted; none if it is not installed. Imports the suite.
 
     Raises:
         UsageError: if there is no suite with that prefix.
@@ -54,13 +54,13 @@ def _suite(prefix: str) -> Suite:
 
 @functools.cache
 def load(prefix: str, name: str) -> Loaded:
-    """An environment of a suite and its time limit, which is the caller's to keep; None: it ends by itself.
+    """An environment of a suite, and its time limit, which the caller enforces (None: no limit).
 
     Equal names give the same object, so that nothing compiles twice.
 
     Raises:
-        UsageError: for a prefix or a name that is not known, a suite that is not installed, and an environment that
-            cannot be made.
+        UsageError: for an unknown prefix or name, a suite that is not installed, and an environment that cannot be
+            made.
     """
     suite = _suite(prefix)
     try:

@@ -1,4 +1,4 @@
-"""Gymnax."""
+"""Environments of gymnax."""
 
 from typing import Any
 
@@ -6,32 +6,30 @@ import numpy as np
 from gymnasium import spaces
 from jax import Array
 
-from rlgd.envs.suites.suite_env import Loaded, Outcome, Space, SuiteEnv
+from rlgd.envs.aliases import Space
+from rlgd.envs.suites.suite_env import NEVER, Loaded, SuiteEnv, SuiteStep
 
-NEVER = 2**31 - 1  # the time limit that no episode reaches
-
-
-# The share of the time limit that has passed is observed here: the limit is part of the problem, and stays.
-GYMNAX_TIMED = {"DiscountingChain-bsuite"}
+# These observe how much of the time limit has passed: the limit is part of the problem, and stays.
+TIMED = {"DiscountingChain-bsuite"}
 
 
 def load_gymnax(suite: Any, name: str) -> Loaded:
     env, params = suite.make(name)
-    endless = params if name in GYMNAX_TIMED else params.replace(max_steps_in_episode=NEVER)
+    endless = params if name in TIMED else params.replace(max_steps_in_episode=NEVER)
 
-    def begin(key: Array) -> Outcome:
+    def begin(key: Array) -> SuiteStep:
         obs, state = env.reset_env(key, params)
-        return Outcome(state, obs)
+        return SuiteStep(state, obs)
 
-    def step(state: Any, action: Array, key: Array) -> Outcome:
+    def step(state: Any, action: Array, key: Array) -> SuiteStep:
         obs, state, reward, terminated, *_ = env.step_env(key, state, action, endless)
-        return Outcome(state, obs, reward, terminated)
+        return SuiteStep(state, obs, reward, terminated)
 
-    observation_space, action_space = map(_gymnax_space, (env.observation_space(params), env.action_space(params)))
+    observation_space, action_space = map(_space, (env.observation_space(params), env.action_space(params)))
     return SuiteEnv(begin, step, observation_space, action_space), int(params.max_steps_in_episode)
 
 
-def _gymnax_space(space: Any) -> Space:
+def _space(space: Any) -> Space:
     if hasattr(space, "n"):
         return spaces.Discrete(int(space.n))
     low, high = (np.broadcast_to(np.asarray(bound, space.dtype), space.shape) for bound in (space.low, space.high))

@@ -1,4 +1,4 @@
-"""Jumanji."""
+"""Environments of Jumanji."""
 
 import math
 from collections.abc import Callable
@@ -9,62 +9,62 @@ import numpy as np
 from gymnasium import spaces
 from jax import Array
 
-from rlgd.envs.suites.gymnax import NEVER
-from rlgd.envs.suites.suite_env import Loaded, Outcome, Space, SuiteEnv
+from rlgd.envs.aliases import Space
+from rlgd.envs.suites.suite_env import NEVER, Loaded, SuiteEnv, SuiteStep
 from rlgd.errors import UsageError
+
+MASK = "action_mask"
 
 
 def load_jumanji(suite: Any, name: str) -> Loaded:
     env = suite.make(name)
     if env.reward_spec.shape:
         raise UsageError(f"jumanji:{name} pays {env.reward_spec.shape[0]} agents; allowed: one reward a step.")
-    observation_space = _jumanji_space(suite.specs.jumanji_specs_to_gym_spaces(env.observation_spec))
-    action_space, to_suite = _jumanji_actions(env)
+    observation_space = _space(suite.specs.jumanji_specs_to_gym_spaces(env.observation_spec))
+    action_space, to_suite = _actions(env)
     limit = getattr(env, "time_limit", None)
     if limit is not None:
         env.time_limit = NEVER
 
-    def outcome(state: Any, timestep: Any) -> Outcome:
+    def suite_step(state: Any, timestep: Any) -> SuiteStep:
         obs, mask = timestep.observation, getattr(timestep.observation, MASK, None)
-        return Outcome(
+        return SuiteStep(
             state,
-            _jumanji_obs(observation_space, obs),
+            _obs(observation_space, obs),
             timestep.reward,
             timestep.last(),
             None if mask is None else mask.reshape(-1),
         )
 
     return SuiteEnv(
-        begin=lambda key: outcome(*env.reset(key)),
-        step=lambda state, action, key: outcome(*env.step(state, to_suite(action))),
+        begin=lambda key: suite_step(*env.reset(key)),
+        step=lambda state, action, key: suite_step(*env.step(state, to_suite(action))),
         observation_space=observation_space,
         action_space=action_space,
     ), limit
 
 
-MASK = "action_mask"
-
-
-def _jumanji_space(space: Space) -> Space:
-    """Jumanji's own translation without the action mask, and with the step count as a number up to the limit."""
+def _space(space: Space) -> Space:
+    """Jumanji's own space, without the action mask, and with the step count as a number up to the time limit."""
     if not isinstance(space, spaces.Dict):
         return space
-    parts = {name: _jumanji_space(part) for name, part in space.items() if name != MASK}
+    parts = {name: _space(part) for name, part in space.items() if name != MASK}
     if isinstance(count := parts.get("step_count"), spaces.Discrete):
         parts["step_count"] = spaces.Box(0, count.n, (), np.int32)
     return spaces.Dict(parts)
 
 
-def _jumanji_obs(space: Space, obs: Any) -> Any:
+def _obs(space: Space, obs: Any) -> Any:
     if not isinstance(space, spaces.Dict):
         return obs
-    return {name: _jumanji_obs(part, getattr(obs, name)) for name, part in space.items()}
+    return {name: _obs(part, getattr(obs, name)) for name, part in space.items()}
 
 
-def _jumanji_actions(env: Any) -> tuple[Space, Callable[[Array], Array]]:
-    """The space, and its actions as Jumanji takes them.
+def _actions(env: Any) -> tuple[Space, Callable[[Array], Array]]:
+    """The action space, and a function from its actions to Jumanji's.
 
-    Several integers are MultiDiscrete; but where the mask speaks of all their combinations, these are numbered.
+    Several integers are MultiDiscrete. If the mask has an entry for every combination of them, the space is Discrete,
+    and numbers the combinations.
     """
     spec, mask = env.action_spec, getattr(env.observation_spec, MASK, None)
     low, high = (np.broadcast_to(bound, spec.shape) for bound in (spec.minimum, spec.maximum))
@@ -75,6 +75,6 @@ def _jumanji_actions(env: Any) -> tuple[Space, Callable[[Array], Array]]:
         return spaces.Discrete(int(nvec), start=int(low)), lambda action: action
     if mask is not None and mask.shape == tuple(nvec.flat):
         return spaces.Discrete(math.prod(mask.shape)), lambda action: jnp.stack(jnp.unravel_index(action, mask.shape))
-    # The bounds of MultiCVRP allow one vertex more than there is; the mask does not.
+    # The bounds of MultiCVRP allow a vertex that does not exist; its mask does not.
     nvec = nvec if mask is None else np.full(spec.shape, mask.shape[-1])
     return spaces.MultiDiscrete(nvec, start=low), lambda action: action

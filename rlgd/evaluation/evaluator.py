@@ -1,4 +1,4 @@
-"""How good a policy is: whole episodes, in Gymnasium or on the device, with the greedy or the sampled policy."""
+"""How good a policy is: returns of whole episodes, in Gymnasium or on the device, greedy or sampled."""
 
 import contextlib
 import dataclasses
@@ -19,13 +19,20 @@ from rlgd.evaluation.policy import Policy, env_action
 from rlgd.pytrees import Actor, View
 
 MAX_HOST_ENVS = 16
-MAX_NATIVE_ENVS = 1000  # stepped together by NumPy
-MAX_STEPS = 10_000  # of an episode, where the environment has no time limit: not every policy ends every episode
+MAX_NATIVE_ENVS = 1000  # NumPy steps them together
+MAX_STEPS = 10_000  # of an episode without a time limit: not every policy reaches the end of every episode
+EVAL_SEED = 1_000_003  # evaluation plays the same episodes whatever the seed of the training
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalResult:
-    """``returns [E]`` float64 and ``lengths [E]`` int64 of each episode; ``deterministic``: which policy played."""
+    """The episodes of an evaluation.
+
+    Attributes:
+        returns: ``[E]`` float64, the undiscounted return of each episode.
+        lengths: ``[E]`` int64, its number of steps.
+        deterministic: whether the greedy policy played.
+    """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
@@ -52,20 +59,20 @@ def evaluate(
     max_steps: int | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> EvalResult:
-    """Play whole episodes with a policy whose parameters and normalizers stay as they are.
+    """Play whole episodes with a policy; nothing in the policy changes.
 
-    An id means Gymnasium's own environment; what ``rlgd.envs.make`` returned runs where it says. How many episodes each
-    of the parallel environments plays is fixed beforehand: taking the first to finish would favour short ones.
+    An id means Gymnasium's own environment; a result of ``rlgd.envs.make`` runs on the device or the host as made. The
+    number of episodes of each parallel environment is fixed beforehand: taking the first ones to finish would favour
+    short episodes.
 
     Args:
         policy: an rlgd policy, or (in Gymnasium) any function from ``obs [N, ...]`` to actions ``[N, ...]``.
-        env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
+        env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returns.
         episodes: how many, at least 1.
-        seed: of environments and sampled actions; the same for every policy that is compared.
-        deterministic: the greedy policy; otherwise actions are sampled.
-        max_steps: an episode ends after so many steps at the latest; None: by the environment's time limit, without
-            one after ``MAX_STEPS``.
-        between: called between steps in Gymnasium; what it raises ends the evaluation.
+        seed: of environments and sampled actions; use the same one for all policies of a comparison.
+        deterministic: whether the greedy policy plays; otherwise actions are sampled.
+        max_steps: the longest episode; None takes the environment's time limit, or ``MAX_STEPS`` if it has none.
+        between: called between steps in Gymnasium; an exception from it ends the evaluation.
 
     Raises:
         UsageError: if the policy does not fit the environment.
@@ -90,7 +97,7 @@ def playable(policy: Any, env: Any, episodes: int, max_steps: int | None) -> Env
     """The environment to play in, with its time limit; see ``evaluate``.
 
     Raises:
-        UsageError: if the policy does not fit it, or the numbers are not allowed.
+        UsageError: if the policy does not fit it, or a number is not allowed.
     """
     if episodes < 1:
         raise UsageError(f"episodes is {episodes}; allowed: at least 1.")
@@ -117,7 +124,7 @@ def _check_fit(policy: Policy, env: Env) -> None:
     for role in ("obs", "action"):
         trained, given = getattr(policy.spec, role), getattr(env.spec, role)
         if trained != given:
-            raise UsageError(f"{env.env_id} does not fit the policy: its {role} is {given}, trained was {trained}.")
+            raise UsageError(f"{env.env_id} does not fit the policy: its {role} is {given}, the policy's is {trained}.")
 
 
 def play_in(
@@ -128,26 +135,19 @@ def play_in(
     deterministic: bool,
     between: Callable[[], None] = lambda: None,
 ) -> EvalResult:
-    """Play whole episodes in running environments, in each of them a number that is fixed beforehand."""
+    """Play whole episodes in running environments, a fixed number in each of them."""
     num_envs = vector.vector.num_envs
     quota = np.full(num_envs, episodes // num_envs) + (np.arange(num_envs) < episodes % num_envs)
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
     so_far, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
-    key = jax.random.key(seed)
+    choose = _chooser(policy, vector, jax.random.key(seed), deterministic)
     obs, first = vector.reset(seed), np.ones(num_envs, bool)
-    if isinstance(policy, Policy):
-        policy = policy.anew()  # whoever brought it may be in the middle of an episode
     t = 0
     limit = vector.spec.max_episode_steps or MAX_STEPS
     while any(len(done) < wanted for done, wanted in zip(played, quota, strict=True)):
         if t > quota.max() * (limit + 1):
             raise EnvironmentFault(f"{vector.env_id} does not end its episodes within {limit} steps.")
-        if isinstance(policy, Policy):
-            step_key = None if deterministic else jax.random.fold_in(key, t)
-            options: dict[str, Any] = {"key": step_key, "action_mask": vector.action_mask, "first": first}
-            action = policy(obs, deterministic=deterministic, **options)
-        else:
-            action = policy(obs)
+        action = choose(obs, first, t)
         between()
         step = vector.step(action)
         so_far += np.where(step.valid, step.reward, 0)
@@ -161,10 +161,25 @@ def play_in(
     return EvalResult(np.array(returns, np.float64), np.array(lengths, np.int64), deterministic)
 
 
+def _chooser(
+    policy: Any, vector: HostVector, key: Array, deterministic: bool
+) -> Callable[[Any, NDArray[np.bool_], int], NDArray[Any]]:
+    """``(obs, first, t) -> action``, with the policy's own key, action mask and memory if it is one of rlgd."""
+    if not isinstance(policy, Policy):
+        return lambda obs, first, t: policy(obs)
+    own = policy.copy()  # the caller's policy may be in the middle of an episode
+
+    def choose(obs: Any, first: NDArray[np.bool_], t: int) -> NDArray[Any]:
+        step_key = None if deterministic else jax.random.fold_in(key, t)
+        return own(obs, deterministic=deterministic, key=step_key, action_mask=vector.action_mask, first=first)
+
+    return choose
+
+
 def play_on_device(
     agent: Agent, env: DeviceEnv, actor: Actor, key: Array, episodes: int, greedy: bool
 ) -> tuple[Array, Array]:
-    """One episode in each of so many environments: ``(returns [E] float32, lengths [E] int32)``."""
+    """One episode in each of ``episodes`` environments: ``(returns [E] float32, lengths [E] int32)``."""
     reset_key, act_key, step_key = jax.random.split(key, 3)
     state, obs = env.reset(reset_key, episodes)
 
@@ -185,4 +200,3 @@ def play_on_device(
 
 
 _play_on_device = jax.jit(play_on_device, static_argnums=(1, 4, 5))
-EVAL_SEED = 1_000_003  # evaluation plays the same episodes whatever the seed of the training

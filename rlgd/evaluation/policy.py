@@ -15,10 +15,10 @@ from rlgd.spaces import LeafSpec, Spec
 
 
 class Policy:
-    """``policy(obs)`` is what to do: the most probable action, in the environment's own shape and dtype.
+    """``policy(obs)`` returns the most probable action, in the environment's own shape and dtype.
 
-    A policy with a memory (``network="lstm"`` and others) remembers what it saw since ``reset()``: call that when an
-    episode begins, or say with ``first`` which of a batch begin one.
+    A policy with a memory (``network="lstm"`` and others) remembers all observations since ``reset()``: call that when
+    an episode begins, or pass ``first`` for the environments of a batch in which one begins.
     """
 
     def __init__(self, agent: Agent, spec: Spec, actor: Actor) -> None:
@@ -29,11 +29,11 @@ class Policy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen: the next observation begins an episode."""
+        """Clear the memory: the next observation begins an episode."""
         self._memory: Any = None
 
-    def anew(self) -> "Policy":
-        """The same policy, with a memory of its own."""
+    def copy(self) -> "Policy":
+        """The same policy, with a memory of its own, which is empty."""
         return Policy(self.agent, self.spec, self.actor)
 
     def __call__(
@@ -48,20 +48,19 @@ class Policy:
         """Choose actions.
 
         Args:
-            obs: one observation ``[*shape]``, or a batch ``[N, *shape]``, raw as the environment gives it; a dictionary
-                or tuple of such where its space is one.
-            deterministic: the most probable action; otherwise one is sampled, which needs ``key``.
+            obs: one observation ``[*shape]``, or a batch ``[N, *shape]``, as the environment gives it; a dictionary or
+                tuple of arrays where its space is one.
+            deterministic: whether to take the most probable action; otherwise one is sampled, which needs ``key``.
             key: a JAX key or an integer seed; the same key gives the same action (with a memory, after the same
-                observations). gSDE's noise is drawn anew in each call, with a memory as in training.
+                observations). gSDE draws new noise in each call; a policy with a memory keeps it as in training.
             action_mask: which actions are allowed, ``[n]``, or ``[N, n]`` for a batch; None: all are.
-            first: whether an episode begins, a bool, or ``[N]`` for a batch; None: only behind ``reset()``.
+            first: whether an episode begins, a bool, or ``[N]`` for a batch; None: only after ``reset()``.
 
         Returns:
             One action, or a batch of them, ready for ``env.step``: clipped or squashed into the bounds.
 
         Raises:
-            UsageError: for a wrong shape, a sampled action without a key, or a batch of another size than what is
-                remembered.
+            UsageError: for a wrong shape, a sampled action without a key, or a batch of another size than the memory's.
         """
         batch, single = self._batch(obs)
         if key is None:
@@ -75,10 +74,10 @@ class Policy:
         if memory is None:
             memory = self.agent.memory(self.spec, num_envs)
         given, memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
-        if self.agent.recurrence is not None:  # gSDE's noise alone is no reason to remember one call in the next
+        if self.agent.recurrence is not None:  # gSDE's noise alone is not kept from one call to the next
             self._memory = memory
         action = np.asarray(given)
-        whole = action.astype(self.spec.action.dtype)  # back from the 32 bits of the device
+        whole = action.astype(self.spec.action.dtype)  # the device computes in 32 bits
         return whole[0] if single else whole
 
     def _batch(self, obs: Any) -> tuple[Obs, bool]:
@@ -134,7 +133,7 @@ class Policy:
 def env_action(
     agent: Agent, spec: Spec, actor: Actor, memory: Any, view: View, key: Array, greedy: bool
 ) -> tuple[Array, Any]:
-    """What a policy does, as the environment receives it, and what it remembers."""
+    """The action, as the environment receives it, and the policy's new memory."""
     action, memory = agent.act(spec, actor, memory, view, key, greedy)
     return agent.action_head(spec).to_env(action), memory
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import gymnasium
 from gymnasium.wrappers import RecordVideo
 from numpy.typing import NDArray
 
 from rlgd.envs import Env
+from rlgd.envs.aliases import GymEnv
 from rlgd.envs.rendering import PICTURES, WINDOW, alone, rendered
 from rlgd.errors import EnvironmentFault, StorageFault, UsageError
 from rlgd.evaluation.evaluator import EvalResult, play_in, playable
@@ -23,13 +23,13 @@ from rlgd.evaluation.policy import Policy
 Recorder: TypeAlias = RecordVideo[Any, Any]
 
 FORMATS = (".mp4", ".gif")
-GIF_FPS = 50  # at most: browsers show for 100 ms what shall last less than 20
+GIF_FPS = 50  # at most: browsers show pictures of less than 20 ms for 100 ms
 PREVIEW_SECONDS, PREVIEW_WIDTH, PREVIEW_FPS = 10, 320, 10  # at most
 
 
 @dataclasses.dataclass(frozen=True)
 class PlayResult(EvalResult):
-    """The episodes that were played, and the file that shows them; None if a window did."""
+    """The episodes, and ``video``, the file that shows them; None if a window did."""
 
     video: Path | None
 
@@ -44,19 +44,19 @@ def play(
     video: str | Path | None = None,
     max_steps: int | None = None,
 ) -> PlayResult:
-    """Play whole episodes of one environment, one behind the other, and show them.
+    """Play whole episodes of one environment, one after the other, and show them.
 
     Args:
         policy, env, seed, deterministic, max_steps: as for ``rlgd.evaluation.evaluator.evaluate``.
         episodes: how many, at least 1.
-        video: an ``.mp4`` or ``.gif`` to record them in, which is replaced when the new one is complete; None shows
-            them in a window. The pictures are kept in memory until then, 0.7 MB a step at 600 x 400 pixels.
+        video: the ``.mp4`` or ``.gif`` file to write; an existing one is replaced when the new one is complete. Until
+            then all pictures are kept in RAM, 0.7 MB a step at 600 x 400 pixels. None shows the episodes in a window.
 
     Raises:
-        UsageError: if the policy does not fit the environment; if that cannot be rendered; if there is no display or
-            no MoviePy; if there is no place for the video.
+        UsageError: if the policy does not fit the environment; if the environment cannot be rendered; if there is no
+            display or no MoviePy; if the video's folder cannot be written.
         EnvironmentFault: if the environment breaks.
-        StorageFault: if the video cannot be written to its end.
+        StorageFault: if the video cannot be written completely.
     """
     target = playable(policy, env, episodes, max_steps)
     file = None if video is None else Path(video)
@@ -66,7 +66,7 @@ def play(
 
 
 @contextlib.contextmanager
-def _in_a_window(env: Env) -> Iterator[gymnasium.Env[Any, Any]]:
+def _in_a_window(env: Env) -> Iterator[GymEnv]:
     if not _has_display() and "SDL_VIDEODRIVER" not in os.environ:
         raise UsageError("there is no display to show the episodes on; record them with --video FILE, or video=.")
     with contextlib.closing(rendered(env, WINDOW)) as shown:
@@ -79,10 +79,10 @@ def _has_display() -> bool:
 
 @contextlib.contextmanager
 def _recorded(env: Env, video: Path) -> Iterator[Recorder]:
-    """The environment with the recorder around it. What was played is in the video if the block ends well."""
+    """The environment in a recorder; writes the video if the block ends without an exception."""
     with _folder_for(video) as folder:
         if not _has_display():
-            # MuJoCo takes the context of a window where it is not told another way, and fails without a display.
+            # By default MuJoCo opens a window for its OpenGL context, which fails without a display.
             os.environ.setdefault("MUJOCO_GL", "egl")
         recorder = RecordVideo(
             rendered(env, PICTURES),
@@ -98,13 +98,13 @@ def _recorded(env: Env, video: Path) -> Iterator[Recorder]:
             except OSError as error:
                 raise StorageFault(f"{video} could not be written; is there room for it?") from error
         finally:
-            recorder.recording, recorder.recorded_frames = False, []  # or closing would write what is left of them
+            recorder.recording, recorder.recorded_frames = False, []  # otherwise closing would write a video too
             recorder.close()
 
 
 @contextlib.contextmanager
 def _folder_for(video: Path) -> Iterator[Path]:
-    """A folder beside the video, to write it in."""
+    """A temporary folder next to the video, to write it in."""
     if video.suffix.lower() not in FORMATS:
         raise UsageError(f"the video is {str(video)!r}; its name must end with {' or '.join(FORMATS)}.")
     if importlib.util.find_spec("moviepy") is None:
@@ -120,23 +120,23 @@ def _folder_for(video: Path) -> Iterator[Path]:
 
 
 def _check_pictures(recorder: Recorder, env_id: str) -> None:
-    frames: list[Any] = recorder.recorded_frames  # none, if one was no array
+    frames: list[Any] = recorder.recorded_frames  # the recorder stops at a frame that is not an array
     kinds = {(frame.shape, frame.dtype.name) for frame in frames}
     if len(kinds) == 1 and all(len(shape) == 3 and shape[2] == 3 and dtype == "uint8" for shape, dtype in kinds):
         return
-    seen = ", ".join(f"{dtype} {shape}" for shape, dtype in sorted(kinds)) or "what is no array"
+    seen = ", ".join(f"{dtype} {shape}" for shape, dtype in sorted(kinds)) or "no array"
     raise EnvironmentFault(f"{env_id} rendered {seen}; its pictures must be uint8 [height, width, 3], all of one size.")
 
 
 def _written(recorder: Recorder, suffix: str) -> Path:
-    """The file that what was recorded is written to; Gymnasium's recorder writes MP4 alone."""
+    """Write the recorded pictures to a file; Gymnasium's recorder itself can only write MP4."""
     from moviepy import ImageSequenceClip, VideoFileClip
 
     path = Path(recorder.video_folder, f"{recorder.name_prefix}-episode-0{suffix}")
-    recorder.recorded_frames.append(recorder.recorded_frames[-1])  # MoviePy's rounding mostly loses the last picture
+    recorder.recorded_frames.append(recorder.recorded_frames[-1])  # MoviePy's rounding often drops the last picture
     if suffix == ".mp4":
         recorder.stop_recording()
-        VideoFileClip(str(path)).close()  # raises if there was no room for all of it, which MoviePy does not notice
+        VideoFileClip(str(path)).close()  # raises if the file is incomplete: MoviePy does not notice a full disk
     else:
         clip = ImageSequenceClip(recorder.recorded_frames, fps=recorder.frames_per_sec)
         clip.write_gif(str(path), fps=min(clip.fps, GIF_FPS), logger=None)

@@ -1,4 +1,4 @@
-"""An agent's estimate of the policy gradient against the exact one, where the environment can be solved exactly."""
+"""An agent's estimates of the policy gradient, compared with the exact one, for environments that can be solved."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ from rlgd.spaces import Spec
 from rlgd.training.device_rollout import collect
 from rlgd.training.loop import initialize
 
-SAMPLES = 64  # estimates that a run draws whenever it evaluates
+SAMPLES = 64  # estimates that a run draws at each evaluation
 START, ROLLOUT, UPDATE = range(3)
 
 
@@ -32,9 +32,9 @@ class EstimatorError(NamedTuple):
         objective: J of the policy.
         gradient_norm: the length of the exact gradient.
         cosine: of the angle between one estimate and the exact gradient, on average.
-        bias: the length of the estimates' mean less the exact gradient.
-        bias_error: its standard error: a ``bias`` of this size is what chance alone makes of an unbiased estimator.
-        variance: of one estimate, the trace of the covariance.
+        bias: the length of the difference between the estimates' mean and the exact gradient.
+        bias_error: its standard error: an unbiased estimator has a ``bias`` of about this size by chance.
+        variance: of one estimate: the trace of its covariance.
     """
 
     objective: Array
@@ -46,7 +46,7 @@ class EstimatorError(NamedTuple):
 
 
 def problem_of(env: Env) -> TabularMDP | LQR | None:
-    """The exact problem that an environment was made from, if it was."""
+    """The exact problem that an environment was made from; None if there is none."""
     inner = env.func_env if isinstance(env, DeviceEnv) else None
     if isinstance(inner, TabularEnv):
         return inner.mdp
@@ -54,7 +54,7 @@ def problem_of(env: Env) -> TabularMDP | LQR | None:
 
 
 def applies(agent: Agent, env: Env) -> bool:
-    """Whether the exact gradient is known: for an LQR only of linear Gaussian policies; of the time limit's J."""
+    """Whether the exact gradient is known: the time limit is the horizon; in an LQR the policy is linear Gaussian."""
     problem = problem_of(env)
     if agent.recurrence is not None or problem is None or env.max_episode_steps != problem.horizon:
         return False
@@ -64,7 +64,7 @@ def applies(agent: Agent, env: Env) -> bool:
 
 
 def policy_of(agent: Agent, spec: Spec, problem: TabularMDP | LQR, state: AgentState) -> Callable[[Any], Any]:
-    """What maps the agent's policy parameters to the policy as the exact problem takes it."""
+    """The function from the agent's policy parameters to the exact problem's form of the policy."""
 
     def table(policy: Any) -> Array:
         states = agent.features(spec, state.obs_statistics, jnp.arange(len(problem.initial)))  # type: ignore[union-attr]
@@ -85,7 +85,7 @@ def policy_of(agent: Agent, spec: Spec, problem: TabularMDP | LQR, state: AgentS
 def estimates(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples: int) -> Any:
     """Independent estimates of the policy gradient, ``[samples, ...]`` like the policy's parameters.
 
-    Each is ``agent.gradient`` on a rollout of its own, which begins with new episodes.
+    Each is ``agent.gradient`` of a separate rollout, which begins with new episodes.
     """
 
     def estimate(key: Array) -> Any:
@@ -102,10 +102,10 @@ def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples
     """Draw ``samples`` estimates at the agent's parameters and compare them with the exact gradient of J.
 
     Args:
-        agent: its ``prepared()`` form; where its gamma is not the problem's, the bias shows that as well.
-        env: made from a ``TabularMDP`` or an ``LQR``, whose horizon is the environment's time limit.
-        state: the agent's; its parameters and normalizers count.
-        key: of the samples; the run's own randomness is not touched.
+        agent: its ``prepared()`` form; if its gamma differs from the problem's, that adds to the bias.
+        env: made from a ``TabularMDP`` or an ``LQR``; its time limit must be the problem's horizon.
+        state: the agent's; only its parameters and normalizers are used.
+        key: of the samples.
         samples: at least 2.
 
     Raises:

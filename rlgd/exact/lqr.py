@@ -26,7 +26,7 @@ class LinearGaussian(NamedTuple):
 
     @property
     def affine(self) -> Array:
-        """``[m, n + 1]``, what maps (x, 1) to the mean of u."""
+        """``[m, n + 1]``, the matrix from (x, 1) to the mean of u."""
         return jnp.concatenate([self.gain, self.offset[:, None]], axis=1)
 
 
@@ -34,9 +34,9 @@ class LinearGaussian(NamedTuple):
 class LQR(Problem):
     """The linear-quadratic regulator: x' = a x + b u + N(0, noise), reward -(x^T q x + u^T r u).
 
-    A policy is a ``LinearGaussian``; a ``log_std`` of -inf is allowed in ``objective``. Without a horizon J is -inf and
-    its gradients are NaN if sqrt(gamma) (a + b gain) has an eigenvalue outside the open unit disc, even if what grows
-    costs nothing.
+    A policy is a ``LinearGaussian``; a ``log_std`` of -inf is allowed in ``objective``. Without a horizon, J is -inf
+    and its gradients are NaN if sqrt(gamma) (a + b gain) has an eigenvalue outside the open unit disc, even if the
+    growing part of the state costs nothing.
 
     Attributes:
         a, b: the dynamics, ``[n, n]`` and ``[n, m]``.
@@ -44,10 +44,10 @@ class LQR(Problem):
         noise: ``[n, n]``, positive semidefinite.
         initial_mean, initial_cov: ``[n]`` and ``[n, n]``: x_0 ~ N(initial_mean, initial_cov).
         gamma: the discount, in [0, 1]; below 1 without a horizon.
-        horizon: episodes end after so many steps, and nothing counts behind; None: never.
+        horizon: the number of steps of an episode; None: no limit.
 
     Raises:
-        UsageError: for what is no such problem.
+        UsageError: if the arrays do not describe such a problem.
     """
 
     a: Numbers
@@ -85,7 +85,7 @@ class LQR(Problem):
         """E[x_0 x_0^T]."""
         return self.initial_cov + np.outer(self.initial_mean, self.initial_mean)
 
-    def _moments(self, policy: LinearGaussian) -> Array:
+    def _state_moments(self, policy: LinearGaussian) -> Array:
         """gamma^t E[z z^T] with z = (x, 1), ``[T, n + 1, n + 1]``; gamma^t is the last element."""
         a, b, noise, mean = map(floats, (self.a, self.b, self.noise, self.initial_mean[:, None]))
         start = jnp.block([[floats(self._second_moment), mean], [mean.T, jnp.ones((1, 1))]])
@@ -99,8 +99,8 @@ class LQR(Problem):
         moments = propagate(step, start, policy, self.horizon)
         if self.horizon is not None:
             return moments
-        # The equation has a solution even where the sum diverges. x' = C x is stable if and only if the solution of
-        # X = I + C X C^T is positive definite (Stein 1952).
+        # The linear equation has a solution even if the sum diverges. x' = C x is stable if and only if the solution
+        # of X = I + C X C^T is positive definite (Stein 1952).
         closed = self.gamma**0.5 * (a + b @ jax.lax.stop_gradient(policy.gain[0]))
         stein = propagate(lambda x, c: c @ x @ c.T, jnp.eye(len(a)), closed[None], None)[0]
         return moments * jnp.where(jnp.linalg.eigvalsh(stein)[0] > 0, 1, jnp.nan)
@@ -117,7 +117,7 @@ class LQR(Problem):
     def optimum(self) -> Optimum:
         """The optimal policy u = K x, which is deterministic, from the Riccati equation.
 
-        Without a horizon it is solved by doubling (Anderson 1978), else backwards.
+        Without a horizon the equation is solved by doubling (Anderson 1978), else backwards in time.
 
         Returns:
             ``policy``: K ``[m, n]``, with a horizon ``[horizon, m, n]``; ``value``: P ``[n, n]``, at the beginning of
@@ -126,37 +126,46 @@ class LQR(Problem):
         Raises:
             UsageError: if no gain, or not the best one, makes sqrt(gamma) (a + b K) stable.
         """
-        a, b = np.sqrt(self.gamma) * self.a, np.sqrt(self.gamma) * self.b  # for these nothing is discounted
+        return self._by_doubling() if self.horizon is None else self._backwards(self.horizon)
 
-        def best_gain(p: np.ndarray) -> np.ndarray:
-            return -np.linalg.solve(self.r + b.T @ p @ b, b.T @ p @ a)
+    @property
+    def _undiscounted(self) -> tuple[np.ndarray, np.ndarray]:
+        """The dynamics a, b of an undiscounted problem with the same J."""
+        return np.sqrt(self.gamma) * self.a, np.sqrt(self.gamma) * self.b
 
-        def optimum(gain: np.ndarray, p: np.ndarray, constant: float) -> Optimum:
-            return Optimum(gain, p, -float(np.sum(p * self._second_moment) + constant))
+    def _best_gain(self, p: np.ndarray) -> np.ndarray:
+        a, b = self._undiscounted
+        return -np.linalg.solve(self.r + b.T @ p @ b, b.T @ p @ a)
 
-        if self.horizon is not None:
-            p, constant, gains = np.zeros_like(self.q), 0.0, []
-            for _ in range(self.horizon):
-                constant = self.gamma * (constant + np.sum(p * self.noise))
-                gains.append(best_gain(p))
-                p = self.q + a.T @ p @ (a + b @ gains[-1])
-            return optimum(np.stack(gains[::-1]), p, constant)
+    def _optimum(self, gain: np.ndarray, p: np.ndarray, constant: float) -> Optimum:
+        return Optimum(gain, p, -float(np.sum(p * self._second_moment) + constant))
 
-        p, f, g = self.q, a, b @ np.linalg.solve(self.r, b.T)  # p: of one step, of two, of four
+    def _backwards(self, horizon: int) -> Optimum:
+        a, b = self._undiscounted
+        p, constant, gains = np.zeros_like(self.q), 0.0, []
+        for _ in range(horizon):
+            constant = self.gamma * (constant + np.sum(p * self.noise))
+            gains.append(self._best_gain(p))
+            p = self.q + a.T @ p @ (a + b @ gains[-1])
+        return self._optimum(np.stack(gains[::-1]), p, constant)
+
+    def _by_doubling(self) -> Optimum:
+        a, b = self._undiscounted
+        p, f, g = self.q, a, b @ np.linalg.solve(self.r, b.T)  # p is for one step, then two, four and so on
         for _ in range(DOUBLINGS):
             inverse = np.linalg.inv(np.eye(len(a)) + g @ p)
             change = f.T @ p @ inverse @ f
             p, f, g = p + change, f @ inverse @ f, g + f @ inverse @ g @ f.T
-            # f is where the state is after as many steps.
+            # f maps the state to the state after the same number of steps.
             if np.abs(change).max() <= 1e-15 * np.abs(p).max() or np.abs(f).max() > 1e9:
                 break
-        gain = best_gain(p)
+        gain = self._best_gain(p)
         if (radius := np.abs(np.linalg.eigvals(a + b @ gain)).max()) >= 1 - 1e-12:
             raise UsageError(
                 f"the best gain leaves sqrt(gamma) (a + b K) with an eigenvalue of size {radius:.7g}; allowed: below "
-                "1. What grows must be within reach of b, and must cost something."
+                "1. Every growing part of the state must be reachable through b, and must cost something."
             )
-        return optimum(gain, p, self.gamma / (1 - self.gamma) * np.sum(p * self.noise))
+        return self._optimum(gain, p, self.gamma / (1 - self.gamma) * np.sum(p * self.noise))
 
     @functools.cached_property
     def env(self) -> "LQREnv":
@@ -165,7 +174,7 @@ class LQR(Problem):
 
 
 class LQREnv(FuncEnv[Array, Array, Array, Array, Array, Any, Any]):
-    """An ``LQR``. The state is x, and is what is observed; states and actions are unbounded."""
+    """An ``LQR`` as an environment. The state is x, and also the observation; states and actions are unbounded."""
 
     def __init__(self, lqr: LQR) -> None:
         super().__init__()
@@ -196,7 +205,7 @@ class LQREnv(FuncEnv[Array, Array, Array, Array, Array, Any, Any]):
 
 
 def _root(matrix: Any, xp: Any = jnp) -> Any:
-    """L with L L^T = ``matrix [n, n]``, positive semidefinite; what is 0 up to rounding is 0."""
+    """L with L L^T = ``matrix [n, n]``, positive semidefinite; eigenvalues within rounding of 0 count as 0."""
     size, vectors = xp.linalg.eigh(matrix)
     rounding = 10 * len(matrix) * xp.finfo(matrix.dtype).eps * size[-1]
     return vectors * xp.sqrt(xp.where(size > rounding, size, 0))[None]

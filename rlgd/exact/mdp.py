@@ -25,13 +25,13 @@ class TabularMDP(Problem):
         reward: ``[S, A]``.
         initial: ``[S]``, P(s_0); 0 in terminal states.
         gamma: the discount, in [0, 1].
-        terminal: ``[S]`` bool; entering such a state ends the episode. None: no state is terminal. What is given as its
-            ``transition`` and ``reward`` is replaced: it stays where it is, at reward 0.
-        horizon: episodes end after so many steps, and nothing counts behind; None: never. With gamma 1 and no horizon
-            J is finite only for policies that surely end.
+        terminal: ``[S]`` bool; entering a terminal state ends the episode. None: no state is terminal. The
+            ``transition`` and ``reward`` of terminal states are replaced: they stay where they are, with reward 0.
+        horizon: the number of steps of an episode; None: no limit. With gamma 1 and no horizon, J is finite only for
+            policies that end with probability 1.
 
     Raises:
-        UsageError: for what is no decision process.
+        UsageError: if the arrays do not describe a decision process.
     """
 
     transition: Numbers
@@ -72,10 +72,10 @@ class TabularMDP(Problem):
 
     @property
     def _following(self) -> np.ndarray:
-        """``[S, A, S]``, gamma P(s'|s, a), and 0 for terminal s': nothing counts behind the end."""
+        """``[S, A, S]``, gamma P(s'|s, a), and 0 for terminal s': no reward counts after the end."""
         return self.gamma * np.where(self.terminal, 0, self.transition)
 
-    def _moments(self, policy: Array) -> Array:
+    def _state_moments(self, policy: Array) -> Array:
         def step(visits: Array, policy: Array) -> Array:
             return jnp.einsum("s,sa,sak->k", visits, policy, following)
 
@@ -86,13 +86,13 @@ class TabularMDP(Problem):
         return jnp.sum(moments[:, None] * policy * floats(self.reward))
 
     def _whitened(self, moments: Array, policy: Array, x: Array) -> Array:
-        visits = jnp.maximum(moments, 0)[:, None]  # rounding may leave a little less than 0
+        visits = jnp.maximum(moments, 0)[:, None]  # rounding may make them slightly negative
         return jnp.where(policy > 0, jnp.sqrt(visits / jnp.where(policy > 0, policy, 1)), 0) * x
 
     @precise
     def visits(self, policy: Array) -> Array:
         """d(s) = sum_t gamma^t P(s_t = s), ``[S]``, not normalized (Sutton et al. 2000); 0 in terminal states."""
-        return jnp.sum(self._moments(self._over_time(policy)), axis=0)
+        return jnp.sum(self._state_moments(self._over_time(policy)), axis=0)
 
     @precise
     def action_value(self, policy: Array) -> Array:
@@ -118,47 +118,54 @@ class TabularMDP(Problem):
 
         Returns:
             ``policy``: one-hot ``[S, A]``, with a horizon ``[horizon, S, A]``; ``value``: V* ``[S]`` at the beginning
-            of the episode; ``objective``: J*. With gamma 1 and no horizon: the best of the policies that surely end.
+            of the episode; ``objective``: J*. With gamma 1 and no horizon: the best of the policies that end with
+            probability 1.
 
         Raises:
-            UsageError: if gamma is 1 and a policy that never ends gains for ever.
+            UsageError: if gamma is 1 and a policy that never ends gains without bound.
         """
+        return self._policy_iteration() if self.horizon is None else self._backwards(self.horizon)
+
+    def _backwards(self, horizon: int) -> Optimum:
         states, actions = self.reward.shape
         following, value, policies = self._following, np.zeros(states), []
-        for _ in range(self.horizon or 0):
+        for _ in range(horizon):
             action_value = self.reward + following @ value
             policies.append(np.eye(actions)[action_value.argmax(axis=1)])
             value = action_value.max(axis=1)
-        if self.horizon is not None:
-            return Optimum(np.stack(policies[::-1]), value, float(self.initial @ value))
-        # With gamma 1, a policy that surely ends and is changed only where that is strictly better either ends again or
-        # gains for ever (Bertsekas & Tsitsiklis 1991).
+        return Optimum(np.stack(policies[::-1]), value, float(self.initial @ value))
+
+    def _policy_iteration(self) -> Optimum:
+        states, actions = self.reward.shape
+        following = self._following
+        # With gamma 1: take a policy that ends with probability 1, and change it only where that is strictly better.
+        # The new policy also ends with probability 1, or it gains without bound (Bertsekas & Tsitsiklis 1991).
         action, ends = _towards_the_end(self.transition, self.terminal)
         rows, total = np.arange(states), -np.inf
         while self.gamma < 1 or ends.all():
             value = np.linalg.solve(np.eye(states) - following[rows, action], self.reward[rows, action])
             action_value = self.reward + following @ value
             better = action_value.max(axis=1) > value + 1e-12 * np.abs(action_value).max()
-            # What only rounding takes for better could go round in circles.
+            # An improvement that is only rounding could lead back to an earlier policy.
             if not better.any() or value.sum() <= total:
                 return Optimum(np.eye(actions)[action], value, float(self.initial @ value))
             total, action = value.sum(), np.where(better, action_value.argmax(axis=1), action)
             ends = _towards_the_end(self.transition[rows, action][:, None], self.terminal)[1]
         raise UsageError(
-            "gamma is 1, and a policy that never ends gains for ever; allowed: gamma below 1, or a horizon."
+            "gamma is 1, and a policy that never ends gains without bound; allowed: gamma below 1, or a horizon."
         )
 
     @functools.cached_property
     def env(self) -> "TabularEnv":
         """The same problem for agents: ``rlgd.envs.make(mdp.env, max_episode_steps=mdp.horizon)``.
 
-        At a time limit actor-critics bootstrap: with a horizon they do not maximize J. REINFORCE does.
+        Actor-critic agents bootstrap at a time limit: with a horizon they do not maximize J. REINFORCE does.
         """
         return TabularEnv(self)
 
 
 class TabularEnv(FuncEnv[Array, Array, Array, Array, Array, Any, Any]):
-    """A ``TabularMDP``. The state is an int32, and is what is observed."""
+    """A ``TabularMDP`` as an environment. The state is an int32, and also the observation."""
 
     def __init__(self, mdp: TabularMDP) -> None:
         super().__init__()
@@ -182,7 +189,7 @@ class TabularEnv(FuncEnv[Array, Array, Array, Array, Array, Any, Any]):
 
 
 def _towards_the_end(transition: np.ndarray, terminal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An action in each state that leads nearer to a terminal state, and whether there is one, ``[S]``."""
+    """For each state an action that leads nearer to a terminal state, and whether there is one; both ``[S]``."""
     action, ends = np.zeros(len(terminal), int), terminal
     for _ in range(len(terminal)):
         nearer = np.any(transition[:, :, ends] > 0, axis=2)

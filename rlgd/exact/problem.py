@@ -1,8 +1,8 @@
-"""Decision problems small enough to be solved exactly, with which estimators and optimizers are checked.
+"""Decision problems small enough to be solved exactly, to check estimators and optimizers.
 
 J = E[sum_t gamma^t r_t] is a differentiable function of the policy, in JAX's default float type: in double precision
-under ``jax.enable_x64(True)``. With a horizon a policy may depend on time: a leading axis, ``[horizon, ...]``. T below
-is the horizon, or 1 without one.
+under ``jax.enable_x64(True)``. With a horizon, a policy may depend on time and have a leading axis, ``[horizon, ...]``.
+T below is the horizon, or 1 without one.
 """
 
 import numbers
@@ -19,12 +19,12 @@ from rlgd.errors import UsageError
 
 T = TypeVar("T")
 
-Numbers: TypeAlias = Any  # given: anything array-like; kept: a NumPy array
+Numbers: TypeAlias = Any  # as an argument anything array-like; as a field a NumPy array
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def precise(function: F) -> F:
-    """Without rounding the factors of products to fewer bits, as accelerators do."""
+    """Compute matrix products in full precision, also on accelerators."""
     return jax.default_matmul_precision("highest")(function)
 
 
@@ -33,7 +33,7 @@ def floats(x: Any) -> Array:
 
 
 class Optimum(NamedTuple):
-    """The best policy, what each state is worth, and J, in double precision: see the ``optimum`` methods."""
+    """The best policy, the values of the states, and J, in double precision: see the ``optimum`` methods."""
 
     policy: np.ndarray
     value: np.ndarray
@@ -41,7 +41,7 @@ class Optimum(NamedTuple):
 
 
 class Problem:
-    """What both kinds have in common: the state's discounted moments follow one another linearly, and make up J."""
+    """The common base of both kinds: discounted moments of the state, each linear in the one before, determine J."""
 
     gamma: float
     horizon: int | None
@@ -50,16 +50,19 @@ class Problem:
         """Anything shaped like a policy for one step."""
         raise NotImplementedError
 
-    def _moments(self, policy: Any) -> Array:
-        """``[T, ...]``: in each step, or without a horizon their sum over all steps."""
+    def _state_moments(self, policy: Any) -> Array:
+        """The state's discounted moments in each step, ``[T, ...]``; without a horizon their sum over all steps."""
         raise NotImplementedError
 
     def _expected_reward(self, moments: Array, policy: Any) -> Array:
-        """Of one step."""
+        """The expected reward of one step."""
         raise NotImplementedError
 
     def _whitened(self, moments: Array, policy: Any, x: Any) -> Any:
-        """Of one step, a linear function of x, like a policy; with X its derivative by parameters, F is X^T X."""
+        """For one step, a linear function of ``x``, which is shaped like a policy.
+
+        With X its derivative by the parameters, summed over steps, the Fisher matrix F is X^T X.
+        """
         raise NotImplementedError
 
     def _over_time(self, policy: Any) -> Any:
@@ -81,7 +84,7 @@ class Problem:
             UsageError: here and in all methods, for a policy of another shape.
         """
         policy = self._over_time(policy)
-        return jnp.sum(jax.vmap(self._expected_reward)(self._moments(policy), policy))
+        return jnp.sum(jax.vmap(self._expected_reward)(self._state_moments(policy), policy))
 
     @precise
     def gradient(self, policy_of: Callable[[T], Any], params: T) -> T:
@@ -94,25 +97,26 @@ class Problem:
 
             F = sum_t gamma^t E[grad log pi(a_t|s_t) grad log pi(a_t|s_t)^T]
 
-        The visits are not normalized: of a table of logits it is the advantage, up to a constant in each state.
+        The visits are not normalized: for a table of logits the result is the advantage, up to a constant per state.
         """
         flat, unravel = ravel_pytree(params)
         policy = self._over_time(policy_of(params))
-        moments = self._moments(policy)
+        moments = self._state_moments(policy)
 
         def whitened(flat: Array) -> Array:
             x = self._over_time(policy_of(unravel(flat)))
             return ravel_pytree(jax.vmap(self._whitened)(moments, policy, x))[0]
 
-        # X itself is inverted, not X^T X: what few visits tell of is not lost in rounding. Directions whose part in F
-        # is below the rounding of the gradient, as those of actions that are never taken, would multiply it.
+        # Inverting X instead of X^T X keeps precision for states with few visits. The tolerance drops directions with
+        # less weight in F than the gradient's rounding error, such as actions that are never taken: they would
+        # multiply that error.
         inverse = jnp.linalg.pinv(jax.jacfwd(whitened)(flat), rtol=float(jnp.finfo(flat.dtype).eps) ** 0.5)
         gradient = ravel_pytree(self.gradient(policy_of, params))[0].astype(moments.dtype)
         return unravel((inverse @ (inverse.T @ gradient)).astype(flat.dtype))
 
 
 def propagate(step: Callable[[Array, Any], Array], start: Array, policy: Any, horizon: int | None) -> Array:
-    """x_0 = start, x_{t+1} = step(x_t, policy_t), linear in x: ``[T, ...]``, without a horizon the sum over all t."""
+    """x_0 = start, x_{t+1} = step(x_t, policy_t), linear in x: ``[T, ...]``; without a horizon the sum over all t."""
     if horizon is not None:
         return jax.lax.scan(lambda x, policy: (step(x, policy), x), start, policy)[1]
     matrix = jax.jacfwd(step)(start, jax.tree.map(lambda x: x[0], policy)).reshape(start.size, start.size)
@@ -120,7 +124,7 @@ def propagate(step: Callable[[Array, Any], Array], start: Array, policy: Any, ho
 
 
 def own_value(problem: Any, name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
-    """Make a field an array of the problem's own, and check it."""
+    """Replace a field by a checked copy of it, as a NumPy array."""
     array = np.array(getattr(problem, name), dtype)
     if array.shape != shape:
         raise UsageError(f"{name} has the shape {array.shape}; allowed: {shape}.")

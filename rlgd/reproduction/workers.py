@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from rlgd.envs.host.workers import apart_from_main
+from rlgd.envs.host.worker_process import apart_from_main
 from rlgd.errors import Interrupted, UsageError
 from rlgd.reproduction.jobs import GO_ON, Job, OnProgress, trained_job
 from rlgd.run.config import RunConfig

@@ -18,7 +18,7 @@ from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Group, Plan
 from rlgd.studies.programs import ProgramCache, bytes_of
 from rlgd.studies.slices import train
-from rlgd.system import memory
+from rlgd.system import ram
 from rlgd.system.machine import num_cores
 
 SLICE_ROWS = 128  # members side by side on a CPU step about so many environments together: what is fastest
@@ -130,7 +130,7 @@ def train_members(
             finished({number: alone(plan.members[number])}, 0.0)
         return
     workers = execution.num_workers
-    budget = MEMORY_SHARE * memory.available() / workers
+    budget = MEMORY_SHARE * ram.free_bytes() / workers
     missing = set(wanted)
     groups = []
     for group in plan.groups:

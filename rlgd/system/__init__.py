@@ -1,1 +1,1 @@
-"""The operating system: files, locks, signals, memory."""
+"""The operating system: files, locks, signals, RAM, devices."""

@@ -1,4 +1,4 @@
-"""Files that outlive whatever ends the process: written whole or not at all, synced, with one writer at a time."""
+"""Files that survive the end of the process, however it ends: written whole or not at all, and synced."""
 
 import collections
 import errno
@@ -12,7 +12,7 @@ from rlgd.errors import StorageFault, UsageError
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file, or a directory's entries, to the disk."""
+    """Make the system write a file, or a directory's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -21,10 +21,10 @@ def sync(path: Path) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Give a file new content; at any instant it holds either the old or the new one, whole.
+    """Give a file new content; at any instant the file has either the old content or the new one, whole.
 
     Raises:
-        OSError: if it cannot be written; it is as it was.
+        OSError: if it cannot be written; the file keeps its old content.
     """
     beside = path.with_name(path.name + ".tmp")
     try:
@@ -41,7 +41,7 @@ def replace(path: Path, text: str) -> None:
 
 
 def why(error: Exception, path: Path) -> str:
-    """What is wrong, in one line, and how much room is left on the disk of ``path``."""
+    """The error in one line, and how many bytes are free on the disk of ``path``."""
     text = error.strerror if isinstance(error, OSError) else None
     reason = text or f"{type(error).__name__}: {error}".splitlines()[0][:200]
     try:
@@ -51,18 +51,23 @@ def why(error: Exception, path: Path) -> str:
 
 
 class Appender:
-    """Appends records to a file at once, so that they outlive the process. Trouble loses nothing: what the disk did not
-    take stays in memory, in order, and is tried again with what is appended next.
+    """Appends records to a file immediately, so that they survive the process.
+
+    A write error loses nothing: records that were not written stay in memory, in order, and are written with the next
+    one.
 
     Attributes:
-        fault: what is wrong at present, or None.
+        fault: the current write error, in words; None if there is none.
+
+    Raises:
+        OSError: if the file cannot be opened, or is a symbolic link.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fault: str | None = None
         self._waiting: collections.deque[bytes] = collections.deque()
-        self._torn = 0  # bytes of the first one that are in the file
+        self._torn = 0  # bytes of the first waiting record that are already in the file
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
 
     def append(self, record: bytes = b"") -> None:
@@ -81,11 +86,11 @@ class Appender:
             self.fault = f"{self.path} cannot be written: {why(error, self.path.parent)}"
 
     def sync(self) -> None:
-        """Have the system write what it took to the disk."""
+        """Make the system write the file to the disk."""
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Try what is left once more, and close the file; at its end is a whole record."""
+        """Try the waiting records again, and close the file. The file ends with a whole record."""
         self.append()
         if self._torn:
             os.ftruncate(self._file, os.fstat(self._file).st_size - self._torn)
@@ -93,7 +98,7 @@ class Appender:
         os.close(self._file)
 
 
-MAX_JSON = 2**24  # bytes of a file that is read at once
+MAX_JSON = 2**24  # bytes read from a file at most
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -101,11 +106,11 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_versioned(path: Path, what: str, format_version: int) -> dict[str, Any]:
-    """A JSON object that says its ``format_version``, which makes its directory a run, or ``what`` else.
+    """Read a JSON object with a ``format_version`` from a file that makes its directory a ``what``, such as a "run".
 
     Raises:
-        UsageError: if there is none, or it is of another format.
-        StorageFault: if it is damaged.
+        UsageError: if there is no such file, or it has another format version.
+        StorageFault: if it is not JSON.
     """
     try:
         with path.open(encoding="utf-8") as file:

@@ -12,16 +12,17 @@ from typing import Any
 from rlgd.errors import UsageError
 
 LOCK = "run.lock"
-SIGNED_WITHIN = 1.0  # seconds
+SIGNED_WITHIN = 1.0  # seconds between taking a lock and signing it
 
 
 class Lock:
-    """The right to write in a run directory. It dies with its process, so it is never in the way of a later one.
+    """The right to write in a run directory. The system releases it when the process ends, even by a kill.
 
-    Who has it and is going to write signs it.
+    Its owner signs it before writing, so that others can name the owner.
 
     Raises:
-        UsageError: if another process has it, naming it.
+        UsageError: if another process has it; the message names the process.
+        OSError: if the lock file cannot be opened, or is a symbolic link.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -36,14 +37,14 @@ class Lock:
             raise UsageError(f"{directory} is being written by another process{owner}.") from None
 
     def sign(self) -> None:
-        """Say in the file who has it."""
+        """Write into the file which process has the lock."""
         signature = {"pid": os.getpid(), "host": socket.gethostname(), "start": time.strftime("%Y-%m-%d %H:%M:%S")}
         self._signed = True
         os.truncate(self._file, 0)
         os.pwrite(self._file, json.dumps(signature).encode() + b"\n", 0)
 
     def release(self) -> None:
-        """Let others write."""
+        """Give the lock back."""
         try:
             if self._signed:
                 with contextlib.suppress(OSError):
@@ -53,7 +54,7 @@ class Lock:
 
 
 def _owner(file: int) -> str:
-    """Who signed a lock, as far as it can be read; who just took it is about to sign."""
+    """Who signed a lock, in words; "" if it stays unsigned. A process that has just taken it gets time to sign."""
     end = time.monotonic() + SIGNED_WITHIN
     while time.monotonic() < end:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -65,7 +66,7 @@ def _owner(file: int) -> str:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether there is such a process; one that was killed could not take its signature back."""
+    """Whether the process exists: one that was killed has left its signature in the file."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The machine: its device and its cores."""
+"""The machine: its cores and the device of JAX."""
 
 import os
 
@@ -6,7 +6,7 @@ import jax
 
 
 def num_cores() -> int:
-    """Those that this process may use, where the system tells; else all."""
+    """The number of cores that this process may use; all of them if the system does not say."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

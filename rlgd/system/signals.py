@@ -1,4 +1,4 @@
-"""Ending a command by a signal: a run that trains is asked by the first one, and ended at once by the second one."""
+"""Ending a command by a signal: the first one lets training stop and save, the second one ends the process at once."""
 
 import contextlib
 import math
@@ -12,28 +12,28 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a terminal's Ctrl-C, and a cluster's preemption
-ECHO = 0.02  # seconds; coreutils' `timeout` sends its signal to the process, and to its group
-SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
+ECHO = 0.02  # seconds in which a signal may arrive twice: coreutils' `timeout` sends it to process and group
+SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides the cursor
 
 PollSignal: TypeAlias = Callable[[], int | None]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised as SIGINT is."""
+    """SIGTERM as an exception, like SIGINT's."""
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """The shell's for the signal."""
+    """The shell's exit code for the signal."""
     return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
-# Signals that raised an exception. Where one hits a destructor or a callback of an import, it is swallowed.
+# Signals that raised an exception. In a destructor or a callback of an import, Python swallows the exception.
 _raised: list[int] = []
 
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Have SIGTERM raise an exception, as SIGINT does; ``caught`` knows of those that were swallowed."""
+    """Make SIGTERM raise an exception, as SIGINT does; ``caught`` also sees signals whose exception was swallowed."""
 
     def handle(number: int, frame: Any) -> None:
         _raised.append(number)
@@ -47,10 +47,10 @@ def raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def caught() -> Iterator[PollSignal]:
-    """Hold back the first signal: what is yielded says its number, or None as long as there was none.
+    """Catch the first signal: the yielded function returns its number, or None before it arrives.
 
-    The second one ends the process. Python itself would run a handler when a compiled program is done, and once for two
-    signals; so a thread reads what the system tells of each of them.
+    The second signal ends the process. Python runs a handler only when the current compiled program has finished, and
+    only once for two signals of a kind; so a thread reads each signal from the wake-up socket.
     """
     seen: list[int] = []
     first = -math.inf
@@ -60,15 +60,15 @@ def caught() -> Iterator[PollSignal]:
         seen.append(number)
         first = time.monotonic()
         cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
-        text = f"{cursor}rlgd: stopping soon, and saving; once more to end at once"
-        with contextlib.suppress(OSError):  # who reads it may have ended by the same signal
+        text = f"{cursor}rlgd: stopping soon, after saving; a second signal stops at once"
+        with contextlib.suppress(OSError):  # the reader of standard error may have ended by the same signal
             print(text, file=sys.stderr, flush=True)
 
-    told, tells = socket.socketpair()
-    tells.setblocking(False)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
 
     def watch() -> None:
-        while number := told.recv(1):
+        while number := receiver.recv(1):
             if number[0] not in SIGNALS or time.monotonic() - first < ECHO:
                 continue
             if seen:
@@ -77,16 +77,16 @@ def caught() -> Iterator[PollSignal]:
 
     thread = threading.Thread(target=watch, name="rlgd-signals", daemon=True)
     thread.start()
-    # Told before it is held back: no signal falls between the two.
-    before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
-    with told, tells, _handled(dict.fromkeys(SIGNALS, lambda number, frame: None)):
+    # The socket first, then the handlers: no signal is lost between the two.
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    with receiver, sender, _handled(dict.fromkeys(SIGNALS, lambda number, frame: None)):
         if _raised:
             take(_raised[0])
         try:
             yield lambda: seen[0] if seen else None
         finally:
             signal.set_wakeup_fd(before)
-            tells.shutdown(socket.SHUT_WR)  # the thread ends
+            sender.shutdown(socket.SHUT_WR)  # ends the thread
             thread.join()
 
 

@@ -11,7 +11,8 @@ from jax import Array
 
 from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
-from rlgd.envs.host.host_vector import HostStep, HostVector
+from rlgd.envs.host.host_step import HostStep
+from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import UsageError
 from rlgd.models import features
 from rlgd.pytrees import LoopState, Obs, Rollout, View

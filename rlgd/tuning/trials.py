@@ -22,7 +22,7 @@ from rlgd.studies.outcome import Outcome
 from rlgd.studies.plan import Plan, plan
 from rlgd.studies.programs import ProgramCache, Programs
 from rlgd.studies.question import Question
-from rlgd.system import memory
+from rlgd.system import ram
 from rlgd.training import footprint
 from rlgd.tuning.space import Dimension
 
@@ -107,7 +107,7 @@ class Task:
     def _programs(self, settings: RunConfig) -> Programs:
         structure = jax.tree.structure(settings.agent.prepared())
         if structure not in self._caches:
-            budget = MEMORY_SHARE * memory.available()
+            budget = MEMORY_SHARE * ram.free_bytes()
             self._caches[structure] = ProgramCache(settings, self.seeds, False, budget)
         return self._caches[structure].programs()
 

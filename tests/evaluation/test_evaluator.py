@@ -1,9 +1,8 @@
-"""Evaluation against episodes that are known, or played by Gymnasium alone; the policy as a function."""
+"""Evaluation against known episodes, or episodes played by Gymnasium alone."""
 
 from typing import Any
 
 import gymnasium
-import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -28,7 +27,7 @@ def cartpole_policy(weights: Any = ANGLE) -> Policy:
 
 
 def biased(env: Env, *bias: float, box_distribution: str = "gaussian") -> Policy:
-    """The policy whose outputs are the same wherever it is."""
+    """A policy whose outputs do not depend on the observation."""
     return linear_policy(env.spec, np.zeros((len(bias), 2)), bias, box_distribution)
 
 
@@ -64,7 +63,7 @@ def test_cartpole_is_the_same_wherever_it_runs(env: Env | str, gymnasium_returns
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("episodes", [1, 2, 5, MAX_HOST_ENVS, MAX_HOST_ENVS + 3, 3 * MAX_HOST_ENVS])
 def test_every_environment_plays_its_share(episodes: int, mode: AutoresetMode) -> None:
-    """Half of the environments have short episodes: taking the first to finish would count those most."""
+    """Half of the environments have short episodes: taking the first ones to finish would favour those."""
     script = [[(n, (1, 10)[n % 2], "terminated"), (n + 16, (1, 10)[n % 2], "truncated")] for n in range(16)]
     env = scripted(script, mode)
     result = evaluate(biased(env, *[0.0] * 8), env, episodes=episodes)
@@ -94,7 +93,7 @@ def test_on_the_device_every_environment_plays_one_episode() -> None:
     ids=["host", "device"],
 )
 def test_greedy_and_sampled_policies_differ_as_stated(env: Env) -> None:
-    """Rewards count the ones: the greedy action is always 1, the sampled one 0 or 1, drawn anew each time."""
+    """Rewards count the ones: the greedy action is always 1, the sampled one 0 or 1, drawn again each time."""
     policy = biased(env, 0.0, 1e-3, *[-50.0] * 6)
     greedy, sampled = (
         evaluate(policy, env, episodes=4, deterministic=deterministic) for deterministic in (True, False)
@@ -173,7 +172,7 @@ def test_other_observations_and_one_step_episodes(name: str) -> None:
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ("Acrobot-v1", r"Acrobot-v1 does not fit the policy: its obs is .*\(6,\).* trained was .*\(4,\)"),
+        ("Acrobot-v1", r"Acrobot-v1 does not fit the policy: its obs is .*\(6,\).* the policy's is .*\(4,\)"),
         (rlgd.envs.make(MEDLEYS["discrete"], max_episode_steps=3), "its obs is"),
         (HostEnv("probes/Scripted-v0"), "does not fit the policy"),
         (DeviceEnv(MEDLEYS["discrete"], "endless", None), "does not fit the policy"),
@@ -205,44 +204,3 @@ def test_an_episode_ends_at_max_steps_at_the_latest(
         env = scripted([[(0, 1000, "terminated")]], limit=own)
     result = evaluate(linear_policy(env.spec, np.zeros((8, 2)), np.zeros(8)), env, episodes=3, max_steps=most)
     assert result.lengths.tolist() == [length] * 3
-
-
-def test_one_observation_or_a_batch() -> None:
-    policy = cartpole_policy()
-    obs = np.random.default_rng(0).normal(size=(50, 4))
-    actions = policy(obs)
-    np.testing.assert_array_equal(actions, obs[:, 2] > 0)
-    assert (actions.shape, actions.dtype) == ((50,), np.dtype(np.int64))
-    for row, action in zip(obs, actions, strict=True):
-        alone = policy(row)
-        assert (alone.shape, alone.dtype, alone) == ((), np.dtype(np.int64), action)
-    assert policy(list(obs[0])) == actions[0]
-    assert policy(obs[:0]).shape == (0,)
-
-
-def test_a_key_gives_the_same_sample_again() -> None:
-    policy = cartpole_policy(0 * ANGLE)
-    obs = np.zeros((100, 4))
-    sampled = policy(obs, deterministic=False, key=3)
-    np.testing.assert_array_equal(policy(obs, deterministic=False, key=jax.random.key(3)), sampled)
-    assert (policy(obs, deterministic=False, key=4) != sampled).any()
-    assert 20 < sampled.sum() < 80
-    np.testing.assert_array_equal(policy(obs), 0)
-
-
-@pytest.mark.parametrize("shape", [(), (3,), (5,), (2, 5), (1, 2, 4), (4, 1)])
-def test_a_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError) as refusal:
-        cartpole_policy()(np.zeros(shape))
-    assert str(refusal.value) == f"obs has shape {shape}; expected (4,), or ('N', 4) for a batch."
-
-
-def test_a_sampled_action_needs_a_key() -> None:
-    with pytest.raises(UsageError, match="a sampled action needs a key"):
-        cartpole_policy()(np.zeros(4), deterministic=False)
-
-
-def test_a_policy_says_what_it_is() -> None:
-    assert repr(cartpole_policy()) == "Policy(PPO, Discrete actions)"
-    env = HostEnv("probes/BoxActions-v0")
-    assert repr(biased(env, 0.0, 0.0)) == "Policy(PPO, Box actions)"

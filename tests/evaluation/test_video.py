@@ -1,4 +1,4 @@
-"""Videos and windows: they show the episodes that were played, and leave nothing behind where that is not possible."""
+"""Videos and windows: they show the played episodes, and leave no file if that is not possible."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def _policy(run: Path) -> Policy:
 
 
 def pictures_of(video: Path, number: int) -> Pictures:
-    """All pictures, by ffmpeg: MoviePy reads no further than a rounded duration. The last one may be there twice."""
+    """All pictures, read by ffmpeg: MoviePy stops at a rounded duration. The last picture may appear twice."""
     with VideoFileClip(str(video)) as clip:
         width, height = clip.size
     command = [FFMPEG_BINARY, "-i", str(video), "-f", "rawvideo", "-pix_fmt", "rgb24", "-fps_mode", "passthrough", "-"]
@@ -70,7 +70,7 @@ def pictures_of(video: Path, number: int) -> Pictures:
 
 
 def shown_by_hand(policy: Policy, episodes: int, seed: int) -> tuple[list[float], Pictures]:
-    """Returns and pictures of the greedy policy's episodes, by nothing but Gymnasium."""
+    """Returns and pictures of the greedy policy's episodes, made by Gymnasium alone."""
     env: Any = gymnasium.make(CARTPOLE, render_mode="rgb_array")
     returns, pictures = [], []
     for episode in range(episodes):
@@ -91,7 +91,7 @@ def push_right(obs: Any) -> NDArray[Any]:
 
 
 def never(obs: Any) -> NDArray[Any]:
-    raise AssertionError("a step was asked for")
+    raise AssertionError("it must not be stepped")
 
 
 # What a video shows
@@ -111,7 +111,7 @@ def test_a_video_shows_every_state_of_whole_episodes(policy: Policy, film: Path)
     for picture, expected in zip(seen, pictures, strict=True):
         assert picture.shape == expected.shape == (400, 600, 3)
         assert np.abs(picture.astype(int) - expected).mean() < 1  # what compression costs
-    # where pictures that are not the same differ more
+    # different pictures differ by more
     assert np.abs(seen[0].astype(int) - pictures[-1]).mean() > 1
     with VideoFileClip(str(film)) as clip:
         assert clip.fps == FRAMES_PER_SECOND
@@ -171,7 +171,7 @@ def test_arguments_and_limit_of_the_environment_hold(tmp_path: Path) -> None:
 
 
 class Painter(FuncEnv[Array, Array, Array, Array, Array, list[Any], Any]):
-    """The state counts the steps, and the picture is as bright; the odd action alone is allowed."""
+    """The state counts the steps and sets the picture's brightness; only the odd action is allowed."""
 
     observation_space = Box(-1.0, 100.0, (1,))
     action_space = Discrete(2)
@@ -210,7 +210,7 @@ class Unseen(Painter):
 
 
 class Unsettled(Painter):
-    """Begins with a state of another type than the later ones."""
+    """Its first state has another dtype than the later ones."""
 
     def initial(self, rng: Array, params: Any = None) -> Array:
         return jnp.zeros((), jnp.int32)
@@ -315,7 +315,7 @@ def test_without_moviepy_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 class Words(gymnasium.Env[Any, Any]):
-    """Renders as text; with ``modes`` it promises more, and gives ``picture``."""
+    """Renders as text; with ``modes`` it claims more, and gives ``picture``."""
 
     observation_space = Box(-1.0, 1.0, (1,))
     action_space = Discrete(2)
@@ -376,7 +376,7 @@ def test_an_environment_without_pictures_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(name="old")
 def _old(tmp_path: Path) -> Iterator[Path]:
-    """A video that has to stay as it is, with nothing beside it."""
+    """A video that must not change, in a folder that must have no other file."""
     old = tmp_path / "film.mp4"
     old.write_bytes(OLD)
     yield old
@@ -387,7 +387,7 @@ def _old(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        (Words, "Words rendered what is no array; its pictures must be uint8"),
+        (Words, "Words rendered no array; its pictures must be uint8"),
         (Growing, r"Growing rendered uint8 \(16, 16, 3\), uint8 \(17, 16, 3\).*all of one size"),
         (Breaking, "Breaking: environment 0 raised RuntimeError.*no paint left"),
     ],
@@ -407,7 +407,7 @@ def test_an_interrupted_player_leaves_the_old_video(old: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Pillow tries once more
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Pillow tries again
 def test_a_full_disk_leaves_the_old_video(suffix: str, tmp_path: Path) -> None:
     old = tmp_path / f"film{suffix}"
     old.write_bytes(OLD)

@@ -28,11 +28,11 @@ STATES, ACTIONS, HORIZON, GAMMA, LAMBDA = 4, 2, 4, 0.8, 0.7
 
 
 def _problem() -> TabularMDP:
-    """The last state is terminal, and entered in a tenth of all steps; the rewards are 2 on average."""
+    """A tenth of all steps lead to the last state, which is terminal; the rewards are 2 on average."""
     random = np.random.default_rng(1)
-    going_on = random.dirichlet(np.full(STATES - 1, 0.4), size=(STATES, ACTIONS))
+    continuing = random.dirichlet(np.full(STATES - 1, 0.4), size=(STATES, ACTIONS))
     return TabularMDP(
-        transition=np.concatenate([0.9 * going_on, np.full((STATES, ACTIONS, 1), 0.1)], axis=2),
+        transition=np.concatenate([0.9 * continuing, np.full((STATES, ACTIONS, 1), 0.1)], axis=2),
         reward=2 + 1.5 * random.normal(size=(STATES, ACTIONS)),
         initial=[0.5, 0.3, 0.2, 0.0],
         gamma=GAMMA,
@@ -75,7 +75,7 @@ def beginning(agent: Agent, env: DeviceEnv) -> AgentState:
 
 
 def informed(agent: Agent, state: AgentState) -> AgentState:
-    """The value function is what each state is worth at the beginning of an episode."""
+    """The state with the exact value of each state, at the beginning of an episode, as value function."""
     value = MDP.value(policy_table(agent, state.params.policy))
     params = jax.tree.map(
         lambda x: value.reshape(x.shape) if x.size == STATES else jnp.zeros_like(x), state.params.value
@@ -147,7 +147,7 @@ def test_the_numbers_are_those_of_the_estimates() -> None:
 
 
 def test_an_odd_number_of_episodes_counts_in_full() -> None:
-    """The variance of a mean is in inverse proportion to their number."""
+    """The variance of a mean is inversely proportional to the number of episodes."""
     agent = reinforce(baseline="none", num_envs=3)
     three = compare(agent.prepared(), ENV, beginning(reinforce(), ENV), jax.random.key(3), MANY).variance
     np.testing.assert_allclose(three / compared("none", True).variance, EPISODES / 3, rtol=0.2)
@@ -300,17 +300,17 @@ def episode_expectation(agent: Agent, state: AgentState, gamma: float, weighted:
 def rollout_expectation(agent: Agent, state: AgentState, gamma: float, gae_lambda: float) -> np.ndarray:
     """E[mean_t grad log pi(a_t|s_t) A_t] over a rollout that begins with new episodes.
 
-    A state of the rollout is (s, e), e being the steps of the episode so far. Behind a terminal state nothing counts;
-    behind the time limit the value does; either ends the trace, and the next row begins an episode.
+    A state of the rollout is (s, e), where e counts the steps of the episode so far. After a terminal state no reward
+    counts; after the time limit the value function counts. Both end the trace, and the next row begins an episode.
     """
     pi, following = chain(agent, state.params.policy)
     value = np.asarray(agent.value(ENV.spec, state.params.value, Features(jnp.eye(STATES))), np.float64)
     delta = MDP.reward + gamma * following @ value - value[:, None]
-    advantage = np.zeros((LONG + 1, HORIZON + 1, STATES, ACTIONS))  # 0 behind the last row and behind the time limit
+    advantage = np.zeros((LONG + 1, HORIZON + 1, STATES, ACTIONS))  # 0 after the last row and after the time limit
     for t in reversed(range(LONG)):
         for e in range(HORIZON):
-            behind = 0 if e + 1 == HORIZON else (pi * advantage[t + 1, e + 1]).sum(axis=1)
-            advantage[t, e] = delta + gamma * gae_lambda * following @ (behind * np.ones(STATES))
+            later = 0 if e + 1 == HORIZON else (pi * advantage[t + 1, e + 1]).sum(axis=1)
+            advantage[t, e] = delta + gamma * gae_lambda * following @ (later * np.ones(STATES))
     visits, weights = np.zeros((HORIZON, STATES)), np.zeros((STATES, ACTIONS))
     visits[0] = MDP.initial
     for t in range(LONG):
@@ -330,7 +330,7 @@ class Sample(NamedTuple):
 
 
 def draw(agent: Agent, state: AgentState, seed: int) -> Sample:
-    """As many independent estimates, each from a rollout of its own, in one program."""
+    """Independent estimates, each from its own rollout, in one program."""
 
     @jax.jit
     def flat(state: AgentState, keys: Array) -> Array:
@@ -372,7 +372,7 @@ def test_reinforce_has_its_expectation(baseline: str, weighted: bool) -> None:
     else:
         exact = episode_expectation(agent, state, GAMMA, weighted=False)
     assert farthest(sample, exact) < FAR
-    # It would show a discount that is a little wrong, the wrong weights, and a mean that has the episode itself in it.
+    # Slightly wrong discounts, wrong weights, and a mean that includes the episode itself would be found.
     assert farthest(sample, episode_expectation(agent, state, GAMMA - 0.1, weighted)) > FAR
     assert farthest(sample, episode_expectation(agent, state, GAMMA, not weighted)) > FAR
     if baseline == "mean":
@@ -381,7 +381,7 @@ def test_reinforce_has_its_expectation(baseline: str, weighted: bool) -> None:
 
 @pytest.mark.parametrize("agent_class", [A2C, PPO])
 def test_actor_critics_have_their_expectation(agent_class: Any) -> None:
-    """Of PPO it is the first gradient, at which every ratio is 1."""
+    """For PPO this is the first gradient, where every ratio is 1."""
     settings = {"num_envs": EPISODES, "rollout_length": LONG, "gae_lambda": LAMBDA, "normalize_advantage": False}
     agent = agent_class(**LINEAR, **settings)
     state = beginning(agent, ENV)

@@ -1,7 +1,7 @@
 """The estimators against the exact gradient: every trajectory of a small MDP, weighted by its probability.
 
-Plain ascent with step size 1 adds the estimate itself to the parameters, so that the expectation of what the public
-``update`` adds is the expectation of the estimator, with everything that stands between a rollout and a step.
+Plain ascent with step size 1 adds the estimate itself to the parameters. So the expected change by the public
+``update`` is the expectation of the estimator, with every computation between a rollout and a step.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ NEXT = _random.dirichlet(np.ones(STATES), size=(STATES, ACTIONS)).astype(np.floa
 
 
 class Trajectories(NamedTuple):
-    """All that can happen in ``HORIZON`` steps from state 0, ``[number, HORIZON]``."""
+    """All possible courses of ``HORIZON`` steps from state 0, ``[number, HORIZON]``."""
 
     state: np.ndarray
     action: np.ndarray
@@ -64,7 +64,7 @@ def policy_table(agent: Agent, policy: Any) -> Array:
 
 
 def probabilities(agent: Agent, policy: Any, live: np.ndarray) -> Array:
-    """P(trajectory), of which only the steps in ``live [number, HORIZON]`` are played."""
+    """P(trajectory), with only the steps in ``live [number, HORIZON]``."""
     log_pi = policy_table(agent, policy)[ALL.state, ALL.action]
     log_next = jnp.log(NEXT)[ALL.state, ALL.action, ALL.following]
     return jnp.exp(jnp.sum(jnp.where(live, log_pi + log_next, 0), axis=1))
@@ -104,7 +104,7 @@ EPISODE = np.cumsum(ALL.following == TERMINAL, axis=1) - (ALL.following == TERMI
 
 
 def distinct_episodes() -> np.ndarray:
-    """Trajectories that differ only behind the end of the episode are one and the same."""
+    """Trajectories that differ only after the end of the episode are the same."""
     played = np.where(EPISODE[..., None], np.stack([ALL.action, ALL.following], axis=-1), -1)
     return np.unique(played.reshape(len(played), -1), axis=0, return_index=True)[1]
 
@@ -152,7 +152,7 @@ def usual_gradient(policy: Any, agent: Agent) -> Any:
 @pytest.mark.parametrize("baseline", ["none", "mean", "value"])
 @pytest.mark.parametrize("weighting", [False, True], ids=["usual", "gamma-weighted"])
 def test_reinforce_is_unbiased(baseline: str, weighting: bool) -> None:
-    """With gamma^t its expectation is the gradient of J; without, of the usual surrogate. No baseline changes it."""
+    """With gamma^t the expectation is the gradient of J; without, of the usual surrogate. Baselines do not matter."""
     agent, state = make(REINFORCE, num_envs=2, baseline=baseline, discount_weighting=weighting)
     step = expected_step(agent, state, distinct_episodes())
     policy = state.params.policy
@@ -161,7 +161,7 @@ def test_reinforce_is_unbiased(baseline: str, weighting: bool) -> None:
 
 
 def test_the_two_reinforce_estimators_differ() -> None:
-    """Otherwise the test above could not tell them apart."""
+    """Otherwise the test above could not distinguish them."""
     agent, state = make(REINFORCE, num_envs=1, baseline="none")
     usual, exact = usual_gradient(state.params.policy, agent), jax.grad(discounted_return)(state.params.policy, agent)
     assert max(float(jnp.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (usual, exact)), strict=True)) > 0.01
@@ -171,7 +171,7 @@ def actor_critic_gradient(agent: Agent, state: AgentState, gae_lambda: float) ->
     """E[mean_t grad log pi(a_t|s_t) A_t] by dynamic programming on the table.
 
     The expectation of GAE given (s_t, a_t) obeys A_t(s, a) = delta(s, a) + gamma lambda E[A_{t+1}(s', a')], with
-    nothing behind an end.
+    nothing after an end.
     """
     pi = jnp.exp(policy_table(agent, state.params.policy))
     value = agent.value(SPEC, state.params.value, Features(jnp.eye(STATES)))
@@ -179,8 +179,8 @@ def actor_critic_gradient(agent: Agent, state: AgentState, gae_lambda: float) ->
     delta = REWARD + GAMMA * NEXT @ (alive * value) - value[:, None]
     advantages = [delta]
     for _ in range(HORIZON - 1):
-        behind = jnp.sum(pi * advantages[0], axis=1)
-        advantages.insert(0, delta + GAMMA * gae_lambda * NEXT @ (alive * behind))
+        later = jnp.sum(pi * advantages[0], axis=1)
+        advantages.insert(0, delta + GAMMA * gae_lambda * NEXT @ (alive * later))
     visits = [jnp.asarray(np.eye(STATES)[0], jnp.float32)]
     restart = np.eye(STATES)[[0 if s == TERMINAL else s for s in range(STATES)]].astype(np.float32)
     for _ in range(HORIZON - 1):
@@ -210,8 +210,8 @@ def test_actor_critics_follow_the_gradient_of_their_surrogate(agent_class: type[
     close(step.policy, actor_critic_gradient(agent, state, gae_lambda))
 
 
-def test_what_is_made_natural_is_the_same_estimate() -> None:
-    """NPG's gradient before the Fisher matrix; the step itself is no estimate whose expectation is known."""
+def test_the_natural_gradient_is_made_from_the_same_estimate() -> None:
+    """NPG's gradient before the Fisher matrix: the expectation of the step itself is not known."""
     agent, state = make(NPG, num_envs=1, rollout_length=HORIZON, gae_lambda=0.7, normalize_advantage=False)
     weight = probabilities(agent, state.params.policy, np.ones_like(EPISODE))
 

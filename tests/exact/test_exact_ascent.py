@@ -1,4 +1,4 @@
-"""Ascent really ascends: every optimizer on the exact gradient of J, and the optimum where that is a theorem."""
+"""Ascent really ascends: every optimizer on the exact gradient of J, and to the optimum where a theorem says so."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ CONTROL = LQR(
     initial_cov=np.eye(2),
     gamma=0.95,
 )
-# Step sizes for what does not get far at 0.1: relative to the weights, or divided by all squared gradients so far.
+# Step sizes for rules that are slow at 0.1: relative to the weights, or divided by all squared gradients so far.
 RATES = {"adadelta": 10.0, "lars": 3.0, "adagrad": 0.5, "sm3": 0.5, "novograd": 0.02}
 
 
@@ -37,7 +37,7 @@ def softmax(table: Array) -> Array:
 
 
 def heights(ascent: Ascent, steps: int) -> Array:
-    """J before the first and behind each step along the exact gradient, from the uniform policy, ``[steps + 1]``."""
+    """J before the first and after each step along the exact gradient, from the uniform policy, ``[steps + 1]``."""
     transformation = ascent.transformation()
 
     def step(carry: tuple[Array, Any], progress: Array) -> tuple[tuple[Array, Any], Array]:
@@ -46,7 +46,7 @@ def heights(ascent: Ascent, steps: int) -> Array:
         table = apply_step(table, change)
         return (table, state), MDP.objective(softmax(table))
 
-    # Not quite uniform: methods that scale by the weights could never leave 0.
+    # Not exactly uniform: rules that scale by the weights could never leave 0.
     table = 0.1 * jnp.sin(jnp.arange(12.0)).reshape(4, 3)
     _, path = jax.lax.scan(step, (table, transformation.init(table)), jnp.linspace(0, 1, steps))
     return jnp.concatenate([MDP.objective(softmax(table))[None], path])

@@ -275,7 +275,7 @@ def test_evaluation_keeps_episodes_apart_and_leaves_the_policy_alone() -> None:
     assert isinstance(env, HostEnv)
     num_envs = evaluator.MAX_HOST_ENVS
     lengths: list[list[int]] = [[] for _ in range(num_envs)]
-    own, running = [policy.anew() for _ in range(num_envs)], np.zeros(num_envs, int)
+    own, running = [policy.copy() for _ in range(num_envs)], np.zeros(num_envs, int)
     with contextlib.closing(env.open(num_envs)) as vector:
         obs = vector.reset(1)
         while min(map(len, lengths)) < 2:

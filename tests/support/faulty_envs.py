@@ -17,10 +17,10 @@ OBS = Box(-1.0, 1.0, (2,))
 
 
 class Faulty(gymnasium.Env[Any, Any]):
-    """Gives what ``FAULTS[what]`` makes of a sound step, in step ``step`` (counted from 0) of the lane ``lane``.
+    """Replaces step ``step`` (counted from 0) of environment ``index`` by ``FAULTS[what]`` of a sound step.
 
-    The lane is the seed of the first reset; the one behind it does so with ``also``. Episodes are ``length`` steps
-    long. ``note`` is a file to which each process writes its id and whether it has imported JAX.
+    The seed of the first reset is the environment's index; the next environment has the fault ``also``. Episodes are
+    ``length`` steps long. ``note`` is a file to which each process writes its id and whether it has imported JAX.
     """
 
     observation_space, action_space = OBS, Discrete(3, start=1)
@@ -28,15 +28,15 @@ class Faulty(gymnasium.Env[Any, Any]):
     def __init__(
         self,
         what: str = "nothing",
-        lane: int = 1,
+        index: int = 1,
         step: int = 2,
         length: int = 5,
         also: str = "nothing",
         note: str | None = None,
     ) -> None:
-        self.faults = {(lane, step): what, (lane + 1, step): also}
+        self.faults = {(index, step): what, (index + 1, step): also}
         self.length, self.note = length, note
-        self.lane, self.steps, self.t = -1, 0, 0
+        self.index, self.steps, self.t = -1, 0, 0
 
     def _noted(self) -> None:
         if self.note is not None:
@@ -45,8 +45,8 @@ class Faulty(gymnasium.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        if self.lane < 0:
-            self.lane = seed or 0
+        if self.index < 0:
+            self.index = seed or 0
             self._noted()
         self.t = 0
         if self._fault == "reset":
@@ -55,7 +55,7 @@ class Faulty(gymnasium.Env[Any, Any]):
 
     @property
     def _fault(self) -> str:
-        return self.faults.get((self.lane, self.steps), "nothing")
+        return self.faults.get((self.index, self.steps), "nothing")
 
     def step(self, action: Any) -> Any:
         assert self.action_space.contains(action), f"{action!r} is no action"
@@ -98,7 +98,7 @@ def _reward(reward: Any) -> Callable[..., Any]:
     return lambda obs, _, *rest: (obs, reward, *rest)
 
 
-# what an environment does instead of a sound step
+# what each fault makes of a sound step
 FAULTS: dict[str, Callable[..., Any]] = {
     "raise": _raise,
     "unsendable": _raise_unsendable,
@@ -125,7 +125,7 @@ FAULTS: dict[str, Callable[..., Any]] = {
 
 
 class Wandering(gymnasium.Env[Any, Any]):
-    """Ends by chance in any step, terminated or truncated or both; half of its infos have an action mask."""
+    """Ends in any step by chance, terminated or truncated or both; half of its infos have an action mask."""
 
     observation_space, action_space = OBS, Discrete(3, start=1)
 
@@ -149,7 +149,7 @@ class Wandering(gymnasium.Env[Any, Any]):
 
 
 class Slow(Faulty):
-    """Takes 3 ms a step, as a physics engine would."""
+    """Takes 3 ms a step, like a physics engine."""
 
     def step(self, action: Any) -> Any:
         time.sleep(0.003)
@@ -157,7 +157,7 @@ class Slow(Faulty):
 
 
 class Tree(gymnasium.Env[Any, Any]):
-    """Observes a tree of arrays and gives action masks, in every other step only; ``fault`` breaks a part of it."""
+    """Observes a tree of arrays, and gives an action mask in every other step; ``fault`` breaks a part of these."""
 
     observation_space = Dict(
         {
@@ -198,7 +198,7 @@ class Tree(gymnasium.Env[Any, Any]):
 
 
 class Reusing(gymnasium.Env[Any, Any]):
-    """Gives out the same array each time, and writes the next observation into it: the step of the episode."""
+    """Returns the same array each time, and writes the next observation into it: the step of the episode."""
 
     observation_space, action_space = Box(0.0, np.inf, (1,)), Discrete(2)
 
@@ -216,7 +216,7 @@ class Reusing(gymnasium.Env[Any, Any]):
 
 
 class Locked(Faulty):
-    """Can be neither copied nor sent to another process."""
+    """Can neither be copied nor sent to another process."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Environments whose answers are known exactly, on the device and as ordinary Gymnasium environments."""
+"""Probe environments with exactly known answers, on the device and as ordinary Gymnasium environments."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ GAMMA = 0.5
 
 
 class Cue(NamedTuple):
-    """``probe`` int32 is which one is played; ``sign`` +-1 float32 is drawn too; ``t`` int32 counts the steps."""
+    """The state: ``probe`` int32, its number; ``sign`` float32, a random +-1; ``t`` int32, the steps so far."""
 
     probe: Array
     sign: Array
@@ -43,9 +43,9 @@ class Probe:
     """One question.
 
     Attributes:
-        observe: what is seen, one number.
+        observe: the observation, one number.
         pay: the reward of each step.
-        answers: of the best policy: what is seen -> (value at discount ``GAMMA``, action; None: all are alike).
+        answers: of the best policy: observation -> (value at discount ``GAMMA``, action; None: any action).
         length: steps of an episode, at most ``PROBE_LIMIT``; None: only the time limit ends it.
     """
 
@@ -56,9 +56,9 @@ class Probe:
 
 
 class Medley(FuncEnv[Cue, Array, Array, Array, Array, Any, Any]):
-    """Every episode plays one of the probes, drawn at its start: one program learns them all.
+    """Every episode plays one of the probes, drawn at its start: one training learns them all.
 
-    It observes which probe it is, one-hot, and behind that what the probe shows.
+    The observation is the number of the probe, one-hot, and then the probe's own observation.
     """
 
     def __init__(self, probes: Mapping[str, Probe], action_space: Space) -> None:
@@ -67,7 +67,7 @@ class Medley(FuncEnv[Cue, Array, Array, Array, Array, Any, Any]):
         self.observation_space = Box(-2.0, 2.0, (len(probes) + 1,))
 
     def see(self, name: str, obs: float) -> NDArray[Any]:
-        """What is observed where the probe shows ``obs``."""
+        """The observation when the probe ``name`` shows ``obs``."""
         return np.array([*(name == other for other in self.names), obs], np.float32)
 
     def _of_probe(self, state: Cue, values: Sequence[Any]) -> Array:
@@ -167,7 +167,7 @@ class ScriptedOnDevice(FuncEnv[Place, Array, Array, Array, Array, Any, Any]):
 
 
 Episode: TypeAlias = tuple[int, int, str]  # its number, its steps, and one of ENDS
-Script: TypeAlias = Sequence[Sequence[Episode]]  # of each lane; both go round
+Script: TypeAlias = Sequence[Sequence[Episode]]  # the episodes of each environment; both sequences repeat
 
 ENDS = ("terminated", "truncated", "both")
 OBSERVATIONS: dict[str, Space] = {
@@ -183,10 +183,10 @@ ACTIONS: dict[str, Space] = {
 
 
 class Scripted(gymnasium.Env[Any, Any]):
-    """Plays ``script[lane]``; the lane is the seed it was reset with, so that each copy in a vector has its own.
+    """Plays ``script[index]``; its index is the seed of its reset, so that each copy in a vector has its own.
 
     It observes (number, t), or 10 number + t, and pays 100 number + 10 t + the sum of the action, which must be a
-    member of the space. ``fault`` is (what, lane, step): in that step, counted from 0 over all episodes, the lane
+    member of the space. ``fault`` is (what, index, step): in that step, counted from 0 over all episodes, it
     raises, or gives the "observation" or "reward" NaN.
     """
 
@@ -199,12 +199,12 @@ class Scripted(gymnasium.Env[Any, Any]):
     ) -> None:
         self.observation_space, self.action_space = OBSERVATIONS[observation], ACTIONS[action]
         self.script, self.fault = script, fault
-        self.lane = self.played = self.t = self.steps = 0
+        self.index = self.played = self.t = self.steps = 0
 
     @property
     def _episode(self) -> Episode:
-        lane = self.script[self.lane % len(self.script)]
-        return lane[self.played % len(lane)]
+        own = self.script[self.index % len(self.script)]
+        return own[self.played % len(own)]
 
     def _observation(self) -> Any:
         number, *_ = self._episode
@@ -215,7 +215,7 @@ class Scripted(gymnasium.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
-            self.lane, self.played = seed, 0
+            self.index, self.played = seed, 0
         elif self.t:
             self.played += 1
         self.t = 0
@@ -223,8 +223,8 @@ class Scripted(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
-        what, lane, step = self.fault
-        broken = what if (lane, step) == (self.lane, self.steps) else "none"
+        what, index, step = self.fault
+        broken = what if (index, step) == (self.index, self.steps) else "none"
         if broken == "raise":
             raise RuntimeError("out of order")
         number, steps, end = self._episode
@@ -261,10 +261,10 @@ def scripted(
 
 
 def script_of(rollouts: Sequence[Rollout], steps: tuple[int, ...]) -> Script:
-    """The episodes that ``ScriptedOnDevice(steps)`` drew, in their order, for ``Scripted`` to play again."""
+    """The episodes that ``ScriptedOnDevice(steps)`` drew, in their order, for ``Scripted`` to repeat."""
     obs = np.concatenate([*(np.asarray(rows.obs) for rows in rollouts), np.asarray(rollouts[-1].last_obs)[None]])
     return [
-        [(int(number), steps[int(number)], "terminated") for number, t in lane if t == 0] for lane in obs.swapaxes(0, 1)
+        [(int(number), steps[int(number)], "terminated") for number, t in own if t == 0] for own in obs.swapaxes(0, 1)
     ]
 
 
@@ -273,13 +273,13 @@ collect = jax.jit(device_rollout.collect, static_argnums=1)
 
 
 def enter(env: HostEnv, loop: LoopState) -> tuple[HostVector, LoopState]:
-    """Running environments, lane n being environment n, and the loop at the first observation of each."""
+    """Running environments, and the loop at the first observation of each."""
     vector = env.open(loop.first.shape[0])
     return vector, dataclasses.replace(loop, obs=jnp.asarray(vector.reset(0)))
 
 
 def linear_policy(spec: Spec, weights: Any, bias: Any, box_distribution: str = "gaussian") -> Policy:
-    """The policy whose outputs are ``weights [outputs, features] x + bias [outputs]``."""
+    """A policy with the outputs ``weights [outputs, features] x + bias [outputs]``."""
     agent = PPO(hidden_sizes=(), box_distribution=box_distribution)
     params = agent.policy_network(spec).init(jax.random.key(0))
     layer = {"kernel": jnp.asarray(weights, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}

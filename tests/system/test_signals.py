@@ -37,12 +37,12 @@ def _whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def when_it_compiles(run: Path) -> bool:
-    """The files are there, and no row."""
+    """The files exist, without a row."""
     return (run / CHECKPOINTS / "0").exists()
 
 
 def when_it_saves(run: Path) -> bool:
-    """A checkpoint is being built, the one of the beginning left out."""
+    """A checkpoint other than the first one is being built."""
     saved = run / CHECKPOINTS
     return saved.exists() and any(path.name.endswith(".tmp") for path in saved.iterdir() if path.name[0] != "0")
 
@@ -62,7 +62,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("moment", "number"), MOMENTS)
-def test_a_signal_ends_a_run_that_goes_on_as_if_there_was_none(
+def test_a_signal_ends_a_run_which_resumes_as_if_uninterrupted(
     tmp_path: Path, whole: Path, moment: Callable[[Path], bool], number: signal.Signals
 ) -> None:
     run = tmp_path / "run"
@@ -72,7 +72,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_there_was_none(
     _, error = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert error == (
-        "rlgd: stopping soon, and saving; once more to end at once\n"
+        "rlgd: stopping soon, after saving; a second signal stops at once\n"
         f"rlgd: interrupted at step {folder.latest_step(run / CHECKPOINTS):,}; go on with `rlgd resume {run}`\n"
     )
     summary = json.loads((run / "summary.json").read_text())
@@ -96,7 +96,7 @@ def test_two_signals_end_a_run_at_once_without_a_torn_file(
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=5)
     assert process.returncode == 143
-    assert error == "rlgd: stopping soon, and saving; once more to end at once\n"
+    assert error == "rlgd: stopping soon, after saving; a second signal stops at once\n"
     resumed = start("resume", str(run), "--quiet")
     _, error = resumed.communicate(timeout=240)
     assert resumed.returncode == 0, error
@@ -104,7 +104,7 @@ def test_two_signals_end_a_run_at_once_without_a_torn_file(
 
 
 def test_a_terminals_interrupt_reaches_workers_too_and_they_say_nothing(tmp_path: Path) -> None:
-    """On the host the learner's state is exact and episodes begin anew."""
+    """On the host the learner's state is exact and new episodes begin."""
     run = tmp_path / "run"
     flags = ["--backend", "host", "--vectorization", "async", "--total-timesteps", "100000", "--run-dir", str(run)]
     process = start("train", *FLAGS, *flags, start_new_session=True)
@@ -137,10 +137,10 @@ def test_a_signal_before_the_run_begins_ends_the_command(tmp_path: Path) -> None
 
 
 def test_a_signal_whose_exception_is_swallowed_is_not_lost() -> None:
-    """As it is where it hits a destructor, or a callback of an import."""
+    """As in a destructor, or in a callback of an import."""
     script = """
 import os, signal, time
-from rlgd import signals
+from rlgd.system import signals
 
 class Swallows:
     def __del__(self):
@@ -149,8 +149,8 @@ class Swallows:
 
 with signals.raised():
     Swallows()
-    with signals.caught() as asked:
-        print(asked())
+    with signals.caught() as poll_signal:
+        print(poll_signal())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -173,12 +173,12 @@ def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
 def test_the_second_signal_ends_the_process_at_once() -> None:
     script = """
 import time
-from rlgd import signals
-with signals.caught() as asked:
-    print(asked(), flush=True)
-    while asked() is None:
+from rlgd.system import signals
+with signals.caught() as poll_signal:
+    print(poll_signal(), flush=True)
+    while poll_signal() is None:
         time.sleep(0.01)
-    print(asked(), flush=True)
+    print(poll_signal(), flush=True)
     time.sleep(60)
 """
     process = subprocess.Popen(
@@ -192,10 +192,10 @@ with signals.caught() as asked:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGINT
-    assert error == "rlgd: stopping soon, and saving; once more to end at once\n"
+    assert error == "rlgd: stopping soon, after saving; a second signal stops at once\n"
 
 
-def test_a_signal_behind_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:
+def test_a_signal_after_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:
     agent = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
     settings = RunConfig(agent, rlgd.envs.make("CartPole-v1"), total_timesteps=64, eval_episodes=2)
     with pytest.raises(Interrupted, match=r"interrupted at step 64; go on with `rlgd resume ") as caught:

@@ -1,4 +1,4 @@
-"""The twins as vector environments, beside Gymnasium's ``SyncVectorEnv`` of its own environments."""
+"""The twins as vector environments, compared with Gymnasium's ``SyncVectorEnv`` of its own environments."""
 
 import copy
 import functools
@@ -21,7 +21,7 @@ from jax import Array
 
 import rlgd.envs
 from rlgd.envs.check import checker
-from rlgd.envs.device import gym_vector
+from rlgd.envs.device import vector_program
 from rlgd.envs.device.device_env import DeviceEnv
 from rlgd.envs.device.gym_vector import DeviceVectorEnv
 from rlgd.envs.functional.registration import vector_id
@@ -56,7 +56,7 @@ def row(tree: Any, n: int) -> Any:
 
 
 class Puppet(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gymnasium's environment, which is put into a state before each step, and where an episode begins.
+    """Gymnasium's environment, which gets a given state before each step and at the beginning of an episode.
 
     Attributes:
         state, begins: these states, of the twin.
@@ -101,7 +101,7 @@ class Puppet(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def compare(ours: Any, theirs: Any, atol: float) -> None:
-    """The same structure, types, shapes and, within ``atol``, numbers."""
+    """The same structure, dtypes, shapes and, within ``atol``, numbers."""
     assert type(ours) is type(theirs)
     if isinstance(ours, dict):
         assert ours.keys() == theirs.keys() - UNTOLD
@@ -118,25 +118,25 @@ def compare(ours: Any, theirs: Any, atol: float) -> None:
 
 
 @pytest.mark.parametrize(("env_id", "mode"), CASES)
-def test_every_step_gives_what_gymnasium_gives_from_the_same_states(env_id: str, mode: AutoresetMode) -> None:
+def test_every_step_equals_gymnasiums_from_the_same_states(env_id: str, mode: AutoresetMode) -> None:
     env = make(env_id, autoreset_mode=mode)
     theirs = SyncVectorEnv([lambda: TimeLimit(Puppet(env_id), LIMIT)] * N, autoreset_mode=mode)
     puppets: list[Any] = [limited.env for limited in theirs.envs]  # type: ignore[attr-defined]
 
     def both(ours: Any, call: Callable[[], Any]) -> None:
         for n, puppet in enumerate(puppets):
-            puppet.begins = row(env.lanes.state.inner, n)
+            puppet.begins = row(env.state.env_state.inner, n)
         given = call()
         compare(ours[0], given[0], ATOL)
         compare(ours[1:], given[1:], REWARD_ATOL)
 
-    _, program = gym_vector._programs()
+    _, program = vector_program.programs()
     compiled = program._cache_size()
     both(env.reset(seed=0), theirs.reset)
     env.action_space.seed(0)
     ends = np.zeros(N, int)
     for _ in range(STEPS):
-        actions, before = env.action_space.sample(), env.lanes.state.inner
+        actions, before = env.action_space.sample(), env.state.env_state.inner
         obs, reward, terminated, truncated, info = ours = env.step(actions)
         over = terminated | truncated
         for n, puppet in enumerate(puppets):
@@ -144,7 +144,7 @@ def test_every_step_gives_what_gymnasium_gives_from_the_same_states(env_id: str,
             puppet.state, puppet.wanted = row(before, n), (led_to, reward[n], terminated[n])
         both(ours, functools.partial(theirs.step, actions))
         ends += over
-        np.testing.assert_array_equal(env.lanes.over, over & (mode is not SAME_STEP))
+        np.testing.assert_array_equal(env.state.over, over & (mode is not SAME_STEP))
         if mode is DISABLED and over.any():
             both(env.reset(options={"reset_mask": over}), functools.partial(theirs.reset, options={"reset_mask": over}))
     assert ends.min() > 1
@@ -177,19 +177,19 @@ def test_registering_is_part_of_importing() -> None:
 
 
 def actions_of(env: Any, steps: int = STEPS) -> list[Any]:
-    """Random actions, the same ones in all environments, however many there are."""
+    """Random actions, the same ones in every environment, for any number of them."""
     space = copy.deepcopy(env.single_action_space)
     space.seed(0)
     return [np.stack([space.sample()] * env.num_envs) for _ in range(steps)]
 
 
 def play(env: Any, seed: Any = None, steps: int = STEPS) -> list[Any]:
-    """What a reset and some steps give, without what ``info`` has."""
+    """What a reset and some steps give, without ``info``."""
     obs, _ = env.reset(seed=seed)
     return [obs, *(env.step(actions)[:4] for actions in actions_of(env, steps))]
 
 
-def lane(given: list[Any], n: int) -> list[Any]:
+def single(given: list[Any], n: int) -> list[Any]:
     return [row(each, n) for each in given]
 
 
@@ -215,15 +215,15 @@ def test_a_seed_repeats_itself_and_no_seed_goes_on(env_id: str, mode: AutoresetM
     ("env_id", "mode"),
     [("CartPole-v1", NEXT_STEP), ("Blackjack-v1", SAME_STEP)],
 )
-def test_environment_i_plays_what_environment_0_plays_under_the_seed_behind(env_id: str, mode: AutoresetMode) -> None:
+def test_environment_i_plays_as_environment_0_under_the_seed_plus_i(env_id: str, mode: AutoresetMode) -> None:
     env, alone = make(env_id, autoreset_mode=mode), make(env_id, 1, autoreset_mode=mode)
     together = play(env, 2**40 + 5)
-    lanes = [lane(together, n) for n in range(N)]
-    for n, ours in enumerate(lanes):
+    each = [single(together, n) for n in range(N)]
+    for n, ours in enumerate(each):
         # As many environments as there are, XLA rounds differently.
-        assert same(ours, lane(play(alone, 2**40 + 5 + n), 0), 1e-5)
-    assert not any(same(ours, lanes[0]) for ours in lanes[1:])
-    assert not same(lane(play(alone, 5), 0), lanes[0])
+        assert same(ours, single(play(alone, 2**40 + 5 + n), 0), 1e-5)
+    assert not any(same(ours, each[0]) for ours in each[1:])
+    assert not same(single(play(alone, 5), 0), each[0])
 
 
 def test_each_environment_can_have_a_seed_or_none() -> None:
@@ -233,10 +233,10 @@ def test_each_environment_can_have_a_seed_or_none() -> None:
     play(env, np.int64(10))
     mixed = play(env, [10, None, 12, None, 3])
     for n in (0, 2):
-        assert same(lane(mixed, n), lane(whole, n))
+        assert same(single(mixed, n), single(whole, n))
     for n in (1, 3):
-        assert same(lane(mixed, n), lane(following, n))
-    assert not same(lane(mixed, 4), lane(whole, 4))
+        assert same(single(mixed, n), single(following, n))
+    assert not same(single(mixed, 4), single(whole, 4))
 
 
 @pytest.mark.parametrize(("env_id", "mode"), [("CartPole-v1", NEXT_STEP), ("Blackjack-v1", SAME_STEP)])
@@ -258,7 +258,7 @@ def test_a_partial_reset_is_a_reset_for_some_and_nothing_for_others(env_id: str,
     assert list(options) == ["reset_mask"]
 
 
-def test_what_is_returned_can_be_kept_and_written_to() -> None:
+def test_returned_arrays_can_be_kept_and_written_to() -> None:
     env = make(autoreset_mode=SAME_STEP)
     kept, copies = [], []
     env.reset(seed=0)
@@ -321,7 +321,7 @@ def test_no_two_episodes_begin_alike() -> None:
 
 @jax.jit
 def play_with_spare(key: Array) -> Any:
-    """Each step's state and what it gave, of episodes of 1 to 5 steps, ``[60, 16]``."""
+    """Each step's state and result, in episodes of 1 to 5 steps, ``[60, 16]``."""
     env = DeviceEnv(ScriptedOnDevice((1, 2, 3, 5), Discrete(8)), "scripted", 3)
 
     def step(carry: Any, key: Array) -> Any:
@@ -333,7 +333,7 @@ def play_with_spare(key: Array) -> Any:
     return jax.lax.scan(step, start, jax.random.split(steps, 60))[1]
 
 
-def test_episodes_begin_anew_from_spare_states() -> None:
+def test_every_episode_begins_from_its_own_spare_state() -> None:
     state, timestep = jax.device_get(play_with_spare(jax.random.key(0)))
     done = timestep.terminated | timestep.truncated
     np.testing.assert_array_equal(timestep.obs[~done], timestep.next_obs[~done])
@@ -351,7 +351,7 @@ def test_episodes_begin_anew_from_spare_states() -> None:
 
 
 class Everything(FuncEnv[Array, Any, Array, Array, Array, Any, Any]):
-    """Observes a dictionary, tells nested things, and counts how often it is traced."""
+    """Observes a dictionary, gives nested info, and counts how often it is traced."""
 
     observation_space = Dict({"image": Box(0, 255, (5, 6, 3), np.uint8), "two": MultiBinary(2), "which": Discrete(9)})
     traces = 0
@@ -424,7 +424,7 @@ def pole(mode: AutoresetMode = NEXT_STEP, **kwargs: Any) -> Any:
 
 
 def ended() -> Any:
-    """One in which the episode of environment 3 is over."""
+    """A vector environment in which the episode of environment 3 is over."""
     env, over = pole(DISABLED), np.zeros(N, bool)
     while not over[3]:
         if over.any():
@@ -469,7 +469,7 @@ def ended() -> Any:
         (lambda: make(render_mode="rgb_array").render(), "and reset it first"),
     ],
 )
-def test_what_does_not_fit_is_refused(act: Callable[[], Any], message: str) -> None:
+def test_a_wrong_argument_is_refused(act: Callable[[], Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         act()
 
@@ -529,7 +529,7 @@ def test_pictures_are_gymnasiums_of_the_same_states(env_id: str) -> None:
         pictures = env.render()
         assert isinstance(pictures, tuple)
         for n, picture in enumerate(pictures):
-            puppet.put(row(env.lanes.state.inner, n))
+            puppet.put(row(env.state.env_state.inner, n))
             np.testing.assert_array_equal(picture, theirs.render())
             assert picture.dtype == np.uint8
     assert not np.array_equal(pictures[0], pictures[1])

@@ -33,10 +33,10 @@ from rlgd.envs.functional.tabular import TabularParams, TabularState
 Numbers = NDArray[Any]
 Policy = Callable[[Any, Numbers], Numbers]
 
-N, LANES = 2000, 8  # random states and beginnings; whole episodes
+N, PLAYED = 2000, 8  # random states and beginnings; whole episodes
 ATOL, REWARD_ATOL = 5e-6, 2e-5
 P_VALUE = 0.01
-ONCE = {"xla_backend_optimization_level": 0}  # halves the compilation of what runs once and is not under test itself
+ONCE = {"xla_backend_optimization_level": 0}  # halves the compilation of programs that run once and are not under test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Case:
         policy: ``(obs [n, ...], noise [n] in [0, 1)) -> action``, with which the whole episodes are played.
         lasting: the same, but it ends no episode.
         drift: how far observations may be apart at the end of an episode, each side going its own way.
-        see: ``(states [n, ...], obs [n, ...])`` -> what the policies go by.
+        see: ``(states [n, ...], obs [n, ...])`` -> the numbers that the policies use.
         margin: how far Gymnasium's environment is from where an episode would just have ended, or just not.
         variants: the constants, each time with one of them changed.
     """
@@ -252,7 +252,7 @@ def twin(env_id: str) -> Rendered[Any, Any, Any]:
 
 
 def original(env_id: str, **kwargs: Any) -> tuple[Any, Any]:
-    """Gymnasium's environment, and what is inside its wrappers."""
+    """Gymnasium's environment, and the one inside its wrappers."""
     env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     env.reset(seed=0)
     return env, env.unwrapped
@@ -268,7 +268,7 @@ def row(tree: Any, *index: Any) -> Any:
 
 
 def everything(env: Any, states: Any, actions: Numbers, key_data: Array, params: Any) -> Any:
-    """All that the functions of ``env`` give from each of the states: what it is to begin, and what to step."""
+    """All results of the functions of ``env`` in each of the states, for a first observation and for a step."""
 
     def one(state: Any, action: Array, key_data: Array) -> Any:
         start, move = jax.random.wrap_key_data(key_data)
@@ -320,9 +320,9 @@ def _step(env_id: str, seed: int, state: EnvState, action: Array, fresh: tuple[E
 
 @functools.cache
 def played(env_id: str) -> tuple[Any, Numbers, Any]:
-    """States, actions and steps, ``[T, 2 * LANES, ...]``, for one step more than the limit.
+    """States, actions and steps, ``[T, 2 * PLAYED, ...]``, for one step more than the limit.
 
-    The first lanes play by the policy, the last ones never end an episode. The seed of step t is t.
+    The first half of these environments play by the policy, the others never end an episode. The seed of step t is t.
     """
     case, rng, half, rows = CASES[env_id], np.random.default_rng(3), N // 2, []
     state, obs = beginnings(env_id)
@@ -330,7 +330,7 @@ def played(env_id: str) -> tuple[Any, Numbers, Any]:
         seen, noise = case.see(state.inner, obs), rng.random(N)
         action = np.concatenate([case.policy(seen[:half], noise[:half]), case.lasting(seen[half:], noise[half:])])
         after, timestep = step(env_id, t, state, action)
-        rows.append(row((state, action, timestep), np.r_[:LANES, N - LANES : N]))
+        rows.append(row((state, action, timestep), np.r_[:PLAYED, N - PLAYED : N]))
         state, obs = after, timestep.obs
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
@@ -373,21 +373,21 @@ def drawn(kind: str, seed: int) -> Numbers:
 
 
 class Dice:
-    """Stands in for the generator of Gymnasium's ``env``, and draws what the twin drew in lane ``lane``.
+    """Stands in for the generator of Gymnasium's ``env``, and draws what the twin drew in environment ``number``.
 
     A card by the number of those that are in the hand already.
     """
 
-    def __init__(self, env: Any, action: Any, seed: int, lane: int) -> None:
-        self.env, self.action, self.seed, self.lane = env, action, seed, lane
+    def __init__(self, env: Any, action: Any, seed: int, number: int) -> None:
+        self.env, self.action, self.seed, self.number = env, action, seed, number
 
     def random(self) -> float:
-        return float(drawn("outcome", self.seed)[self.lane, 0])
+        return float(drawn("outcome", self.seed)[self.number, 0])
 
     def choice(self, deck: list[int]) -> int:
         assert deck == gymnasium_blackjack.deck
         hand = self.env.player if self.action else self.env.dealer
-        return int(drawn("cards", self.seed)[self.lane, len(hand)])
+        return int(drawn("cards", self.seed)[self.number, len(hand)])
 
 
 def test_there_is_a_twin_for_every_case() -> None:
@@ -395,7 +395,7 @@ def test_there_is_a_twin_for_every_case() -> None:
 
 
 @pytest.mark.parametrize("env_id", PARTIAL)
-def test_what_hides_velocities_hides_nothing_else(env_id: str) -> None:
+def test_environments_without_velocities_hide_nothing_else(env_id: str) -> None:
     whole = PARTIAL[env_id][1]
     spec, (env, _) = gymnasium.spec(env_id), original(env_id)
     assert (spec.max_episode_steps, spec.reward_threshold) == (LIMITS[whole], gymnasium.spec(whole).reward_threshold)
@@ -413,7 +413,7 @@ def test_what_hides_velocities_hides_nothing_else(env_id: str) -> None:
 
 
 @pytest.mark.parametrize("env_id", PARTIAL)
-def test_gymnasium_makes_what_it_does_not_have_and_needs_no_jax(env_id: str) -> None:
+def test_gymnasium_makes_the_environments_of_rlgd_without_jax(env_id: str) -> None:
     code = f"import sys, gymnasium; gymnasium.make('rlgd.envs:{env_id}').reset(); assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     env = rlgd.envs.make(env_id, backend="host")
@@ -481,27 +481,27 @@ def test_one_step_from_anywhere_equals_gymnasium(env_id: str) -> None:
 def test_whole_episodes_with_the_same_actions_equal_gymnasium(env_id: str) -> None:
     case = CASES[env_id]
     states, actions, here = played(env_id)
-    for lane in range(LANES):
+    for number in range(PLAYED):
         (env, inner), (_, synchronized) = original(env_id), original(env_id)
-        case.place(inner, row(states.inner, 0, lane))
+        case.place(inner, row(states.inner, 0, number))
         rewards: list[float] = []
-        for t, action in enumerate(actions[:-1, lane]):
-            inner.np_random = Dice(inner, action, t, lane)
+        for t, action in enumerate(actions[:-1, number]):
+            inner.np_random = Dice(inner, action, t, number)
             hidden = 0.0
             if env_id in HIDING:  # the velocities; angles may be whole turns apart
-                hidden = np.abs(row(states.inner, t, lane)[: len(inner.state)] - inner.state)[1::2].max()
+                hidden = np.abs(row(states.inner, t, number)[: len(inner.state)] - inner.state)[1::2].max()
             obs, reward, terminated, truncated, _ = env.step(action)
             rewards.append(reward)
-            ours = row(here, t, lane)
+            ours = row(here, t, number)
             error = max(np.abs(columns(ours.next_obs) - np.array(obs)).max(), hidden)
             assert error <= case.drift
             np.testing.assert_allclose(ours.reward, reward, rtol=0, atol=REWARD_ATOL + 8 * error)
             assert (ours.terminated, ours.truncated) == (terminated, truncated)
             # What has grown out of rounding can neither have ended the episode nor kept it from ending.
             assert case.margin(inner) > error
-            assert states.elapsed[t, lane] == t
+            assert states.elapsed[t, number] == t
             if env_id in CONTINUOUS:
-                case.place(synchronized, row(states.inner, t, lane))
+                case.place(synchronized, row(states.inner, t, number))
                 obs, reward, terminated, *_ = synchronized.step(action)
                 np.testing.assert_allclose(ours.next_obs, obs, rtol=0, atol=ATOL)
                 np.testing.assert_allclose(ours.reward, reward, rtol=0, atol=REWARD_ATOL)
@@ -509,7 +509,7 @@ def test_whole_episodes_with_the_same_actions_equal_gymnasium(env_id: str) -> No
             if terminated or truncated:
                 break
         assert terminated or truncated or LIMITS[env_id] is None
-        total = here.reward[: len(rewards), lane].sum(dtype=np.float64)
+        total = here.reward[: len(rewards), number].sum(dtype=np.float64)
         np.testing.assert_allclose(total, sum(rewards), rtol=1e-5)
 
 
@@ -518,13 +518,13 @@ def test_the_limit_truncates_at_exactly_its_step(env_id: str) -> None:
     states, _, here = played(env_id)
     limit = LIMITS[env_id]
     assert limit is not None
-    assert not here.terminated[:, LANES:].any()
-    np.testing.assert_array_equal(here.truncated[:, LANES:].T, [[t + 1 == limit for t in range(limit + 1)]] * LANES)
-    np.testing.assert_array_equal(states.elapsed[:, LANES:].T, [[*range(limit), 0]] * LANES)
+    assert not here.terminated[:, PLAYED:].any()
+    np.testing.assert_array_equal(here.truncated[:, PLAYED:].T, [[t + 1 == limit for t in range(limit + 1)]] * PLAYED)
+    np.testing.assert_array_equal(states.elapsed[:, PLAYED:].T, [[*range(limit), 0]] * PLAYED)
 
 
 def chi_square(observed: Mapping[Any, int], probability: Mapping[Any, float]) -> float:
-    """The p-value; what is rare is counted together, and nothing impossible may have been drawn."""
+    """The p-value; rare values are counted together, and no impossible value may have been drawn."""
     assert set(observed) <= {key for key, p in probability.items() if p > 0}
     total = sum(observed.values())
     pairs = sorted((total * p, observed.get(key, 0)) for key, p in probability.items() if p > 0)
@@ -628,10 +628,10 @@ def test_pictures_are_those_of_gymnasium(env_id: str, monkeypatch: pytest.Monkey
     states, *_ = played(env_id)
     ours, pictures = twin(env_id), []
     drawing = ours.render_init()
-    for lane in range(2):  # the second episode with the renderer that showed the first
+    for number in range(2):  # the second episode with the renderer that showed the first
         env, inner = original(env_id, render_mode="rgb_array")
         for t in range(6):
-            state = row(states.inner, t, lane)
+            state = row(states.inner, t, number)
             CASES[env_id].place(inner, state)
             drawing, picture = ours.render_image(state, drawing)
             assert (str(picture.dtype), picture.shape[2:]) == ("uint8", (3,))

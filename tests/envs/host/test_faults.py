@@ -1,4 +1,4 @@
-"""Environments that break, for real: each fault is one message: which environment, what, when, and its last action."""
+"""Environments that really break: each fault is one message with the environment, the fault, when, and the action."""
 
 import dataclasses
 import json
@@ -25,8 +25,8 @@ STEP, ACTION = 2, 3  # of the fault, in environment 1
 WHERE = rf" in step {STEP} since the reset; its last action was {ACTION}\."
 FINITE = ", which must be finite,"
 KINDS = {
-    "raise": r"raised RuntimeError\('out of order'\) \(.*faulty\.py:\d+\)",
-    "unsendable": r"raised Local\('cannot be sent'\) \(.*faulty\.py:\d+\)",
+    "raise": r"raised RuntimeError\('out of order'\) \(.*faulty_envs\.py:\d+\)",
+    "unsendable": r"raised Local\('cannot be sent'\) \(.*faulty_envs\.py:\d+\)",
     "nan observation": f"gave the observation nan{FINITE}",
     "infinite observation": f"gave the observation inf{FINITE}",
     "huge observation": f"gave the observation inf{FINITE}",
@@ -44,7 +44,7 @@ KINDS = {
     "four values": r"returned 4 values from step, which must return \(obs, reward, terminated, truncated, info\),",
     "no info": "gave the info None, which must be a dictionary,",
 }
-# Each ends the process in another way, or says nothing more; these need one.
+# These end or stop their process, so they are tried in worker processes only.
 DEADLY = {
     "segfault": r"\(worker process \d+\) died: signal 11 \(SIGSEGV\)",
     "exit": r"\(worker process \d+\) died: exit code 7",
@@ -73,11 +73,11 @@ def ended(vector: HostVector) -> bool:
     return not any(process.is_alive() for process in vector.vector.processes)
 
 
-def test_every_fault_is_told() -> None:
+def test_every_fault_has_a_message() -> None:
     assert KINDS.keys() | DEADLY.keys() == FAULTS.keys()
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # NumPy's own, of a cast
 @pytest.mark.parametrize("what", KINDS)
 def test_a_fault_in_this_process(what: str) -> None:
     vector = opened("sync", what)
@@ -90,26 +90,26 @@ def test_a_fault_in_this_process(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", IN_WORKERS)
-def test_a_fault_in_a_worker_process_is_told_as_in_this_one(what: str) -> None:
+def test_a_fault_in_a_worker_process_has_the_same_message(what: str) -> None:
     vector = opened("async", what)
     with pytest.raises(EnvironmentFault, match=f"^Faulty: environment 1 {KINDS[what]}{WHERE}$") as caught:
         play(vector)
     if what == "raise":
         assert isinstance(caught.value.__cause__, InWorker)
         assert 'raise RuntimeError("out of order")' in str(caught.value.__cause__)
-    begun = time.monotonic()
+    start = time.monotonic()
     vector.close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start < 5
     assert ended(vector)
 
 
 @pytest.mark.parametrize("what", DEADLY)
 def test_a_worker_that_dies_or_hangs_is_named_and_the_others_are_ended(what: str) -> None:
     vector = opened("async", what, timeout=0.5 if what == "hang" else None)
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(EnvironmentFault, match=f"^Faulty: environment 1 {DEADLY[what]}{WHERE}$"):
         play(vector)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start < 5
     assert ended(vector)
     vector.close()
     vector.close()
@@ -117,12 +117,12 @@ def test_a_worker_that_dies_or_hangs_is_named_and_the_others_are_ended(what: str
 
 def test_a_worker_that_dies_is_named_even_while_another_hangs() -> None:
     vector = opened("async", "hang", also="exit")
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(
         EnvironmentFault, match=r"^Faulty: environment 2 \(worker process \d+\) died: exit code 7 in step 2"
     ):
         play(vector)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start < 5
     assert ended(vector)
 
 
@@ -147,7 +147,7 @@ def test_a_worker_that_is_killed_between_two_steps_is_named() -> None:
     ("step", "when"), [(0, r"in the reset\."), (5, "in step 4 since the reset; its last action was 3")]
 )
 def test_a_fault_in_a_reset(way: str, step: int, when: str) -> None:
-    """In the first one, and in one behind an episode's end."""
+    """In the first one, and in one after an episode's end."""
     vector = opened(way, "reset", step=step)
     with pytest.raises(
         EnvironmentFault, match=rf"^Faulty: environment 1 raised RuntimeError\('cannot begin'\) \(.*\) {when}"
@@ -156,7 +156,7 @@ def test_a_fault_in_a_reset(way: str, step: int, when: str) -> None:
     vector.close()
 
 
-def test_an_action_that_is_a_long_vector_is_shortened() -> None:
+def test_a_long_action_is_shortened_in_messages() -> None:
     class Wide(gymnasium.Env[Any, Any]):
         observation_space, action_space = Box(0, 1, (1,)), Box(-1, 1, (50,))
 
@@ -173,11 +173,11 @@ def test_an_action_that_is_a_long_vector_is_shortened() -> None:
     assert len(str(caught.value)) < 400
 
 
-# Vector environments that are no sum of single ones: nobody watches their parts
+# Vector environments that are not made of single ones, so that no wrapper checks each of them
 
 
 class Plain(VectorEnv[Any, Any, Any]):
-    """Two environments that answer with what they are given."""
+    """Two environments that always give the same answer."""
 
     def __init__(
         self, mode: Any, obs: Any = None, info: Any = None, reward: Any = (0.0, 1.0), done: Any = (0, 0)
@@ -242,7 +242,7 @@ def test_a_fault_in_a_vector_environment(mode: AutoresetMode, fault: dict[str, A
         (
             SAME,
             {"done": (0, 1)},
-            "SAME_STEP autoreset, but it gives no final_obs behind the end of an episode in step 0",
+            "SAME_STEP autoreset, but it gives no final_obs at the end of an episode in step 0",
         ),
         (SAME, {"done": (0, 1), "info": {"final_obs": [0, None]}}, "SAME_STEP autoreset, but it gives no final_obs"),
         (
@@ -258,7 +258,7 @@ def test_a_fault_in_a_vector_environment(mode: AutoresetMode, fault: dict[str, A
         (DISABLED, {"done": (0, 1), "info": {"final_obs": [0, 0]}}, "DISABLED autoreset, but it gives final_obs"),
     ],
 )
-def test_metadata_that_lie_about_autoreset(mode: AutoresetMode, answer: dict[str, Any], what: str) -> None:
+def test_metadata_with_a_wrong_autoreset_mode(mode: AutoresetMode, answer: dict[str, Any], what: str) -> None:
     vector = HostEnv.of(Plain(mode, **answer)).open(2)
     with pytest.raises(EnvironmentFault, match=f"^the metadata of Plain say {what}.*; `rlgd check-env Plain` shows"):
         play(vector, (1, 2))
@@ -267,14 +267,14 @@ def test_metadata_that_lie_about_autoreset(mode: AutoresetMode, answer: dict[str
 @pytest.mark.parametrize("said", list(AutoresetMode))
 @pytest.mark.parametrize("real", list(AutoresetMode))
 def test_gymnasiums_own_environments_under_wrong_metadata(said: AutoresetMode, real: AutoresetMode) -> None:
-    """Only the truth plays on, and who resets by hand what would reset itself in the next step."""
+    """Only the true mode plays on; and DISABLED in place of NEXT_STEP, whose reset by hand comes earlier."""
     env = HostEnv("Wandering", autoreset_mode=real, vectorization="sync", source=Wandering)
     inner = env.open(2).vector
     inner.metadata["autoreset_mode"] = said
     vector = HostVector(inner, env.spec, env.env_id)
     if said is real or (said, real) == (DISABLED, NEXT):
         play(vector, (1, 2), steps=50)
-    else:  # Gymnasium itself protests where nobody resets
+    else:  # Gymnasium itself raises if nobody resets
         with pytest.raises(EnvironmentFault, match=f"say {said.name} autoreset|AssertionError"):
             play(vector, (1, 2), steps=50)
 
@@ -312,6 +312,6 @@ def test_an_action_mask_of_the_wrong_length() -> None:
     inner = env.open(1).vector
     vector = HostVector(inner, dataclasses.replace(env.spec, action=DiscreteSpec(4)), "Tree")
     with pytest.raises(
-        EnvironmentFault, match=r"^Tree gave an action mask of 5 entries in the reset; it has 4 actions\."
+        EnvironmentFault, match=r"^Tree gave an action mask of 5 entries, which must have 4, in the reset\."
     ):
         vector.reset(0)

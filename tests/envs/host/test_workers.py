@@ -1,4 +1,4 @@
-"""Worker processes: the same bits as in one process, however they end, and nothing is left of them."""
+"""Worker processes: the same bits as in one process, and no process is left, however they end."""
 
 import functools
 import multiprocessing
@@ -32,11 +32,11 @@ from tests.support.faulty_envs import Faulty, Locked, Slow, Tree, Wandering
 
 ROOT = Path(__file__).resolve().parents[3]
 ACTIONS = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=20)
-END = 10.0  # seconds, for what takes a fraction of one
+END = 10.0  # seconds to wait for an end that takes a fraction of one
 
 
 def runs(pid: int) -> bool:
-    """Whether a process is there and not merely waiting to be asked how it ended."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -46,7 +46,7 @@ def runs(pid: int) -> bool:
 def wait_for_end(pids: list[int]) -> None:
     deadline = time.monotonic() + END
     while any(map(runs, pids)):
-        assert time.monotonic() < deadline, f"still there: {[pid for pid in pids if runs(pid)]}"
+        assert time.monotonic() < deadline, f"still running: {[pid for pid in pids if runs(pid)]}"
         time.sleep(0.02)
 
 
@@ -80,7 +80,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 def play_both(pair: tuple[HostVector, HostVector], seed: int | None, actions: Any) -> tuple[int, int]:
-    """Steps with ends, and steps with masks."""
+    """Step both; the number of steps with ends, and of steps with masks."""
     here, there = pair
     ends, masks = 0, 0
     assert_same(here.reset(seed), there.reset(seed))
@@ -98,7 +98,7 @@ def test_worker_processes_give_the_same_bits(
     pair: tuple[HostVector, HostVector], seed: int, actions: list[tuple[int, int]]
 ) -> None:
     play_both(pair, seed, actions)
-    play_both(pair, None, actions)  # the generators go on
+    play_both(pair, None, actions)  # the generators continue
 
 
 def test_the_same_bits_over_many_episodes(pair: tuple[HostVector, HostVector]) -> None:
@@ -107,7 +107,7 @@ def test_the_same_bits_over_many_episodes(pair: tuple[HostVector, HostVector]) -
     assert masks > 90
 
 
-def test_trees_of_observations_and_masks_of_several_numbers_come_through() -> None:
+def test_trees_of_observations_and_masks_of_several_numbers_are_the_same() -> None:
     pair = both(Tree, AutoresetMode.SAME_STEP)
     ends, masks = play_both(pair, 0, [[[0, 1], [1, 2]]] * 8)
     for vector in pair:
@@ -157,7 +157,7 @@ def test_a_lambda_and_a_local_class_can_be_sent() -> None:
     vector.close()
 
 
-def test_what_cannot_be_sent_is_refused() -> None:
+def test_an_environment_that_cannot_be_sent_is_refused() -> None:
     locked = Locked()
     held = functools.partial(lambda lock: Faulty(), locked.lock)
     with pytest.raises(
@@ -169,7 +169,7 @@ def test_what_cannot_be_sent_is_refused() -> None:
 
 
 class Growing(Faulty):
-    """Every one has one more observation, or action, than the one before."""
+    """Each one has one more number in its observation, or one more action, than the one before."""
 
     made = 0
 
@@ -190,7 +190,7 @@ def test_environments_with_different_spaces_are_refused(what: str) -> None:
         HostEnv.of(Growing, vectorization="sync", what=what).open(2)
 
 
-def test_what_goes_wrong_while_workers_start_is_told_and_leaves_none() -> None:
+def test_a_fault_while_workers_start_is_reported_and_leaves_no_process() -> None:
     def differing() -> Any:
         env = faulty_envs.Faulty()
         if multiprocessing.parent_process() is not None:
@@ -221,7 +221,7 @@ def test_what_goes_wrong_while_workers_start_is_told_and_leaves_none() -> None:
         (Slow, MAX_WORKERS + 1, rf"{MAX_WORKERS + 1} environments in this process"),
     ],
 )
-def test_slow_steps_get_processes_unasked(
+def test_slow_steps_get_processes_by_default(
     monkeypatch: pytest.MonkeyPatch, env_class: Any, num_envs: int, how: str
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
@@ -239,7 +239,7 @@ def test_a_timeout_means_worker_processes() -> None:
     assert not HostEnv("CartPole-v1", timeout=30).native
 
 
-def test_what_the_caller_registered_reaches_the_workers() -> None:
+def test_an_id_that_the_caller_registered_reaches_the_workers() -> None:
     gymnasium.register("local/Slow-v0", lambda **kwargs: Slow(**kwargs), max_episode_steps=2)
     vector = HostEnv("local/Slow-v0", vectorization="async").open(1)
     vector.reset(0)
@@ -249,7 +249,7 @@ def test_what_the_caller_registered_reaches_the_workers() -> None:
 
 
 def script(tmp_path: Path, text: str) -> "subprocess.Popen[str]":
-    """A script of a user's, in a process group of its own."""
+    """A user's script, in a process group of its own."""
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(text))
     return subprocess.Popen(
@@ -268,7 +268,7 @@ def read_pids(process: "subprocess.Popen[str]") -> list[int]:
 
 
 def test_a_script_needs_no_guard_and_no_closing(tmp_path: Path) -> None:
-    """Its classes reach the workers, which do not run it once more, and end with it."""
+    """Its classes reach the workers, which do not run the script again, and end with it."""
     process = script(
         tmp_path,
         """
@@ -300,18 +300,20 @@ import functools, multiprocessing, signal, sys, time
 import numpy as np
 from tests.support.faulty_envs import Faulty
 from gymnasium.vector import AutoresetMode
-from rlgd.envs.host.maker import Maker, make_checked
+from rlgd.envs.host.checked import make_checked
+from rlgd.envs.host.maker import Maker
 from rlgd.envs.host.workers import WorkerVector
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
 
 def start(what="nothing", seconds=0):
     def slowly(number):
         time.sleep(0 if multiprocessing.parent_process() is None else seconds)  # in a worker
         return make(number)
 
-    alike = (Faulty.observation_space, Faulty.action_space)
-    make = functools.partial(make_checked, maker=Maker(Faulty, {"what": what, "step": 0, "lane": 0}), alike=alike)
+    spaces = (Faulty.observation_space, Faulty.action_space)
+    maker = Maker(Faulty, {"what": what, "step": 0, "index": 0})
+    make = functools.partial(make_checked, maker=maker, common_spaces=spaces)
     return WorkerVector([functools.partial(slowly, number) for number in range(2)], AutoresetMode.SAME_STEP, 60)
 """
 
@@ -340,7 +342,7 @@ time.sleep(60)
 
 
 def test_signals_to_the_whole_group_are_for_the_main_process(tmp_path: Path) -> None:
-    """A terminal's Ctrl-C, while workers start too, and a cluster's SIGTERM: workers go on and print nothing."""
+    """A terminal's Ctrl-C, while workers start too, and a cluster's SIGTERM: workers continue and print nothing."""
     process = script(
         tmp_path,
         WORKERS

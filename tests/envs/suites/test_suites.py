@@ -1,4 +1,4 @@
-"""Environments of other suites beside the suites themselves; what is not installed is skipped."""
+"""Environments of other suites, compared with the suites themselves; suites that are not installed are skipped."""
 
 import functools
 import importlib
@@ -46,15 +46,15 @@ def made(env_id: str, **arguments: Any) -> DeviceEnv:
 
 def any_action(env: DeviceEnv, state: EnvState, key: Array) -> Array:
     """Random actions ``[N, ...]``, among those that the mask allows."""
-    space, mask, lanes = env.func_env.action_space, env.action_mask(state), state.elapsed.shape[0]
+    space, mask, num_envs = env.func_env.action_space, env.action_mask(state), state.elapsed.shape[0]
     if isinstance(space, spaces.Box):
-        return jax.random.uniform(key, (lanes, *space.shape), minval=space.low[None], maxval=space.high[None])
+        return jax.random.uniform(key, (num_envs, *space.shape), minval=space.low[None], maxval=space.high[None])
     if isinstance(space, spaces.Discrete):
-        allowed = jnp.ones((lanes, int(space.n)), bool) if mask is None else mask
+        allowed = jnp.ones((num_envs, int(space.n)), bool) if mask is None else mask
         return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf))
     assert isinstance(space, spaces.MultiDiscrete)
     assert mask is not None
-    allowed = mask.reshape(lanes, len(space.nvec), int(space.nvec[0]))
+    allowed = mask.reshape(num_envs, len(space.nvec), int(space.nvec[0]))
     return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf))
 
 
@@ -116,13 +116,13 @@ def test_random_steps_are_finite_and_in_the_space(env_id: str) -> None:
     for leaf in jax.tree.leaves((steps.next_obs, steps.reward)):
         assert np.isfinite(leaf).all()
     for t in range(0, STEPS, 10):
-        for lane in range(N):
-            obs = jax.tree.map(lambda leaf, at=(t, lane): leaf[at], steps.next_obs)
+        for n in range(N):
+            obs = jax.tree.map(lambda leaf, at=(t, n): leaf[at], steps.next_obs)
             assert member(env.func_env.observation_space, obs), obs
 
 
 @pytest.mark.parametrize("env_id", WALKED)
-def test_behind_every_end_is_the_true_observation_and_a_new_episode(env_id: str) -> None:
+def test_every_end_has_its_true_observation_and_a_new_episode(env_id: str) -> None:
     env = made(env_id)
     steps, elapsed, fresh_obs = walked(env)
     done = steps.terminated | steps.truncated
@@ -222,12 +222,12 @@ def side_by_side(env: DeviceEnv, own: Own, play: Callable[..., Array]) -> tuple[
     return jax.lax.scan(step, begun, jax.random.split(jax.random.key(1), env.max_episode_steps + 1))[1]
 
 
-def assert_equal_obs(adapted: Any, own: Any, lane: tuple[slice, int]) -> None:
+def assert_equal_obs(adapted: Any, own: Any, where: tuple[slice, int]) -> None:
     if isinstance(adapted, dict):
         for name in adapted:
-            assert_equal_obs(adapted[name], getattr(own, name), lane)
+            assert_equal_obs(adapted[name], getattr(own, name), where)
     else:
-        np.testing.assert_allclose(adapted[lane], own[lane], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(adapted[where], own[where], rtol=1e-5, atol=1e-5)
 
 
 def under_the_ball(env: DeviceEnv, state: Any, key: Array) -> Array:
@@ -263,12 +263,12 @@ def test_an_episode_is_the_suites_own_but_for_the_time_limit(
     seen = set()
     for number in range(EPISODES):
         (end, *_) = np.flatnonzero(own.done[:, number])
-        lane = slice(end + 1), number
-        assert_equal_obs(adapted.obs, own.obs, lane)
-        np.testing.assert_allclose(adapted.reward[lane], own.reward[lane], rtol=1e-5, atol=1e-5)
+        where = slice(end + 1), number
+        assert_equal_obs(adapted.obs, own.obs, where)
+        np.testing.assert_allclose(adapted.reward[where], own.reward[where], rtol=1e-5, atol=1e-5)
         assert not adapted.done[:end, number].any()
         seen.add(TERMINATED if adapted.done[end, number] else TRUNCATED)
-        if not adapted.done[end, number]:  # it is the time limit, beyond which the episode goes on
+        if not adapted.done[end, number]:  # the suite's time limit, which the adapted environment does not have
             assert end + 1 == env.max_episode_steps
             assert not adapted.done[end + 1, number]
     assert seen == ends
@@ -367,7 +367,7 @@ def test_a_policy_sees_the_state_that_playground_means_for_it() -> None:
         ("playground:CartpoleBalanc", "unknown MuJoCo Playground environment .* did you mean 'CartpoleBalance'"),
     ],
 )
-def test_what_there_is_not_is_refused(env_id: str, message: str) -> None:
+def test_an_unknown_or_unsuitable_environment_is_refused(env_id: str, message: str) -> None:
     pytest.importorskip(catalog.SUITES[env_id.partition(":")[0]].module)
     with pytest.raises(UsageError, match=message):
         rlgd.envs.make(env_id)
@@ -396,7 +396,7 @@ def test_an_unknown_suite_is_refused() -> None:
         catalog.load("gymnaxx", "CartPole-v1")
 
 
-def test_no_suite_is_imported_before_it_is_asked_for() -> None:
+def test_no_suite_is_imported_before_it_is_used() -> None:
     code = "import sys, rlgd.envs; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "rlgd" in loaded
