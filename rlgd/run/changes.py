@@ -117,5 +117,4 @@ def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str,
 
 def changeable(agent: Agent) -> set[str]:
     """The hyper-parameters that may change in a resumed run: the traced ones, if not for the initialization alone."""
-    fields = {name: flat.field.metadata for name, flat in hp.flat_fields(agent).items()}
-    return {name for name, about in fields.items() if not (about["static"] or about["only_in_init"])}
+    return {name for name, flat in hp.flat_fields(agent).items() if flat.field.metadata["resumable"]}

@@ -12,14 +12,20 @@ EVALUATIONS = 20  # in a run whose criteria need evaluations, where it is not sa
 
 @hyperparameters
 class Stopping:
-    """Criteria; None: not looked at. With ``patience`` the best parameters are the result."""
+    """Criteria that end a run early; a criterion that is None is off.
 
-    # The first crossing alone may be a lucky maximum.
+    With ``patience`` the result of the run is the policy that was evaluated best, not the last one.
+    """
+
+    # A single evaluation may be a lucky maximum, so the target has to be reached twice.
     target_return: float | None = traced(
         None, "stop when an evaluation, and a second one on other episodes, reach this mean return"
     )
     patience: int | None = static(
-        None, "stop after so many evaluations without a better one; the best is kept", "[1, inf)"
+        None,
+        "stop after this many evaluations without a new best one; the best policy is the result",
+        "[1, inf)",
+        resumable=True,
     )
     min_gradient_norm: float | None = traced(
         None, "stop when the policy gradient's mean norm over a row of the curves falls below this", "(0, inf)"
@@ -28,7 +34,7 @@ class Stopping:
         None, "stop when the mean episodic return changes by less than this between rows of the curves", "(0, inf)"
     )
     max_seconds: float | None = traced(
-        None, "stop after so many seconds, compilation and evaluations included", "(0, inf)"
+        None, "stop after this many seconds, compilation and evaluations included", "(0, inf)"
     )
 
     def validate(self) -> None:
