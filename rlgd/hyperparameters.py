@@ -39,8 +39,7 @@ def traced(default: Any, doc: str, within: str = "(-inf, inf)", only_in_init: bo
 
     ``only_in_init``: nothing but the initialization depends on it, so a resumed run cannot change it.
     """
-    metadata = {"doc": doc, "within": within, "static": False, "resumable": not only_in_init}
-    return dataclasses.field(default=default, metadata=metadata)
+    return _field(default, doc, static=False, within=within, resumable=not only_in_init)
 
 
 def static(
@@ -66,11 +65,25 @@ def static(
         count: whether the command line reads it with ``count``: 100k, 1e5.
         flag: its name on the command line, where that is not the field's own.
     """
+    return _field(default, doc, True, within, choices, resumable, decides_result, count, flag)
+
+
+def _field(
+    default: Any,
+    doc: str,
+    static: bool,
+    within: str | None,
+    choices: tuple[str, ...] | None = None,
+    resumable: bool = False,
+    decides_result: bool = True,
+    count: bool = False,
+    flag: str | None = None,
+) -> Any:
     metadata = {
         "doc": doc,
+        "static": static,
         "within": within,
         "choices": choices,
-        "static": True,
         "resumable": resumable,
         "decides_result": decides_result,
         "count": count,

@@ -258,6 +258,11 @@ def as_json(name: str, kwargs: Mapping[str, Any]) -> str:
         ) from error
 
 
+def autoreset_mode(name: str | None) -> AutoresetMode | None:
+    """The autoreset mode of this name, such as "SAME_STEP"; None for None."""
+    return None if name is None else AutoresetMode[name]
+
+
 def _name(source: Any) -> str:
     if inspect.isclass(source) or inspect.isfunction(source):
         return source.__name__ if source.__name__.isidentifier() else "environment"  # not so a lambda

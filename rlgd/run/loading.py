@@ -65,7 +65,7 @@ def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, Ver
     content = read_config(directory)
     if which is None:
         with reading(directory):
-            with_patience = content["stopping"]["patience"] is not None
+            with_patience = content["settings"]["patience"] is not None
         which = "best" if with_patience and all_steps(directory / BEST) else "latest"
     folder = directory / (BEST if which == "best" else CHECKPOINTS)
     there = all_steps(folder)

@@ -3,14 +3,19 @@
 Flags, files, ranges, what a resumed run may change, and the documentation of ``rlgd.train`` derive from these classes.
 """
 
+import dataclasses
+import inspect
+import json
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from rlgd import hyperparameters as hp
-from rlgd.envs.host.host_env import VECTORIZATIONS
+from rlgd.envs import DeviceEnv, Env, make
+from rlgd.envs.host.host_env import VECTORIZATIONS, as_json
 from rlgd.envs.registry import BACKENDS
-from rlgd.errors import UsageError
+from rlgd.errors import UsageError, unknown
 from rlgd.hyperparameters import hyperparameters, nested, static
 from rlgd.run.stopping import NEVER, Stopping
 from rlgd.training.host_rollout import ACT_DEVICES
@@ -48,6 +53,37 @@ class EnvSettings:
     env_args: Mapping[str, Any] | None = static(
         None, "arguments for the environment, key=value", resumable=True, flag="env_arg"
     )
+
+    def make(self, env: Any) -> Env:
+        """The environment of an id, or of anything else that ``rlgd.envs.make`` takes.
+
+        Raises:
+            UsageError: as ``rlgd.envs.make`` does.
+        """
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        arguments = options.pop("env_args") or {}
+        if taken := [name for name in arguments if name in options]:
+            raise UsageError(f"env_args sets {taken[0]}, which is a setting of its own; set {taken[0]} instead.")
+        return make(env, **options, **arguments)
+
+    @classmethod
+    def of(cls, env: Env) -> "EnvSettings":
+        """The settings of an environment that was made, with nothing left to choose."""
+        if isinstance(env, DeviceEnv):
+            return cls("device", env.max_episode_steps)
+        arguments = json.loads(env.kwargs) or None
+        return cls("host", env.max_episode_steps, env.vectorization, env.timeout, arguments)
+
+    def applied_to(self, env: Env) -> Env:
+        """``env`` with what a resumed run may change of it.
+
+        Raises:
+            UsageError: if the environment runs on the device, where none of this has an effect.
+        """
+        if isinstance(env, DeviceEnv):
+            raise UsageError(f"{env.env_id} runs on the device: it takes no arguments, no vectorization, no timeout.")
+        arguments = as_json(env.env_id, self.env_args or {})
+        return dataclasses.replace(env, vectorization=self.vectorization, timeout=self.env_timeout, kwargs=arguments)
 
 
 @hyperparameters
@@ -106,6 +142,30 @@ class RunSettings:
         """
         hp.validate(self)
         self.checkpoint_interval()
+        if not isinstance(self.env.env_args, Mapping | None):
+            raise UsageError(f"env_args is {self.env.env_args!r}; allowed: a table of arguments.")
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the policy is evaluated while it trains."""
+        return self.eval_every is not None or self.stopping.evaluates
+
+    def ending(self) -> dict[str, Any]:
+        """What ends the run, as plain values."""
+        return {"total_timesteps": self.total_timesteps} | hp.to_dict(self.stopping)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "RunSettings":
+        """Settings from values by their flat names.
+
+        Raises:
+            UsageError: for a name that is not a setting.
+        """
+        known = hp.flat_fields(cls())
+        for name in values:
+            if name not in known:
+                raise unknown("setting of a run", name, known)
+        return hp.with_values(cls(), values)
 
     def checkpoint_interval(self) -> Interval:
         """``checkpoint_every`` as a number.
@@ -125,3 +185,38 @@ class RunSettings:
         except (ValueError, OverflowError):
             pass
         raise UsageError(f"checkpoint_every is {given!r}; allowed: seconds, such as 60s, or steps, such as 100000.")
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def documented(function: F) -> F:
+    """Show the settings that ``function`` takes as ``**settings`` in its signature and its docstring.
+
+    In the docstring they replace the line ``settings: {settings}``.
+    """
+    fields = hp.flat_fields(RunSettings())
+    signature = inspect.signature(function)
+    named = [parameter for parameter in signature.parameters.values() if parameter.kind != parameter.VAR_KEYWORD]
+    own = {parameter.name for parameter in named}
+    others = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=flat.value, annotation=flat.annotation)
+        for name, flat in fields.items()
+        if name not in own
+    ]
+    function.__signature__ = signature.replace(parameters=[*named, *others])  # type: ignore[attr-defined]
+    lines = [
+        textwrap.fill(f"{name}: {sentence(flat.field)}.", 100, initial_indent=" " * 8, subsequent_indent=" " * 12)
+        for name, flat in fields.items()
+    ]
+    if function.__doc__ is not None:  # python -OO has none
+        function.__doc__ = function.__doc__.replace("        settings: {settings}", "\n".join(lines))
+    return function
+
+
+def sentence(field: dataclasses.Field[Any]) -> str:
+    """The documentation of a setting, with what is allowed."""
+    about = field.metadata
+    if about["choices"]:
+        return f"{about['doc']} ({', '.join(about['choices'])})"
+    return f"{about['doc']}, in {about['within']}" if about["within"] else str(about["doc"])

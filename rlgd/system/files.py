@@ -100,8 +100,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     replace(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_versioned(path: Path, what: str, format_version: int) -> dict[str, Any]:
-    """A JSON object that says its ``format_version``, which makes its directory a run, or ``what`` else.
+def read_versioned(path: Path, what: str, *format_versions: int) -> dict[str, Any]:
+    """A JSON object with one of these ``format_versions``, which makes its directory a run, or ``what`` else.
 
     Raises:
         UsageError: if there is none, or it is of another format.
@@ -115,6 +115,7 @@ def read_versioned(path: Path, what: str, format_version: int) -> dict[str, Any]
     except (ValueError, RecursionError) as error:
         raise StorageFault(f"{path} is damaged: it is not JSON.") from error
     found = content.get("format_version") if isinstance(content, dict) else None
-    if found != format_version:
-        raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {format_version}.")
+    if found not in format_versions:
+        known = " or ".join(map(str, sorted(format_versions)))
+        raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {known}.")
     return content

@@ -74,7 +74,7 @@ def chunks(
     while steps < total_timesteps and fault is None:
         if iteration % length == 0:
             loop = dataclasses.replace(loop, progress=jnp.asarray(steps / total_timesteps, loop.progress.dtype))
-        end = min([total_timesteps, *((steps // every + 1) * every for every in pauses)])
+        end = next_pause(steps, total_timesteps, pauses)
         iterations = length - iteration % length
         if row_every is not None:
             iterations = min(iterations, row_every - iteration % row_every)
@@ -86,6 +86,11 @@ def chunks(
         iteration += len(metrics["rollout/steps"])
         steps += int(metrics["rollout/steps"].sum(dtype=np.int64))
         yield Chunk(loop, steps, metrics, seconds, compile_seconds, fault)
+
+
+def next_pause(steps: int, total_timesteps: int, pauses: Sequence[int]) -> int:
+    """The end of the run, or the first multiple of one of ``pauses`` after ``steps``."""
+    return min([total_timesteps, *((steps // every + 1) * every for every in pauses)])
 
 
 def iterations_done(loop: LoopState) -> int:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rlgd.agents.base.faults import FINITE, OBSERVATION, PARAMETERS, REWARD
+from rlgd.agents.base.faults import FAULTS, FINITE, OBSERVATION, PARAMETERS, REWARD
+from rlgd.errors import Diverged, EnvironmentFault, RlgdError
 from rlgd.pytrees import Metrics, Rollout
 
 
@@ -56,3 +57,18 @@ def take_fault(metrics: dict[str, np.ndarray], first_iteration: int) -> Fault | 
     for name, values in metrics.items():
         metrics[name] = values[:-1]
     return Fault(int(quantity), first_iteration + len(metrics["rollout/steps"]), int(update), int(count))
+
+
+def explained(fault: Fault, policy: Any) -> RlgdError:
+    """The error for something that is not finite; ``policy`` is that of the last finite state."""
+    where = f"{FAULTS[fault.quantity]} is not finite in iteration {fault.iteration}"
+    if fault.quantity in (OBSERVATION, REWARD):
+        return EnvironmentFault(f"{where}. The last finite state is kept.")
+    if fault.quantity != PARAMETERS:
+        where += f", update {fault.update}"
+    diverged = Diverged(
+        f"training diverged: {where}. The last finite state is kept. "
+        "A smaller learning_rate, or a max_grad_norm, may help."
+    )
+    diverged.policy = policy
+    return diverged

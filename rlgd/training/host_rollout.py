@@ -16,6 +16,7 @@ from rlgd.errors import UsageError
 from rlgd.models import features
 from rlgd.pytrees import LoopState, Obs, Rollout, View
 from rlgd.spaces import Spec
+from rlgd.training import episodes
 from rlgd.training.rollout import choose_action, most_truncations, padded_limit
 
 ACT_DEVICES = ("auto", "cpu", "gpu")
@@ -46,6 +47,19 @@ def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:
         return jax.devices(choice)[0]
     except RuntimeError as error:
         raise UsageError(f"act_device is {choice!r}, but JAX finds no such device: {error}") from error
+
+
+def begin_episodes(agent: Agent, vector: HostVector, loop: LoopState, entropy: tuple[int, ...]) -> LoopState:
+    """New episodes in every environment; their seeds derive from ``entropy``."""
+    sequence = np.random.SeedSequence(entropy)
+    obs = vector.reset(int(sequence.generate_state(1)[0] >> 1))
+    return dataclasses.replace(
+        loop,
+        obs=jax.tree.map(jnp.asarray, obs),
+        first=jnp.ones(agent.num_envs, bool),
+        memory=agent.memory(vector.spec, agent.num_envs),
+        episodes=episodes.begin(agent.num_envs),
+    )
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import rlgd
 import rlgd.envs
 from rlgd.agents import A2C
 from rlgd.errors import Interrupted
-from rlgd.run import RunConfig, execute
+from rlgd.run import RunConfig, RunSettings, execute
 from rlgd.run.checkpoints import folder
 from rlgd.run.layout import CHECKPOINTS
 from rlgd.run.verify import rows
@@ -73,7 +73,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_there_was_none(
     assert process.returncode == 128 + number
     assert error == (
         "rlgd: stopping soon, and saving; once more to end at once\n"
-        f"rlgd: interrupted at step {folder.latest_step(run / CHECKPOINTS):,}; go on with `rlgd resume {run}`\n"
+        f"rlgd: interrupted at step {folder.latest_step(run / CHECKPOINTS):,}; resume it with `rlgd resume {run}`\n"
     )
     summary = json.loads((run / "summary.json").read_text())
     assert summary["reason"] == "interrupted"
@@ -197,8 +197,8 @@ with signals.caught() as asked:
 
 def test_a_signal_behind_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:
     agent = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
-    settings = RunConfig(agent, rlgd.envs.make("CartPole-v1"), total_timesteps=64, eval_episodes=2)
-    with pytest.raises(Interrupted, match=r"interrupted at step 64; go on with `rlgd resume ") as caught:
+    settings = RunConfig(agent, rlgd.envs.make("CartPole-v1"), RunSettings(64, eval_episodes=2))
+    with pytest.raises(Interrupted, match=r"interrupted at step 64; resume it with `rlgd resume ") as caught:
         execute(settings, tmp_path, poll_signal=lambda: signal.SIGTERM)
     assert caught.value.exit_code == 143
     resumed = rlgd.resume(tmp_path)

@@ -39,7 +39,7 @@ class Recorder:
         """Metrics of the iterations that are in no row yet, as plain values; float64 holds each of them exactly."""
         return {name: values.tolist() for name, values in _joined(self._pending).items()}
 
-    def go_on_with(self, pending: dict[str, list[float]]) -> None:
+    def resume_with(self, pending: dict[str, list[float]]) -> None:
         """Take up what ``pending`` gave."""
         self._pending = [{name: np.array(values, np.float64) for name, values in pending.items()}] if pending else []
 

@@ -71,10 +71,10 @@ class TensorBoard:
         self.write(Row(0, 0.0, {"time/training_seconds": 0.0}))
 
     @classmethod
-    def again(
+    def continued(
         cls, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row]
     ) -> "TensorBoard":
-        """Begin with the rows that a run has; this file takes the place of its earlier ones."""
+        """Begin with the rows that a run has already; this file replaces its earlier ones."""
         earlier = [path for path in own_files(run_dir) if IMAGE not in path.name]
         board = cls(run_dir, start, hyperparameters, group)
         for row in rows:
