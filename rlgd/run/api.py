@@ -13,9 +13,10 @@ from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.directory import create, open_to_write
 from rlgd.run.disk_recording import DiskRecording
+from rlgd.run.documentation import documented
 from rlgd.run.recording import NoRecording
 from rlgd.run.result import TrainResult
-from rlgd.run.settings import RunSettings, documented
+from rlgd.run.settings import RunSettings
 from rlgd.run.sinks import Sink
 from rlgd.run.start import beginning
 from rlgd.run.trainer import Caller, Run

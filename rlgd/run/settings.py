@@ -4,12 +4,10 @@ Flags, files, ranges, what a resumed run may change, and the documentation of ``
 """
 
 import dataclasses
-import inspect
 import json
 import math
-import textwrap
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from rlgd import hyperparameters as hp
 from rlgd.envs import DeviceEnv, Env, make
@@ -185,38 +183,3 @@ class RunSettings:
         except (ValueError, OverflowError):
             pass
         raise UsageError(f"checkpoint_every is {given!r}; allowed: seconds, such as 60s, or steps, such as 100000.")
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def documented(function: F) -> F:
-    """Show the settings that ``function`` takes as ``**settings`` in its signature and its docstring.
-
-    In the docstring they replace the line ``settings: {settings}``.
-    """
-    fields = hp.flat_fields(RunSettings())
-    signature = inspect.signature(function)
-    named = [parameter for parameter in signature.parameters.values() if parameter.kind != parameter.VAR_KEYWORD]
-    own = {parameter.name for parameter in named}
-    others = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=flat.value, annotation=flat.annotation)
-        for name, flat in fields.items()
-        if name not in own
-    ]
-    function.__signature__ = signature.replace(parameters=[*named, *others])  # type: ignore[attr-defined]
-    lines = [
-        textwrap.fill(f"{name}: {sentence(flat.field)}.", 100, initial_indent=" " * 8, subsequent_indent=" " * 12)
-        for name, flat in fields.items()
-    ]
-    if function.__doc__ is not None:  # python -OO has none
-        function.__doc__ = function.__doc__.replace("        settings: {settings}", "\n".join(lines))
-    return function
-
-
-def sentence(field: dataclasses.Field[Any]) -> str:
-    """The documentation of a setting, with what is allowed."""
-    about = field.metadata
-    if about["choices"]:
-        return f"{about['doc']} ({', '.join(about['choices'])})"
-    return f"{about['doc']}, in {about['within']}" if about["within"] else str(about["doc"])

@@ -48,4 +48,4 @@ class Saver:
         except (StorageFault, OSError) as fault:
             self.fault = str(fault)
             if before is None:
-                log.warning("%s. Training goes on, and tries again.", fault)
+                log.warning("%s. Training continues, and tries again.", fault)
