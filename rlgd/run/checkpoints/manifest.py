@@ -71,7 +71,7 @@ def _check_files(directory: Path, steps: int, manifest: Manifest) -> None:
             raise as_damaged(directory, steps, f"{name} does not belong to it")
         status, (size, digest) = there[name].lstat(), manifest.files[name]
         if not stat.S_ISREG(status.st_mode):
-            raise as_damaged(directory, steps, f"{name} is no file")
+            raise as_damaged(directory, steps, f"{name} is not a regular file")
         if status.st_size != size:
             raise as_damaged(directory, steps, f"{name} has {status.st_size:,} bytes instead of {size:,}")
         if file_digest(there[name]) != digest:
