@@ -59,7 +59,7 @@ def test_a_directory_that_vanished_is_a_storage_fault_in_the_end(
 
 
 def test_a_limit_to_the_size_of_files_ends_with_exit_code_5_and_loses_nothing(tmp_path: Path) -> None:
-    """The curves outgrow the limit: checkpoints go on, the last word is the exit code."""
+    """The curves outgrow the limit: checkpoints continue, and the exit code tells it in the end."""
     run = tmp_path / "run"
     flags = [*FLAGS, "--total-timesteps", "200000", "--run-dir", str(run), "--checkpoint-every", "40000"]
     limit = 100 * 1024

@@ -304,7 +304,7 @@ def test_a_damaged_directory_is_said_to_be_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"total_timesteps": 0}, "total_timesteps is 0; allowed: a whole number from 1"),
+        ({"total_timesteps": 0}, "total_timesteps is 0; allowed: a whole number within"),
         ({"total_timesteps": 1e5}, "total_timesteps is 100000.0"),
         ({"seed": -1}, "seed is -1"),
         ({"eval_every": 0}, "eval_every is 0"),
@@ -361,7 +361,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "num_envs": ("hyperparameters", 8),
     "optimizer": ("hyperparameters", "momentum"),
     "normalize_obs": ("hyperparameters", True),
-    "seed": ("seed", 5),
+    "seed": ("settings", 5),
 }
 
 
@@ -374,10 +374,10 @@ def test_a_checkpoint_of_other_settings_is_refused_by_their_names(
     run = Path(shutil.copytree(written.run_dir, tmp_path / "run"))
     content = json.loads((run / "config.json").read_text())
     place, value = OTHER[name]
-    if place == "hyperparameters":
-        content["hyperparameters"][name] = value
+    if place == name:
+        content[name] = value
     else:
-        content[place] = value
+        content[place][name] = value
     if name == "agent":
         content["hyperparameters"] = hyperparameters.to_dict(PPO(**SMALL))
     (run / "config.json").write_text(json.dumps(content))

@@ -174,8 +174,9 @@ def counters(**values: Any) -> Callable[[Path], None]:
     def craft(run: Path) -> None:
         (run / "summary.json").unlink()
         reseal(run, lambda content: content["counters"].update(values))
-        edit = json.loads((run / "config.json").read_text())
-        (run / "config.json").write_text(json.dumps(edit | {"total_timesteps": 96}))
+        content = json.loads((run / "config.json").read_text())
+        content["settings"]["total_timesteps"] = 96
+        (run / "config.json").write_text(json.dumps(content))
 
     return craft
 
@@ -212,12 +213,13 @@ PACK: dict[str, Callable[[Path], None]] = {
     "pending of two lengths": counters(pending={"a": [1.0], "b": []}),
     "evaluated at": counters(evaluated_at="x"),
     "stop": counters(stop=[]),
-    "watch": counters(watch=[1]),
-    "watch of text": counters(watch={"best_return": "x", "best_step": 0, "waited": 0, "last_return": None}),
-    "watch of steps": counters(watch={"best_return": 1.0, "best_step": "/", "waited": 0, "last_return": None}),
+    "criteria": counters(criteria=[1]),
+    "criteria of an earlier version": counters(watch=[1]),
+    "criteria of text": counters(criteria={"best_return": "x", "best_step": 0, "waited": 0, "last_return": None}),
+    "criteria of steps": counters(criteria={"best_return": 1.0, "best_step": "/", "waited": 0, "last_return": None}),
     "size infinite": lambda run: reseal(run, lambda content: content["files"].update(x=[float("inf"), "0"])),
 }
-COUNTERS = {name for name in PACK if name.startswith(("rows", "seconds", "pending", "evaluated", "stop", "watch"))}
+COUNTERS = {name for name in PACK if name.startswith(("rows", "seconds", "pending", "evaluated", "stop", "criteria"))}
 HARMLESS = {"eval": COUNTERS | {"many environments"}, "resume": {"pending of other metrics"}}
 EVIL = "from pathlib import Path\nPath('PWNED').mkdir()\n"
 

@@ -167,7 +167,7 @@ def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert "go on with `rlgd resume" in error
+    assert "resume it with `rlgd resume" in error
 
 
 def test_the_second_signal_ends_the_process_at_once() -> None:

@@ -34,8 +34,8 @@ def test_only_the_first_fault_in_a_row_is_a_warning(caplog: pytest.LogCaptureFix
     def fails(fault: Exception) -> None:
         raise fault
 
-    for number in range(2):
-        saver.submit(lambda number=number: fails(StorageFault(f"full {number}")))
+    saver.submit(lambda: fails(StorageFault("full 0")))
+    saver.submit(lambda: fails(StorageFault("full 1")))
     saver.wait()
     assert saver.fault == "full 1"
     saver.submit(lambda: None)
