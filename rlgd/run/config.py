@@ -46,7 +46,7 @@ class RunConfig:
         if self.agent.whole_episodes:
             padded_limit(self.env.spec)
         if self.agent.normalize_obs and not features.num_features(self.env.spec.obs):
-            raise UsageError(f"normalize_obs has no effect: the observations of {self.env.env_id} are images alone.")
+            raise UsageError(f"normalize_obs has no effect: the observations of {self.env.env_id} are images only.")
         act_device = self.settings.act_device
         if act_device != "auto" and isinstance(self.env, DeviceEnv):
             raise UsageError(
@@ -55,8 +55,8 @@ class RunConfig:
             )
         if isinstance(self.env, HostEnv) and self.env.running and self.settings.evaluates:
             raise UsageError(
-                f"{self.env.env_id} is a running vector environment, which cannot be evaluated in while it trains; "
-                "give its class or id, or leave eval_every and what needs evaluations out."
+                f"{self.env.env_id} is a running vector environment, which cannot evaluate while it trains; "
+                "give its class or id, or set neither eval_every nor a criterion that needs evaluations."
             )
 
     def with_settings(self, **values: Any) -> "RunConfig":

@@ -148,7 +148,7 @@ def read(directory: Path, env: Any) -> RunConfig:
 def _made(env_id: str, settings: EnvSettings) -> Env:
     """The environment of an id out of a file, which must not import a module."""
     if env_id not in gymnasium.registry and env_id.partition(":")[0] not in SUITES:
-        raise UsageError(f"the run's environment {env_id!r} is not made from a file; name it: --env, or env=.")
+        raise UsageError(f"the run's environment {env_id!r} cannot be made from a file; name it: --env, or env=.")
     if settings.backend == "device":  # the other settings are the host's
         settings = EnvSettings("device", settings.max_episode_steps)
     return settings.make(env_id)

@@ -58,4 +58,4 @@ def read_counters(manifest: Manifest, steps: int) -> Counters:
         stop = None if counters.stop is None else Stop(str(counters.stop[0]), str(counters.stop[1]))
         return dataclasses.replace(counters, pending=pending, stop=stop)
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
-        raise StorageFault(f"the checkpoint of step {steps:,} holds no counters of a run: {error}.") from error
+        raise StorageFault(f"the checkpoint of step {steps:,} has no valid counters: {error}.") from error

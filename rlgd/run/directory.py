@@ -19,7 +19,7 @@ def create(directory: Path, config: RunConfig, cadence: Cadence, overwrite: bool
     """Make the directory and write the configuration; returns the right to write in it.
 
     Raises:
-        UsageError: if it holds a run and ``overwrite`` is off, another process writes in it, or it cannot be made.
+        UsageError: if it has a run and ``overwrite`` is False, another process writes in it, or it cannot be made.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def _make_room(directory: Path, overwrite: bool) -> None:
     if (directory / CONFIG).exists():
         if not overwrite:
             raise UsageError(
-                f"{directory} already holds a run; resume it with `rlgd resume {directory}`, "
+                f"{directory} already has a run; resume it with `rlgd resume {directory}`, "
                 "or replace it with --overwrite."
             )
         try:

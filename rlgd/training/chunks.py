@@ -1,4 +1,4 @@
-"""Chunks of iterations, from the first to the last of a run."""
+"""Chunks of iterations, from the first one of a run to the last."""
 
 import dataclasses
 import itertools
@@ -17,13 +17,13 @@ from rlgd.training.faults import Fault, take_fault
 from rlgd.training.rollout import rollout_length
 from rlgd.training.runners import Runner
 
-CHUNK_COST = 1_000_000  # rows times passes over them: about a second on one CPU core for a small network
-HOST_ROW_COST = 20  # what stepping on the host costs, in passes
+CHUNK_COST = 1_000_000  # rows times passes over them: about a second on one CPU core with a small network
+HOST_ROW_COST = 20  # the cost of stepping on the host, in passes
 MAX_CHUNK = 4096  # iterations; bounds what a chunk's metrics take
 
 
 def chunk_length(agent: Agent, env: Env) -> int:
-    """How many iterations make a chunk of about a second: estimated from the configuration alone, never measured."""
+    """The number of iterations that take about a second: estimated from the configuration, never measured."""
     spec = env.spec
     widths = (features.num_features(spec.obs), *agent.hidden_sizes, 1)
     num_weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))
@@ -39,11 +39,11 @@ class Chunk(NamedTuple):
     """What a chunk of iterations did.
 
     Attributes:
-        loop: the state behind it; before the iteration that left the finite numbers, if one did.
+        loop: the state after the chunk; if an iteration is not finite, the state before that iteration.
         steps: environment steps of the whole run so far.
         metrics: NumPy arrays, ``[iterations]``; ``rollout/steps`` are each iteration's.
         training_seconds, compile_seconds: wall time of this chunk.
-        fault: what left the finite numbers; the run cannot go on then.
+        fault: what is not finite, or None; the run cannot continue after a fault.
     """
 
     loop: LoopState
@@ -65,9 +65,9 @@ def chunks(
 ) -> Iterator[Chunk]:
     """Train to the end of the run, a chunk at a time.
 
-    Chunks end at multiples of ``length`` iterations, counted from the run's beginning, and with the iterations that
-    reach a multiple of one of ``pauses`` steps, and at multiples of ``row_every`` iterations. Only at the first is
-    ``progress`` set anew from the exact number of steps: pausing more or less often changes no bit of the result.
+    Chunks end at multiples of ``length`` iterations, counted from the run's beginning. They also end with the iteration
+    that reaches a multiple of one of ``pauses`` steps, and at multiples of ``row_every`` iterations. ``progress`` is
+    set from the exact number of steps only at multiples of ``length``, so pauses change no bit of the result.
     """
     iteration = iterations_done(loop)
     fault = None
@@ -94,5 +94,5 @@ def next_pause(steps: int, total_timesteps: int, pauses: Sequence[int]) -> int:
 
 
 def iterations_done(loop: LoopState) -> int:
-    """Iterations of a run so far; the state's own counter wraps to negative numbers, beyond which it still counts."""
+    """Iterations of a run so far; the counter in the state is an int32, which wraps to negative numbers."""
     return int(loop.iteration) % 2**32

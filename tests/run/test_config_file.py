@@ -132,7 +132,7 @@ def test_an_environment_that_only_its_user_has_must_be_named(tmp_path: Path) -> 
 
     env = make(Own, max_episode_steps=5)
     write(tmp_path, RunConfig(AGENT, env, SETTINGS))
-    with pytest.raises(UsageError, match="is not made from a file; name it"):
+    with pytest.raises(UsageError, match="cannot be made from a file; name it"):
         config_file.read(tmp_path, None)
     assert config_file.read(tmp_path, Own).env == make(Own)
     assert not isinstance(env, DeviceEnv)

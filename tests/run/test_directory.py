@@ -52,6 +52,6 @@ def test_overwriting_leaves_what_rlgd_did_not_write(tmp_path: Path) -> None:
 def test_files_that_are_no_runs_are_not_touched(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match=r"in the way|already holds a run|format_version None"):
+        with pytest.raises(UsageError, match=r"in the way|already has a run|format_version None"):
             train(tmp_path, overwrite=overwrite)
     assert (tmp_path / name).read_text() == "{}"

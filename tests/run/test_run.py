@@ -257,7 +257,7 @@ def test_an_existing_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     train(A2C_SMALL, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "checkpoints" / "notes.txt").write_text("mine too")
-    with pytest.raises(UsageError, match=r"already holds a run; resume it with `rlgd resume .*--overwrite"):
+    with pytest.raises(UsageError, match=r"already has a run; resume it with `rlgd resume .*--overwrite"):
         train(A2C_SMALL, tmp_path)
     train(A2C_SMALL, tmp_path, overwrite=True, total_timesteps=64)
     assert (tmp_path / "notes.txt").read_text() == "mine"

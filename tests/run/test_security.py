@@ -290,7 +290,7 @@ def test_rows_from_a_stranger_are_read_with_care(run: Path, capsys: pytest.Captu
     evil += ['{"step": 1e300, "seconds": 0}', '{"step": 1, "seconds": 0, "\\ud800": 1}', '{"step": -1, "seconds": 0}']
     (run / "metrics.jsonl").write_text("\n".join([*evil, *lines]) + "\n")
     assert main.main(["resume", "run", "--total-timesteps", "128", "--quiet"]) == 0
-    assert "is damaged; TensorBoard does without it" in capsys.readouterr().err
+    assert "is damaged; TensorBoard does not show it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

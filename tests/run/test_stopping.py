@@ -567,7 +567,7 @@ def test_a_resumed_run_that_is_interrupted_at_once_can_be_resumed_again(
 
 def test_an_environment_that_cannot_be_evaluated_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     vector = gymnasium.make_vec("CartPole-v1", AGENT.num_envs)
-    with pytest.raises(UsageError, match="running vector environment, which cannot be evaluated in while it trains"):
+    with pytest.raises(UsageError, match="running vector environment, which cannot evaluate while it trains"):
         train(env=vector, run_dir=tmp_path / "run", target_return=RETURN)
     vector.close()
     assert not (tmp_path / "run").exists()
