@@ -1,4 +1,4 @@
-"""Files from strangers: nothing in them runs, is written outside, or has memory for what it asks."""
+"""Files from strangers: they run no code, write nothing outside the run, and take no more memory than they need."""
 
 import json
 import os
@@ -31,19 +31,20 @@ DANGEROUS = re.compile(
 )
 # file: what it may hold of these, and why
 EXPLAINED = {
-    "rlgd/__init__.py": r"import_module\(_HOME\[name\]\)",  # a closed table of our own modules
-    "rlgd/agents/__init__.py": r"import_module\(module\)",  # the registry, a closed table of our own modules
-    "rlgd/envs/__init__.py": r'import_module\("rlgd\.envs\.registry"\)',  # our own module
-    "rlgd/envs/pool.py": r'import_module\("envpool"\)',
-    # ale-py; and the module in front of an id, which is a user's own word: out of files such ids are refused before
-    "rlgd/envs/maker.py": r'import_module\("ale_py"\)|import_module\(module\)',
-    "rlgd/envs/suites.py": r"import_module\(suite\.module\)",  # a closed table
-    "rlgd/envs/check.py": r"import_module\(module\)",  # `check-env module:ID`: what a user names on the command line
-    "rlgd/envs/workers.py": r"CloudpickleWrapper|ForkingPickler",  # to our own worker processes, never from a file
-    "rlgd/envs/probes/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
-    "rlgd/durable.py": r"import socket|socket\.gethostname\(\)",  # the host's name
-    "rlgd/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
-    "rlgd/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR",  # inside the process
+    # closed tables of our own modules
+    "rlgd/faces.py": r"import_module\(home\[name\]\)|import_module\(f\"\{package\}\.\{name\}\"\)",
+    "rlgd/cli/main.py": r"import_module\(module\)",
+    "rlgd/agents/__init__.py": r"import_module\(module\)",
+    "rlgd/envs/suites/catalog.py": r"import_module\(suite\.module\)",
+    "rlgd/envs/host/envpool.py": r'import_module\("envpool"\)',
+    # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before
+    "rlgd/envs/host/maker.py": r'import_module\("ale_py"\)|import_module\(module\)',
+    "rlgd/envs/check/checker.py": r"import_module\(module\)",  # `check-env module:ID`: named on the command line
+    "rlgd/envs/host/workers.py": r"CloudpickleWrapper|ForkingPickler",  # to our own worker processes, never from a file
+    "rlgd/envs/check/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
+    "rlgd/system/lock.py": r"import socket|socket\.gethostname\(\)",  # the host's name
+    "rlgd/run/sinks/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
+    "rlgd/system/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR",  # inside the process
 }
 
 

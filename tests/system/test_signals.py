@@ -140,7 +140,7 @@ def test_a_signal_whose_exception_is_swallowed_is_not_lost() -> None:
     """As it is where it hits a destructor, or a callback of an import."""
     script = """
 import os, signal, time
-from rlgd import signals
+from rlgd.system import signals
 
 class Swallows:
     def __del__(self):
@@ -173,7 +173,7 @@ def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
 def test_the_second_signal_ends_the_process_at_once() -> None:
     script = """
 import time
-from rlgd import signals
+from rlgd.system import signals
 with signals.caught() as asked:
     print(asked(), flush=True)
     while asked() is None:
