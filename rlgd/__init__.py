@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rlgd.run.api import resume as resume
     from rlgd.run.api import train as train
     from rlgd.run.loading import load as load
-    from rlgd.run.trainer import TrainResult as TrainResult
+    from rlgd.run.result import TrainResult as TrainResult
     from rlgd.studies.api import study as study
     from rlgd.studies.publish import StudyResult as StudyResult
     from rlgd.tuning.search import TuneResult as TuneResult
@@ -43,7 +43,7 @@ __getattr__, __dir__, __all__ = lazy(
             "train",
         ),
         "rlgd.run.loading": ("load",),
-        "rlgd.run.trainer": ("TrainResult",),
+        "rlgd.run.result": ("TrainResult",),
         "rlgd.studies.api": ("study",),
         "rlgd.studies.publish": ("StudyResult",),
         "rlgd.tuning.search": (

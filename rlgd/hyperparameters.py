@@ -43,17 +43,59 @@ def count(text: str) -> int:
 def traced(default: Any, doc: str, within: str = "(-inf, inf)", only_in_init: bool = False) -> Any:
     """A number that enters arithmetic. ``within`` is its range in interval notation, such as ``"[0, 1)"``.
 
-    ``only_in_init``: what is initialized depends on it and nothing else, so that it cannot change in a resumed run.
+    ``only_in_init``: nothing but the initialization depends on it, so a resumed run cannot change it.
     """
-    metadata = {"doc": doc, "within": within, "static": False, "only_in_init": only_in_init}
+    return _field(default, doc, static=False, within=within, resumable=not only_in_init)
+
+
+def static(
+    default: Any,
+    doc: str,
+    within: str | None = None,
+    choices: tuple[str, ...] | None = None,
+    *,
+    resumable: bool = False,
+    decides_result: bool = True,
+    count: bool = False,
+    flag: str | None = None,
+) -> Any:
+    """A value that decides a shape or a branch.
+
+    Args:
+        default: its default.
+        doc: its sentence in the help.
+        within: the range of a number, or of each number of a tuple, in interval notation.
+        choices: the names that are allowed.
+        resumable: whether a resumed run may change it.
+        decides_result: whether the result of a run depends on it.
+        count: whether the command line reads it with ``count``: 100k, 1e5.
+        flag: its name on the command line, where that is not the field's own.
+    """
+    return _field(default, doc, True, within, choices, resumable, decides_result, count, flag)
+
+
+def _field(
+    default: Any,
+    doc: str,
+    static: bool,
+    within: str | None,
+    choices: tuple[str, ...] | None = None,
+    resumable: bool = False,
+    decides_result: bool = True,
+    count: bool = False,
+    flag: str | None = None,
+) -> Any:
+    metadata = {
+        "doc": doc,
+        "static": static,
+        "within": within,
+        "choices": choices,
+        "resumable": resumable,
+        "decides_result": decides_result,
+        "count": count,
+        "flag": flag,
+    }
     return dataclasses.field(default=default, metadata=metadata)
-
-
-def static(default: Any, doc: str, within: str | None = None, choices: tuple[str, ...] | None = None) -> Any:
-    """A value that decides a shape or a branch: an integer (or a tuple of them) in ``within``, one of ``choices``."""
-    return dataclasses.field(
-        default=default, metadata={"doc": doc, "within": within, "choices": choices, "static": True}
-    )
 
 
 def nested(default: Any) -> Any:
@@ -210,7 +252,8 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
         if not isinstance(value, str):
             raise UsageError(f"{name} is {value!r}; allowed: text.")
     elif meta.get("within"):
-        kind, what = (numbers.Integral, "a whole number") if meta["static"] else (numbers.Real, "a number")
+        whole = meta["static"] and float not in (annotation, *typing.get_args(annotation))
+        kind, what = (numbers.Integral, "a whole number") if whole else (numbers.Real, "a number")
         several = typing.get_origin(annotation) is tuple
         if several != isinstance(value, tuple):
             raise UsageError(f"{name} is {value!r}; allowed: {f'a tuple, each {what}' if several else what}.")
@@ -218,6 +261,8 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
         for number in (item.item() if isinstance(item, jax.Array | np.generic) else item for item in items):
             if not isinstance(number, kind) or isinstance(number, bool) or not contains(meta["within"], number):
                 raise UsageError(f"{name} is {number!r}; allowed: {what} within {meta['within']}.")
+            if isinstance(number, int) and abs(number) >= 2**63:
+                raise UsageError(f"{name} is {number!r}; allowed: {what} below 2**63.")
 
 
 def contains(interval: str, number: Any) -> bool:

@@ -239,6 +239,11 @@ class HostEnv:
             return None
 
 
+def autoreset_mode_named(name: str | None) -> AutoresetMode | None:
+    """The autoreset mode of this name, such as "SAME_STEP"; None for None."""
+    return None if name is None else AutoresetMode[name]
+
+
 def _in_words(way: str, num_envs: int) -> str:
     several = num_envs > 1
     return {

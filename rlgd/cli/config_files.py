@@ -51,13 +51,11 @@ def from_file(env_id: str) -> None:
 
 def flags_of_run(content: dict[str, Any]) -> dict[str, Any]:
     """The flags that a run's ``config.json`` stands for."""
-    env = content["env"]
-    names = ("total_timesteps", "seed", "eval_every", "eval_episodes", "checkpoint_every", "keep")
-    kept = {name: content[name] for name in names}
-    kept["checkpoint_every"] = str(kept["checkpoint_every"])
-    run = {"env": env["id"], "backend": env["backend"], "max_episode_steps": env["max_episode_steps"]}
-    run |= {"act_device": content["act_device"]}
-    if env["backend"] == "host":
-        run |= {"vectorization": env["vectorization"], "env_timeout": env["timeout"]}
-        run |= {"env_arg": tuple(f"{key}={json.dumps(value)}" for key, value in json.loads(env["kwargs"]).items())}
-    return {**content["hyperparameters"], **kept, **content["stopping"], **run}
+    from rlgd.run.config_file import upgraded
+
+    content = upgraded(content)
+    settings = dict(content["settings"])
+    settings["checkpoint_every"] = str(settings["checkpoint_every"])
+    arguments = settings.pop("env_args") or {}
+    settings["env_arg"] = tuple(f"{key}={json.dumps(value)}" for key, value in arguments.items())
+    return {**content["hyperparameters"], **settings, "env": content["env"]["id"]}

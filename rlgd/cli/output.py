@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlgd.run.trainer import TrainResult
+    from rlgd.run.result import TrainResult
 
 
 def announce(settings: Any, options: Any, origin: str | None = None) -> None:

@@ -33,12 +33,13 @@ def resume(argv: list[str]) -> int:
     about = "Go on with a run from its newest checkpoint; traced hyper-parameters may change."
     run, argv = take_run("resume", argv, flags, about)
     agent, _ = config_file.read_agent(run)
-    stored = config_file.read_own(run)
-    own = setting_flags(agent) | setting_flags(stored["stopping"])
-    own |= with_defaults(saving_flags(), {name: stored[name] for name in changes_module.RESUMABLE})
+    stored = config_file.read_settings(run)
+    own = setting_flags(agent) | setting_flags(stored.stopping)
+    own |= with_defaults(saving_flags(), {name: getattr(stored, name) for name in saving_flags()})
     options = parse(f"rlgd resume {run}", {**flags, **own}, argv, about)
     changes = {name: getattr(options, name) for name in own if is_given(argv, name)}
-    settings = changes_module.changed(config_file.read(run, options.env), options.total_timesteps, changes)
+    new_end = {} if options.total_timesteps is None else {"total_timesteps": options.total_timesteps}
+    settings = changes_module.changed(config_file.read(run, options.env), changes | new_end)
     settings.validate()
     jax_setup.set_up(settings, options.device, options.deterministic_ops)
     from rlgd.run.api import resume as run_resume
@@ -49,7 +50,7 @@ def resume(argv: list[str]) -> int:
             run,
             env=options.env,
             total_timesteps=options.total_timesteps,
-            sinks=console_sinks(options, settings.total_timesteps),
+            sinks=console_sinks(options, settings.settings.total_timesteps),
             poll_signal=poll_signal,
             metrics=False,
             **changes,

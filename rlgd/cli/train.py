@@ -125,41 +125,24 @@ def preset_for(agent: str, env_id: Any, given: set[str], own: set[str]) -> tuple
 
 def start_run(agent: Any, options: Any, origin: str | None) -> int:
     """Check everything, say what will run where and where its settings come from, train."""
-    from rlgd import envs
     from rlgd.cli import jax_setup
+    from rlgd.hyperparameters import flat_fields
     from rlgd.run import layout
-    from rlgd.run.config import RunConfig
-    from rlgd.run.stopping import Stopping
+    from rlgd.run.config import RunConfig, agent_name
+    from rlgd.run.settings import RunSettings
     from rlgd.training import footprint
 
+    names = [name for name in flat_fields(RunSettings()) if name != "env_args"]
     env_args = dict(key_value(text) for text in options.env_arg)
-    env = envs.make(
-        options.env,
-        backend=options.backend,
-        max_episode_steps=options.max_episode_steps,
-        vectorization=options.vectorization,
-        env_timeout=options.env_timeout,
-        **env_args,
-    )
-    stopping = Stopping(**{name: getattr(options, name) for name in stopping_flags()})
-    settings = RunConfig(
-        agent,
-        env,
-        options.total_timesteps,
-        options.seed,
-        options.eval_every,
-        options.eval_episodes,
-        stopping,
-        options.act_device,
-        options.checkpoint_every,
-        options.keep,
-    )
+    own = RunSettings.of({name: getattr(options, name) for name in names} | {"env_args": env_args})
+    env = own.env.make(options.env)
+    settings = RunConfig(agent, env, own)
     settings.validate()
     jax_setup.set_up(settings, options.device, options.deterministic_ops)
     footprint.check(agent, env)
     directory = options.run_dir
     if directory is None:
-        directory = layout.automatic(Path("runs"), env.env_id, settings.agent_name, options.seed)
+        directory = layout.automatic(Path("runs"), env.env_id, agent_name(agent), options.seed)
     from rlgd.run.api import execute
 
     announce(settings, options, origin)

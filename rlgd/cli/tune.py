@@ -66,10 +66,11 @@ def tune(argv: list[str]) -> int:
     from rlgd import envs
     from rlgd.cli import jax_setup
     from rlgd.run.config import RunConfig
+    from rlgd.run.settings import RunSettings
 
     agent = make_agent(name, **{key: getattr(options, key) for key in own})
     env = envs.make(options.env)
-    settings = RunConfig(agent, env, options.total_timesteps, eval_episodes=options.eval_episodes)
+    settings = RunConfig(agent, env, RunSettings(options.total_timesteps, eval_episodes=options.eval_episodes))
     settings.validate()
     jax_setup.set_up(settings, options.device, options.deterministic_ops, alone=not isinstance(env, envs.DeviceEnv))
     from rlgd.studies import arms

@@ -52,7 +52,7 @@ def jobs(plan: Plan) -> list[Job]:
     if settings is None:
         return []
     return [
-        Job(plan.row.name, settings.agent, plan.row.env, settings.total_timesteps, number, directory, begun)
+        Job(plan.row.name, settings.agent, plan.row.env, settings.settings.total_timesteps, number, directory, begun)
         for number, directory, begun, score, _ in plan.states()
         if score is None
     ]

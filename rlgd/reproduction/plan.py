@@ -15,6 +15,7 @@ from rlgd.reproduction.suite import Row, Suite
 from rlgd.run import changes, layout
 from rlgd.run.checkpoints import folder
 from rlgd.run.config import RunConfig
+from rlgd.run.settings import RunSettings
 from rlgd.run.summary import is_finished, read_summary
 
 SCORE = "score.json"
@@ -45,7 +46,7 @@ class Plan:
     @property
     def total_timesteps(self) -> int:
         """Steps of each run; of a row that cannot be trained, those that it may take."""
-        return self.row.total_timesteps if self.settings is None else self.settings.total_timesteps
+        return self.row.total_timesteps if self.settings is None else self.settings.settings.total_timesteps
 
     def states(self) -> list[Seed]:
         """Where each seed stands.
@@ -59,7 +60,7 @@ class Plan:
         directory = self.directory / f"seed{number}"
         if not (directory / layout.CONFIG).exists():
             return Seed(number, directory)
-        others = changes.other_settings(directory, dataclasses.replace(settings, seed=number))
+        others = changes.other_settings(directory, settings.with_settings(seed=number))
         if others:
             raise UsageError(
                 f"{directory} was trained with other settings than the present preset's "
@@ -70,7 +71,7 @@ class Plan:
 
 
 def preset_settings(agent: Agent, env: Env, total_timesteps: int, seed: int = 0) -> RunConfig:
-    return RunConfig(agent, env, total_timesteps, seed, eval_episodes=OWN_EPISODES)
+    return RunConfig(agent, env, RunSettings(total_timesteps, seed, eval_episodes=OWN_EPISODES))
 
 
 def chosen(suite: Suite, plans: Sequence[Plan], only: Sequence[str]) -> list[Plan]:

@@ -15,6 +15,7 @@ from rlgd.reproduction.jobs import EPISODES, Job
 from rlgd.reproduction.plan import Plan, Seed, read_score
 from rlgd.reproduction.suite import Published, Suite
 from rlgd.run import config_file
+from rlgd.run.description import changed_hyperparameters
 from rlgd.system import files
 from rlgd.tables import markdown
 
@@ -181,7 +182,7 @@ def _settings(finding: Finding) -> str:
     settings = finding.plan.settings
     if settings is None:
         return f"not trained, {finding.trouble}"
-    changed = settings.changed()
+    changed = changed_hyperparameters(settings.agent)
     text = ", ".join(f"{name}={value}" for name, value in changed.items()) or "the agent's defaults"
     return f"{text}{f'; not counted, {finding.trouble}' if finding.trouble else ''}"
 

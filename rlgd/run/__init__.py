@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from rlgd.run.api import train as train
     from rlgd.run.config import RunConfig as RunConfig
     from rlgd.run.loading import load as load
+    from rlgd.run.result import TrainResult as TrainResult
+    from rlgd.run.settings import EnvSettings as EnvSettings
+    from rlgd.run.settings import RunSettings as RunSettings
     from rlgd.run.stopping import Stopping as Stopping
-    from rlgd.run.trainer import TrainResult as TrainResult
 
 __getattr__, __dir__, __all__ = lazy(
     __name__,
@@ -23,7 +25,11 @@ __getattr__, __dir__, __all__ = lazy(
         ),
         "rlgd.run.config": ("RunConfig",),
         "rlgd.run.loading": ("load",),
+        "rlgd.run.result": ("TrainResult",),
+        "rlgd.run.settings": (
+            "EnvSettings",
+            "RunSettings",
+        ),
         "rlgd.run.stopping": ("Stopping",),
-        "rlgd.run.trainer": ("TrainResult",),
     },
 )

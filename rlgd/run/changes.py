@@ -1,27 +1,26 @@
-"""What may change when a run is resumed, and what did."""
+"""What a resumed run may change, and what it changed."""
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlgd import hyperparameters as hp
 from rlgd.agents import make_agent
-from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
+from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
-from rlgd.run.config_file import read_config, reading, to_json
-from rlgd.run.stopping import CRITERIA
+from rlgd.run.config_file import read_config, reading, to_json, upgraded
+from rlgd.run.settings import RunSettings
 
-RESUMABLE = ("eval_every", "eval_episodes", "checkpoint_every", "keep")  # what decides no bit of the training
-# Beside these a resumed run may have another length, another machine, and an environment with other arguments.
-FREE = (*RESUMABLE, "total_timesteps", "act_device", "device", "env", "kwargs", "vectorization", "timeout")
 VERSION_OF = "version of "
 UNCOMPARED = ("format_version", "chunk_length", "history")
+MACHINE = "device"  # a run may be resumed on another one
 
 
 class Change(NamedTuple):
-    """A setting that a resumed run has another value of."""
+    """A setting of a resumed run that has another value than before."""
 
     name: str
     before: Any
@@ -31,22 +30,29 @@ class Change(NamedTuple):
         return f"{self.name}: {self.before} -> {self.now}"
 
 
+def resumable(settings: Any) -> set[str]:
+    """The fields of an agent, or of a run's settings, that a resumed run may change."""
+    return {name for name, flat in hp.flat_fields(settings).items() if flat.field.metadata["resumable"]}
+
+
 def differences(directory: Path, about: dict[str, Any], content: dict[str, Any]) -> list[Change]:
-    """What is set otherwise than when a checkpoint was written.
+    """The settings that differ from those when a checkpoint was written.
 
     Args:
         directory: the run's.
-        about: what the checkpoint says of itself.
-        content: the same of the present configuration.
+        about: the configuration in the checkpoint, see ``Manifest``.
+        content: the present configuration, in the same form.
 
     Raises:
-        UsageError: for what may not change, naming each: what decides shapes, programs, or random numbers.
+        UsageError: if what decides shapes, programs or random numbers differs, naming each.
         StorageFault: if the configuration is damaged.
     """
     with reading(directory):
         agent = make_agent(content["agent"])
-        free = {*changeable(agent), *FREE, *CRITERIA} if about.get("agent") == content["agent"] else {*FREE, *CRITERIA}
         changes = _changes(about, content)
+        # The environment may be another one, if it has the same spaces.
+        free = {*resumable(RunSettings()), MACHINE, "env", "autoreset_mode"}
+        free |= resumable(agent) if about.get("agent") == content["agent"] else set()
     fixed = [change for change in changes if change.name not in free and not change.name.startswith(VERSION_OF)]
     if fixed:
         listed = "; ".join(f"{name}: checkpoint {before}, requested {now}" for name, before, now in fixed)
@@ -54,30 +60,29 @@ def differences(directory: Path, about: dict[str, Any], content: dict[str, Any])
     return changes
 
 
-def other_settings(directory: Path, settings: RunConfig) -> list[Change]:
-    """What decides the result of a run, and is set otherwise in it than in ``settings``; versions are not compared.
+def other_settings(directory: Path, config: RunConfig) -> list[Change]:
+    """What decides the result of a run and differs from ``config``; versions are not compared.
 
     Raises:
         StorageFault: if the configuration is damaged.
     """
     content = read_config(directory)
     with reading(directory):
-        changes = _changes(content | {"numbers": {}}, to_json(settings) | {"numbers": {}})
-    decides_nothing = {"device", "act_device", "checkpoint_every", "keep", "vectorization", "timeout"}
-    return [
-        change for change in changes if change.name not in decides_nothing and not change.name.startswith(VERSION_OF)
-    ]
+        changes = _changes(content | {"numbers": {}}, to_json(config, cadence(config)) | {"numbers": {}})
+    fields = hp.flat_fields(RunSettings())
+    irrelevant = {MACHINE, *(name for name, flat in fields.items() if not flat.field.metadata["decides_result"])}
+    return [change for change in changes if change.name not in irrelevant and not change.name.startswith(VERSION_OF)]
 
 
-def _changes(about: dict[str, Any], content: dict[str, Any]) -> list[Change]:
-    then, now = _flat(about), _flat(json.loads(json.dumps(content)))
+def _changes(about: Mapping[str, Any], content: Mapping[str, Any]) -> list[Change]:
+    then, now = _flat(upgraded(about)), _flat(json.loads(json.dumps(content)))
     names = [name for name in {**then, **now} if name not in UNCOMPARED]
     return [Change(name, then.get(name), now.get(name)) for name in names if then.get(name) != now.get(name)]
 
 
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with the names of its flags."""
-    parts = ("hyperparameters", "stopping", "numbers")
+    parts = ("hyperparameters", "settings", "numbers")
     flat = {name: value for name, value in content.items() if name not in (*parts, "env", "spec")}
     for part in parts:
         flat |= content[part]
@@ -86,13 +91,15 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
     return flat | {f"{name} space" if name in ("obs", "action") else name: v for name, v in content["spec"].items()}
 
 
-def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str, Any]) -> RunConfig:
-    """The configuration with a new end, and other values of what may change in a resumed run.
+def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The configuration with other values of what a resumed run may change.
 
     Raises:
-        UsageError: for what decides shapes or programs.
+        UsageError: for an unknown name, and for what decides shapes, programs or random numbers.
     """
-    flat, allowed = hp.flat_fields(settings.agent), changeable(settings.agent)
+    own = hp.flat_fields(config.settings)
+    flat = {**hp.flat_fields(config.agent), **own}
+    allowed = resumable(config.agent) | resumable(config.settings)
     fixed = {name: value for name, value in changes.items() if name in flat and name not in allowed}
     fixed = {name: value for name, value in fixed.items() if value != flat[name].value}
     if fixed:
@@ -100,22 +107,7 @@ def changed(settings: RunConfig, total_timesteps: int | None, changes: dict[str,
         raise UsageError(
             f"what decides shapes, programs or the beginning cannot be changed in a resumed run: {listed}."
         )
-    length = settings.chunk_length
-    criteria = {name: value for name, value in changes.items() if name in CRITERIA}
-    own = {name: value for name, value in changes.items() if name in RESUMABLE}
-    others = {name: value for name, value in changes.items() if name not in {*CRITERIA, *RESUMABLE}}
-    settings = dataclasses.replace(
-        settings,
-        agent=hp.with_values(settings.agent, others),
-        total_timesteps=settings.total_timesteps if total_timesteps is None else total_timesteps,
-        stopping=dataclasses.replace(settings.stopping, **criteria),
-        **own,
-    )
-    settings.__dict__["chunk_length"] = length
-    return settings
-
-
-def changeable(agent: Agent) -> set[str]:
-    """The hyper-parameters that may change in a resumed run: the traced ones, if not for the initialization alone."""
-    fields = {name: flat.field.metadata for name, flat in hp.flat_fields(agent).items()}
-    return {name for name, about in fields.items() if not (about["static"] or about["only_in_init"])}
+    settings = hp.with_values(config.settings, {name: value for name, value in changes.items() if name in own})
+    agent = hp.with_values(config.agent, {name: value for name, value in changes.items() if name not in own})
+    env = config.env if settings.env == config.settings.env else settings.env.applied_to(config.env)
+    return dataclasses.replace(config, agent=agent, env=env, settings=settings)

@@ -1,9 +1,10 @@
-"""``config.json``: a run's settings on disk."""
+"""``config.json``: the configuration of a run on disk."""
 
 import contextlib
+import dataclasses
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,68 +17,87 @@ from rlgd import spaces
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import SUITES, DeviceEnv, Env, make
+from rlgd.envs.host.host_env import autoreset_mode_named
 from rlgd.errors import StorageFault, UsageError
-from rlgd.run.config import RunConfig
+from rlgd.run.cadence import Cadence
+from rlgd.run.config import RunConfig, agent_name
 from rlgd.run.layout import CONFIG
-from rlgd.run.stopping import Stopping
+from rlgd.run.settings import EnvSettings, RunSettings
 from rlgd.spaces import Spec
 from rlgd.system.files import read_versioned, write_json
 from rlgd.system.machine import device_name
 from rlgd.training import chunks
 
-FORMAT_VERSION = 5
+FORMAT_VERSION, EARLIER = 6, (5,)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnasium", "orbax-checkpoint", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the numbers."""
+    """The versions of the packages that decide the numbers."""
     return {name: version(name) for name in ("rlgd", *PACKAGES)} | {"python": platform.python_version()}
 
 
-def to_json(settings: RunConfig) -> dict[str, Any]:
+def to_json(config: RunConfig, cadence: Cadence) -> dict[str, Any]:
     """The configuration with versions and device, ready for JSON."""
+    env = config.env
+    mode = None if isinstance(env, DeviceEnv) or env.autoreset_mode is None else env.autoreset_mode.name
     return {
         "format_version": FORMAT_VERSION,
-        "agent": settings.agent_name,
-        "hyperparameters": hp.to_dict(settings.agent),
-        "env": env_to_json(settings.env),
-        "spec": spaces.to_json(settings.env.spec),
-        "total_timesteps": settings.total_timesteps,
-        "seed": settings.seed,
-        "eval_every": settings.eval_every,
-        "eval_episodes": settings.eval_episodes,
-        "stopping": hp.to_dict(settings.stopping),
-        "act_device": settings.act_device,
-        "checkpoint_every": settings.checkpoint_every,
-        "keep": settings.keep,
-        "chunk_length": settings.chunk_length,
+        "agent": agent_name(config.agent),
+        "hyperparameters": hp.to_dict(config.agent),
+        "env": {"id": env.env_id, "autoreset_mode": mode},
+        "settings": hp.to_dict(dataclasses.replace(config.settings, env=EnvSettings.of(env))),
+        "spec": spaces.to_json(env.spec),
+        "chunk_length": cadence.chunk_length,
         "device": device_name(),
         "versions": versions(),
     }
 
 
-def write_config(directory: Path, settings: RunConfig, history: list[dict[str, Any]]) -> None:
+def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of an earlier format, or with fewer settings, as this version writes it.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: if it is damaged.
+    """
+    new = dict(content)
+    if content["format_version"] == 5:
+        own = ("total_timesteps", "seed", "eval_every", "eval_episodes", "act_device", "checkpoint_every", "keep")
+        settings = {name: new.pop(name) for name in own} | new.pop("stopping")
+        env = dict(new["env"])
+        new["env"] = {"id": env.pop("id"), "autoreset_mode": None}
+        if "kwargs" in env:
+            settings |= {"env_args": json.loads(env.pop("kwargs")) or None, "env_timeout": env.pop("timeout")}
+        new["settings"] = settings | env
+    new["settings"] = hp.to_dict(RunSettings()) | new["settings"]
+    return new
+
+
+def write_config(directory: Path, config: RunConfig, cadence: Cadence, history: list[dict[str, Any]]) -> None:
     """Write ``config.json``, with what was changed when the run was resumed."""
-    write_json(directory / CONFIG, to_json(settings) | {"history": history})
+    write_json(directory / CONFIG, to_json(config, cadence) | {"history": history})
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The configuration of a run as plain values.
+    """The configuration of a run as plain values, in the present format.
 
     Raises:
-        UsageError: if there is none, or it is of another format.
+        UsageError: if there is none, or its format is unknown.
+        StorageFault: if it is damaged.
     """
-    return read_versioned(directory / CONFIG, "run", FORMAT_VERSION)
+    content = read_versioned(directory / CONFIG, "run", FORMAT_VERSION, *EARLIER)
+    with reading(directory):
+        return upgraded(content)
 
 
 @contextlib.contextmanager
 def reading(directory: Path) -> Iterator[None]:
-    """What is missing in ``config.json``, or of another kind than it must be, is damage."""
+    """Report what is missing in ``config.json``, or has the wrong type, as damage."""
     try:
         yield
     except UsageError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise StorageFault(f"{directory / CONFIG} is damaged: {error!r}.") from error
 
 
@@ -93,21 +113,13 @@ def read_agent(directory: Path) -> tuple[Agent, Spec]:
         return agent, spaces.from_json(content["spec"])
 
 
-def read_own(directory: Path) -> dict[str, Any]:
-    """The configuration of a run but for agent and environment, by the fields of ``RunConfig``."""
+def read_settings(directory: Path) -> RunSettings:
+    """The settings of a run."""
     content = read_config(directory)
-    names = ("total_timesteps", "seed", "eval_every", "eval_episodes", "act_device", "checkpoint_every", "keep")
     with reading(directory):
-        own = {name: content[name] for name in names}
-        for name, value in own.items():
-            if not isinstance(value, int | str | None):
-                raise TypeError(f"{name} is {value!r}")
-        for name, value in content["stopping"].items():
-            if not isinstance(value, float | int | None):
-                raise TypeError(f"{name} is {value!r}")
-        own["stopping"] = Stopping(**content["stopping"])
-        own["stopping"].validate()
-        return own
+        settings = RunSettings.of(content["settings"])
+        settings.validate()
+        return settings
 
 
 def read(directory: Path, env: Any) -> RunConfig:
@@ -118,41 +130,25 @@ def read(directory: Path, env: Any) -> RunConfig:
         StorageFault: if the configuration is damaged.
     """
     agent, _ = read_agent(directory)
-    own = read_own(directory)
+    settings = read_settings(directory)
     content = read_config(directory)
     with reading(directory):
-        stored = content["env"]
-        env_id, limit, options = str(stored["id"]), stored["max_episode_steps"], _env_options(stored)
         chunk_length = content["chunk_length"]
         if not isinstance(chunk_length, int) or not 1 <= chunk_length <= chunks.MAX_CHUNK:
             raise ValueError(f"chunk_length is {chunk_length!r}")
-    if env is None:
-        if env_id not in gymnasium.registry and env_id.partition(":")[0] not in SUITES:
-            raise UsageError(f"the run's environment {env_id!r} is not made from a file; name it: --env, or env=.")
-        made = make(env_id, max_episode_steps=limit, **options)
+        env_id, mode = str(content["env"]["id"]), autoreset_mode_named(content["env"]["autoreset_mode"])
+    if env is not None:
+        made = make(env, backend=settings.env.backend if isinstance(env, str) else "auto")
     else:
-        made = make(env, backend=options["backend"] if isinstance(env, str) else "auto")
-    settings = RunConfig(agent, made, **own)
-    settings.__dict__["chunk_length"] = chunk_length  # what was computed then, whatever is computed now
-    return settings
+        made = _made(env_id, settings.env)
+        made = made if isinstance(made, DeviceEnv) else dataclasses.replace(made, autoreset_mode=mode)
+    return RunConfig(agent, made, dataclasses.replace(settings, env=EnvSettings.of(made)), chunk_length)
 
 
-def env_to_json(env: Env) -> dict[str, Any]:
-    if isinstance(env, DeviceEnv):
-        return {"id": env.env_id, "backend": "device", "max_episode_steps": env.max_episode_steps}
-    return {
-        "id": env.env_id,
-        "backend": "host",
-        "max_episode_steps": env.max_episode_steps,
-        "kwargs": env.kwargs,
-        "vectorization": env.vectorization,
-        "timeout": env.timeout,
-    }
-
-
-def _env_options(stored: dict[str, Any]) -> dict[str, Any]:
-    """What ``make`` is told of a run's environment beside its id and limit."""
-    if stored["backend"] == "device":
-        return {"backend": "device"}
-    options = {"backend": "host", "vectorization": stored["vectorization"], "env_timeout": stored["timeout"]}
-    return options | json.loads(stored["kwargs"])
+def _made(env_id: str, settings: EnvSettings) -> Env:
+    """The environment of an id out of a file, which must not import a module."""
+    if env_id not in gymnasium.registry and env_id.partition(":")[0] not in SUITES:
+        raise UsageError(f"the run's environment {env_id!r} cannot be made from a file; name it: --env, or env=.")
+    if settings.backend == "device":  # the other settings are the host's
+        settings = EnvSettings("device", settings.max_episode_steps)
+    return settings.make(env_id)

@@ -1,4 +1,4 @@
-"""The counters that a checkpoint keeps beside arrays."""
+"""The counters that a checkpoint keeps beside its arrays."""
 
 import dataclasses
 import math
@@ -6,21 +6,24 @@ from typing import Any
 
 from rlgd.errors import StorageFault
 from rlgd.run.checkpoints.manifest import Manifest
-from rlgd.run.stopping import Watch
+from rlgd.run.stopping import CriteriaState, Stop
+
+EARLIER_NAMES = {"watch": "criteria"}  # of fields, in checkpoints of earlier versions
 
 
 @dataclasses.dataclass(frozen=True)
 class Counters:
-    """What a checkpoint keeps beside arrays; plain values.
+    """What a checkpoint keeps beside its arrays, as plain values.
 
     Attributes:
-        training_seconds, compile_seconds, start: of the run so far, and the time of its beginning.
-        rows: of the curves, behind which the state is.
+        training_seconds, compile_seconds: wall time of the run so far.
+        start: the time at which the run began, seconds since 1970.
+        rows: how many rows of the curves belong to this state.
         pending: metrics of the iterations that are in no row yet, by name.
         evaluated_at: the step of the newest evaluation.
-        watch: what the criteria to stop have seen.
+        criteria: ``CriteriaState`` as a dict.
         stop: the criterion that ended the run here and what it saw, or None.
-        end: what was to end it.
+        end: ``total_timesteps`` and the criteria of the run that wrote this.
     """
 
     training_seconds: float
@@ -29,8 +32,8 @@ class Counters:
     rows: int = 0
     pending: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     evaluated_at: int = 0
-    watch: dict[str, Any] = dataclasses.field(default_factory=Watch().to_dict)
-    stop: tuple[str, str] | None = None
+    criteria: dict[str, Any] = dataclasses.field(default_factory=CriteriaState().to_dict)
+    stop: Stop | None = None
     end: dict[str, Any] | None = None
 
 
@@ -38,21 +41,21 @@ def read_counters(manifest: Manifest, steps: int) -> Counters:
     """The counters of a checkpoint.
 
     Raises:
-        StorageFault: if they are none.
+        StorageFault: if they are not those of a run.
     """
     try:
-        counters = Counters(**manifest.counters)
+        counters = Counters(**{EARLIER_NAMES.get(name, name): value for name, value in manifest.counters.items()})
         pending = {str(name): [float(x) for x in values] for name, values in counters.pending.items()}
-        watch = Watch.from_dict(counters.watch)
+        criteria = CriteriaState.from_dict(counters.criteria)
         times = [float(getattr(counters, name)) for name in ("training_seconds", "compile_seconds", "start")]
-        whole = (counters.rows, counters.evaluated_at, watch.best_step, watch.waited)
+        whole = (counters.rows, counters.evaluated_at, criteria.best_step, criteria.waited)
         if not all(map(math.isfinite, times)) or not all(isinstance(n, int) and 0 <= n < 2**63 for n in whole):
             raise ValueError("numbers out of range")
-        if not all(isinstance(x, float | int | None) for x in (watch.best_return, watch.last_return)):
-            raise TypeError("returns are no numbers")
+        if not all(isinstance(x, float | int | None) for x in (criteria.best_return, criteria.last_return)):
+            raise TypeError("returns are not numbers")
         if len({len(values) for values in pending.values()}) > 1:
             raise ValueError("metrics of different length")
-        stop = None if counters.stop is None else (str(counters.stop[0]), str(counters.stop[1]))
+        stop = None if counters.stop is None else Stop(str(counters.stop[0]), str(counters.stop[1]))
         return dataclasses.replace(counters, pending=pending, stop=stop)
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
-        raise StorageFault(f"the checkpoint of step {steps:,} holds no counters of a run: {error}.") from error
+        raise StorageFault(f"the checkpoint of step {steps:,} has no valid counters: {error}.") from error

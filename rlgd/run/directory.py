@@ -1,10 +1,11 @@
-"""The directory of a run: made, locked, emptied."""
+"""The directory of a run: how it is made, locked and emptied."""
 
 import os
 import time
 from pathlib import Path
 
 from rlgd.errors import StorageFault, UsageError
+from rlgd.run.cadence import Cadence
 from rlgd.run.changes import Change
 from rlgd.run.checkpoints.folder import all_steps, keep_only, remove_unfinished
 from rlgd.run.config import RunConfig
@@ -14,11 +15,11 @@ from rlgd.run.sinks import tensorboard
 from rlgd.system.lock import Lock
 
 
-def create(directory: Path, settings: RunConfig, overwrite: bool) -> Lock:
-    """Make the directory and write the configuration; the right to write in it.
+def create(directory: Path, config: RunConfig, cadence: Cadence, overwrite: bool) -> Lock:
+    """Make the directory and write the configuration; returns the right to write in it.
 
     Raises:
-        UsageError: if it holds a run and ``overwrite`` is off, another process writes in it, or it cannot be made.
+        UsageError: if it has a run and ``overwrite`` is False, another process writes in it, or it cannot be made.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -26,7 +27,7 @@ def create(directory: Path, settings: RunConfig, overwrite: bool) -> Lock:
         try:
             _make_room(directory, overwrite)
             lock.sign()
-            write_config(directory, settings, [])
+            write_config(directory, config, cadence, [])
         except BaseException:
             lock.release()
             raise
@@ -39,7 +40,7 @@ def create(directory: Path, settings: RunConfig, overwrite: bool) -> Lock:
 
 
 def open_to_write(directory: Path) -> Lock:
-    """The right to write in the directory of a run.
+    """Returns the right to write in the directory of a run.
 
     Raises:
         UsageError: if another process writes in it, or it cannot be written.
@@ -54,17 +55,17 @@ def open_to_write(directory: Path) -> Lock:
     for name in (CHECKPOINTS, BEST, METRICS):
         if (directory / name).is_symlink():
             lock.release()
-            raise UsageError(f"{directory / name} is a link; a run is written in its own directory alone.")
+            raise UsageError(f"{directory / name} is a link; a run writes in its own directory only.")
     return lock
 
 
 def _make_room(directory: Path, overwrite: bool) -> None:
-    """Remove the run that a directory holds, if that is wished; what is not a run's is not touched."""
+    """Remove the run in a directory if ``overwrite`` allows it, and no file of anybody else."""
     if (directory / CONFIG).exists():
         if not overwrite:
             raise UsageError(
-                f"{directory} already holds a run; go on with it by `rlgd resume {directory}`, "
-                "or replace it by --overwrite."
+                f"{directory} already has a run; resume it with `rlgd resume {directory}`, "
+                "or replace it with --overwrite."
             )
         try:
             read_config(directory)
@@ -74,11 +75,11 @@ def _make_room(directory: Path, overwrite: bool) -> None:
     for path in (directory / name for name in (METRICS, SUMMARY, CHECKPOINTS, BEST)):
         free = not path.is_symlink() and path.is_dir() and path.name in (CHECKPOINTS, BEST)
         if os.path.lexists(path) and not (free and not all_steps(path)):
-            raise UsageError(f"{path} is in the way, and no run's; remove it, or name another directory.")
+            raise UsageError(f"{path} is in the way, and belongs to no run; remove it, or name another directory.")
 
 
 def _remove_run(directory: Path) -> None:
-    """Remove what rlgd wrote, and nothing else; the configuration last, which makes it a run."""
+    """Remove what rlgd wrote, and nothing else; the configuration last, because it makes the directory a run."""
     for folder in (directory / CHECKPOINTS, directory / BEST):
         if not folder.is_symlink():
             remove_unfinished(folder)
@@ -87,7 +88,7 @@ def _remove_run(directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def record(directory: Path, settings: RunConfig, steps: int, changes: list["Change"]) -> None:
+def record(directory: Path, config: RunConfig, cadence: Cadence, steps: int, changes: list[Change]) -> None:
     """Write the present configuration, with what was changed at which step.
 
     Raises:
@@ -98,8 +99,8 @@ def record(directory: Path, settings: RunConfig, steps: int, changes: list["Chan
     if changes:
         named = {change.name: {"before": change.before, "now": change.now} for change in changes}
         entry = {"step": steps, "time": time.strftime("%Y-%m-%d %H:%M:%S"), "changes": named}
-        # Killed before its next checkpoint, a run is changed at the same step again.
+        # A run that was killed before its next checkpoint is changed at the same step again.
         history = [*(before for before in history if before.get("step") != steps), entry]
     with writing(directory):
-        write_config(directory, settings, history)
-        (directory / SUMMARY).unlink(missing_ok=True)  # it told of an earlier end
+        write_config(directory, config, cadence, history)
+        (directory / SUMMARY).unlink(missing_ok=True)  # it describes an earlier end

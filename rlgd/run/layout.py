@@ -1,4 +1,4 @@
-"""What a run directory holds: the resolved configuration with its history, and the summary."""
+"""The names in a run directory, and the names of run directories."""
 
 import contextlib
 import itertools
@@ -23,14 +23,14 @@ def automatic(root: Path, env_id: str, agent_name: str, seed: int) -> Path:
 
 
 def names(parent: Path, suffix: str = "") -> Iterator[Path]:
-    """``parent/<time><suffix>``, and then the same with a number behind it."""
+    """``parent/<time><suffix>``, then the same with a number at the end."""
     name = time.strftime("%Y%m%d-%H%M%S") + suffix
     yield parent / name
     yield from (parent / f"{name}-{number}" for number in itertools.count(2))
 
 
 def timed(parent: Path, suffix: str = "") -> Path:
-    """Make the first of ``names`` that is not there.
+    """Make the first of ``names`` that does not exist yet.
 
     Raises:
         UsageError: if it cannot be made.
@@ -39,7 +39,7 @@ def timed(parent: Path, suffix: str = "") -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         for directory in names(parent, suffix):
             with contextlib.suppress(FileExistsError):
-                directory.mkdir()  # so it is this process's, if several ask at once
+                directory.mkdir()  # of several processes that try at once, only one gets it
                 return directory
     except OSError as error:
         raise UsageError(f"{parent} cannot be written: {error.strerror}.") from error
@@ -48,7 +48,7 @@ def timed(parent: Path, suffix: str = "") -> Path:
 
 @contextlib.contextmanager
 def writing(directory: Path) -> Iterator[None]:
-    """What the system does not let be written is a ``UsageError``: nothing is lost yet."""
+    """Report what the system does not let us write as a ``UsageError``: nothing is lost yet."""
     try:
         yield
     except OSError as error:

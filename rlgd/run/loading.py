@@ -1,4 +1,4 @@
-"""What a run left: its checkpoints and its policy."""
+"""Reading what a run left: its checkpoints and its policy."""
 
 import logging
 from collections.abc import Callable
@@ -28,8 +28,8 @@ def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
     Args:
         run_dir: a directory that ``train`` wrote.
         checkpoint: "latest", "best" (of the evaluations), or a number of steps; None: the run's result, which is the
-            best one if it was trained with ``patience``, else the latest. A damaged one is refused, but for the latest:
-            then the newest that is not damaged is taken, and the log says so.
+            best one if it was trained with ``patience``, else the latest. A damaged checkpoint is refused. Only for
+            "latest" the newest one that is not damaged is taken instead, and the log says so.
 
     Raises:
         UsageError: if there is no run, or it has no such checkpoint.
@@ -43,20 +43,20 @@ def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
 
 
 def shapes(directory: Path, make: Callable[[Array], T]) -> T:
-    """What ``make`` would make, without making it."""
+    """The shapes of what ``make`` would return, without computing it."""
     try:
         return jax.eval_shape(make, jax.random.key(0))
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, UsageError):
             raise
         reason = str(error).partition("\n")[0]
-        raise StorageFault(f"{directory / layout.CONFIG} describes no arrays that can be: {reason}") from error
+        raise StorageFault(f"{directory / layout.CONFIG} describes arrays that cannot exist: {reason}") from error
 
 
 def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, VerifiedCheckpoint]:
-    """The folder of a checkpoint and what it says: "latest", "best", a step, or None for the run's result.
+    """The folder of a checkpoint and the checkpoint: "latest", "best", a step, or None for the run's result.
 
-    Of the latest ones the newest that holds is taken; a step that is asked for holds, or is refused.
+    For "latest" the newest checkpoint that is not damaged is taken; a step or "best" is refused if it is damaged.
 
     Raises:
         UsageError: if there is none, or it belongs to another configuration.
@@ -65,7 +65,7 @@ def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, Ver
     content = read_config(directory)
     if which is None:
         with reading(directory):
-            with_patience = content["stopping"]["patience"] is not None
+            with_patience = content["settings"]["patience"] is not None
         which = "best" if with_patience and all_steps(directory / BEST) else "latest"
     folder = directory / (BEST if which == "best" else CHECKPOINTS)
     there = all_steps(folder)
@@ -80,7 +80,7 @@ def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, Ver
             raise UsageError(f"{directory} has no checkpoint of an evaluation during training.")
         if which != "best" and (not str(which).isdecimal() or int(which) not in there):
             known = ", ".join(map(str, there)) or "none"
-            raise UsageError(f"checkpoint is {which!r}; allowed: best, latest, or a step; there is {known}.")
+            raise UsageError(f"checkpoint is {which!r}; allowed: best, latest, or a step; the steps are: {known}.")
         steps = max(there) if which == "best" else int(which)
         found = VerifiedCheckpoint(steps, manifest.verified(folder, steps), ())
     differences(directory, found.manifest.about, content | {"numbers": state.numbers()})

@@ -2,19 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlgd.errors import StorageFault
+from rlgd.evaluation.evaluator import EvalResult
+from rlgd.run.evaluations import Evaluations
 from rlgd.run.layout import SUMMARY
+from rlgd.run.sinks.rows import Recorder
+from rlgd.run.status import RunStatus
 from rlgd.run.stopping import CRITERIA
 from rlgd.system import files
 from rlgd.system.files import MAX_JSON, write_json
 
-if TYPE_CHECKING:
-    from rlgd.evaluation.evaluator import EvalResult
+INTERRUPTED = "interrupted"  # the reason of a run that a signal ended
 
 
-def describe(result: "EvalResult", env_id: str) -> dict[str, Any]:
+def describe(result: EvalResult, env_id: str) -> dict[str, Any]:
     """An evaluation in a few numbers."""
     return {
         "env": env_id,
@@ -26,7 +29,22 @@ def describe(result: "EvalResult", env_id: str) -> dict[str, Any]:
     }
 
 
-INTERRUPTED = "interrupted"  # the reason of a run that a signal ended
+def summarize(reason: str, status: RunStatus, recorder: Recorder, evaluations: Evaluations) -> dict[str, Any]:
+    """What ``summary.json`` says of a run that ended for this ``reason``."""
+    summary: dict[str, Any] = {
+        "reason": reason,
+        "why": "" if status.stop is None else status.stop.why,
+        "steps": recorder.step,
+        "iterations": recorder.iteration,
+        "training_seconds": recorder.seconds,
+        "compile_seconds": recorder.compile_seconds,
+        "steps_per_second": recorder.step / max(recorder.seconds, 1e-9),
+    }
+    if status.criteria.has_best:
+        summary["best"] = {"step": status.criteria.best_step, "mean_return": status.criteria.best_return}
+    if evaluations.result is not None:
+        summary["evaluation"] = describe(evaluations.result, evaluations.env.env_id)
+    return summary
 
 
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
@@ -52,6 +70,6 @@ def read_summary(directory: Path) -> dict[str, Any]:
 
 
 def is_finished(directory: Path, steps: int) -> bool:
-    """Whether a run ended at these steps by itself, and was evaluated: the summary is the last that is written."""
+    """Whether a run ended at these steps by itself, and was evaluated: the summary is written last."""
     summary = read_summary(directory)
     return summary.get("steps") == steps and summary.get("reason") in ("total_timesteps", *CRITERIA)

@@ -25,19 +25,19 @@ from rlgd.run.config import RunConfig
 from rlgd.run.layout import CHECKPOINTS, METRICS
 from rlgd.training.loop import initialize
 
-ATTEMPTS = 5  # at a kill before the end
+ATTEMPTS = 5  # to kill a run before its end
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What was found.
+    """What the comparison of two runs found.
 
     Attributes:
         steps: of the whole run.
         killed_at: the newest checkpoint when the other run was killed.
         on_device: whether the whole states at the end were compared; else the learner's where it was resumed.
         arrays, rows: how many were compared.
-        differences: which of them are not the same.
+        differences: the names of those that differ.
     """
 
     steps: int
@@ -60,9 +60,9 @@ class Verdict:
             f"compared: {what} ({self.arrays} arrays, bit for bit)",
         ]
         if self.on_device:
-            lines.append(f"          the curves ({self.rows} rows, but for times)")
+            lines.append(f"          the curves ({self.rows} rows, without times)")
         else:
-            lines.append("          environments on the host begin new episodes, so what comes behind is another run")
+            lines.append("          environments on the host begin new episodes, so the steps after it differ")
         lines += [f"differs:  {name}" for name in self.differences]
         return "\n".join([*lines, "resuming is exact" if self.exact else "resuming is NOT exact"])
 
@@ -75,11 +75,11 @@ def verify_resume(
     Args:
         flags: ``rlgd train``'s, the agent's name first.
         total_timesteps: of the run.
-        env: the environment, where what a run's files say is not enough.
-        on_progress: takes what is being done.
+        env: the environment, where a run's files do not say enough to make it.
+        on_progress: takes a sentence about what is being done.
 
     Raises:
-        RlgdError: if a command fails, or the run is always over before it is killed.
+        RlgdError: if a command fails, or each run ends before it is killed.
     """
     every = max(1, total_timesteps // 10)
     own = [flag for flag in flags if flag == "--deterministic-ops"]
@@ -107,7 +107,7 @@ def verify_resume(
             if killed_at is not None and killed_at < steps:
                 break
         else:
-            raise RlgdError("the run was always over before it was killed; give it more --total-timesteps.")
+            raise RlgdError("each run ended before it was killed; give it more --total-timesteps.")
         on_progress(f"killed; resuming from step {killed_at:,}")
         with _running("resume", str(killed), *named, *own, "--quiet") as process:
             _finish(process)
@@ -116,7 +116,7 @@ def verify_resume(
 
 
 def compare(settings: RunConfig, whole: Path, killed: Path, killed_at: int) -> Verdict:
-    """Compare two runs that are to be the same."""
+    """Compare two runs that should be the same."""
     on_device = isinstance(settings.env, DeviceEnv)
     steps = latest_step(whole / CHECKPOINTS)
     assert steps is not None
@@ -140,13 +140,13 @@ def state(settings: RunConfig, run: Path, steps: int) -> dict[str, np.ndarray]:
 
 
 def rows(run: Path) -> list[dict[str, float]]:
-    """The curves, but for times."""
+    """The curves, without times."""
     lines = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
     return [{k: v for k, v in line.items() if k != "seconds" and not k.startswith("time/")} for line in lines]
 
 
 def _compared(settings: RunConfig, run: Path, steps: int) -> dict[str, np.ndarray]:
-    """On the host episodes begin anew: what they were is no part of the learner."""
+    """The arrays to compare; on the host only the learner's, because new episodes begin there."""
     arrays = state(settings, run, steps)
     if isinstance(settings.env, DeviceEnv):
         return arrays
@@ -156,7 +156,7 @@ def _compared(settings: RunConfig, run: Path, steps: int) -> dict[str, np.ndarra
 
 @contextlib.contextmanager
 def _running(*arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
-    """A command, which does not outlive its caller."""
+    """Run a command that does not outlive its caller."""
     process = subprocess.Popen([sys.executable, "-m", "rlgd", *arguments], stdout=subprocess.DEVNULL)
     try:
         yield process
@@ -166,7 +166,7 @@ def _running(*arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def _wait_for(steps: int, process: "subprocess.Popen[bytes]", run: Path) -> float:
-    """Wait for a checkpoint of at least so many steps, or the end of the process; the time then."""
+    """Wait for a checkpoint of at least ``steps``, or the end of the process; returns the time."""
     while (latest_step(run / CHECKPOINTS) or 0) < steps and process.poll() is None:
         time.sleep(0.01)
     return time.monotonic()
@@ -174,6 +174,6 @@ def _wait_for(steps: int, process: "subprocess.Popen[bytes]", run: Path) -> floa
 
 def _finish(process: "subprocess.Popen[bytes]") -> None:
     if code := process.wait():
-        error = RlgdError("a run that was to be compared failed; its message is above.")
+        error = RlgdError("one of the runs failed; its message is above.")
         error.exit_code = code
         raise error

@@ -12,6 +12,7 @@ from rlgd.errors import Diverged, UsageError
 from rlgd.evaluation import evaluator
 from rlgd.evaluation.evaluator import evaluate
 from rlgd.run import api
+from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.sinks.rows import Row
 from rlgd.studies.outcome import DIVERGED, Outcome
@@ -104,7 +105,8 @@ def forecast(plan: Plan, execution: Execution) -> str:
 
 def _seconds(settings: RunConfig) -> float:
     """About what a member's training takes: ``chunk_length`` iterations take about a second on one core."""
-    return settings.total_timesteps / settings.rows_an_iteration / settings.chunk_length
+    pace = cadence(settings)
+    return pace.total_timesteps / pace.iteration_steps / pace.chunk_length
 
 
 def _duration(seconds: float) -> str:
@@ -186,7 +188,7 @@ def alone(settings: RunConfig) -> Outcome:
     except Diverged as error:
         policy, evaluation, diverged = error.policy, None, str(error)
     played = evaluation or evaluate(
-        policy, settings.evaluation_env, episodes=settings.eval_episodes, seed=evaluator.EVAL_SEED
+        policy, settings.evaluation_env, episodes=settings.settings.eval_episodes, seed=evaluator.EVAL_SEED
     )
     mean, length = played.mean, float(played.lengths.mean())
     if diverged is not None:

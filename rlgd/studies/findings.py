@@ -62,7 +62,7 @@ def findings(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[list[Finding]]
     for points in plan.points:
         of_arm: list[Finding] = []
         for point, members in points:
-            done = {plan.members[n].seed: outcomes[n] for n in members if n in outcomes}
+            done = {plan.members[n].settings.seed: outcomes[n] for n in members if n in outcomes}
             of_arm.append(_finding(plan, point, done, of_arm[0] if of_arm else None, target, best))
         arms.append(of_arm)
     return arms

@@ -14,7 +14,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import UsageError, unknown
 from rlgd.run.config import RunConfig
-from rlgd.run.stopping import CRITERIA, Stopping
+from rlgd.run.settings import RunSettings
 from rlgd.studies.arms import Point
 from rlgd.studies.question import OPTIONS, Question
 
@@ -74,11 +74,12 @@ def plan(question: Question, agent: Agent | None = None, env: Any = None) -> Pla
         of_arm = []
         for point in arm.points():
             settings = _run_config(question, base, made, {**question.settings, **point.settings})
-            key = json.dumps([hyperparameters.to_dict(settings.agent), settings.end(), settings.eval_every])
+            own = settings.settings
+            key = json.dumps([hyperparameters.to_dict(settings.agent), own.ending(), own.eval_every])
             if key not in first:
                 first[key] = len(members)
                 settings.validate()
-                members += [dataclasses.replace(settings, seed=seed) for seed in range(question.seeds)]
+                members += [settings.with_settings(seed=seed) for seed in range(question.seeds)]
             of_arm.append((point, tuple(range(first[key], first[key] + question.seeds))))
         points.append(tuple(of_arm))
     return Plan(question, made, tuple(members), tuple(points))
@@ -97,10 +98,9 @@ def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[st
     return RunConfig(
         hyperparameters.with_values(agent, values),
         env,
-        options.get("total_timesteps", question.total_timesteps),
-        eval_every=options.get("eval_every"),
-        eval_episodes=question.eval_episodes,
-        stopping=Stopping(**{name: value for name, value in options.items() if name in CRITERIA}),
+        RunSettings.of(
+            {"total_timesteps": question.total_timesteps, "eval_episodes": question.eval_episodes, **options}
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from rlgd.envs import DeviceEnv
 from rlgd.evaluation import evaluator
 from rlgd.exact import comparison
 from rlgd.pytrees import Actor, AgentState, LoopState
+from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.training.device_rollout import collect
 from rlgd.training.loop import initialize, run_iterations
@@ -55,7 +56,8 @@ class Programs:
         self.compile_seconds = 0.0
         self._lock = threading.Lock()
         self._compiled: dict[str, Any] = {}
-        env, length, episodes = group.env, group.chunk_length, group.eval_episodes
+        self.chunk_length = cadence(group).chunk_length
+        env, length, episodes = group.env, self.chunk_length, group.settings.eval_episodes
         target = evaluator.playable(None, env, episodes, None)
         assert isinstance(env, DeviceEnv)
         assert isinstance(target, DeviceEnv)

@@ -89,7 +89,7 @@ def _write_tensorboard(result: StudyResult, directory: Path, pictures: Mapping[s
             values = ({"arm": arm.name} if arm.name else {}) | ({} if arm.axes else {"case": point.label}) | shown
             for member in sorted(set(members) & result.outcomes.keys() - written):
                 written.add(member)
-                outcome, seed = result.outcomes[member], result.plan.members[member].seed
+                outcome, seed = result.outcomes[member], result.plan.members[member].settings.seed
                 folder = directory / re.sub(r"[^\w.=+-]+", "-", group) / f"seed{seed}"
                 end = {"time/training_seconds": outcome.training_seconds, "eval/episode_return": outcome.episode_return,
                        "eval/episode_length": outcome.episode_length}  # fmt: skip

@@ -1,14 +1,14 @@
-"""Members of a study that share a program: stacked, trained side by side, each with seeds and numbers of its own.
+"""Members of a study that share a program: stacked, trained side by side, each with its own seed and numbers.
 
-What a member does is what ``rlgd.training.chunks`` and ``rlgd.run`` do for a run alone: chunks end at the same
-iterations, evaluations and criteria are looked at after the same steps, and a member that leaves the finite numbers
-keeps its last finite state, while the others go on.
+A member does what ``rlgd.training.chunks`` and ``rlgd.run`` do for a run alone: chunks end at the same iterations,
+evaluations and criteria come after the same steps, and a member with numbers that are not finite keeps its last finite
+state, while the others continue.
 """
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,80 +16,50 @@ import numpy as np
 
 from rlgd.agents.base.faults import FAULTS
 from rlgd.evaluation.evaluator import EVAL_SEED
+from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.sinks.rows import Recorder, Row
-from rlgd.run.stopping import Stop, Watch
+from rlgd.run.status import RunStatus
+from rlgd.run.stopping import Stop
 from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
 from rlgd.studies.programs import Programs
 from rlgd.training import faults
 from rlgd.training.chunks import Chunk
 
 
-def rows_every(settings: RunConfig) -> int:
-    """Iterations in a row of a member's curve."""
-    return max(1, settings.total_timesteps // (settings.rows_an_iteration * ROWS))
-
-
 class Member:
-    """One member on its way."""
+    """One member while it trains."""
 
-    def __init__(self, settings: RunConfig) -> None:
-        self.settings = settings
-        self.recorder = Recorder(rows_every(settings))
-        self.watch = Watch()
+    def __init__(self, config: RunConfig) -> None:
+        pace = cadence(config, ROWS)
+        self.config = config
+        self.status = RunStatus(config.settings.stopping, pace)
+        self.recorder = Recorder(pace.row_length)
         self.rows: list[Row] = []
-        self.steps = self.iteration = 0
-        self.evaluated_at: int | None = None
         self.evaluation = (math.nan, math.nan)
         self.objective = math.nan
-        self.stop: Stop | None = None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether it left the finite numbers; no criterion is the reason then."""
-        return self.stop is not None and self.stop.criterion == DIVERGED
-
-    @property
-    def next_pause(self) -> int:
-        """The step at which to evaluate, or to end."""
-        total, every = self.settings.total_timesteps, self.settings.evaluate_every
-        return total if every is None else min(total, (self.steps // every + 1) * every)
 
     def take(self, chunk: Chunk) -> bool:
         """Record a chunk; whether an evaluation is due."""
-        before, every = self.steps, self.settings.evaluate_every
-        self.iteration += len(chunk.metrics["rollout/steps"])
-        self.steps = chunk.steps
-        self.record(self.recorder.rows(chunk))
-        if chunk.fault is not None:
+        rows = list(self.recorder.rows(chunk))
+        self.rows += rows
+        self.status = self.status.reached(chunk.steps).after_rows(rows)
+        if chunk.fault is not None:  # the reason, even if a criterion fired in the same chunk
             what = f"{FAULTS[chunk.fault.quantity]} was not finite in iteration {chunk.fault.iteration}"
-            self.stop = Stop(DIVERGED, what)
-        elif self.stop is None and self.steps >= self.settings.total_timesteps:
-            self.stop = Stop("total_timesteps", "")
-        return every is not None and self.steps // every > before // every and chunk.fault is None
+            self.status = dataclasses.replace(self.status, stop=Stop(DIVERGED, what))
+        return self.status.evaluation_is_due and chunk.fault is None
 
-    def record(self, rows: Iterable[Row]) -> None:
-        """Keep rows of the curve, and look at what they show."""
-        for row in rows:
-            self.rows.append(row)
-            self.stop = self.stop or self.watch.row(self.settings.stopping, row.step, row.values)
-
-    def take_evaluation(self, mean: float, length: float) -> None:
-        """Keep an evaluation, with patience only the best, and look at what it shows."""
-        self.evaluated_at = self.steps
-        self.rows.append(Row(self.steps, self.recorder.seconds, {"eval/episode_return": mean}))
-        stop = self.watch.evaluation(self.settings.stopping, self.steps, mean)
-        if not self.diverged:
-            self.stop = stop or self.stop
-        if self.settings.stopping.patience is None or self.watch.best_step == self.steps:
+    def take_evaluation(self, mean: float, length: float, second: float | None) -> None:
+        """Keep an evaluation, with patience only the best, and let the criteria judge it."""
+        self.rows.append(Row(self.status.steps, self.recorder.seconds, {"eval/episode_return": mean}))
+        self.status = self.status.after_evaluation(mean, second)
+        if self.status.is_best or self.config.settings.stopping.patience is None:
             self.evaluation = mean, length
 
     def outcome(self) -> Outcome:
         """What became of it."""
-        assert self.stop is not None
-        return Outcome(
-            *self.evaluation, self.steps, self.recorder.seconds, *self.stop, self.objective, tuple(self.rows)
-        )
+        status, seconds = self.status, self.recorder.seconds
+        return Outcome(*self.evaluation, status.steps, seconds, *status.outcome, self.objective, tuple(self.rows))
 
 
 def train(
@@ -97,7 +67,7 @@ def train(
 ) -> list[Outcome]:
     """Train members of one group, at most ``programs.size``, and evaluate their policies.
 
-    ``on_progress`` the returns of all of them after each evaluation; it may raise, which ends the training.
+    ``on_progress`` takes the returns of all of them after each evaluation; it may raise, which ends the training.
     """
     return MemberBatch(programs, members).train(on_progress)
 
@@ -107,44 +77,46 @@ class MemberBatch:
 
     def __init__(self, programs: Programs, members: Sequence[RunConfig]) -> None:
         self.programs = programs
-        self.lanes = [Member(settings) for settings in members]
-        # A slice that is not full repeats its last member, which stays where it is: all slices have one shape.
+        self.members = [Member(config) for config in members]
+        # A batch that is not full repeats its last member, which does nothing: all batches have one shape.
         padded = [*members, *[members[-1]] * (programs.size - len(members))]
-        agents = [settings.agent.prepared() for settings in padded]
+        agents = [config.agent.prepared() for config in padded]
         self.agents = jax.tree.map(lambda *leaves: jnp.stack(leaves), *agents)
-        keys = jnp.stack([jax.random.key(settings.seed) for settings in padded])
-        per_step = np.array([1 / settings.total_timesteps for settings in padded], np.float32)
+        keys = jnp.stack([jax.random.key(config.settings.seed) for config in padded])
+        per_step = np.array([1 / config.settings.total_timesteps for config in padded], np.float32)
         self.loops = programs("begin", self.agents, keys, per_step)
 
     def train(self, on_progress: Callable[[list[float]], None]) -> list[Outcome]:
-        lanes = self.lanes
-        while any(lane.stop is None for lane in lanes):
+        """Train the members to their ends, and evaluate their policies."""
+        members = self.members
+        while not all(member.status.is_over for member in members):
             chunks = self._advance()
-            due = {n for n, chunk in chunks.items() if lanes[n].take(chunk)}
+            due = {n for n, chunk in chunks.items() if members[n].take(chunk)}
             self._evaluate(due)
             if due:
-                on_progress([lane.evaluation[0] for lane in lanes])
-        for lane in lanes:
-            lane.record(lane.recorder.rest())
-        self._evaluate({n for n, lane in enumerate(lanes) if lane.evaluated_at != lane.steps})
+                on_progress([member.evaluation[0] for member in members])
+        for member in members:
+            member.rows += member.recorder.rest()
+        self._evaluate({n for n, member in enumerate(members) if member.status.evaluated_at != member.status.steps})
         if self.programs.is_solved:
             objectives = self.programs("objective", self.agents, self.loops.agent_state)
-            for lane, objective in zip(lanes, objectives.tolist(), strict=False):  # the padding comes last
-                lane.objective = objective
-        return [lane.outcome() for lane in lanes]
+            for member, objective in zip(members, objectives.tolist(), strict=False):  # the padding comes last
+                member.objective = objective
+        return [member.outcome() for member in members]
 
     def _advance(self) -> dict[int, Chunk]:
-        """A chunk of each member that goes on."""
-        length, size = self.programs.group.chunk_length, self.programs.size
+        """A chunk of each member that is not over."""
+        size = self.programs.size
+        length = self.programs.chunk_length
         iterations, rows = np.zeros(size, np.int32), np.zeros(size, np.int32)
         progress = np.array(self.loops.progress)
-        going = [n for n, lane in enumerate(self.lanes) if lane.stop is None]
-        for n in going:
-            lane = self.lanes[n]
-            if lane.iteration % length == 0:
-                progress[n] = lane.steps / lane.settings.total_timesteps
-            iterations[n] = length - lane.iteration % length
-            rows[n] = min(lane.next_pause - lane.steps, 2**31 - 1)
+        active = [n for n, member in enumerate(self.members) if not member.status.is_over]
+        for n in active:
+            status, iteration = self.members[n].status, self.members[n].recorder.iteration
+            if iteration % length == 0:
+                progress[n] = status.steps / status.cadence.total_timesteps
+            iterations[n] = length - iteration % length
+            rows[n] = min(status.cadence.next_pause(status.steps) - status.steps, 2**31 - 1)
         before = dataclasses.replace(self.loops, progress=progress)
         program = self.programs.compiled("advance", self.agents, before, iterations, rows)
         start = time.perf_counter()
@@ -153,32 +125,29 @@ class MemberBatch:
         broken = done > 0
         broken &= metrics["fault/count"][np.arange(size), np.maximum(done - 1, 0)] > 0
         if broken.any():
-            # Theirs is the last finite state: the same iterations again, but for the last.
+            # The last finite state of these members: the same iterations again, but for the last.
             after, _, _ = program(self.agents, before, np.where(broken, done - 1, iterations).astype(np.int32), rows)
         self.loops = jax.block_until_ready(after)
         seconds = time.perf_counter() - start
-        taken = {n: int(metrics["rollout/steps"][n, : done[n]].sum(dtype=np.int64)) for n in going}
+        taken = {n: int(metrics["rollout/steps"][n, : done[n]].sum(dtype=np.int64)) for n in active}
         chunks = {}
-        for n in going:
+        for n in active:
+            member = self.members[n]
             history = {name: values[n, : done[n]] for name, values in metrics.items()}
             share = seconds * taken[n] / max(sum(taken.values()), 1)
-            steps, fault = self.lanes[n].steps + taken[n], faults.take_fault(history, self.lanes[n].iteration)
-            chunks[n] = Chunk(after, steps, history, share, 0.0, fault)
+            fault = faults.take_fault(history, member.recorder.iteration)
+            chunks[n] = Chunk(after, member.status.steps + taken[n], history, share, 0.0, fault)
         return chunks
 
     def _evaluate(self, which: set[int]) -> None:
-        """Evaluate the policies of some members, all in one program, and look at their criteria."""
+        """Evaluate the policies of some members, all in one program, and let their criteria judge them."""
         if not which:
             return
-        means = self._play(EVAL_SEED)
+        played = self._play(EVAL_SEED)
+        promising = {n for n in which if self.members[n].status.needs_second_evaluation(played[n][0])}
+        second = self._play(EVAL_SEED + 1) if promising else []
         for n in which:
-            self.lanes[n].take_evaluation(*means[n])
-        reached = {n for n in which if means[n][0] >= _target(self.lanes[n]) and not self.lanes[n].diverged}
-        again = self._play(EVAL_SEED + 1) if reached else []
-        for n in reached:
-            if again[n][0] >= _target(self.lanes[n]):
-                seen = f"evaluations gave {means[n][0]:.1f} and {again[n][0]:.1f}"
-                self.lanes[n].stop = Stop("target_return", seen)
+            self.members[n].take_evaluation(*played[n], second[n][0] if n in promising else None)
 
     def _play(self, seed: int) -> list[tuple[float, float]]:
         """The mean return and length of every member's greedy policy, on the same episodes for all."""
@@ -186,8 +155,3 @@ class MemberBatch:
         played = self.programs("evaluate", self.agents, self.loops.agent_state.actor, keys)
         returns, lengths = (np.asarray(x, np.float64).mean(axis=1) for x in jax.device_get(played))
         return list(zip(returns.tolist(), lengths.tolist(), strict=True))
-
-
-def _target(lane: Member) -> float:
-    target = lane.settings.stopping.target_return
-    return math.inf if target is None else float(target)

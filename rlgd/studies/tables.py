@@ -85,7 +85,7 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
             "member": member,
             "arms": "; ".join(arms[member]),
             **{name: settings[member].get(name) for name in names},
-            "seed": plan.members[member].seed,
+            "seed": plan.members[member].settings.seed,
             "episode_return": outcome.episode_return,
             "episode_length": outcome.episode_length,
             "mean_over_training": area(outcome),

@@ -105,8 +105,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     replace(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_versioned(path: Path, what: str, format_version: int) -> dict[str, Any]:
-    """Read a JSON object with a ``format_version`` from a file that makes its directory a ``what``, such as a "run".
+def read_versioned(path: Path, what: str, *format_versions: int) -> dict[str, Any]:
+    """Read a JSON object with one of these format versions, from a file that makes its directory a ``what`` ("run").
 
     Raises:
         UsageError: if there is no such file, or it has another format version.
@@ -120,6 +120,7 @@ def read_versioned(path: Path, what: str, format_version: int) -> dict[str, Any]
     except (ValueError, RecursionError) as error:
         raise StorageFault(f"{path} is damaged: it is not JSON.") from error
     found = content.get("format_version") if isinstance(content, dict) else None
-    if found != format_version:
-        raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {format_version}.")
+    if found not in format_versions:
+        known = " or ".join(map(str, sorted(format_versions)))
+        raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {known}.")
     return content

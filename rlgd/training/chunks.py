@@ -1,4 +1,4 @@
-"""Chunks of iterations, from the first to the last of a run."""
+"""Chunks of iterations, from the first one of a run to the last."""
 
 import dataclasses
 import itertools
@@ -17,13 +17,13 @@ from rlgd.training.faults import Fault, take_fault
 from rlgd.training.rollout import rollout_length
 from rlgd.training.runners import Runner
 
-CHUNK_COST = 1_000_000  # rows times passes over them: about a second on one CPU core for a small network
-HOST_ROW_COST = 20  # what stepping on the host costs, in passes
+CHUNK_COST = 1_000_000  # rows times passes over them: about a second on one CPU core with a small network
+HOST_ROW_COST = 20  # the cost of stepping on the host, in passes
 MAX_CHUNK = 4096  # iterations; bounds what a chunk's metrics take
 
 
 def chunk_length(agent: Agent, env: Env) -> int:
-    """How many iterations make a chunk of about a second: estimated from the configuration alone, never measured."""
+    """The number of iterations that take about a second: estimated from the configuration, never measured."""
     spec = env.spec
     widths = (features.num_features(spec.obs), *agent.hidden_sizes, 1)
     num_weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))
@@ -39,11 +39,11 @@ class Chunk(NamedTuple):
     """What a chunk of iterations did.
 
     Attributes:
-        loop: the state behind it; before the iteration that left the finite numbers, if one did.
+        loop: the state after the chunk; if an iteration is not finite, the state before that iteration.
         steps: environment steps of the whole run so far.
         metrics: NumPy arrays, ``[iterations]``; ``rollout/steps`` are each iteration's.
         training_seconds, compile_seconds: wall time of this chunk.
-        fault: what left the finite numbers; the run cannot go on then.
+        fault: what is not finite, or None; the run cannot continue after a fault.
     """
 
     loop: LoopState
@@ -65,16 +65,16 @@ def chunks(
 ) -> Iterator[Chunk]:
     """Train to the end of the run, a chunk at a time.
 
-    Chunks end at multiples of ``length`` iterations, counted from the run's beginning, and with the iterations that
-    reach a multiple of one of ``pauses`` steps, and at multiples of ``row_every`` iterations. Only at the first is
-    ``progress`` set anew from the exact number of steps: pausing more or less often changes no bit of the result.
+    Chunks end at multiples of ``length`` iterations, counted from the run's beginning. They also end with the iteration
+    that reaches a multiple of one of ``pauses`` steps, and at multiples of ``row_every`` iterations. ``progress`` is
+    set from the exact number of steps only at multiples of ``length``, so pauses change no bit of the result.
     """
     iteration = iterations_done(loop)
     fault = None
     while steps < total_timesteps and fault is None:
         if iteration % length == 0:
             loop = dataclasses.replace(loop, progress=jnp.asarray(steps / total_timesteps, loop.progress.dtype))
-        end = min([total_timesteps, *((steps // every + 1) * every for every in pauses)])
+        end = next_pause(steps, total_timesteps, pauses)
         iterations = length - iteration % length
         if row_every is not None:
             iterations = min(iterations, row_every - iteration % row_every)
@@ -88,6 +88,11 @@ def chunks(
         yield Chunk(loop, steps, metrics, seconds, compile_seconds, fault)
 
 
+def next_pause(steps: int, total_timesteps: int, pauses: Sequence[int]) -> int:
+    """The end of the run, or the first multiple of one of ``pauses`` after ``steps``."""
+    return min([total_timesteps, *((steps // every + 1) * every for every in pauses)])
+
+
 def iterations_done(loop: LoopState) -> int:
-    """Iterations of a run so far; the state's own counter wraps to negative numbers, beyond which it still counts."""
+    """Iterations of a run so far; the counter in the state is an int32, which wraps to negative numbers."""
     return int(loop.iteration) % 2**32

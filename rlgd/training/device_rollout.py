@@ -17,10 +17,10 @@ from rlgd.training.rollout import EPISODE_BLOCK, RESET, STEP, choose_action, mos
 
 
 def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
-    """One iteration's rows on the device: ``rollout_length`` steps, or one whole episode of each environment.
+    """The rows of one iteration on the device: ``rollout_length`` steps, or one whole episode of each environment.
 
     Returns:
-        The rollout, and the loop state with environments and memory behind it.
+        The rollout, and the loop state with environments and memory after it.
     """
     if agent.whole_episodes:
         return _collect_episodes(agent, env, loop, key)
@@ -65,7 +65,7 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
 
 
 def _keep_final(final_obs: Obs, num_truncated: Array, timestep: Timestep) -> Obs:
-    """``final_obs [K, N, ...]`` with the observation of environments that are truncated now, each in its next place."""
+    """``final_obs [K, N, ...]`` with the observations of the environments that are truncated now added."""
 
     def keep(final: Array, obs: Array) -> Array:
         if final.shape[0] == 0:
@@ -90,10 +90,10 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
         action, env_action, memory = choose_action(agent, spec, actor, memory, view, key, t)
         moved, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, env_action)
         timestep = timestep._replace(terminated=alive & timestep.terminated, truncated=alive & timestep.truncated)
-        # Beyond its end an environment's physics may leave the finite numbers: it stays where it is.
+        # After its end the physics of an environment may become infinite or NaN, so its state stays as it is.
         state, obs = select_envs(alive, (moved, timestep.next_obs), (state, obs))
-        goes_on = alive & ~(timestep.terminated | timestep.truncated)
-        return (state, obs, goes_on, jnp.zeros_like(first), memory), _row(view, action, timestep) | {"mask": alive}
+        still_alive = alive & ~(timestep.terminated | timestep.truncated)
+        return (state, obs, still_alive, jnp.zeros_like(first), memory), _row(view, action, timestep) | {"mask": alive}
 
     def block(carry: Any) -> Any:
         index, running, rows = carry

@@ -1,4 +1,4 @@
-"""Returns and lengths of episodes, from raw rewards, as sums and counts: their mean is taken where it is shown."""
+"""Returns and lengths of episodes from raw rewards, as sums and counts; whoever shows them takes the mean."""
 
 import dataclasses
 
@@ -23,28 +23,28 @@ def begin(num_envs: int) -> Episodes:
 
 
 def advance(episodes: Episodes, rollout: Rollout) -> tuple[Episodes, Metrics]:
-    """Take in a rollout: the episodes that go on, and sums over those that ended in it.
+    """The unfinished episodes after a rollout, and sums over the episodes that ended in it.
 
-    Every reward up to an environment's last end belongs to an episode that has finished, and every later one to the
-    episode that goes on, so that no scan over time is needed.
+    Every reward up to the last end in an environment belongs to a finished episode, and every later one to the
+    unfinished episode, so no scan over time is needed.
 
     Returns:
-        The episodes, and ``rollout/episodes`` (how many ended), ``rollout/return_sum``, ``rollout/length_sum`` and
-        ``rollout/steps`` (real rows).
+        The unfinished episodes, and ``rollout/episodes`` (how many ended), ``rollout/return_sum``,
+        ``rollout/length_sum`` and ``rollout/steps`` (real rows).
     """
     done = rollout.done
     real = jnp.ones(done.shape, bool) if rollout.mask is None else rollout.mask
     reward = jnp.where(real, rollout.reward, 0)
-    going_on = jnp.cumsum(done[::-1], axis=0)[::-1] == 0
+    unfinished = jnp.cumsum(done[::-1], axis=0)[::-1] == 0
     ended = jnp.any(done, axis=0)
     return_so_far, length_so_far = episodes.episode_return, episodes.episode_length
-    finished = real & ~going_on
+    finished = real & ~unfinished
     sums = {
         "rollout/episodes": jnp.sum(done, dtype=jnp.int32),
         "rollout/return_sum": jnp.sum(jnp.where(ended, return_so_far, 0)) + jnp.sum(jnp.where(finished, reward, 0)),
         "rollout/length_sum": jnp.sum(jnp.where(ended, length_so_far, 0)) + jnp.sum(finished, dtype=jnp.int32),
         "rollout/steps": jnp.sum(real, dtype=jnp.int32),
     }
-    new_return = jnp.where(ended, 0, return_so_far) + jnp.sum(jnp.where(going_on, reward, 0), axis=0)
-    new_length = jnp.where(ended, 0, length_so_far) + jnp.sum(going_on & real, axis=0, dtype=jnp.int32)
+    new_return = jnp.where(ended, 0, return_so_far) + jnp.sum(jnp.where(unfinished, reward, 0), axis=0)
+    new_length = jnp.where(ended, 0, length_so_far) + jnp.sum(unfinished & real, axis=0, dtype=jnp.int32)
     return Episodes(new_return, new_length), sums

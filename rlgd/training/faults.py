@@ -1,4 +1,4 @@
-"""What was not finite in an iteration."""
+"""What is not finite in an iteration."""
 
 from typing import Any, NamedTuple
 
@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rlgd.agents.base.faults import FINITE, OBSERVATION, PARAMETERS, REWARD
+from rlgd.agents.base.faults import FAULTS, FINITE, OBSERVATION, PARAMETERS, REWARD
+from rlgd.errors import Diverged, EnvironmentFault, RlgdError
 from rlgd.pytrees import Metrics, Rollout
 
 
 def find_faults(updates: Array, rollout: Rollout, learned: Any) -> Metrics:
-    """How much of an iteration is not finite, and what was so first, all int32 scalars.
+    """How many numbers of an iteration are not finite, and which were the first, all int32 scalars.
 
-    ``updates`` says of each update which of its quantities is not; nothing is mended, so what follows it is not either.
+    ``updates`` says for each update which of its quantities is not finite. Nothing is repaired, so what follows is not
+    finite either.
     """
     updates = updates.reshape(-1)
     update = jnp.argmax(updates > 0).astype(jnp.int32)
@@ -30,7 +32,7 @@ def find_faults(updates: Array, rollout: Rollout, learned: Any) -> Metrics:
 
 
 def _real(x: Array, mask: Array | None) -> Array:
-    """``x [T, N, ...]`` with 0 in rows that are no transitions."""
+    """``x [T, N, ...]`` with 0 in rows that are not transitions."""
     return x if mask is None else jnp.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, 0)
 
 
@@ -40,7 +42,7 @@ def _count_nonfinite(tree: Any) -> Array:
 
 
 class Fault(NamedTuple):
-    """What was not finite first, one of ``FAULTS`` by its number; where; and how many numbers and updates were not."""
+    """The first quantity that is not finite, as an index into ``FAULTS``; where it is; how many are not finite."""
 
     quantity: int
     iteration: int
@@ -49,10 +51,25 @@ class Fault(NamedTuple):
 
 
 def take_fault(metrics: dict[str, np.ndarray], first_iteration: int) -> Fault | None:
-    """Take what is known of non-finite numbers out of a chunk's metrics, and with it the iteration that has them."""
+    """Remove the fault from the metrics of a chunk, together with the iteration it is in."""
     count, quantity, update = (metrics.pop(f"fault/{name}")[-1] for name in ("count", "first", "update"))
     if count == 0:
         return None
     for name, values in metrics.items():
         metrics[name] = values[:-1]
     return Fault(int(quantity), first_iteration + len(metrics["rollout/steps"]), int(update), int(count))
+
+
+def explained(fault: Fault, policy: Any) -> RlgdError:
+    """The error for something that is not finite; ``policy`` is that of the last finite state."""
+    where = f"{FAULTS[fault.quantity]} is not finite in iteration {fault.iteration}"
+    if fault.quantity in (OBSERVATION, REWARD):
+        return EnvironmentFault(f"{where}. The last finite state is kept.")
+    if fault.quantity != PARAMETERS:
+        where += f", update {fault.update}"
+    diverged = Diverged(
+        f"training diverged: {where}. The last finite state is kept. "
+        "A smaller learning_rate, or a max_grad_norm, may help."
+    )
+    diverged.policy = policy
+    return diverged

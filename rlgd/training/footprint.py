@@ -1,4 +1,4 @@
-"""Whether what is asked for fits into memory, as far as that is sure before anything is compiled."""
+"""The least RAM that training needs, known before anything is compiled."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ ROW_BYTES = 4 + 1 + 1  # reward, terminated, truncated
 
 
 def least(agent: Agent, env: Env) -> int:
-    """Bytes that an iteration surely takes: of the rollout, of what is remembered, of matrices and their gradient."""
+    """The bytes that an iteration needs at least: for the rollout, recurrent memory, weights and their gradients."""
     spec = env.spec
 
     def size(part: LeafSpec) -> int:
@@ -38,10 +38,10 @@ def least(agent: Agent, env: Env) -> int:
 
 
 def check(agent: Agent, env: Env) -> None:
-    """Refuse what can never fit; XLA would look for room for it without end.
+    """Refuse what can never fit; XLA would search for room without end.
 
     Raises:
-        UsageError: what it takes, what there is, and what takes less.
+        UsageError: how much is needed, how much is free, and how to need less.
     """
     needed, free = least(agent, env), free_bytes()
     if needed > free:

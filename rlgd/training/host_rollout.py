@@ -17,15 +17,16 @@ from rlgd.errors import UsageError
 from rlgd.models import features
 from rlgd.pytrees import LoopState, Obs, Rollout, View
 from rlgd.spaces import Spec
+from rlgd.training import episodes
 from rlgd.training.rollout import choose_action, most_truncations, padded_limit
 
 ACT_DEVICES = ("auto", "cpu", "gpu")
-FEW_NUMBERS = 2**14  # up to so many an array is small
-SMALL_LAYER = 256  # up to this width a network is small
+FEW_NUMBERS = 2**14  # an array with at most this many numbers is small
+SMALL_LAYER = 256  # a network with at most this width is small
 
 
 def is_small(agent: Agent, spec: Spec) -> bool:
-    """Whether an agent's networks are so small that a CPU's single thread runs them fastest, step by step."""
+    """Whether the networks of an agent are so small that one CPU thread runs them fastest, step by step."""
     widths = [*agent.hidden_sizes, 0 if agent.recurrence is None else agent.recurrence.width]
     return not features.image_shapes(spec.obs) and max(widths) <= SMALL_LAYER
 
@@ -35,8 +36,8 @@ def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:
 
     Args:
         choice: "cpu" or "gpu"; "auto" takes the CPU for small networks, else the device that learns.
-        agent: whose policy it is.
-        spec: of the environment.
+        agent: the agent that acts.
+        spec: the environment's.
 
     Raises:
         UsageError: if there is no such device.
@@ -49,18 +50,31 @@ def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:
         raise UsageError(f"act_device is {choice!r}, but JAX finds no such device: {error}") from error
 
 
+def begin_episodes(agent: Agent, vector: HostVector, loop: LoopState, entropy: tuple[int, ...]) -> LoopState:
+    """New episodes in every environment; their seeds derive from ``entropy``."""
+    sequence = np.random.SeedSequence(entropy)
+    obs = vector.reset(int(sequence.generate_state(1)[0] >> 1))
+    return dataclasses.replace(
+        loop,
+        obs=jax.tree.map(jnp.asarray, obs),
+        first=jnp.ones(agent.num_envs, bool),
+        memory=agent.memory(vector.spec, agent.num_envs),
+        episodes=episodes.begin(agent.num_envs),
+    )
+
+
 @functools.cache
 def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], platform: str) -> tuple[Any, Any]:
-    """How agent and actor of one structure act: ``hand_over`` of their arrays, once in a rollout, and with what that
-    gives ``choose_action``, compiled.
+    """Two compiled functions for agents and actors of one structure: ``hand_over`` prepares their arrays once in a
+    rollout, and ``choose`` is ``choose_action`` with the prepared arrays.
 
-    A call takes longer than a small policy, and longer with each array: small ones are handed over in one, and an
-    action that the environment receives as it was sampled is returned once.
+    Calling a compiled function takes longer than computing a small policy, and longer with each array. So all small
+    arrays are joined into one, and an action that reaches the environment as it was sampled is returned only once.
     """
-    dtype = jax.dtypes.canonicalize_dtype(float)  # of every traced hyper-parameter: some array is small
+    dtype = jax.dtypes.canonicalize_dtype(float)  # the type of traced hyper-parameters: some array is small
     small = [n for n, leaf in enumerate(leaves) if leaf.dtype == dtype and leaf.size <= FEW_NUMBERS]
     ends = np.cumsum([leaves[n].size for n in small])[:-1]
-    # Where actions are vectors XLA otherwise hands some of them to another thread, which takes longer than they do.
+    # Otherwise XLA computes parts of vector actions in another thread, and starting it takes longer than they do.
     one_by_one = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
     def hand_over(arrays: list[Array]) -> tuple[list[Array], Array]:
@@ -87,9 +101,9 @@ def _times(length: int, device: jax.Device) -> tuple[Array, ...]:
 def collect_on_host(
     agent: Agent, vector: HostVector, loop: LoopState, key: Array, device: jax.Device | None = None
 ) -> tuple[Rollout, LoopState]:
-    """One iteration's rows from Gymnasium; the same rows as ``collect`` gives for the same environment.
+    """The rows of one iteration from Gymnasium; the same rows as ``collect`` gives for the same environment.
 
-    ``device`` is where the policy acts; None: where JAX computes anyway.
+    ``device`` is where the policy acts; None: JAX's default device.
 
     Raises:
         EnvironmentFault: if the environment raises, or gives an observation or reward that is not finite.
@@ -110,7 +124,7 @@ def collect_on_host(
     hand_over, choose = _acting(spec, structure, leaves, device.platform)
     times, handed = _times(length, device), hand_over(arrays)
     if device != jax.devices()[0]:
-        # What the policy needs goes over once in a rollout, and what it remembers comes back as NumPy's.
+        # The parameters go to the other device once in a rollout; memory comes back as NumPy arrays.
         handed, memory, key = jax.device_put((handed, memory, key), device)
     for t in range(length):
         action, env_action, memory = choose(handed, memory, view, key, times[t])
@@ -127,8 +141,8 @@ def collect_on_host(
     masked = agent.whole_episodes or vector.has_reset_rows
     least = 0 if masked else most_truncations(spec, length)
     rollout = dataclasses.replace(rows.rollout(view.obs, first, masked, least), memory=loop.memory)
-    behind: dict[str, Any] = {"obs": view.obs, "first": view.first, "memory": jax.tree.map(np.asarray, memory)}
-    return rollout, dataclasses.replace(loop, **behind)
+    after: dict[str, Any] = {"obs": view.obs, "first": view.first, "memory": jax.tree.map(np.asarray, memory)}
+    return rollout, dataclasses.replace(loop, **after)
 
 
 class HostRows:
@@ -138,7 +152,7 @@ class HostRows:
         def room(x: np.ndarray) -> np.ndarray:
             return np.zeros((length, *x.shape), x.dtype)
 
-        # New memory for each rollout: on the CPU the device reads these very bytes, without a copy.
+        # New arrays for each rollout: on the CPU, JAX reads these bytes themselves, without a copy.
         self.obs = jax.tree.map(room, view.obs)
         self.action_mask = jax.tree.map(room, view.action_mask)
         self._seen = jax.tree.leaves((self.obs, self.action_mask))
@@ -149,12 +163,12 @@ class HostRows:
         self.final_obs: list[list[Obs]] = [[] for _ in range(rows[1])]
 
     def see(self, t: int, view: View) -> None:
-        """Write what row ``t`` begins with."""
+        """Write what the policy sees in row ``t``."""
         for whole, part in zip(self._seen, jax.tree.leaves((view.obs, view.action_mask)), strict=True):
             whole[t] = part
 
     def add(self, t: int, action: np.ndarray, step: HostStep) -> None:
-        """Write what row ``t`` led to."""
+        """Write the action of row ``t`` and its result."""
         if self.action is None:
             self.action = np.zeros((len(self.reward), *action.shape), action.dtype)
         self.action[t], self.reward[t], self.mask[t] = action, step.reward, step.valid
@@ -163,7 +177,7 @@ class HostRows:
             self.final_obs[n].append(obs)
 
     def rollout(self, last_obs: Obs, first: np.ndarray, masked: bool, least: int) -> Rollout:
-        """The rows as a ``Rollout``, with room for ``least`` final observations, or for 1, 2, 4, ...: few shapes."""
+        """The rows as a ``Rollout``, with room for ``least`` final observations or for 1, 2, 4, ...: few shapes."""
         most = max(len(seen) for seen in self.final_obs)
         room = least if most <= least else 1 << (most - 1).bit_length()
         final_obs = jax.tree.map(lambda x: np.zeros((room, *x.shape), x.dtype), last_obs)

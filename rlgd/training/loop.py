@@ -1,7 +1,4 @@
-"""The training loop: pure ``initialize`` and ``iterate``, and chunks of iterations that are one compiled program.
-
-Nothing here knows where metrics go: ``chunks`` yields them.
-"""
+"""The training loop: pure ``initialize`` and ``iterate``, and many iterations as one compiled program."""
 
 import dataclasses
 import functools
@@ -30,8 +27,8 @@ def initialize(agent: Agent, env: Env, key: Array, total_timesteps: int | None =
     Args:
         agent: its values may be traced or stacked.
         env: a device or host environment; a host environment's observations are filled in when it is opened.
-        key: the root of all randomness of the run.
-        total_timesteps: the length of the run, which schedules refer to; None: progress stays 0.
+        key: the root key, from which all other random keys of the run derive.
+        total_timesteps: the length of the run, for schedules; None: progress stays 0.
     """
     spec, num_envs = env.spec, agent.num_envs
     if agent.whole_episodes:
@@ -62,7 +59,7 @@ def iterate(agent: Agent, env: DeviceEnv, loop: LoopState) -> tuple[LoopState, M
 
 
 def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[LoopState, Metrics]:
-    """The second half of an iteration: the agent's update and the episodes' statistics."""
+    """The second half of an iteration: the update of the agent and the statistics of episodes."""
     agent_state, metrics = agent.update(
         spec, loop.agent_state, rollout, jnp.clip(loop.progress, 0, 1), iteration_key(loop, UPDATE)
     )
@@ -88,17 +85,18 @@ def _fold_in_both(key: Array, purpose: int, iteration: Array) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, purpose), iteration)
 
 
-# PollSignal for its shapes and then for itself, it is traced once.
+# It is used twice, for its shapes and then for itself, but traced once.
 _iterate_once_traced = jax.jit(iterate, static_argnums=1, inline=True)
 
 
 def run_iterations(
     agent: Agent, env: DeviceEnv, length: int, loop: LoopState, iterations: Array, rows: Array
 ) -> tuple[LoopState, Metrics, Array]:
-    """Up to ``iterations`` (at most ``length``) iterations, ending with the first that reaches ``rows`` real rows or in
-    which something is not finite.
+    """Run up to ``iterations`` (at most ``length``) iterations. The first iteration that reaches ``rows`` real rows, or
+    has something that is not finite, is the last one.
 
-    One program whatever the number: the metrics are ``[length]``, of which the first ``n`` returned are valid.
+    One program serves every number of iterations: metrics are ``[length]``, and only the first ``n`` are valid. The
+    third result is ``n``.
     """
     blank = jax.eval_shape(functools.partial(_iterate_once_traced, agent, env), loop)[1]
     stacked = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), blank)

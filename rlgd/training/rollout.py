@@ -1,4 +1,4 @@
-"""Collecting a ``Rollout``: on the device by a scan, on the host by a loop. Both draw the same actions from a key."""
+"""What collecting a ``Rollout`` on the device and on the host share. Both draw the same actions from a key."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from rlgd.errors import UsageError
 from rlgd.pytrees import Actor, View
 from rlgd.spaces import Spec
 
-EPISODE_BLOCK = 32  # whole episodes are collected so many steps at a time, until all have ended
+EPISODE_BLOCK = 32  # whole episodes are collected in blocks of this many steps, until all have ended
 ACT, STEP, RESET = range(3)  # purposes of the random keys of a rollout
 
 
@@ -25,12 +25,12 @@ def choose_action(
 
 
 def most_truncations(spec: Spec, length: int) -> int:
-    """How often an environment's time limit can truncate in so many steps; 0 where it has none."""
+    """How often the time limit of an environment can truncate in ``length`` steps; 0 without a limit."""
     return 0 if spec.max_episode_steps is None else -(-length // spec.max_episode_steps)
 
 
 def padded_limit(spec: Spec) -> int:
-    """The number of rows that hold a whole episode, a multiple of ``EPISODE_BLOCK``.
+    """The number of rows that a whole episode needs, a multiple of ``EPISODE_BLOCK``.
 
     Raises:
         UsageError: if the environment has no time limit.
@@ -43,5 +43,5 @@ def padded_limit(spec: Spec) -> int:
 
 
 def rollout_length(agent: Agent, spec: Spec) -> int:
-    """Steps of each environment in one iteration; where it takes whole episodes, at most."""
+    """Steps of each environment in one iteration; at most, if the agent takes whole episodes."""
     return agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(spec)

@@ -1,4 +1,4 @@
-"""How iterations are run: compiled together on the device, one by one on the host."""
+"""What runs iterations: many in one compiled program on the device, one by one on the host."""
 
 import functools
 import time
@@ -21,10 +21,10 @@ _learn_jitted = jax.jit(learn, static_argnums=(1,))
 
 
 class Runner(Protocol):
-    """Runs iterations, on the device or on the host: up to ``iterations``, ending with the first to reach ``rows``.
+    """Runs up to ``iterations``, on the device or on the host; it stops after the first one that reaches ``rows``.
 
-    An iteration that is not finite ends it too; the state that is returned is then the one before that iteration, and
-    the metrics, ``[iterations]``, have that iteration last.
+    It also stops after an iteration with something that is not finite. The state that is returned is then the one
+    before that iteration, and the metrics, ``[iterations]``, include it.
     """
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]: ...
@@ -41,14 +41,14 @@ class DeviceRunner:
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         start = time.perf_counter()
-        # No iteration at all: what this takes is compilation, the first time.
+        # No iteration: the first time, this takes the time of compiling.
         jax.block_until_ready(self.program(loop, np.int32(0), np.int32(0)))
         self.compile_seconds += time.perf_counter() - start
         limit = np.int32(min(rows, 2**31 - 1))
         after, metrics, done = self.program(loop, np.int32(iterations), limit)
         history = {name: np.asarray(values)[: int(done)] for name, values in metrics.items()}
         if history["fault/count"][-1] > 0:
-            # The same iterations again, but for the last: a state to keep at hand in each would cost time in all.
+            # The same iterations again, without the last one: a copy of each state would slow down all iterations.
             after, _, _ = self.program(loop, np.int32(done - 1), limit)
         return after, history
 
@@ -87,7 +87,7 @@ class HostRunner:
             except EnvironmentFault as fault:
                 if not history:
                     raise
-                self._fault = fault  # for the next call: what was learned before it is not lost
+                self._fault = fault  # raised by the next call, so that what was learned before is not lost
                 break
             start = time.perf_counter()
             after, metrics = _learn_jitted(self.agent, self.vector.spec, begun, rollout)

@@ -12,7 +12,8 @@ from rlgd.agents import PPO, REGISTRY, make_agent, presets
 from rlgd.agents.presets import Preset
 from rlgd.cli import main, train
 from rlgd.errors import UsageError
-from rlgd.run import RunConfig
+from rlgd.run import RunConfig, RunSettings
+from rlgd.run.cadence import cadence
 
 PRESETS = [preset for name in REGISTRY for preset in presets.of_agent(name).values()]
 
@@ -31,7 +32,7 @@ def test_a_preset_that_ships_is_sound(preset: Preset) -> None:
     assert type(preset.tuned.trials) is int
     assert type(preset.tuned.note) is str
     assert preset.tuned.trials or preset.tuned.note
-    RunConfig(agent, envs.make(preset.env), preset.total_timesteps).validate()
+    RunConfig(agent, envs.make(preset.env), RunSettings(preset.total_timesteps)).validate()
 
 
 def test_every_file_is_an_agents() -> None:
@@ -104,7 +105,8 @@ def test_a_runs_configuration_leaves_nothing_to_the_preset(asked: list[Any], tmp
     from rlgd.run import config_file
 
     agent = PPO(num_envs=2, rollout_length=16, num_minibatches=1)
-    config_file.write_config(tmp_path, RunConfig(agent, envs.make("Pendulum-v1"), 64), [])
+    config = RunConfig(agent, envs.make("Pendulum-v1"), RunSettings(64))
+    config_file.write_config(tmp_path, config, cadence(config), [])
     assert main.main(["train", "ppo", "--config", str(tmp_path / "config.json")]) == 0
     assert (asked[0], asked[1].total_timesteps, asked[2]) == (agent, 64, None)
 

@@ -71,7 +71,7 @@ COMMANDS = [
     (f"{PENDULUM} --scale-reward maybe", "Unrecognized options: maybe"),
     ("train ppo --env LunarLander-v3 --network gru", "nearest that do: 4, 8, 16. (preset: ppo for LunarLander-v3"),
     # lengths
-    (f"{PPO} --total-timesteps 0", "total_timesteps is 0; allowed: a whole number from 1"),
+    (f"{PPO} --total-timesteps 0", "total_timesteps is 0; allowed: a whole number within"),
     (f"{PPO} --total-timesteps -5", "total_timesteps is -5"),
     (f"{PPO} --total-timesteps 1.5", "'1.5' is not a whole number"),
     (f"{PPO} --total-timesteps 1e5.5", "total-timesteps"),
@@ -94,7 +94,7 @@ COMMANDS = [
     (f"{PPO} --checkpoint-every 5m", "checkpoint_every is"),
     (f"{PPO} --checkpoint-every s", "checkpoint_every is 's'"),
     (f"{PPO} --checkpoint-every 1.5", "checkpoint_every is '1.5'"),
-    (f"{PPO} --keep 0", "keep is 0; allowed: a whole number from 1"),
+    (f"{PPO} --keep 0", "keep is 0; allowed: a whole number within"),
     # memory
     (f"{PPO} --num-envs 2000000000", "2000000000 * 128 = 256000000000; allowed: below 2,147,483,648 rows."),
     (f"{PPO} --rollout-length 9000000000 --num-minibatches 7", "rows."),

@@ -93,7 +93,7 @@ def test_the_run_can_be_evaluated_resumed_and_repeated(
     assert repeated.returncode == 0, repeated.stderr
     config = json.loads((tmp_path / "again" / "config.json").read_text())
     assert (config["hyperparameters"]["momentum"], config["hyperparameters"]["hidden_sizes"]) == (0.5, [4])
-    assert config["total_timesteps"] == 128
+    assert config["settings"]["total_timesteps"] == 128
 
 
 def test_a_toml_file_gives_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

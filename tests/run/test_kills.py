@@ -28,7 +28,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(tmp_path: 
     assert done.returncode == 0, error
     begin = time.monotonic()
     process = start("train", *FLAGS, "--total-timesteps", str(total), "--run-dir", str(run))
-    wait_for(process, lambda: folder.all_steps(saved))  # before that there is nothing to go on from
+    wait_for(process, lambda: folder.all_steps(saved))  # before that there is nothing to resume from
     wait_for(process, lambda: folder.all_steps(saved) != [0])
     warm = time.monotonic() - begin
     for number in range(kills):

@@ -14,7 +14,7 @@ from rlgd import envs, training
 from rlgd.agents import A2C
 from rlgd.envs import DeviceEnv
 from rlgd.maths import running_statistics
-from rlgd.run import RunConfig, execute
+from rlgd.run import RunConfig, RunSettings, execute
 from rlgd.run.sinks.rows import Recorder, Row
 from rlgd.training import chunks
 from rlgd.training.loop import ROLLOUT, iteration_key
@@ -42,10 +42,10 @@ class Scale:
 
 
 def test_memory_does_not_grow_over_thousands_of_chunks(tmp_path: Path) -> None:
-    settings = RunConfig(AGENT, envs.make("CartPole-v1"), 5000 * STEPS, eval_episodes=2, checkpoint_every=1000 * STEPS)
-    settings.__dict__["chunk_length"] = 1
+    settings = RunSettings(5000 * STEPS, eval_episodes=2, checkpoint_every=1000 * STEPS)
+    config = RunConfig(AGENT, envs.make("CartPole-v1"), settings, chunk_length=1)
     scale = Scale()
-    result = execute(settings, tmp_path / "run", sinks=[scale], metrics=False)
+    result = execute(config, tmp_path / "run", sinks=[scale], metrics=False)
     assert result.metrics == {}
     assert result.steps == 5000 * STEPS
     third = len(scale.weights) // 3
@@ -100,8 +100,7 @@ def test_what_is_written_can_be_read_while_the_run_goes_on(tmp_path: Path) -> No
         def close(self) -> None:
             pass
 
-    settings = RunConfig(AGENT, envs.make("CartPole-v1"), 8 * STEPS, eval_episodes=2)
-    settings.__dict__["chunk_length"] = 1
-    execute(settings, tmp_path, sinks=[Reader()])
+    config = RunConfig(AGENT, envs.make("CartPole-v1"), RunSettings(8 * STEPS, eval_episodes=2), chunk_length=1)
+    execute(config, tmp_path, sinks=[Reader()])
     assert seen == [(STEPS, STEPS, 1), (2 * STEPS, 2 * STEPS, 2), (3 * STEPS, 3 * STEPS, 3)]
     assert rlgd.load(tmp_path)(np.zeros(4)) in (0, 1)

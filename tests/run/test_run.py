@@ -22,11 +22,11 @@ from rlgd.agents.base.agent import Agent
 from rlgd.ascent import Ascent
 from rlgd.errors import Diverged, Interrupted, StorageFault, UsageError
 from rlgd.evaluation import EvalResult, evaluator
-from rlgd.run import RunConfig, Stopping, TrainResult, execute, layout
+from rlgd.run import RunConfig, RunSettings, Stopping, TrainResult, execute, layout
 from rlgd.run.checkpoints import folder
 from rlgd.run.checkpoints import state as state_module
 from rlgd.run.config_file import FORMAT_VERSION
-from rlgd.run.recording import Journal
+from rlgd.run.disk_recording import DiskRecording
 from rlgd.run.sinks.rows import Row
 
 TOTAL = 1024
@@ -257,7 +257,7 @@ def test_an_existing_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     train(A2C_SMALL, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "checkpoints" / "notes.txt").write_text("mine too")
-    with pytest.raises(UsageError, match=r"already holds a run; go on with it by `rlgd resume .*--overwrite"):
+    with pytest.raises(UsageError, match=r"already has a run; resume it with `rlgd resume .*--overwrite"):
         train(A2C_SMALL, tmp_path)
     train(A2C_SMALL, tmp_path, overwrite=True, total_timesteps=64)
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -304,7 +304,7 @@ def test_a_damaged_directory_is_said_to_be_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"total_timesteps": 0}, "total_timesteps is 0; allowed: a whole number from 1"),
+        ({"total_timesteps": 0}, "total_timesteps is 0; allowed: a whole number within"),
         ({"total_timesteps": 1e5}, "total_timesteps is 100000.0"),
         ({"seed": -1}, "seed is -1"),
         ({"eval_every": 0}, "eval_every is 0"),
@@ -361,7 +361,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "num_envs": ("hyperparameters", 8),
     "optimizer": ("hyperparameters", "momentum"),
     "normalize_obs": ("hyperparameters", True),
-    "seed": ("seed", 5),
+    "seed": ("settings", 5),
 }
 
 
@@ -374,10 +374,10 @@ def test_a_checkpoint_of_other_settings_is_refused_by_their_names(
     run = Path(shutil.copytree(written.run_dir, tmp_path / "run"))
     content = json.loads((run / "config.json").read_text())
     place, value = OTHER[name]
-    if place == "hyperparameters":
-        content["hyperparameters"][name] = value
+    if place == name:
+        content[name] = value
     else:
-        content[place] = value
+        content[place][name] = value
     if name == "agent":
         content["hyperparameters"] = hyperparameters.to_dict(PPO(**SMALL))
     (run / "config.json").write_text(json.dumps(content))
@@ -436,13 +436,11 @@ def test_an_evaluation_that_was_broken_off_is_made_up_for(tmp_path: Path, monkey
 @pytest.mark.parametrize("at", ["stopping", "evaluating"])
 def test_a_criterion_that_fired_outlives_a_signal(at: str, tmp_path: Path) -> None:
     """Stopped by its first row, then asked to end: resumed, it does not train on."""
-    settings = RunConfig(
-        A2C_SMALL, rlgd.envs.make("CartPole-v1"), TOTAL, eval_episodes=2, stopping=Stopping(min_gradient_norm=1e9)
-    )
-    settings.__dict__["chunk_length"] = 4
+    settings = RunSettings(TOTAL, eval_episodes=2, stopping=Stopping(min_gradient_norm=1e9))
+    config = RunConfig(A2C_SMALL, rlgd.envs.make("CartPole-v1"), settings, chunk_length=4)
     answers = iter([None, None, 15] if at == "evaluating" else [15])
     with pytest.raises(Interrupted):
-        execute(settings, tmp_path, poll_signal=lambda: next(answers, 15))
+        execute(config, tmp_path, poll_signal=lambda: next(answers, 15))
     steps = summary_of(tmp_path)["steps"]
     assert steps < TOTAL
     resumed = rlgd.resume(tmp_path)
@@ -478,15 +476,15 @@ def test_the_last_state_is_kept_where_it_is_best_however_late_its_checkpoint_is_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The last checkpoint is submitted before the last evaluation, and written behind it here.
-    write_best = Journal._write_best
+    write_best = DiskRecording._write_best
 
-    def late(journal: Journal) -> None:
+    def late(journal: DiskRecording) -> None:
         end = time.monotonic() + 0.5
         while journal._best is None and time.monotonic() < end:
             time.sleep(0.001)
         write_best(journal)
 
-    monkeypatch.setattr(Journal, "_write_best", late)
+    monkeypatch.setattr(DiskRecording, "_write_best", late)
     returns = iter([1.0, 2.0])
     monkeypatch.setattr(
         evaluator, "evaluate", lambda *_, **__: EvalResult(np.array([next(returns)]), np.array([1]), True)

@@ -1,4 +1,4 @@
-"""Files from strangers: nothing in them runs, is written outside, or has memory for what it asks."""
+"""Files from strangers: they run no code, write nothing outside the run, and take no more memory than they need."""
 
 import json
 import os
@@ -31,19 +31,20 @@ DANGEROUS = re.compile(
 )
 # file: what it may hold of these, and why
 EXPLAINED = {
-    "rlgd/__init__.py": r"import_module\(_HOME\[name\]\)",  # a closed table of our own modules
-    "rlgd/agents/__init__.py": r"import_module\(module\)",  # the registry, a closed table of our own modules
-    "rlgd/envs/__init__.py": r'import_module\("rlgd\.envs\.registry"\)',  # our own module
-    "rlgd/envs/pool.py": r'import_module\("envpool"\)',
-    # ale-py; and the module in front of an id, which is a user's own word: out of files such ids are refused before
-    "rlgd/envs/maker.py": r'import_module\("ale_py"\)|import_module\(module\)',
-    "rlgd/envs/suites.py": r"import_module\(suite\.module\)",  # a closed table
-    "rlgd/envs/check.py": r"import_module\(module\)",  # `check-env module:ID`: what a user names on the command line
-    "rlgd/envs/workers.py": r"CloudpickleWrapper|ForkingPickler",  # to our own worker processes, never from a file
-    "rlgd/envs/probes/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
-    "rlgd/durable.py": r"import socket|socket\.gethostname\(\)",  # the host's name
-    "rlgd/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
-    "rlgd/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR",  # inside the process
+    # closed tables of our own modules
+    "rlgd/faces.py": r"import_module\(home\[name\]\)|import_module\(f\"\{package\}\.\{name\}\"\)",
+    "rlgd/cli/main.py": r"import_module\(module\)",
+    "rlgd/agents/__init__.py": r"import_module\(module\)",
+    "rlgd/envs/suites/catalog.py": r"import_module\(suite\.module\)",
+    "rlgd/envs/host/envpool.py": r'import_module\("envpool"\)',
+    # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before
+    "rlgd/envs/host/maker.py": r'import_module\("ale_py"\)|import_module\(module\)',
+    "rlgd/envs/check/checker.py": r"import_module\(module\)",  # `check-env module:ID`: named on the command line
+    "rlgd/envs/host/workers.py": r"CloudpickleWrapper|ForkingPickler",  # to our own worker processes, never from a file
+    "rlgd/envs/check/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
+    "rlgd/system/lock.py": r"import socket|socket\.gethostname\(\)",  # the host's name
+    "rlgd/run/sinks/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
+    "rlgd/system/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR",  # inside the process
 }
 
 
@@ -174,8 +175,9 @@ def counters(**values: Any) -> Callable[[Path], None]:
     def craft(run: Path) -> None:
         (run / "summary.json").unlink()
         reseal(run, lambda content: content["counters"].update(values))
-        edit = json.loads((run / "config.json").read_text())
-        (run / "config.json").write_text(json.dumps(edit | {"total_timesteps": 96}))
+        content = json.loads((run / "config.json").read_text())
+        content["settings"]["total_timesteps"] = 96
+        (run / "config.json").write_text(json.dumps(content))
 
     return craft
 
@@ -212,12 +214,13 @@ PACK: dict[str, Callable[[Path], None]] = {
     "pending of two lengths": counters(pending={"a": [1.0], "b": []}),
     "evaluated at": counters(evaluated_at="x"),
     "stop": counters(stop=[]),
-    "watch": counters(watch=[1]),
-    "watch of text": counters(watch={"best_return": "x", "best_step": 0, "waited": 0, "last_return": None}),
-    "watch of steps": counters(watch={"best_return": 1.0, "best_step": "/", "waited": 0, "last_return": None}),
+    "criteria": counters(criteria=[1]),
+    "criteria of an earlier version": counters(watch=[1]),
+    "criteria of text": counters(criteria={"best_return": "x", "best_step": 0, "waited": 0, "last_return": None}),
+    "criteria of steps": counters(criteria={"best_return": 1.0, "best_step": "/", "waited": 0, "last_return": None}),
     "size infinite": lambda run: reseal(run, lambda content: content["files"].update(x=[float("inf"), "0"])),
 }
-COUNTERS = {name for name in PACK if name.startswith(("rows", "seconds", "pending", "evaluated", "stop", "watch"))}
+COUNTERS = {name for name in PACK if name.startswith(("rows", "seconds", "pending", "evaluated", "stop", "criteria"))}
 HARMLESS = {"eval": COUNTERS | {"many environments"}, "resume": {"pending of other metrics"}}
 EVIL = "from pathlib import Path\nPath('PWNED').mkdir()\n"
 
@@ -288,7 +291,7 @@ def test_rows_from_a_stranger_are_read_with_care(run: Path, capsys: pytest.Captu
     evil += ['{"step": 1e300, "seconds": 0}', '{"step": 1, "seconds": 0, "\\ud800": 1}', '{"step": -1, "seconds": 0}']
     (run / "metrics.jsonl").write_text("\n".join([*evil, *lines]) + "\n")
     assert main.main(["resume", "run", "--total-timesteps", "128", "--quiet"]) == 0
-    assert "is damaged; TensorBoard does without it" in capsys.readouterr().err
+    assert "is damaged; TensorBoard does not show it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ from rlgd.errors import UsageError
 from rlgd.evaluation import Policy
 from rlgd.evaluation.evaluator import EVAL_SEED
 from rlgd.run import Stopping, TrainResult
+from rlgd.run.cadence import EVALUATIONS
 from rlgd.run.checkpoints import folder
-from rlgd.run.stopping import CRITERIA, EVALUATIONS, NEVER, Stop, Watch
+from rlgd.run.stopping import CRITERIA, NEVER, CriteriaState, Stop
 
 LENGTH = 4  # steps of an episode of ``Steady``
 
@@ -132,6 +133,11 @@ def read(run_dir: Path, name: str = "summary.json") -> dict[str, Any]:
     return content
 
 
+def criteria_of(run_dir: Path) -> dict[str, Any]:
+    settings = read(run_dir, "config.json")["settings"]
+    return {name: settings[name] for name in CRITERIA}
+
+
 def evaluations(run_dir: Path) -> dict[int, float]:
     """The mean return of each evaluation, by its step."""
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
@@ -191,54 +197,60 @@ def row(norm: float | None = None, mean: float | None = None) -> dict[str, float
 
 
 def test_a_row_below_the_least_norm_stops_and_one_at_it_does_not() -> None:
-    criteria = Stopping(min_gradient_norm=0.5)
-    assert Watch().row(criteria, 8, row(0.5)) is None
-    assert Watch().row(criteria, 8, row()) is None
-    assert Watch().row(criteria, 8, row(math.nan)) is None
-    assert Watch().row(NEVER, 8, row(0.0)) is None
-    stop = Watch().row(criteria, 12345, row(0.25))
+    criteria, state = Stopping(min_gradient_norm=0.5), CriteriaState()
+    assert state.after_row(criteria, 8, row(0.5)) == (state, None)
+    assert state.after_row(criteria, 8, row()) == (state, None)
+    assert state.after_row(criteria, 8, row(math.nan)) == (state, None)
+    assert state.after_row(NEVER, 8, row(0.0)) == (state, None)
+    _, stop = state.after_row(criteria, 12345, row(0.25))
     assert stop == Stop("min_gradient_norm", "the gradient's norm is 0.25 at step 12,345")
 
 
 def test_the_change_is_between_rows_in_which_episodes_ended() -> None:
-    watch, criteria = Watch(), Stopping(min_objective_change=1.0)
-    seen = [watch.row(criteria, step, row(1.0, mean)) for step, mean in enumerate([3.0, 4.0, None, 2.5, None, None])]
-    assert seen == [None] * 6
-    assert watch.last_return == 2.5
-    stop = watch.row(criteria, 2000, row(1.0, 2.0))
+    state, criteria = CriteriaState(), Stopping(min_objective_change=1.0)
+    for step, mean in enumerate([3.0, 4.0, None, 2.5, None, None]):
+        state, stop = state.after_row(criteria, step, row(1.0, mean))
+        assert stop is None
+    assert state.last_return == 2.5
+    state, stop = state.after_row(criteria, 2000, row(1.0, 2.0))
     assert stop == Stop("min_objective_change", "the return changed by -0.5 up to step 2,000")
-    assert watch.last_return == 2.0
+    assert state.last_return == 2.0
 
 
 def test_the_first_return_is_no_change() -> None:
-    watch = Watch()
-    assert watch.row(Stopping(min_objective_change=100.0), 1, row(mean=0.0)) is None
-    assert watch.row(NEVER, 2, row(mean=0.0)) is None
+    state, stop = CriteriaState().after_row(Stopping(min_objective_change=100.0), 1, row(mean=0.0))
+    assert stop is None
+    assert state.after_row(NEVER, 2, row(mean=0.0)) == (state, None)
 
 
 def test_patience_counts_evaluations_since_the_best_and_equal_is_no_better() -> None:
-    watch, criteria, seen = Watch(), Stopping(patience=2), []
+    state, criteria, seen = CriteriaState(), Stopping(patience=2), []
     for step, mean in enumerate([1.0, 0.5, 3.0, 3.0, math.nan], 1):
-        seen.append((watch.evaluation(criteria, 10 * step, mean), watch.best_step, watch.waited))
+        state, stop = state.after_evaluation(criteria, 10 * step, mean)
+        seen.append((stop, state.best_step, state.waited))
     assert seen[:4] == [(None, 10, 0), (None, 10, 1), (None, 30, 0), (None, 30, 1)]
     assert seen[4] == (
         Stop("patience", "no evaluation was better than 3.0 at step 30 for 2 evaluations"),
         30,
         2,
     )
-    assert watch.best_return == 3.0
+    assert state.best_return == 3.0
 
 
 def test_without_patience_the_best_is_known_all_the_same() -> None:
-    watch = Watch()
-    assert [watch.evaluation(NEVER, step, mean) for step, mean in [(1, -5.0), (2, -4.0), (3, -6.0)]] == [None] * 3
-    assert (watch.best_return, watch.best_step, watch.waited) == (-4.0, 2, 1)
+    state = CriteriaState()
+    for step, mean in [(1, -5.0), (2, -4.0), (3, -6.0)]:
+        state, stop = state.after_evaluation(NEVER, step, mean)
+        assert stop is None
+    assert (state.best_return, state.best_step, state.waited) == (-4.0, 2, 1)
 
 
-@pytest.mark.parametrize("watch", [Watch(), Watch(2.5, 10, 3, -1.0), Watch(-1e30, 2**40, 0, 0.0)])
-def test_a_watch_survives_json(watch: Watch) -> None:
-    text = json.dumps(watch.to_dict(), allow_nan=False)
-    assert Watch.from_dict(json.loads(text)) == watch
+@pytest.mark.parametrize(
+    "state", [CriteriaState(), CriteriaState(2.5, 10, 3, -1.0), CriteriaState(-1e30, 2**40, 0, 0.0)]
+)
+def test_what_criteria_have_seen_survives_json(state: CriteriaState) -> None:
+    text = json.dumps(state.to_dict(), allow_nan=False)
+    assert CriteriaState.from_dict(json.loads(text)) == state
 
 
 # ------------------------------------------------------------------------------------------------- target_return
@@ -498,7 +510,7 @@ def test_resuming_with_another_criterion_goes_on_as_if_it_had_been_that_one_from
     assert numbers(result.policy) == numbers(rlgd.load(tmp_path)) == numbers(whole.policy)
     for one, other in zip(*(jax.tree.leaves(r.state.agent_state) for r in (result, whole)), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert read(tmp_path, "config.json")["stopping"]["patience"] == 4
+    assert read(tmp_path, "config.json")["settings"]["patience"] == 4
     assert read(tmp_path)["best"] == {"step": EVERY, "mean_return": RETURN}
     assert list(evaluations(tmp_path)) == [EVERY * (n + 1) for n in range(5)]
 
@@ -555,7 +567,7 @@ def test_a_resumed_run_that_is_interrupted_at_once_can_be_resumed_again(
 
 def test_an_environment_that_cannot_be_evaluated_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     vector = gymnasium.make_vec("CartPole-v1", AGENT.num_envs)
-    with pytest.raises(UsageError, match="running vector environment, which cannot be evaluated in while it trains"):
+    with pytest.raises(UsageError, match="running vector environment, which cannot evaluate while it trains"):
         train(env=vector, run_dir=tmp_path / "run", target_return=RETURN)
     vector.close()
     assert not (tmp_path / "run").exists()
@@ -564,7 +576,7 @@ def test_an_environment_that_cannot_be_evaluated_is_refused_before_anything_is_w
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     result = train(run_dir=tmp_path, eval_every=EVERY, patience=np.int64(1), target_return=np.float32(RETURN + 1))
     assert result.reason == "patience"
-    assert read(tmp_path, "config.json")["stopping"]["patience"] == 1
+    assert read(tmp_path, "config.json")["settings"]["patience"] == 1
 
 
 @pytest.fixture
@@ -588,7 +600,7 @@ def test_the_command_line_says_what_stopped_the_run(capfd: pytest.CaptureFixture
     out, _ = capfd.readouterr()
     assert f"stopped by --target-return: the evaluations at step {EVERY} gave 4.0 and 4.0\n" in out
     assert "evaluation: mean return 4.0 +- 0.0 over 2 episodes" in out
-    assert read(Path("run"), "config.json")["stopping"] == dict.fromkeys(CRITERIA) | {"target_return": 4.0}
+    assert criteria_of(Path("run")) == dict.fromkeys(CRITERIA) | {"target_return": 4.0}
 
     before = files(Path("run"))
     assert main.main(["resume", "run"]) == 0
@@ -604,7 +616,7 @@ def test_the_command_line_says_what_stopped_the_run(capfd: pytest.CaptureFixture
     assert (document["run_dir"], document["reason"], document["steps"]) == ("again", "target_return", EVERY)
     assert document["why"] == f"the evaluations at step {EVERY} gave 4.0 and 4.0"
     assert document["best"] == {"step": EVERY, "mean_return": 4.0}
-    assert read(Path("again"), "config.json")["stopping"] == read(Path("run"), "config.json")["stopping"]
+    assert criteria_of(Path("again")) == criteria_of(Path("run"))
 
     assert main.main(["resume", "run", "--target-return", "5", "--quiet"]) == 0
     assert read(Path("run"))["reason"] == "total_timesteps"

@@ -71,7 +71,7 @@ def test_the_verdict_says_what_was_compared(differences: tuple[str, ...]) -> Non
     verdict = Verdict(100, 40, True, 7, 3, differences)
     assert verdict.exact == (not differences)
     assert "resumed from step 40" in verdict.sentences()
-    assert "(3 rows, but for times)" in verdict.sentences()
+    assert "(3 rows, without times)" in verdict.sentences()
     on_host = dataclasses.replace(verdict, on_device=False).sentences()
     assert "the learner's state where it was resumed (7 arrays, bit for bit)" in on_host
 

@@ -17,9 +17,10 @@ from rlgd.agents import A2C
 from rlgd.ascent import Ascent
 from rlgd.errors import StorageFault, UsageError
 from rlgd.exact import TabularMDP
-from rlgd.studies import Arm, Question, api, findings, publish, slices
+from rlgd.run.cadence import cadence
+from rlgd.studies import Arm, Question, api, findings, publish
 from rlgd.studies.directory import create
-from rlgd.studies.outcome import Members, Outcome
+from rlgd.studies.outcome import ROWS, Members, Outcome
 from rlgd.studies.plan import plan
 from rlgd.studies.programs import ProgramCache, Programs
 
@@ -59,10 +60,15 @@ def test_exact_members_have_the_bits_of_the_run_alone() -> None:
     for number, outcome in together.outcomes.items():
         assert_same_training(outcome, one_by_one.outcomes[number], 0)
         settings = together.plan.members[number]
-        alone = rlgd.train(settings.agent, "CartPole-v1", total_timesteps=settings.total_timesteps, seed=settings.seed)
+        alone = rlgd.train(
+            settings.agent,
+            "CartPole-v1",
+            total_timesteps=settings.settings.total_timesteps,
+            seed=settings.settings.seed,
+        )
         rows = findings.curve(outcome, "train/entropy")
         entropy = alone.metrics["train/entropy"].astype(np.float64)
-        every = slices.rows_every(settings)
+        every = cadence(settings, ROWS).row_length
         means = [entropy[start : start + every].mean() for start in range(0, len(entropy), every)]
         np.testing.assert_array_equal(rows[:, 2], means)
         assert outcome.steps == alone.steps
@@ -71,7 +77,12 @@ def test_exact_members_have_the_bits_of_the_run_alone() -> None:
 def test_a_member_equals_the_run_alone_to_rounding(whole: publish.StudyResult) -> None:
     for number in (0, 5):
         settings = whole.plan.members[number]
-        alone = rlgd.train(settings.agent, "CartPole-v1", total_timesteps=settings.total_timesteps, seed=settings.seed)
+        alone = rlgd.train(
+            settings.agent,
+            "CartPole-v1",
+            total_timesteps=settings.settings.total_timesteps,
+            seed=settings.settings.seed,
+        )
         first = findings.curve(whole.outcomes[number], "train/entropy")[:3, 2]
         np.testing.assert_allclose(first, alone.metrics["train/entropy"][:3], rtol=1e-4)
 

@@ -16,7 +16,7 @@ import rlgd
 import rlgd.envs
 from rlgd.agents import A2C
 from rlgd.errors import Interrupted
-from rlgd.run import RunConfig, execute
+from rlgd.run import RunConfig, RunSettings, execute
 from rlgd.run.checkpoints import folder
 from rlgd.run.layout import CHECKPOINTS
 from rlgd.run.verify import rows
@@ -73,7 +73,7 @@ def test_a_signal_ends_a_run_which_resumes_as_if_uninterrupted(
     assert process.returncode == 128 + number
     assert error == (
         "rlgd: stopping soon, after saving; a second signal stops at once\n"
-        f"rlgd: interrupted at step {folder.latest_step(run / CHECKPOINTS):,}; go on with `rlgd resume {run}`\n"
+        f"rlgd: interrupted at step {folder.latest_step(run / CHECKPOINTS):,}; resume it with `rlgd resume {run}`\n"
     )
     summary = json.loads((run / "summary.json").read_text())
     assert summary["reason"] == "interrupted"
@@ -167,16 +167,16 @@ def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert "go on with `rlgd resume" in error
+    assert "resume it with `rlgd resume" in error
 
 
 def test_the_second_signal_ends_the_process_at_once() -> None:
     script = """
 import time
 from rlgd.system import signals
-with signals.caught() as poll_signal:
-    print(poll_signal(), flush=True)
-    while poll_signal() is None:
+with signals.caught() as asked:
+    print(asked(), flush=True)
+    while asked() is None:
         time.sleep(0.01)
     print(poll_signal(), flush=True)
     time.sleep(60)
@@ -197,8 +197,8 @@ with signals.caught() as poll_signal:
 
 def test_a_signal_after_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:
     agent = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
-    settings = RunConfig(agent, rlgd.envs.make("CartPole-v1"), total_timesteps=64, eval_episodes=2)
-    with pytest.raises(Interrupted, match=r"interrupted at step 64; go on with `rlgd resume ") as caught:
+    settings = RunConfig(agent, rlgd.envs.make("CartPole-v1"), RunSettings(64, eval_episodes=2))
+    with pytest.raises(Interrupted, match=r"interrupted at step 64; resume it with `rlgd resume ") as caught:
         execute(settings, tmp_path, poll_signal=lambda: signal.SIGTERM)
     assert caught.value.exit_code == 143
     resumed = rlgd.resume(tmp_path)

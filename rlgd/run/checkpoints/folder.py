@@ -1,4 +1,4 @@
-"""A folder of checkpoints: which steps it holds, and how checkpoints are removed."""
+"""A folder of checkpoints: which steps it contains, and how checkpoints are removed."""
 
 import re
 import shutil
@@ -9,11 +9,11 @@ from typing import NamedTuple
 from rlgd.errors import StorageFault
 from rlgd.run.checkpoints.manifest import MANIFEST, Damaged, Manifest, as_damaged, verified
 
-BUILDING, OLD = ".tmp", ".old.tmp"  # behind the names of folders that are being written, or removed
+BUILDING, OLD = ".tmp", ".old.tmp"  # ends of the names of folders that are being written or removed
 
 
 class VerifiedCheckpoint(NamedTuple):
-    """A checkpoint that holds, and what was wrong with newer ones."""
+    """A checkpoint that is not damaged, and what is wrong with newer ones."""
 
     steps: int
     manifest: Manifest
@@ -21,7 +21,7 @@ class VerifiedCheckpoint(NamedTuple):
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint; first of all it is none any more."""
+    """Remove a checkpoint; it loses its name first, so that it is never seen half removed."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
@@ -31,7 +31,7 @@ def remove(folder: Path) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what kills left of checkpoints."""
+    """Remove the parts of checkpoints that killed processes left."""
     for folder in incomplete(directory):
         if folder.name.endswith(BUILDING):
             shutil.rmtree(folder)
@@ -46,7 +46,7 @@ def keep_only(directory: Path, kept: Iterable[int]) -> None:
 
 
 def incomplete(directory: Path) -> list[Path]:
-    """The folders that have the name of a checkpoint, but were not written to the end, or not removed."""
+    """The folders that were not written, or not removed, to the end."""
     if not directory.is_dir():
         return []
     ours = re.compile(rf"\d+({re.escape(OLD)}|{re.escape(BUILDING)})?")
@@ -68,7 +68,7 @@ def latest_step(directory: Path) -> int | None:
 
 
 def newest(directory: Path) -> VerifiedCheckpoint | None:
-    """The newest checkpoint that holds; None if there is none at all.
+    """The newest checkpoint that is not damaged; None if the folder has no checkpoint at all.
 
     Raises:
         StorageFault: if all of them are damaged.

@@ -16,11 +16,11 @@ MAX_MANIFEST = 2**26  # bytes
 
 
 class Damaged(StorageFault):
-    """What is in a folder is not what was written there."""
+    """The files of a checkpoint are not those that were written."""
 
 
 class Manifest(NamedTuple):
-    """What a checkpoint says of itself.
+    """What a checkpoint says about itself.
 
     Attributes:
         about: the configuration of the run, and the kinds of numbers and random keys.
@@ -34,7 +34,7 @@ class Manifest(NamedTuple):
 
 
 def update_counters(directory: Path, steps: int, counters: dict[str, Any]) -> None:
-    """Give a checkpoint other counters; its state stays.
+    """Replace the counters of a checkpoint; its state stays.
 
     Raises:
         StorageFault: if it cannot be written.
@@ -48,10 +48,10 @@ def update_counters(directory: Path, steps: int, counters: dict[str, Any]) -> No
 
 
 def verified(directory: Path, steps: int) -> Manifest:
-    """The manifest of a checkpoint all of whose files are as they were written.
+    """The manifest of a checkpoint, after comparing every file with it.
 
     Raises:
-        Damaged: naming what is not.
+        Damaged: naming the file that differs.
         UsageError: if another version of rlgd wrote it in another format.
     """
     manifest = read_manifest(directory, steps)
@@ -71,7 +71,7 @@ def _check_files(directory: Path, steps: int, manifest: Manifest) -> None:
             raise as_damaged(directory, steps, f"{name} does not belong to it")
         status, (size, digest) = there[name].lstat(), manifest.files[name]
         if not stat.S_ISREG(status.st_mode):
-            raise as_damaged(directory, steps, f"{name} is no file")
+            raise as_damaged(directory, steps, f"{name} is not a regular file")
         if status.st_size != size:
             raise as_damaged(directory, steps, f"{name} has {status.st_size:,} bytes instead of {size:,}")
         if file_digest(there[name]) != digest:
@@ -79,10 +79,10 @@ def _check_files(directory: Path, steps: int, manifest: Manifest) -> None:
 
 
 def read_manifest(directory: Path, steps: int) -> Manifest:
-    """What a checkpoint says of itself.
+    """What a checkpoint says about itself.
 
     Raises:
-        Damaged: if it is not as it was written.
+        Damaged: if it was changed since it was written.
         UsageError: if another version of rlgd wrote it in another format.
     """
     path = directory / str(steps) / MANIFEST
@@ -109,7 +109,7 @@ def read_manifest(directory: Path, steps: int) -> Manifest:
 
 
 def files_of(folder: Path) -> list[tuple[str, Path]]:
-    """All but the manifest, by their path in the folder; links are not followed."""
+    """All files but the manifest, by their path in the folder; links are not followed."""
     found = []
     for parent, folders, names in os.walk(folder):
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
@@ -127,7 +127,7 @@ def written_files(manifest: Manifest, steps: int) -> str:
 
 
 def _sealed(content: dict[str, Any]) -> str:
-    """The text of a manifest, of which no byte can be another."""
+    """The text of a manifest, with a digest of itself: no byte can change unnoticed."""
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps(content | {"sha256": digest}) + "\n"
 

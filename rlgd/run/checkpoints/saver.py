@@ -10,10 +10,10 @@ log = logging.getLogger("rlgd")
 
 
 class Saver:
-    """Does jobs that save something in the background, one after another.
+    """Does jobs in the background, one after another.
 
     Attributes:
-        fault: why the last one failed, or None. Only the first failure in a row is a warning in the log.
+        fault: why the last job failed, or None. Only the first failure in a row is a warning in the log.
     """
 
     def __init__(self) -> None:
@@ -23,16 +23,16 @@ class Saver:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being saved."""
+        """Whether a job is running."""
         return self._last is not None and not self._last.done()
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Do a job behind those before it."""
+        """Do a job after those before it."""
         self.wait()
         self._last = self._thread.submit(self._do, job)
 
     def wait(self) -> None:
-        """Wait until all is saved, or was tried to be."""
+        """Wait until every job is done, or has failed."""
         if self._last is not None:
             self._last.result()
 
@@ -48,4 +48,4 @@ class Saver:
         except (StorageFault, OSError) as fault:
             self.fault = str(fault)
             if before is None:
-                log.warning("%s. Training goes on, and tries again.", fault)
+                log.warning("%s. Training continues, and tries again.", fault)

@@ -1,9 +1,9 @@
-"""The whole state of a run on disk. The only module that imports orbax; nothing that is read is ever executed.
+"""The complete training state between two iterations, on disk. Nothing that is read is ever executed.
 
 A checkpoint is a folder named by its step. Orbax writes the arrays in two parts, so that a policy can be loaded without
-its environment: ``agent``, what was learned, and ``loop``, all else. ``manifest.json`` is written last: what the state
+its environment: ``agent``, what was learned, and ``loop``, the rest. ``manifest.json`` is written last: what the state
 belongs to, the counters beside it, and size and SHA-256 of every file. A folder gets its name when all of this is on
-the disk; without a manifest that holds it is no checkpoint.
+the disk; without a valid manifest it is not a checkpoint.
 """
 
 import dataclasses
@@ -28,17 +28,20 @@ from rlgd.system.files import replace, sync, why
 
 T = TypeVar("T")
 NO_AGENT: Any = None
-# Fields of the state that checkpoints of earlier versions have under another name.
+# Fields of the state, and their names in checkpoints of earlier versions.
 EARLIER_NAMES = {"opt_state": "moments", "outer_opt_state": "outer_moments"}
-ANY_SIZE, MAX_RATIO = 2**28, 2**12  # bytes that may be allocated; beyond that, for each byte of the files
-SMALL_FILES, SMALL_FILE = 40, 2**13  # how many files orbax writes beside the arrays, and bytes of each, at most
+ANY_SIZE, MAX_RATIO = (
+    2**28,
+    2**12,
+)  # bytes that may always be allocated; above that, bytes for each byte on disk
+SMALL_FILES, SMALL_FILE = 40, 2**13  # at most: how many files orbax writes beside the arrays, and their bytes
 
-# Orbax tells what it does at every save; what goes wrong it raises.
+# Orbax logs every save; failures are raised anyway.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def numbers() -> dict[str, Any]:
-    """The kinds of numbers and random keys of this process, which a state is tied to."""
+    """The types of numbers and random keys in this process; a state fits only the same ones."""
     return {"dtype": jnp.zeros(()).dtype.name, "prng": str(jax.random.key_impl(jax.random.key(0)))}
 
 
@@ -46,8 +49,8 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
     """Write a checkpoint, named by the number of steps, beside the older ones; it appears complete or not at all.
 
     Args:
-        directory: where the run's checkpoints are; made if it is missing, but not what it is in.
-        steps: environment steps of the run so far; what is there under this name is replaced.
+        directory: where the run's checkpoints are; made if it is missing, but its parent is not.
+        steps: environment steps of the run so far; an older checkpoint of this name is replaced.
         loop: the state.
         about: see ``Manifest``; plain values.
         counters: see ``Manifest``; plain values.
@@ -81,7 +84,7 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
 def _ask_for_room(folder: Path, loop: LoopState) -> None:
     """Fail with an ``OSError`` if there is no room for a checkpoint, or no right to write it.
 
-    Orbax would fail too, but in several threads, each of which prints its own traceback.
+    Orbax would fail too, but in several threads that each print a traceback.
     """
     arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(loop))
     for number, size in enumerate((max(arrays, 1), *[SMALL_FILE] * SMALL_FILES)):
@@ -97,7 +100,7 @@ def restore(directory: Path, steps: int, like: LoopState) -> LoopState:
     """Read a checkpoint into the shapes and dtypes of ``like``, which may be abstract.
 
     Raises:
-        StorageFault: if it is damaged, or holds other arrays than ``like``.
+        StorageFault: if it is damaged, or has other arrays than ``like``.
     """
     rest: Any = dataclasses.replace(like, agent_state=NO_AGENT)
     agent_state = restore_agent(directory, steps, like.agent_state)
@@ -125,7 +128,7 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
             on_disk = {name: name if name in stored else _earlier(name) for name in wanted}
             wanted = {on_disk[name]: leaf for name, leaf in wanted.items()}
             _check_same(wanted, stored, path.parent)
-            # Without a place orbax takes the file's, which may be a device that is not here.
+            # By default orbax takes the device named in the file, which this machine may not have.
             here = SingleDeviceSharding(jax.devices()[0])
             placed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) for name, x in wanted.items()}
             named = checkpointer.restore(path, args=ocp.args.StandardRestore(placed))
@@ -170,7 +173,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The arrays by their path in the tree; random keys as the integers that they are made of."""
+    """The arrays by their path in the tree; random keys as their integers."""
 
     def plain(leaf: Any) -> Any:
         if not _is_key(leaf):

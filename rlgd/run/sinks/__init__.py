@@ -1,4 +1,4 @@
-"""Where a run's rows go: file, TensorBoard, console."""
+"""Where the rows of a run go: file, TensorBoard, console."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from rlgd.run.sinks.rows import Row
 
 
 class Sink(Protocol):
-    """Takes rows as training goes on."""
+    """Takes rows while a run trains."""
 
     def write(self, row: Row) -> None: ...
 

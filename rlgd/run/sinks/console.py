@@ -1,4 +1,4 @@
-"""What a person sees: a progress bar on a terminal, plain lines elsewhere. All of it goes to standard error."""
+"""What a person sees while a run trains: a progress bar on a terminal, else plain lines; on standard error."""
 
 import contextlib
 import sys
@@ -13,7 +13,7 @@ LINE_EVERY = 2.0  # seconds between plain lines
 
 
 class Console:
-    """Shows where a run stands: its return, steps a second and the time left."""
+    """Shows the steps, the return, the steps per second and the time left."""
 
     def __init__(self, total_timesteps: int) -> None:
         self.total = total_timesteps
@@ -50,6 +50,6 @@ class Console:
                 print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """End the progress bar."""
         if self.progress is not None:
             self.progress.stop()

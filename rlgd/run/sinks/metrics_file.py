@@ -13,7 +13,7 @@ MAX_LINE = 2**20  # bytes of a row
 
 
 def cut(path: Path, number: int) -> tuple[list[Row], int]:
-    """Remove what is behind the first ``number`` rows of a file: those that can be read, and how many there are."""
+    """Keep only the first ``number`` rows of a file; returns those that can be read, and how many rows are left."""
     rows: list[Row] = []
     lines = size = 0
     if not path.exists():
@@ -28,7 +28,7 @@ def cut(path: Path, number: int) -> tuple[list[Row], int]:
                     raise ValueError
                 rows.append(Row(int(step), values.pop("seconds"), values))
             except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError):
-                log.warning("row %d of %s is damaged; TensorBoard does without it.", lines, path)
+                log.warning("row %d of %s is damaged; TensorBoard does not show it.", lines, path)
         file.truncate(size)
     if lines < number:
         log.warning("%s has lost %d rows; the curves have a gap.", path, number - lines)

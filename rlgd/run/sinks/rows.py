@@ -1,4 +1,4 @@
-"""What a run reports: chunks of iterations as rows of plain numbers, a few hundred a run."""
+"""The rows of the curves: plain numbers made from chunks of iterations, a few hundred rows a run."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -22,10 +22,10 @@ class Row:
 
 @dataclasses.dataclass
 class Recorder:
-    """Averages every ``every`` iterations into one row, at absolute iteration numbers whatever the chunks.
+    """Averages every ``every`` iterations into one row. Rows end at multiples of ``every``, however chunks end.
 
     Attributes:
-        step, seconds, compile_seconds, iteration: the whole run's so far.
+        step, seconds, compile_seconds, iteration: of the whole run so far.
     """
 
     every: int
@@ -36,20 +36,20 @@ class Recorder:
     _pending: list[Mapping[str, np.ndarray]] = dataclasses.field(default_factory=list)
 
     def pending(self) -> dict[str, list[float]]:
-        """Metrics of the iterations that are in no row yet, as plain values; float64 holds each of them exactly."""
+        """Metrics of the iterations that are in no row yet, as plain values; float64 represents each exactly."""
         return {name: values.tolist() for name, values in _joined(self._pending).items()}
 
-    def go_on_with(self, pending: dict[str, list[float]]) -> None:
-        """Take up what ``pending`` gave."""
+    def resume_with(self, pending: dict[str, list[float]]) -> None:
+        """Continue with what ``pending`` returned."""
         self._pending = [{name: np.array(values, np.float64) for name, values in pending.items()}] if pending else []
 
     def rows(self, chunk: Chunk) -> Iterator[Row]:
-        """The rows that a chunk completes; its training time is shared out by steps."""
+        """The rows that a chunk completes; its training time is divided among them by steps."""
         steps = chunk.metrics["rollout/steps"].astype(np.int64)
         share = chunk.training_seconds / max(int(steps.sum()), 1)
         self.compile_seconds += chunk.compile_seconds
         if self._pending and self._pending[0].keys() != chunk.metrics.keys():
-            self._pending = []  # out of a checkpoint of other metrics
+            self._pending = []  # from a checkpoint with other metrics
         start = 0
         while start < len(steps):
             stop = min(start + self.every - self.iteration % self.every, len(steps))
@@ -62,7 +62,7 @@ class Recorder:
                 yield self._row()
 
     def rest(self) -> Iterator[Row]:
-        """The row of the iterations that are left over at the end of a run."""
+        """The row of the iterations that are left at the end of a run."""
         if self._pending:
             yield self._row()
 

@@ -1,7 +1,4 @@
-"""Event files: curves against steps and against training time, and hyper-parameters with what they led to.
-
-The only module that imports tensorboardX.
-"""
+"""TensorBoard's event files: curves against steps and training time, hyper-parameters and their results."""
 
 import re
 import socket
@@ -27,10 +24,10 @@ PREFIX, IMAGE = "events.out.tfevents.", ".image-"
 
 
 class EventFile:
-    """An event file, written without a buffer: what was added is there whatever ends the process."""
+    """An event file, written without a buffer: every event outlives the process, whatever ends it."""
 
     def __init__(self, directory: Path, kind: str = ".") -> None:
-        now = time.time_ns()  # never the name of another file
+        now = time.time_ns()  # so that no two files have the same name
         self._file = Appender(directory / f"{PREFIX}{now // 10**9}.{socket.gethostname()}{kind}{now}")
         self.path = self._file.path
         self._append(Event(wall_time=now / 1e9, file_version="brain.Event:2"))
@@ -40,7 +37,7 @@ class EventFile:
         self._append(Event(wall_time=wall_time, step=step, summary=summary))
 
     def _append(self, event: Any) -> None:
-        # The TFRecord format; tensorboardX's own writer ends its thread, and hangs, when a disk is full.
+        # The TFRecord format. tensorboardX's own writer hangs when a disk is full.
         data = event.SerializeToString()
         length = struct.pack("<Q", len(data))
         check, data_check = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
@@ -48,7 +45,7 @@ class EventFile:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong at present, or None."""
+        """What is wrong now, or None."""
         return self._file.fault
 
     def close(self) -> None:
@@ -71,10 +68,10 @@ class TensorBoard:
         self.write(Row(0, 0.0, {"time/training_seconds": 0.0}))
 
     @classmethod
-    def again(
+    def continued(
         cls, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row]
     ) -> "TensorBoard":
-        """Begin with the rows that a run has; this file takes the place of its earlier ones."""
+        """Begin with the rows that a run has already; this file replaces its earlier ones."""
         earlier = [path for path in own_files(run_dir) if IMAGE not in path.name]
         board = cls(run_dir, start, hyperparameters, group)
         for row in rows:
@@ -89,7 +86,7 @@ class TensorBoard:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong at present, or None."""
+        """What is wrong now, or None."""
         return self.events.fault
 
     def close(self) -> None:
@@ -108,7 +105,7 @@ def _scalars(values: Mapping[str, float]) -> Any:
 
 
 def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
-    """The summaries by which the HParams tab knows a run, with ``group`` naming those that differ by seed alone."""
+    """The summaries for the HParams tab; runs with the same ``group`` differ by their seed only."""
     plain = {name: value for name, value in hyperparameters.items() if isinstance(value, bool | int | float | str)}
     experiment, session_start, session_end = hparams(plain, dict.fromkeys(OUTCOMES, 0.0))
     plugin = session_start.value[0].metadata.plugin_data
@@ -121,7 +118,7 @@ def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
 def write_run(
     directory: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row], tags: Iterable[str]
 ) -> None:
-    """Write a finished run at once: its hyper-parameters, and of its rows the values of ``tags``.
+    """Write a finished run: its hyper-parameters, and the values of ``tags`` in its rows.
 
     Raises:
         StorageFault: if it cannot be written.

@@ -1,0 +1,58 @@
+"""What training returns."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rlgd.evaluation.evaluator import EvalResult
+from rlgd.evaluation.policy import Policy
+from rlgd.pytrees import LoopState
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What training led to.
+
+    Attributes:
+        policy: the trained policy, ``policy(obs)``; with ``patience`` the one that was evaluated best.
+        state: the complete training state at the end.
+        metrics: every metric as an array ``[iterations]``, with ``step``, the environment steps after each iteration.
+            ``rollout/episode_return`` and ``rollout/episode_length`` are NaN where no episode ended, diagnostics where
+            they were not measured.
+        run_dir: where it was written, or None.
+        reason: what ended it: "total_timesteps", the name of a criterion, or "already complete".
+        why: what the criterion saw.
+        steps: environment steps.
+        training_seconds, compile_seconds: wall time.
+        evaluation: of the final policy, if the run was written.
+    """
+
+    policy: Policy
+    state: LoopState
+    metrics: dict[str, np.ndarray]
+    run_dir: Path | None
+    reason: str
+    why: str
+    steps: int
+    training_seconds: float
+    compile_seconds: float
+    evaluation: EvalResult | None
+
+
+def curves(chunks: Sequence[dict[str, np.ndarray]], first_step: int) -> dict[str, np.ndarray]:
+    """The metrics of chunks as arrays ``[iterations]``, see ``TrainResult``; ``first_step`` is where they begin."""
+    if not chunks:
+        return {}
+    raw = {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
+    ended = raw["rollout/episodes"]
+    joined = {"step": first_step + np.cumsum(raw.pop("rollout/steps"), dtype=np.int64)}
+    for name, values in raw.items():
+        if name.endswith("_sum"):
+            mean = np.divide(values, ended, out=np.full(len(values), math.nan), where=ended > 0)
+            joined[name.replace("/", "/episode_").removesuffix("_sum")] = mean
+        else:
+            joined[name] = values
+    return joined

@@ -1,0 +1,131 @@
+"""Where a stopped run stands, and how it is taken up again."""
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from rlgd.evaluation.policy import Policy
+from rlgd.pytrees import LoopState
+from rlgd.run import config_file, layout
+from rlgd.run.cadence import Cadence
+from rlgd.run.changes import differences
+from rlgd.run.checkpoints.folder import VerifiedCheckpoint, all_steps, keep_only
+from rlgd.run.checkpoints.state import numbers, restore
+from rlgd.run.config import RunConfig
+from rlgd.run.counters import Counters, read_counters
+from rlgd.run.directory import record
+from rlgd.run.loading import find_checkpoint, load, shapes
+from rlgd.run.result import TrainResult
+from rlgd.run.start import Start
+from rlgd.run.stopping import CriteriaState
+from rlgd.run.summary import is_finished
+from rlgd.training.loop import initialize
+
+log = logging.getLogger("rlgd")
+
+
+class Stand(NamedTuple):
+    """The newest checkpoint of a run, and its counters."""
+
+    checkpoint: VerifiedCheckpoint
+    counters: Counters
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of the run so far."""
+        return self.checkpoint.steps
+
+
+def newest(directory: Path) -> Stand:
+    """The newest checkpoint of a run.
+
+    Raises:
+        UsageError: if there is none.
+        StorageFault: if all of them are damaged.
+    """
+    _, found = find_checkpoint(directory, "latest")
+    return Stand(found, read_counters(found.manifest, found.steps))
+
+
+def why_finished(directory: Path, config: RunConfig, stand: Stand, has_changes: bool) -> str | None:
+    """Why nothing is left to do, in words; None if something is.
+
+    ``has_changes``: whether the run is resumed with other settings.
+    """
+    if not is_finished(directory, stand.steps):
+        return None
+    if stand.steps >= config.settings.total_timesteps:
+        return ""
+    stop = stand.counters.stop
+    if stop is None or has_changes or stand.counters.end != config.settings.ending():
+        return None
+    return f"stopped by {stop.criterion}; give it another value, or more total_timesteps"
+
+
+def finished(directory: Path, config: RunConfig, stand: Stand, why: str) -> TrainResult:
+    """The result of a run that has nothing left to do."""
+    loop, counters = read_state(directory, config, stand.steps), stand.counters
+    criteria = CriteriaState.from_dict(counters.criteria)
+    if criteria.has_best and config.settings.stopping.patience is not None:
+        policy = load(directory, "best")
+    else:
+        policy = Policy(config.agent, config.env.spec, loop.agent_state.actor)
+    seconds = (counters.training_seconds, counters.compile_seconds)
+    return TrainResult(policy, loop, {}, directory, "already complete", why, stand.steps, *seconds, evaluation=None)
+
+
+def read_state(directory: Path, config: RunConfig, steps: int) -> LoopState:
+    """The training state of a checkpoint."""
+    agent, env = config.agent.prepared(), config.env
+    like = shapes(directory, lambda key: initialize(agent, env, key))
+    return restore(directory / layout.CHECKPOINTS, steps, like)
+
+
+def take_up(directory: Path, config: RunConfig, cadence: Cadence, has_changes: bool) -> Start:
+    """Prepare the directory for the rest of the run, and return where it begins.
+
+    Drops best checkpoints newer than the one resumed from, and records what was changed.
+
+    Raises:
+        UsageError: if a change is not possible, or the directory cannot be written.
+        StorageFault: if the checkpoint is damaged.
+    """
+    began_at, stand = time.monotonic(), newest(directory)
+    about, steps = stand.checkpoint.manifest.about, stand.steps
+    content = config_file.to_json(config, cadence) | {"numbers": numbers()}
+    changes = differences(directory, about, content)
+    loop, counters = read_state(directory, config, steps), stand.counters
+    with layout.writing(directory):
+        criteria = _drop_later_best(directory, steps, CriteriaState.from_dict(counters.criteria))
+    counters = dataclasses.replace(counters, criteria=criteria.to_dict())
+    if has_changes or counters.end != config.settings.ending():
+        counters = dataclasses.replace(counters, stop=None)
+    if config_file.upgraded(about)["settings"]["total_timesteps"] != config.settings.total_timesteps:
+        loop = _stretched(loop, steps, config.settings.total_timesteps)
+    for change in changes:
+        log.info("changed at step %s: %s", f"{steps:,}", change)
+    record(directory, config, cadence, steps, changes)
+    return Start(began_at, loop, steps, counters, resumed=True)
+
+
+def _drop_later_best(directory: Path, steps: int, criteria: CriteriaState) -> CriteriaState:
+    """Drop best checkpoints newer than the one resumed from; what the criteria know without a best one that is lost."""
+    best = directory / layout.BEST
+    known = all_steps(best)
+    keep_only(best, {step for step in known if step <= steps})
+    return criteria if criteria.best_step in known else CriteriaState(last_return=criteria.last_return)
+
+
+def _stretched(loop: LoopState, steps: int, total_timesteps: int) -> LoopState:
+    """The state with schedules that stretch to a new end."""
+    share = steps / total_timesteps
+    log.info("schedules stretch to the new end: %.0f%% of the run is done", 100 * share)
+    return dataclasses.replace(
+        loop,
+        progress=jnp.asarray(share, loop.progress.dtype),
+        progress_per_step=jnp.asarray(1 / total_timesteps, loop.progress.dtype),
+    )

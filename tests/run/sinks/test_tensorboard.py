@@ -1,0 +1,78 @@
+"""Event files, read back by TensorBoard."""
+
+import struct
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from rlgd.errors import StorageFault
+from rlgd.run.sinks import tensorboard
+from rlgd.run.sinks.rows import Row
+from rlgd.run.sinks.tensorboard import TensorBoard
+
+START = 1_700_000_000.0
+HPARAMS = {"agent": "a2c", "momentum": 0.5, "hidden_sizes": "8-8", "nothing": None}
+ROWS = [Row(8, 0.5, {"train/entropy": 0.25}), Row(16, 1.5, {"train/entropy": 0.5, "eval/episode_return": 3.0})]
+GIF = b"GIF89a" + struct.pack("<HH", 3, 2)
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + struct.pack(">II", 5, 4)
+
+
+def read(directory: Path) -> EventAccumulator:
+    return EventAccumulator(str(directory)).Reload()
+
+
+def test_a_row_is_a_point_at_its_step_and_training_time(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path, START, HPARAMS, "momentum=0.5")
+    for row in ROWS:
+        board.write(row)
+    points = read(tmp_path).Scalars("train/entropy")  # before it is closed
+    assert [(p.step, p.value, p.wall_time - START) for p in points] == [(8, 0.25, 0.5), (16, 0.5, 1.5)]
+    board.close()
+    events = read(tmp_path)
+    (origin,) = events.Scalars("time/training_seconds")
+    assert (origin.step, origin.value, origin.wall_time) == (0, 0.0, START)
+    assert [p.value for p in events.Scalars("eval/episode_return")] == [3.0]
+    assert board.fault is None
+
+
+def test_hyperparameters_have_a_group(tmp_path: Path) -> None:
+    TensorBoard(tmp_path, START, HPARAMS, "momentum=0.5").close()
+    content = read(tmp_path).summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert session.group_name == "momentum=0.5"
+    assert set(session.hparams) == {"agent", "momentum", "hidden_sizes"}
+
+
+def test_a_resumed_run_has_one_file_with_all_rows(tmp_path: Path) -> None:
+    TensorBoard(tmp_path, START, HPARAMS, "a").close()
+    tensorboard.add_video(tmp_path, GIF, 8)
+    (tmp_path / "events.out.tfevents.1.other").write_text("mine")
+    board = TensorBoard.continued(tmp_path, START, HPARAMS, "a", ROWS[:1])
+    board.write(ROWS[1])
+    board.close()
+    assert len(tensorboard.own_files(tmp_path)) == 2  # the curves, and the video
+    assert (tmp_path / "events.out.tfevents.1.other").read_text() == "mine"
+    (tmp_path / "events.out.tfevents.1.other").unlink()
+    assert [p.step for p in read(tmp_path).Scalars("train/entropy")] == [8, 16]
+
+
+def test_a_finished_run_is_written_at_once_with_the_tags_that_are_wanted(tmp_path: Path) -> None:
+    tensorboard.write_run(tmp_path / "member", START, HPARAMS, "a", ROWS, ["eval/episode_return"])
+    assert read(tmp_path / "member").Tags()["scalars"] == ["eval/episode_return"]
+
+
+def test_pictures_have_their_size(tmp_path: Path) -> None:
+    tensorboard.add_pictures(tmp_path / "study", {"figures/curve": PNG})
+    tensorboard.add_video(tmp_path / "study", GIF, 8)
+    events = read(tmp_path / "study")
+    (picture,), (video,) = events.Images("figures/curve"), events.Images("play/video")
+    assert (picture.width, picture.height, picture.step, picture.encoded_image_string) == (5, 4, 0, PNG)
+    assert (video.width, video.height, video.step) == (3, 2, 8)
+
+
+def test_what_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageFault, match=r"play/video could not be added to .*/file for TensorBoard"):
+        tensorboard.add_video(tmp_path / "file", GIF, 8)
