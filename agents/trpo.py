@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd.agents.base.natural import NaturalAgent
+from rlgd.agents.base.natural import NaturalAgent, learn
 from rlgd.ascent.trees import global_norm
 from rlgd.hyperparameters import hyperparameters
 from rlgd.maths.natural_gradient import Solution
@@ -35,4 +35,4 @@ class TRPO(NaturalAgent):
             scale = jnp.where(curvature > 0, jnp.sqrt(2 * self.max_kl / curvature), 0)
             return jax.tree.map(lambda x: scale.astype(x.dtype) * x, solution.x)
 
-        return self.learn(spec, state, rollout, progress, key, to_the_boundary, 0.0)
+        return learn(self, spec, state, rollout, progress, key, to_the_boundary, 0.0)

@@ -13,13 +13,12 @@ from jax import Array
 from rlgd import hyperparameters, spaces, training
 from rlgd.agents import A2C, ALIASES, NPG, PPO, REGISTRY, REINFORCE, TRPO, agent_class, make_agent
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.base.experience import experience
+from rlgd.agents.base.experience import Experience, experience
 from rlgd.ascent import Ascent
 from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
 from rlgd.models import action_heads
 from rlgd.pytrees import Features, LoopState, Rollout, View
-from rlgd.spaces import Spec
 from rlgd.training import rollout
 
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "gamma": 0.9, "measure_every": 0}
@@ -246,7 +245,7 @@ def test_greedy_is_the_mode(env: DeviceEnv) -> None:
     state = agent.init(env.spec, jax.random.key(0))
     view = View(jax.random.normal(jax.random.key(1), (64, 4)), jnp.ones(64, bool))
     greedy, _ = agent.act(env.spec, state.actor, (), view, jax.random.key(2), greedy=True)
-    logits = agent.policy_network(env.spec).apply(state.params.policy, Features(view.obs))
+    logits = agent.networks(env.spec).policy.apply(state.params.policy["network"], Features(view.obs))
     np.testing.assert_array_equal(greedy, logits.argmax(-1))
 
 
@@ -272,13 +271,14 @@ def test_target_kl_skips_the_rest(env: DeviceEnv) -> None:
 def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = PPO(**SMALL, rollout_length=8, num_epochs=3, num_minibatches=4)
     seen: list[np.ndarray] = []
-    original = PPO._gradient
+    original = Experience.at
 
-    def spy(self: PPO, spec: Spec, params: Any, batch: Any, progress: Array, key: Array) -> Any:
+    def spy(self: Experience, index: Array) -> Experience:
+        batch = original(self, index)
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.features.vector[:, 0])
-        return original(self, spec, params, batch, progress, key)
+        return batch
 
-    monkeypatch.setattr(PPO, "_gradient", spy)
+    monkeypatch.setattr(Experience, "at", spy)
     data = dataclasses.replace(box_rollout(agent, jax.random.key(0), 8, None), obs=jnp.arange(96.0).reshape(8, 4, 3))
     agent.update(BOX, agent.init(BOX, jax.random.key(1)), data, jnp.float32(0), jax.random.key(2))
     jax.effects_barrier()

@@ -19,7 +19,7 @@ import rlgd
 from rlgd import evaluation
 from rlgd.agents import A2C, PPO
 from rlgd.agents.base.actor_critic import RolloutAgent
-from rlgd.agents.base.experience import experience
+from rlgd.agents.base.experience import Experience, experience
 from rlgd.ascent import Ascent
 from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host.host_env import HostEnv
@@ -141,7 +141,7 @@ def slow_targets(agent: RolloutAgent, env: Any, state: Any, rollout: Rollout, me
     def value(obs: Any, first: Any, memory: Array) -> tuple[NDArray[Any], Array]:
         features = agent.features(spec, state.obs_statistics, jnp.asarray(obs))
         features = features._replace(first=jnp.asarray(first), memory=Params(None, memory))
-        read = agent.read_value(spec, state.params.value, features)
+        read = agent.networks(spec).read_value(state.params.value, features)
         assert read.memory is not None
         return np.asarray(read.outputs[..., 0]), read.memory
 
@@ -193,7 +193,7 @@ def test_learning_sees_what_acting_saw(kind: str, where: str) -> None:
         expected = slow_targets(agent, env, before.agent_state, rollout, before.agent_state.value_memory)
         real = np.ones((T, N), bool) if rollout.mask is None else np.asarray(rollout.mask)
         np.testing.assert_allclose(np.asarray(rows.value_target).T[real], expected[real], rtol=1e-4, atol=1e-5)
-        _, read = agent._decide(env.spec, before.agent_state.params.policy, rows.features, None)
+        read = agent.networks(env.spec).decide(before.agent_state.params.policy, rows.features).output
         assert read.memory is not None
         np.testing.assert_allclose(loop.memory.hidden, read.memory[:, -1], rtol=1e-5, atol=1e-6)
         loop, _ = learn(agent, env.spec, loop, rollout)
@@ -212,22 +212,23 @@ def test_acting_and_learning_agree_on_log_probabilities() -> None:
     for t in range(T):
         features = agent.features(env.spec, state.obs_statistics, rollout.obs[t])
         features = features._replace(first=rollout.firsts[t], memory=Params(memory, None))
-        policy, read = agent._decide(env.spec, state.params.policy, features, None)
+        policy, output, _ = agent.networks(env.spec).decide(state.params.policy, features)
         np.testing.assert_allclose(policy.log_prob(rollout.action[t]), rows.log_prob[:, t], rtol=1e-5, atol=1e-6)
-        memory = read.memory
+        memory = output.memory
 
 
 def test_minibatches_are_whole_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, env = agent_of("gru", num_envs=4, num_minibatches=2, num_epochs=2), make("CartPole-v1")
     assert isinstance(env, DeviceEnv)
     seen: list[tuple[int, ...]] = []
-    original = PPO._gradient
+    original = Experience.at
 
-    def spy(self: PPO, spec: Any, params: Any, batch: Any, progress: Array, key: Array) -> Any:
+    def spy(self: Experience, index: Array) -> Experience:
+        batch = original(self, index)
         seen.append(batch.features.vector.shape)
-        return original(self, spec, params, batch, progress, key)
+        return batch
 
-    monkeypatch.setattr(PPO, "_gradient", spy)
+    monkeypatch.setattr(Experience, "at", spy)
     loop = training.initialize(agent, env, jax.random.key(0))
     jax.eval_shape(lambda loop: training.iterate(agent, env, loop), loop)
     assert (2, T, 4) in seen
