@@ -18,9 +18,7 @@ from rlgd.pytrees import AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
 BASELINES = ("none", "mean", "value")
-BLOCK_STEPS = (
-    32  # rows of time that are learned from together; blocks after the end of the longest episode are not computed
-)
+BLOCK_STEPS = 32  # steps in a block of rows; blocks after the end of the longest episode are not computed
 
 
 @hyperparameters
@@ -31,12 +29,12 @@ class REINFORCE(Agent):
 
         (1/N) sum_n sum_t grad log pi(a_t|s_t) * (G_t - b_t),    G_t = r_t + gamma r_{t+1} + ...
 
-    Dividing by N, a constant, and not by the random number of rows, keeps it unbiased. Without
-    ``discount_weighting`` it is the usual estimator, whose rows are not weighted by gamma^t; with it the expectation is
+    It is unbiased because it divides by N, a constant, and not by the random number of rows. Without
+    ``discount_weighting`` it is the usual estimator, which does not weight rows by gamma^t. With it the expectation is
     the exact gradient of J = E[sum_t gamma^t r_t]. A time limit ends the episode: nothing is bootstrapped.
 
-    Under gSDE actions share their noise over ``sde_sample_freq`` steps, and log pi(a|s) is that of each step alone: the
-    estimate is unbiased with 1 only.
+    With gSDE, actions share their noise over ``sde_sample_freq`` steps, but log pi(a|s) is that of each step alone: the
+    estimate is then unbiased only if ``sde_sample_freq`` is 1.
     """
 
     whole_episodes: ClassVar[bool] = True

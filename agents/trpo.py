@@ -13,7 +13,9 @@ from rlgd.maths.natural_gradient import Solution
 from rlgd.pytrees import AgentState, Metrics, Rollout
 from rlgd.spaces import Spec
 
-LEAST_SHARE = 1e-3  # of x^T (F + damping I) x: where F's is less, rounding and the curve of the KL would set the length
+LEAST_SHARE = (
+    1e-3  # of x^T (F + damping I) x; with a smaller x^T F x, rounding and the curve of the KL would set the length
+)
 
 
 @hyperparameters
@@ -25,8 +27,8 @@ class TRPO(NaturalAgent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: the ascent is given sqrt(2 max_kl / x^T F x) x, (F + cg_damping I) x = g.
 
-        To second order its KL is ``max_kl``: with learning_rate 1 the step is the whole one. (gSDE's deviations do not
-        pass their derivative to the hidden layer: there the measured bound alone holds.)
+        To second order the KL of that step is ``max_kl``, and with learning_rate 1 it is taken whole. With gSDE no
+        gradient flows from the deviations to the hidden layer: there only the measured KL is bounded.
         """
 
         def to_the_boundary(solution: Solution) -> Any:

@@ -39,8 +39,8 @@ def check(agent: AgentContract, env: Any = None) -> None:
 
     Args:
         agent: with its hyper-parameters; small ones are faster.
-        env: whose observations and actions it is tried with, an environment of ``rlgd.envs.make`` or its ``Spec``;
-            None: four numbers and two actions, as CartPole's.
+        env: an environment of ``rlgd.envs.make``, or its ``Spec``: the agent is tried with such observations and
+            actions. None: four numbers and two actions, as in CartPole.
 
     Raises:
         UsageError: for the first thing that is not as it should be: what, where, and what is expected.
@@ -173,7 +173,7 @@ def _check_acting(trial: _Trial) -> None:
     action, other = (np.asarray(act(_key(UPDATE, seed), greedy=True)[0]) for seed in range(2))
     if not np.array_equal(action, other):
         raise _fail(agent, "act(greedy=True)", "actions that depend on the key", "the most probable ones")
-    with _running(agent, "action_head", "a head the actions of which reach the environment"):
+    with _running(agent, "action_head", "actions in the form that the environment receives"):
         sent = agent.action_head(spec).to_env(jnp.asarray(action))
     if sent.shape[0] != agent.num_envs:
         raise _fail(agent, "act", f"actions {sent.shape}", f"one for each of {agent.num_envs} environments first")

@@ -1,4 +1,4 @@
-"""What NPG and TRPO share: the natural gradient of the policy, a bounded step, and the value function's own fit."""
+"""What NPG and TRPO share: the natural gradient of the policy, a bounded step, and the fit of the value function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ from rlgd.spaces import Spec
 
 @hyperparameters
 class NaturalAgent(RolloutAgent):
-    """The hyper-parameters of agents whose policy makes one step a rollout, measured by how far the policy moves."""
+    """The hyper-parameters of agents that move the policy by one bounded step in each rollout."""
 
     ascent: Ascent = nested(Ascent("sgd", learning_rate=1.0, schedule="linear"))
     rollout_length: int = static(256, "steps of each environment in one iteration", "[1, inf)")
@@ -39,8 +39,8 @@ class NaturalAgent(RolloutAgent):
     max_kl: float = traced(0.01, "how far a step may move the policy: mean KL(old || new) in nats", "(0, inf)")
     cg_iters: int = static(10, "steps of conjugate gradient towards the natural gradient", "[1, inf)")
     cg_damping: float = traced(0.1, "this times the identity is added to the Fisher matrix", "[0, inf)")
-    backtrack_coeff: float = traced(0.8, "factor of a step that left the trust region, until it does not", "(0, 1)")
-    max_backtracks: int = static(10, "how often a step is shortened before it is given up", "[0, inf)")
+    backtrack_coeff: float = traced(0.8, "factor that shortens a step until it stays in the trust region", "(0, 1)")
+    max_backtracks: int = static(10, "how often a step is shortened before it is rejected", "[0, inf)")
 
     def validate(self) -> None:
         super().validate()
@@ -55,7 +55,7 @@ class NaturalAgent(RolloutAgent):
 
     @property
     def value_ascent(self) -> Ascent:
-        """How the value function climbs: by Adam, whatever the policy does."""
+        """The ascent of the value function: always Adam."""
         return Ascent("adam", learning_rate=self.value_learning_rate)
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:

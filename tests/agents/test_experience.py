@@ -73,9 +73,9 @@ def slow_targets(agent: RolloutAgent, env: Any, state: Any, rollout: Rollout, me
         _, memory = value(rollout.obs[t], firsts[t], memory)
         following = rollout.last_obs if t == len(targets) - 1 else rollout.obs[t + 1]
         nowhere = np.zeros(agent.num_envs, bool)
-        behind, _ = value(following, nowhere, memory)
+        after, _ = value(following, nowhere, memory)
         for n in range(agent.num_envs):
-            target = behind[n]
+            target = after[n]
             if rollout.truncated[t, n] and rollout.final_obs.shape[0]:
                 final = np.asarray(following).copy()
                 final[n] = rollout.final_obs[truncations[n], n]

@@ -252,7 +252,7 @@ def test_none_is_taken_if_none_is_good() -> None:
 
 
 def test_the_gain_has_to_be_large_enough() -> None:
-    found = search(100.0, 4.0, least_gain=0.0)  # the whole step lies behind the summit, at a loss
+    found = search(100.0, 4.0, least_gain=0.0)  # the whole step goes beyond the summit, at a loss
     np.testing.assert_array_equal([found.params, found.backtracks], [2, 1])
     assert search(100.0, 4.0).params == 4
     assert not search(100.0, 4.0, least_gain=2.2).accepted
@@ -283,7 +283,7 @@ def box_rollout(seed: int = 0) -> Rollout:
 def updated(
     agent: Agent, data: Rollout | None = None, state: AgentState | None = None
 ) -> tuple[AgentState, AgentState, dict[str, Array]]:
-    """The states before and behind one update, and its metrics."""
+    """The states before and after one update, and its metrics."""
     state = agent.init(BOX, jax.random.key(1)) if state is None else state
     data = box_rollout() if data is None else data
     after, metrics = update(agent, BOX, state, data, jnp.float32(0), jax.random.key(2))
@@ -296,8 +296,8 @@ def update(agent: Agent, spec: Spec, state: AgentState, data: Rollout, progress:
 
 
 def kl_between(agent: Agent, old: Any, new: Any, data: Rollout) -> Array:
-    before, behind = (agent.distribution(BOX, policy, Features(data.obs)) for policy in (old, new))
-    return jnp.mean(before.kl(behind))  # type: ignore[arg-type]
+    before, after = (agent.distribution(BOX, policy, Features(data.obs)) for policy in (old, new))
+    return jnp.mean(before.kl(after))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -489,7 +489,7 @@ def test_the_step_is_the_exact_natural_gradient() -> None:
     plain = agent.gradient(spec, state, data, jnp.float32(0), jax.random.key(1)).policy
     true_plain = jax.tree.map(lambda g: g / HORIZON, mdp.gradient(table, policy))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, true_plain)
-    assert cosine(plain, exact) < 0.99  # the two can be told apart
+    assert cosine(plain, exact) < 0.99  # the two differ
 
 
 def test_large_batches_point_along_the_exact_natural_gradient() -> None:
