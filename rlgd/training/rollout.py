@@ -1,6 +1,6 @@
 """Collecting a ``Rollout``: on the device by a scan, on the host by a loop. Both draw the same actions from a key."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax import Array
@@ -43,5 +43,5 @@ def padded_limit(spec: Spec) -> int:
 
 
 def rollout_length(agent: Agent, spec: Spec) -> int:
-    """Steps of each environment in one iteration; where it takes whole episodes, at most."""
-    return agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(spec)
+    """Steps of each environment in one iteration; the most that it can be where it takes whole episodes."""
+    return padded_limit(spec) if agent.whole_episodes else cast(RolloutAgent, agent).rollout_length
