@@ -89,7 +89,7 @@ class IndependentNoise:
     num_log_stds: int
 
     def initial_log_std(self, value: Scalar | None) -> Array:
-        return jnp.full((self.num_log_stds,), 0.0 if value is None else value)
+        return _filled((self.num_log_stds,), 0.0 if value is None else value)
 
     def begin(self, num_envs: int) -> Memory | None:
         return None
@@ -117,7 +117,7 @@ class StateDependentNoise:
     sample_freq: int = DEFAULT_SDE_SAMPLE_FREQ
 
     def initial_log_std(self, value: Scalar | None) -> Array:
-        return jnp.full((self.width, self.num_log_stds), GSDE_LOG_STD if value is None else value)
+        return _filled((self.width, self.num_log_stds), GSDE_LOG_STD if value is None else value)
 
     def begin(self, num_envs: int) -> Memory | None:
         noise = jnp.zeros((num_envs, self.width, self.num_log_stds))
@@ -138,6 +138,11 @@ class StateDependentNoise:
         drawn = jax.random.normal(key, memory.noise.shape, memory.noise.dtype)
         noise = jnp.where(fresh[:, None, None], drawn, memory.noise)
         return memory._replace(noise=noise, age=jnp.where(fresh, 1, memory.age + 1))
+
+
+def _filled(shape: tuple[int, ...], value: Scalar) -> Array:
+    """Of JAX's float type: of a weak type, the program that trains would be compiled a second time."""
+    return jnp.full(shape, value, jax.dtypes.canonicalize_dtype(float))
 
 
 def exploration(
