@@ -1,93 +1,41 @@
-"""The agents: one file per algorithm. Names are resolved when they are used, so that listing them imports no jax."""
+"""The agents: one file per algorithm, what they share in ``base``, and tuned settings in ``presets``."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rlgd.errors import unknown
+from rlgd.faces import lazy
 
 if TYPE_CHECKING:
-    from rlgd.agents.a2c import A2C
-    from rlgd.agents.base.agent import Agent
-    from rlgd.agents.npg import NPG
-    from rlgd.agents.ppo import PPO
-    from rlgd.agents.reinforce import REINFORCE
-    from rlgd.agents.trpo import TRPO
+    from rlgd.agents import presets as presets
+    from rlgd.agents.a2c import A2C as A2C
+    from rlgd.agents.base.checks import check as check
+    from rlgd.agents.npg import NPG as NPG
+    from rlgd.agents.ppo import PPO as PPO
+    from rlgd.agents.registry import ALIASES as ALIASES
+    from rlgd.agents.registry import REGISTRY as REGISTRY
+    from rlgd.agents.registry import agent_class as agent_class
+    from rlgd.agents.registry import make_agent as make_agent
+    from rlgd.agents.registry import preset as preset
+    from rlgd.agents.registry import registered_name as registered_name
+    from rlgd.agents.reinforce import REINFORCE as REINFORCE
+    from rlgd.agents.trpo import TRPO as TRPO
 
-
-__all__ = [
-    "A2C",
-    "ALIASES",
-    "NPG",
-    "PPO",
-    "REGISTRY",
-    "REINFORCE",
-    "TRPO",
-    "agent_class",
-    "make_agent",
-    "preset",
-    "registered_name",
-]
-
-# name on the command line: module, class, what it is
-REGISTRY: dict[str, tuple[str, str, str]] = {
-    "reinforce": ("rlgd.agents.reinforce", "REINFORCE", "Monte-Carlo policy gradient on whole episodes"),
-    "a2c": ("rlgd.agents.a2c", "A2C", "advantage actor-critic: one step of ascent on each short rollout"),
-    "ppo": ("rlgd.agents.ppo", "PPO", "proximal policy optimization: clipped surrogate, several epochs of minibatches"),
-    "npg": ("rlgd.agents.npg", "NPG", "natural policy gradient: ascent in the Fisher metric, by any optimizer"),
-    "trpo": ("rlgd.agents.trpo", "TRPO", "trust region policy optimization: natural steps, bounded by their KL"),
-}
-ALIASES = {"actor-critic": "a2c"}
-
-
-def registered_name(name: str) -> str:
-    """The name of an agent in the registry, by that or an alias, upper or lower case.
-
-    Raises:
-        UsageError: naming the nearest known name.
-    """
-    key = name.lower()
-    key = ALIASES.get(key, key)
-    if key not in REGISTRY:
-        raise unknown("agent", name, [*REGISTRY, *ALIASES])
-    return key
-
-
-def agent_class(name: str) -> "type[Agent]":
-    """The class of an agent by its name or alias, upper or lower case.
-
-    Raises:
-        UsageError: naming the nearest known name.
-    """
-    module, cls, _ = REGISTRY[registered_name(name)]
-    return getattr(importlib.import_module(module), cls)
-
-
-def make_agent(name: str, **overrides: Any) -> "Agent":
-    """An agent by name, with hyper-parameters by their flat names: ``make_agent("ppo", learning_rate=1e-3)``.
-
-    Raises:
-        UsageError: for an unknown agent or hyper-parameter, or a value out of its range.
-    """
-    from rlgd.hyperparameters import with_values
-
-    agent = with_values(agent_class(name)(), overrides)
-    agent.validate()
-    return agent
-
-
-def preset(name: str, env: str) -> "Agent":
-    """An agent with the settings that were tuned for an environment: ``preset("ppo", "CartPole-v1")``.
-
-    Raises:
-        UsageError: for an unknown agent, or an environment without settings of its own, naming those that have.
-    """
-    from rlgd.agents import presets
-
-    return make_agent(name, **presets.find(registered_name(name), env).settings)
-
-
-def __getattr__(name: str) -> Any:
-    for module, cls, _ in REGISTRY.values():
-        if cls == name:
-            return getattr(importlib.import_module(module), cls)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "rlgd.agents.a2c": ("A2C",),
+        "rlgd.agents.base.checks": ("check",),
+        "rlgd.agents.npg": ("NPG",),
+        "rlgd.agents.ppo": ("PPO",),
+        "rlgd.agents.registry": (
+            "ALIASES",
+            "REGISTRY",
+            "agent_class",
+            "make_agent",
+            "preset",
+            "registered_name",
+        ),
+        "rlgd.agents.reinforce": ("REINFORCE",),
+        "rlgd.agents.trpo": ("TRPO",),
+    },
+    submodules=("presets",),
+)

@@ -1,15 +1,15 @@
 """Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, synchronous)."""
 
-import jax
 from jax import Array
 
 from rlgd.agents.base.actor_critic import ActorCriticAgent
 from rlgd.agents.base.experience import Experience, experience
-from rlgd.agents.base.faults import first_fault
+from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient
+from rlgd.agents.base.learning import climb_once, conclude
 from rlgd.ascent.ascent import Ascent
-from rlgd.ascent.diagnostics import halves
 from rlgd.hyperparameters import hyperparameters, nested, static
-from rlgd.maths import minibatches, objectives
+from rlgd.maths import objectives
+from rlgd.maths.distributions import Distribution
 from rlgd.pytrees import AgentState, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
@@ -27,38 +27,24 @@ class A2C(ActorCriticAgent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: one step along the gradient of mean(log pi(a|s) * A), and of the value error."""
         rows = experience(self, spec, state, rollout)
-
-        def gradient_of(rows: Experience) -> tuple[Params, Metrics]:
-            return self._gradient(spec, state.params, rows, progress, key)
-
-        measurements, measured = self.measure(state, progress, lambda: jax.vmap(gradient_of)(halves(rows))[0].policy)
-        gradient, metrics = gradient_of(rows)
-        params, opt_state, ascent_metrics = self.ascend(state.params, state.opt_state, gradient, progress)
-        metrics |= ascent_metrics | measurements | self.schedule_metrics(progress)
-        metrics["first_fault"] = first_fault(metrics)
-        metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        return self.conclude(spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
+        gradient = self._score_gradient(spec, progress)
+        params, opt_state, measured, metrics = climb_once(
+            self, state, rows, lambda rows: gradient(state.params, rows, key), progress
+        )
+        metrics["train/explained_variance"] = rows.explained_variance()
+        return conclude(self, spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that ``update`` follows."""
         rows = experience(self, spec, state, rollout)
-        return self._gradient(spec, state.params, rows, progress, key)[0]
+        return self._score_gradient(spec, progress)(state.params, rows, key)[0]
 
-    def _gradient(
-        self, spec: Spec, params: Params, rows: Experience, progress: Array, key: Array
-    ) -> tuple[Params, Metrics]:
-        def objective(params: Params, block: Experience, share: Array, number: Array) -> tuple[Array, Metrics]:
-            policy_key, value_key = self.dropout_keys(key, number)
-            policy = self.distribution(spec, params.policy, block.features, policy_key)
-            value = self.value(spec, params.value, block.features, value_key)
-            score = objectives.score_function(policy.log_prob(block.action), block.advantage, block.mask)
-            entropy = objectives.masked_mean(policy.entropy(), block.mask)
-            error = objectives.value_error(value, block.value_target, block.mask)
-            metrics = {"train/objective": score, "train/value_error": error, "train/entropy": entropy}
-            total = share * (score + self.entropy_weight(progress) * entropy - self.vf_coef * error)
-            return total, jax.tree.map(lambda x: share * x, metrics)
+    def passes(self) -> int:
+        """Acting, and one gradient."""
+        return 2
 
-        def of_block(block: Experience, share: Array, number: Array) -> tuple[Params, Metrics]:
-            return jax.grad(objective, has_aux=True)(params, block, share, number)
+    def _score_gradient(self, spec: Spec, progress: Array) -> Gradient:
+        def score(policy: Distribution, rows: Experience) -> tuple[Array, Metrics]:
+            return objectives.score_function(policy.log_prob(rows.action), rows.advantage, rows.mask), {}
 
-        return minibatches.weighted_sum(of_block, rows, rows.mask)
+        return policy_and_value_gradient(self, spec, progress, score, vf_coef=self.vf_coef)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd.agents.base.natural import NaturalAgent
+from rlgd.agents.base.natural import NaturalAgent, learn
 from rlgd.hyperparameters import hyperparameters, traced
 from rlgd.pytrees import AgentState, Metrics, Rollout
 from rlgd.spaces import Spec
@@ -19,4 +19,4 @@ class NPG(NaturalAgent):
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
     ) -> tuple[AgentState, Metrics]:
         """One iteration: x = (F + cg_damping I)^-1 g is what the ascent is given as the gradient."""
-        return self.learn(spec, state, rollout, progress, key, lambda solution: solution.x, -jnp.inf)
+        return learn(self, spec, state, rollout, progress, key, lambda solution: solution.x, -jnp.inf)

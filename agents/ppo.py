@@ -1,6 +1,6 @@
 """Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,15 @@ from jax import Array
 from rlgd.agents.base.actor_critic import ActorCriticAgent
 from rlgd.agents.base.experience import Experience, experience
 from rlgd.agents.base.faults import first_fault
+from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient, squared_error
+from rlgd.agents.base.learning import applied_schedules, ascend, conclude, measure
 from rlgd.ascent import schedules
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
-from rlgd.maths import minibatches, objectives
+from rlgd.maths import objectives
+from rlgd.maths.distributions import Distribution
+from rlgd.maths.minibatches import epochs, shuffle
 from rlgd.pytrees import AgentState, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
@@ -30,7 +34,7 @@ class PPO(ActorCriticAgent):
         8, "equal parts of the rollout, one step of ascent each: 1 is batch ascent, a part a row stochastic", "[1, inf)"
     )
     measure_every: int = static(
-        2, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+        2, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
     clip_eps: float = traced(0.2, "how far the policy's ratio may move before it is clipped", "(0, inf)")
     clip_value: bool = static(False, "clip the value function's change by clip_eps too")
@@ -45,92 +49,94 @@ class PPO(ActorCriticAgent):
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
     ) -> tuple[AgentState, Metrics]:
-        """One iteration: ``num_epochs`` passes over the rollout in ``num_minibatches`` shuffled parts.
+        """Algorithm 1: advantages of a rollout, then ``num_epochs`` epochs of ascent on the surrogate, in minibatches.
 
         One minibatch makes it batch ascent, as many as there are rows make it stochastic ascent, one row at a time.
         """
         rows = experience(self, spec, state, rollout)
-        size = rows.advantage.shape[0]
-        order_key, dropout_key = jax.random.fold_in(key, ORDER), jax.random.fold_in(key, DROPOUT)
+        gradient = self._surrogate_gradient(spec, progress)
+        order_key, dropout_key = (jax.random.fold_in(key, purpose) for purpose in (ORDER, DROPOUT))
 
-        def half_gradients() -> Any:
-            index = minibatches.shuffle(jax.random.fold_in(key, MEASURE), size)[: size // self.num_minibatches]
-            parts = halves(jax.tree.map(lambda x: x[index], rows))
-            return jax.vmap(lambda part: self._gradient(spec, state.params, part, progress, dropout_key)[0].policy)(
-                parts
-            )
+        def step(climb: Climb, minibatch: tuple[Array, Array]) -> tuple[Climb, Metrics]:
+            index, number = minibatch
+            found = gradient(climb.params, rows.at(index), jax.random.fold_in(dropout_key, number))
+            return self._step(climb, *found, progress, number)
 
-        def minibatch(carry: Carry, part: tuple[Array, Array]) -> tuple[Carry, Metrics]:
-            params, opt_state, running = carry
-            index, number = part
-            batch = jax.tree.map(lambda x: x[index], rows)
-            gradient, metrics = self._gradient(spec, params, batch, progress, jax.random.fold_in(dropout_key, number))
-            if self.target_kl is not None:
-                # The first one always counts: under dropout its ratios are not 1.
-                running &= (metrics["train/approx_kl"] <= self.target_kl) | (number == 0)
-            new_params, new_opt_state, ascent_metrics = self.ascend(params, opt_state, gradient, progress, number == 0)
-            # Without target_kl ``running`` is the constant True, and the compiler drops the choice.
-            params, opt_state = jax.tree.map(
-                lambda new, old: jnp.where(running, new, old), (new_params, new_opt_state), (params, opt_state)
-            )
-            metrics |= ascent_metrics | {"train/updates": running.astype(float)}
-            return (params, opt_state, running), metrics | {"first_fault": first_fault(metrics)}
-
-        measurements, measured = self.measure(state, progress, half_gradients)
-        carry = (state.params, state.opt_state, jnp.array(True))
-        (params, opt_state, _), stacked = minibatches.epochs(
-            minibatch, carry, order_key, size, self.num_epochs, self.num_minibatches
+        measurements, measured = measure(
+            self, state, progress, lambda: self._half_gradients(gradient, state.params, rows, key)
         )
-        metrics = mean_over_updates(stacked) | measurements | self.schedule_metrics(progress)
-        metrics["train/clip_eps"] = self.clip_range(progress)
-        metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        return self.conclude(spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
+        climb = Climb(state.params, state.opt_state, jnp.array(True))
+        climb, stacked = epochs(step, climb, order_key, len(rows.advantage), self.num_epochs, self.num_minibatches)
+        metrics = _mean_over_updates(stacked) | measurements | self._applied(progress)
+        metrics["train/explained_variance"] = rows.explained_variance()
+        return conclude(self, spec, state, rollout, climb.params, climb.opt_state, measured, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that the first step of ``update`` follows, on the whole rollout: every ratio is 1."""
         rows = experience(self, spec, state, rollout)
-        return self._gradient(spec, state.params, rows, progress, key)[0]
+        return self._surrogate_gradient(spec, progress)(state.params, rows, key)[0]
+
+    def passes(self) -> int:
+        """Acting, and all epochs."""
+        return 1 + self.num_epochs
 
     def clip_range(self, progress: Array) -> Array:
-        """``clip_eps`` as it is applied, at a share ``progress`` of the run."""
+        """``clip_eps`` as it is applied when the share ``progress`` of the run is done."""
         return schedules.applied(self.clip_eps, self.clip_eps_schedule, progress)
 
-    def _gradient(
-        self, spec: Spec, params: Params, batch: Experience, progress: Array, key: Array
-    ) -> tuple[Params, Metrics]:
+    def _surrogate_gradient(self, spec: Spec, progress: Array) -> Gradient:
         clip_eps = self.clip_range(progress)
 
-        def objective(params: Params, block: Experience, share: Array, number: Array) -> tuple[Array, Metrics]:
-            policy_key, value_key = self.dropout_keys(key, number)
-            policy = self.distribution(spec, params.policy, block.features, policy_key)
-            value = self.value(spec, params.value, block.features, value_key)
-            log_prob, mask = policy.log_prob(block.action), block.mask
-            surrogate = objectives.clipped_surrogate(log_prob, block.log_prob, block.advantage, clip_eps, mask)
-            entropy = objectives.masked_mean(policy.entropy(), mask)
-            if self.clip_value:
-                error = objectives.clipped_value_error(value, block.value, block.value_target, clip_eps, mask)
-            else:
-                error = objectives.value_error(value, block.value_target, mask)
+        def surrogate(policy: Distribution, rows: Experience) -> tuple[Array, Metrics]:
+            log_prob, old_log_prob, mask = policy.log_prob(rows.action), rows.log_prob, rows.mask
             metrics = {
-                "train/objective": surrogate,
-                "train/value_error": error,
-                "train/entropy": entropy,
-                "train/approx_kl": objectives.approx_kl(log_prob, block.log_prob, mask),
-                "train/clip_fraction": objectives.clip_fraction(log_prob, block.log_prob, clip_eps, mask),
+                "train/approx_kl": objectives.approx_kl(log_prob, old_log_prob, mask),
+                "train/clip_fraction": objectives.clip_fraction(log_prob, old_log_prob, clip_eps, mask),
             }
-            total = share * (surrogate + self.entropy_weight(progress) * entropy - self.vf_coef * error)
-            return total, jax.tree.map(lambda x: share * x, metrics)
+            return objectives.clipped_surrogate(log_prob, old_log_prob, rows.advantage, clip_eps, mask), metrics
 
-        def of_block(block: Experience, share: Array, number: Array) -> tuple[Params, Metrics]:
-            return jax.grad(objective, has_aux=True)(params, block, share, number)
+        def clipped_error(value: Array, rows: Experience) -> Array:
+            return objectives.clipped_value_error(value, rows.value, rows.value_target, clip_eps, rows.mask)
 
-        return minibatches.weighted_sum(of_block, batch, batch.mask)
+        error = clipped_error if self.clip_value else squared_error
+        return policy_and_value_gradient(self, spec, progress, surrogate, error, self.vf_coef)
+
+    def _step(
+        self, climb: "Climb", gradient: Params, metrics: Metrics, progress: Array, number: Array
+    ) -> tuple["Climb", Metrics]:
+        """One minibatch's step, unless an earlier one went beyond ``target_kl``; ``number`` counts the minibatches."""
+        running = climb.running
+        if self.target_kl is not None:
+            # The first one always counts: under dropout its ratios are not 1.
+            running &= (metrics["train/approx_kl"] <= self.target_kl) | (number == 0)
+        *after, ascent_metrics = ascend(self, climb.params, climb.opt_state, gradient, progress, number == 0)
+        # Without target_kl ``running`` is the constant True, and the compiler drops the choice.
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(running, new, old), tuple(after), (climb.params, climb.opt_state)
+        )
+        metrics |= ascent_metrics | {"train/updates": running.astype(float)}
+        return Climb(params, opt_state, running), metrics | {"first_fault": first_fault(metrics)}
+
+    def _half_gradients(self, gradient: Gradient, params: Params, rows: Experience, key: Array) -> Any:
+        """The policy's gradients on the two halves of a minibatch."""
+        size = len(rows.advantage)
+        index = shuffle(jax.random.fold_in(key, MEASURE), size)[: size // self.num_minibatches]
+        dropout_key = jax.random.fold_in(key, DROPOUT)
+        return jax.vmap(lambda half: gradient(params, half, dropout_key)[0].policy)(halves(rows.at(index)))
+
+    def _applied(self, progress: Array) -> Metrics:
+        return applied_schedules(self, progress) | {"train/clip_eps": self.clip_range(progress)}
 
 
-Carry = tuple[Params, Params, Array]
+class Climb(NamedTuple):
+    """What changes from minibatch to minibatch; ``running``: no earlier one went beyond ``target_kl``."""
+
+    params: Params
+    opt_state: Params
+    running: Array
 
 
-def mean_over_updates(stacked: dict[str, Any]) -> Metrics:
+def _mean_over_updates(stacked: Metrics) -> Metrics:
     """Means of ``[num_epochs, num_minibatches]`` metrics over the minibatches learned from, and their number."""
     updates, faults = stacked.pop("train/updates"), stacked.pop("first_fault")
     count = jnp.sum(updates)

@@ -1,5 +1,6 @@
 """REINFORCE (Williams 1992): the Monte-Carlo policy gradient, on whole episodes."""
 
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -7,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.base.faults import first_fault
+from rlgd.agents.base.gradients import dropout_keys
+from rlgd.agents.base.learning import climb_once, conclude
 from rlgd.ascent.ascent import Ascent
-from rlgd.ascent.diagnostics import halves
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static
 from rlgd.maths import objectives, returns, running_statistics
@@ -17,7 +18,7 @@ from rlgd.pytrees import AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
 BASELINES = ("none", "mean", "value")
-BLOCK_STEPS = 32  # rows of time that are learned from together; blocks behind the longest episode are not computed
+BLOCK_STEPS = 32  # steps in a block of rows; blocks after the end of the longest episode are not computed
 
 
 @hyperparameters
@@ -28,12 +29,12 @@ class REINFORCE(Agent):
 
         (1/N) sum_n sum_t grad log pi(a_t|s_t) * (G_t - b_t),    G_t = r_t + gamma r_{t+1} + ...
 
-    Dividing by N, a constant, and not by the random number of rows, keeps it unbiased. Without
-    ``discount_weighting`` it is the usual estimator, whose rows are not weighted by gamma^t; with it the expectation is
+    It is unbiased because it divides by N, a constant, and not by the random number of rows. Without
+    ``discount_weighting`` it is the usual estimator, which does not weight rows by gamma^t. With it the expectation is
     the exact gradient of J = E[sum_t gamma^t r_t]. A time limit ends the episode: nothing is bootstrapped.
 
-    Under gSDE actions share their noise over ``sde_sample_freq`` steps, and log pi(a|s) is that of each step alone: the
-    estimate is unbiased with 1 only.
+    With gSDE, actions share their noise over ``sde_sample_freq`` steps, but log pi(a|s) is that of each step alone: the
+    estimate is then unbiased only if ``sde_sample_freq`` is 1.
     """
 
     whole_episodes: ClassVar[bool] = True
@@ -44,7 +45,7 @@ class REINFORCE(Agent):
         "value", "what is subtracted from the return: the mean of other episodes, the value", choices=BASELINES
     )
     measure_every: int = static(
-        8, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+        8, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
     discount_weighting: bool = static(False, "weight row t by gamma^t: the exact gradient of the discounted return")
 
@@ -60,25 +61,20 @@ class REINFORCE(Agent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: one step along the estimate; the value function moves towards the returns."""
         rows = self._rows(spec, state, rollout)
-
-        def gradient_of(rows: EpisodeRows) -> tuple[Params, dict[str, Array]]:
-            return self._gradient(spec, state.params, rows, progress, key)
-
-        measurements, measured = self.measure(
-            state, progress, lambda: jax.vmap(gradient_of)(halves(rows, axis=1))[0].policy
+        params, opt_state, measured, metrics = climb_once(
+            self, state, rows, lambda rows: self._gradient(spec, state.params, rows, progress, key), progress, axis=1
         )
-        gradient, sums = gradient_of(rows)
-        params, opt_state, metrics = self.ascend(state.params, state.opt_state, gradient, progress)
-        metrics |= {f"train/{name}": value for name, value in sums.items()}
-        metrics["first_fault"] = first_fault(metrics)
-        metrics |= measurements | self.schedule_metrics(progress)
         if self.baseline == "value":
             metrics["train/explained_variance"] = objectives.explained_variance(rows.baseline, rows.returns, rows.mask)
-        return self.conclude(spec, state, rollout, params, opt_state, measured), metrics
+        return conclude(self, spec, state, rollout, params, opt_state, measured), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that ``update`` follows."""
         return self._gradient(spec, state.params, self._rows(spec, state, rollout), progress, key)[0]
+
+    def passes(self) -> int:
+        """Acting, and one gradient."""
+        return 2
 
     def _rows(self, spec: Spec, state: AgentState, rollout: Rollout) -> "EpisodeRows":
         mask = jnp.ones(rollout.reward.shape, bool) if rollout.mask is None else rollout.mask
@@ -101,39 +97,30 @@ class REINFORCE(Agent):
 
     def _gradient(
         self, spec: Spec, params: Params, rows: "EpisodeRows", progress: Array, key: Array
-    ) -> tuple[Params, dict[str, Array]]:
+    ) -> tuple[Params, Metrics]:
         episodes = rows.mask.shape[1]
         valid = jnp.sum(rows.mask, dtype=rows.returns.dtype)
 
-        def objective(params: Params, block: EpisodeRows, number: Array) -> tuple[Array, dict[str, Array]]:
-            policy_key, value_key = self.dropout_keys(key, number)
+        def objective(params: Params, block: EpisodeRows, number: Array) -> tuple[Array, Metrics]:
+            policy_key, value_key = dropout_keys(self, key, number)
             policy = self.distribution(spec, params.policy, block.features, policy_key)
             share = jnp.sum(block.mask, dtype=valid.dtype) / jnp.maximum(valid, 1)
             score = jnp.sum(jnp.where(block.mask, policy.log_prob(block.action) * block.advantage, 0)) / episodes
             entropy = jnp.sum(jnp.where(block.mask, policy.entropy(), 0)) / episodes
-            sums = {"objective": score, "entropy": share * objectives.masked_mean(policy.entropy(), block.mask)}
+            mean_entropy = share * objectives.masked_mean(policy.entropy(), block.mask)
+            metrics = {"train/objective": score, "train/entropy": mean_entropy}
             total = score + self.entropy_weight(progress) * entropy
             if self.baseline == "value":
                 value = self.value(spec, params.value, block.features, value_key)
-                sums["value_error"] = share * objectives.value_error(value, block.returns, block.mask)
-                total -= sums["value_error"]
-            return total, sums
+                metrics["train/value_error"] = share * objectives.value_error(value, block.returns, block.mask)
+                total -= metrics["train/value_error"]
+            return total, metrics
 
-        def of_block(index: Array) -> tuple[Params, dict[str, Array]]:
-            block = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index * steps, steps), rows)
-            return jax.grad(objective, has_aux=True)(params, block, index)
-
-        steps = min(BLOCK_STEPS, rows.mask.shape[0])
-        longest = jnp.max(jnp.sum(rows.mask, axis=0, dtype=jnp.int32))
-        behind = -rows.mask.shape[0] % steps
-        rows = jax.tree.map(lambda x: jnp.pad(x, [(0, behind)] + [(0, 0)] * (x.ndim - 1)), rows)
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_block, longest))
-        num_blocks = -(-longest // steps)
-        return jax.lax.fori_loop(0, num_blocks, lambda i, total: jax.tree.map(jnp.add, total, of_block(i)), zero)
+        return _sum_over_blocks(jax.grad(objective, has_aux=True), params, rows)
 
 
 class EpisodeRows(NamedTuple):
-    """The rows of N whole episodes, ``[T, N, ...]``; ``mask`` is False behind each episode's end."""
+    """The rows of N whole episodes, ``[T, N, ...]``; ``mask`` is False after each episode's end."""
 
     features: Features
     action: Array
@@ -141,3 +128,21 @@ class EpisodeRows(NamedTuple):
     baseline: Array
     returns: Array
     mask: Array
+
+
+def _sum_over_blocks(
+    gradient: Callable[[Params, EpisodeRows, Array], tuple[Params, Metrics]], params: Params, rows: EpisodeRows
+) -> tuple[Params, Metrics]:
+    """The sum of ``gradient(params, block, number)`` over blocks of steps, up to the end of the longest episode."""
+
+    def of_block(index: Array) -> tuple[Params, Metrics]:
+        block = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index * steps, steps), rows)
+        return gradient(params, block, index)
+
+    steps = min(BLOCK_STEPS, rows.mask.shape[0])
+    longest = jnp.max(jnp.sum(rows.mask, axis=0, dtype=jnp.int32))
+    padding = -rows.mask.shape[0] % steps
+    rows = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), rows)
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_block, longest))
+    num_blocks = -(-longest // steps)
+    return jax.lax.fori_loop(0, num_blocks, lambda i, total: jax.tree.map(jnp.add, total, of_block(i)), zero)

@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd.agents.base.natural import NaturalAgent
+from rlgd.agents.base.natural import NaturalAgent, learn
 from rlgd.ascent.trees import global_norm
 from rlgd.hyperparameters import hyperparameters
 from rlgd.maths.natural_gradient import Solution
 from rlgd.pytrees import AgentState, Metrics, Rollout
 from rlgd.spaces import Spec
 
-LEAST_SHARE = 1e-3  # of x^T (F + damping I) x: where F's is less, rounding and the curve of the KL would set the length
+LEAST_SHARE = (
+    1e-3  # of x^T (F + damping I) x; with a smaller x^T F x, rounding and the curve of the KL would set the length
+)
 
 
 @hyperparameters
@@ -25,8 +27,8 @@ class TRPO(NaturalAgent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: the ascent is given sqrt(2 max_kl / x^T F x) x, (F + cg_damping I) x = g.
 
-        To second order its KL is ``max_kl``: with learning_rate 1 the step is the whole one. (gSDE's deviations do not
-        pass their derivative to the hidden layer: there the measured bound alone holds.)
+        To second order the KL of that step is ``max_kl``, and with learning_rate 1 it is taken whole. With gSDE no
+        gradient flows from the deviations to the hidden layer: there only the measured KL is bounded.
         """
 
         def to_the_boundary(solution: Solution) -> Any:
@@ -35,4 +37,4 @@ class TRPO(NaturalAgent):
             scale = jnp.where(curvature > 0, jnp.sqrt(2 * self.max_kl / curvature), 0)
             return jax.tree.map(lambda x: scale.astype(x.dtype) * x, solution.x)
 
-        return self.learn(spec, state, rollout, progress, key, to_the_boundary, 0.0)
+        return learn(self, spec, state, rollout, progress, key, to_the_boundary, 0.0)

@@ -15,6 +15,7 @@ import itertools
 import math
 import numbers
 import operator
+import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -144,6 +145,7 @@ def hyperparameters(cls: type[T]) -> type[T]:
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     if any(field.metadata.get("nested") for field in dataclasses.fields(cls)):  # type: ignore[arg-type]
         _take_flat_names(cls, direct_init)
+    cls.__doc__ = documented(cls)
     return cls
 
 
@@ -309,3 +311,21 @@ def as_arrays(config: T) -> T:
     """
     dtype = jax.dtypes.canonicalize_dtype(float)
     return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, dtype), config)
+
+
+def documented(cls: type) -> str:
+    """The docstring of a hyper-parameter class with a section ``Attributes``, made from the metadata of its fields."""
+    wrapped = textwrap.TextWrapper(100, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False)
+    lines = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes:"]
+    for field in dataclasses.fields(cls):
+        meta = field.metadata
+        if meta.get("nested"):
+            kind = type(field.default)
+            text, about = f"see {kind.__name__}; its fields are reached by their own names too", kind.__name__
+        else:
+            choices, within = meta.get("choices"), meta.get("within")
+            allowed = f"; one of {', '.join(choices)}" if choices else f"; in {within}" if within else ""
+            text = meta["doc"] + allowed
+            about = f"{inspect.formatannotation(field.type)}, default {field.default!r}"
+        lines += wrapped.wrap(f"{field.name} ({about}): {text}.")
+    return "\n".join(lines)

@@ -1,23 +1,94 @@
-"""What a policy keeps in memory while it acts."""
+"""Policy and value function of an agent in one environment: from observations to actions and values."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
-from rlgd.pytrees import Features
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.agents.base.exploration import Decision, Exploration, Greedy
+from rlgd.agents.base.memory import Memory, for_network
+from rlgd.maths import running_statistics
+from rlgd.maths.distributions import Distribution
+from rlgd.models.action_heads import ActionHead
+from rlgd.models.features import encode, images
+from rlgd.models.networks import Network
+from rlgd.models.recurrent import Recurrence
+from rlgd.models.torsos import NetworkOutput
+from rlgd.pytrees import Actor, Features, Obs, Params, Scalar, View
+from rlgd.spaces import Spec
 
 
-class Memory(NamedTuple):
-    """What a policy remembers between steps; None what it does not.
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Policy and value function of an agent in one environment: pure functions of parameters.
 
     Attributes:
-        hidden: ``[N, size]``, of its recurrent layer.
-        noise, age: ``[N, width, d]``, gSDE's unit normal numbers; ``[N]`` int32, for how many steps they have served.
+        spec: the environment.
+        head: how the policy's outputs become actions.
+        policy: from features to the outputs that ``head`` reads.
+        value: from features to one number.
+        exploration: how actions are sampled.
+        log_std_init: the first log standard deviations; None: the default of ``exploration``.
+        recurrence: the recurrent layer in front of both networks; None without one.
     """
 
-    hidden: Any
-    noise: Any
-    age: Any
+    spec: Spec
+    head: ActionHead
+    policy: Network
+    value: Network
+    exploration: Exploration
+    log_std_init: Scalar | None
+    recurrence: Recurrence | None
+
+    def init(self, key: Array) -> Params:
+        """New parameters. Those of the policy are ``network``, and ``log_std`` where its distribution has any."""
+        policy_key, value_key = jax.random.split(key)
+        policy = {"network": self.policy.init(policy_key)}
+        if self.head.num_log_stds:
+            policy["log_std"] = self.exploration.initial_log_std(self.log_std_init)
+        return Params(policy, self.value.init(value_key))
+
+    def blank_memory(self, num_envs: int) -> Array | None:
+        """The recurrent layer's memory of a network before the first step, ``[N, size]``; None without one."""
+        return None if self.recurrence is None else jnp.zeros((num_envs, self.recurrence.memory_size))
+
+    def memory(self, num_envs: int) -> Any:
+        """What the policy keeps before the first step: a ``Memory``, or () if it keeps nothing."""
+        hidden, kept = self.blank_memory(num_envs), self.exploration.begin(num_envs)
+        if hidden is None:
+            return () if kept is None else kept
+        return (Memory(None, None, None) if kept is None else kept)._replace(hidden=hidden)
+
+    def decide(self, policy: Any, features: Features, key: Array | None = None) -> Decision:
+        """What the policy with these parameters says at features ``[...]``; with a key, under dropout."""
+        output = self.policy.read(policy["network"], for_network(features, "policy"), key)
+        log_std = policy.get("log_std")
+        distribution = self.head.distribution(output.outputs, log_std, features.action_mask, output.hidden)
+        return Decision(distribution, output, log_std)
+
+    def distribution(self, policy: Any, features: Features, key: Array | None = None) -> Distribution:
+        """The action distribution at features ``[...]``, among the actions allowed; with a key, under dropout."""
+        return self.decide(policy, features, key).policy
+
+    def read_value(self, value: Any, features: Features, key: Array | None = None) -> NetworkOutput:
+        """What the value function's network returns at features ``[...]``; with a key, under dropout."""
+        return self.value.read(value, for_network(features, "value"), key)
+
+    def act(self, actor: Actor, memory: Any, view: View, key: Array, greedy: bool = False) -> tuple[Array, Any]:
+        """An action for each environment; see ``Agent.act``."""
+        features = features_of(self.spec, actor.obs_statistics, view.obs, view.action_mask)
+        if self.recurrence is not None:
+            features = features._replace(first=view.first, memory=Params(memory.hidden, None))
+        decision = self.decide(actor.policy, features)
+        kept = None if memory == () else memory._replace(hidden=decision.output.memory)
+        choice = Greedy() if greedy else self.exploration
+        action, kept = choice.choose(decision, kept, jnp.asarray(view.first), key)
+        return action, () if kept is None else kept
 
 
-def for_network(features: Features, network: str) -> Features:
-    """Features with the memory of one of the two networks."""
-    return features if features.memory is None else features._replace(memory=getattr(features.memory, network))
+def features_of(spec: Spec, obs_statistics: Any, obs: Obs, action_mask: Array | None = None) -> Features:
+    """What the networks read of ``obs [..., *shape]``: numbers encoded and normalized, images as they are."""
+    vector = running_statistics.normalize(obs_statistics, encode(spec.obs, obs))
+    return Features(vector, images(spec.obs, obs), action_mask)

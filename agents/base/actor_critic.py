@@ -8,7 +8,7 @@ from rlgd.hyperparameters import hyperparameters, static, traced
 from rlgd.models.recurrent import CELLS, Recurrence
 
 NETWORKS = ("mlp", *CELLS)
-MOST_ROWS = 2**31 - 1  # of a rollout: they are counted in 32 bits
+MOST_ROWS = 2**31 - 1  # of a rollout: 32 bits count them
 DEFAULT_MEMORY_WIDTH = 64
 
 
@@ -42,7 +42,7 @@ class RolloutAgent(Agent):
             raise UsageError("memory_width is set, but network is 'mlp', which has no memory; choose a recurrent one.")
 
     def check_minibatches(self, num_minibatches: int) -> None:
-        """Refuse a number of equal parts that the rows of a rollout cannot be cut into.
+        """Refuse a number of minibatches that does not divide the rows of a rollout.
 
         Raises:
             UsageError: naming the nearest numbers that are possible.
@@ -63,6 +63,6 @@ class RolloutAgent(Agent):
 
 @hyperparameters
 class ActorCriticAgent(RolloutAgent):
-    """Those of agents whose value function learns together with the policy, in the same steps."""
+    """The hyper-parameters of agents that improve policy and value function in the same steps."""
 
     vf_coef: float = traced(0.5, "weight of the value error in the objective", "[0, inf)")

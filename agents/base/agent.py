@@ -1,43 +1,40 @@
-"""What every agent shares: its hyper-parameters, its networks, acting, and one step of ascent.
+"""What every agent shares: its hyper-parameters, its networks, and acting.
 
-An agent is a subclass of ``Agent`` with an ``update``, the ``gradient`` that it begins with, and hyper-parameters of
-its own; nothing else is overridden.
+A new agent is a subclass of ``Agent`` with hyper-parameters of its own, an ``update``, the ``gradient`` that the update
+begins with, and ``passes``. ``rlgd.agents.base.learning`` has the functions that an update is composed of, and
+``rlgd.agents.check`` says what is missing. Beside these three an agent redefines ``validate``, ``recurrence`` or
+``value_ascent`` at most.
 """
 
+import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from rlgd import hyperparameters as hp
-from rlgd.agents.base.acting import Memory, for_network
+from rlgd.agents.base import exploration
+from rlgd.agents.base.acting import Networks, features_of
 from rlgd.ascent import diagnostics, schedules
 from rlgd.ascent.ascent import Ascent
-from rlgd.ascent.trees import apply_step, global_norm
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
 from rlgd.maths import running_statistics
 from rlgd.maths.distributions import Distribution
-from rlgd.models import action_heads, gaussian_std, initializers, networks, torsos
+from rlgd.models import action_heads, initializers, torsos
 from rlgd.models.action_heads import ActionHead
-from rlgd.models.features import encode, image_shapes, images, num_features
-from rlgd.models.networks import Network
+from rlgd.models.features import image_shapes, num_features
+from rlgd.models.networks import Network, network
 from rlgd.models.recurrent import Recurrence
-from rlgd.models.torsos import NetworkOutput
 from rlgd.pytrees import Actor, AgentState, Features, Metrics, Obs, Params, Rollout, View
 from rlgd.spaces import Spec
 
-GSDE_LOG_STD = -2.0  # in the beginning; the hidden units' squares add up
-DEFAULT_SDE_SAMPLE_FREQ = 4
 POLICY_OUTPUT_SCALE = 0.01  # the first policy is close to uniform (Andrychowicz et al. 2021, arXiv 2006.05990)
 
 
 @hyperparameters
-class Agent:
+class Agent(abc.ABC):
     """Hyper-parameters and methods that all agents share."""
 
     whole_episodes: ClassVar[bool] = False
@@ -71,7 +68,7 @@ class Agent:
     normalize_obs: bool = static(False, "shift and scale observations to mean 0 and variance 1")
     scale_reward: bool = static(False, "divide rewards by the standard deviation of the discounted return")
     measure_every: int = static(
-        128, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+        128, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
 
     def validate(self) -> None:
@@ -87,10 +84,7 @@ class Agent:
             raise UsageError(f"ent_coef_schedule {self.ent_coef_schedule!r} has no effect: ent_coef is 0.")
         if self.dropout is not None and not self.hidden_sizes:
             raise UsageError("dropout is set, but hidden_sizes is empty: there is no hidden layer to drop units of.")
-        if self.box_std == "gsde" and not self.hidden_sizes:
-            raise UsageError("box_std is 'gsde', but hidden_sizes is empty: there is no hidden layer to explore with.")
-        if self.sde_sample_freq is not None and self.box_std != "gsde":
-            raise UsageError(f"sde_sample_freq is set, but box_std is {self.box_std!r}; choose 'gsde'.")
+        exploration.validate(self.box_std, self.hidden_sizes, self.sde_sample_freq)
         if self.log_std_init is not None and self.box_distribution == "beta":
             raise UsageError("log_std_init is set, but box_distribution is 'beta', which has no such parameter.")
 
@@ -115,25 +109,27 @@ class Agent:
             raise UsageError(f"log_std_init is set, but the actions are {kind}; it is for Box actions.")
         return head
 
-    def policy_network(self, spec: Spec) -> Network:
-        """Features to the action head's outputs, with log standard deviations beside the network."""
+    def networks(self, spec: Spec) -> Networks:
+        """Policy and value function in an environment.
+
+        Raises:
+            UsageError: if a hyper-parameter does not fit the actions.
+        """
         head = self.action_head(spec)
-        network = self._network(spec, head.num_outputs, POLICY_OUTPUT_SCALE)
-        shape = (*((self.hidden_sizes[-1],) if self.box_std == "gsde" else ()), head.num_log_stds)
-        default = GSDE_LOG_STD if self.box_std == "gsde" else 0.0
-        log_std = jnp.full(shape, default if self.log_std_init is None else self.log_std_init)
-        beside = {"log_std": log_std} if head.num_log_stds else {}
-        return Network(
-            init=lambda key: {"network": network.init(key)} | beside,
-            read=lambda params, features, key=None: network.read(params["network"], features, key),
+        return Networks(
+            spec=spec,
+            head=head,
+            policy=self._network(spec, head.num_outputs, POLICY_OUTPUT_SCALE),
+            value=self._network(spec, 1, 1.0),
+            exploration=exploration.exploration(
+                self.box_std, self.hidden_sizes, head.num_log_stds, self.sde_sample_freq
+            ),
+            log_std_init=self.log_std_init,
+            recurrence=self.recurrence,
         )
 
-    def value_network(self, spec: Spec) -> Network:
-        """Features to one number."""
-        return self._network(spec, 1, 1.0)
-
     def _network(self, spec: Spec, outputs: int, scale: float) -> Network:
-        return networks.network(
+        return network(
             num_features(spec.obs),
             outputs,
             self.hidden_sizes,
@@ -147,44 +143,33 @@ class Agent:
 
     def features(self, spec: Spec, obs_statistics: Any, obs: Obs, action_mask: Array | None = None) -> Features:
         """What the networks read of ``obs [..., *shape]``: numbers encoded and normalized, images as they are."""
-        vector = running_statistics.normalize(obs_statistics, encode(spec.obs, obs))
-        return Features(vector, images(spec.obs, obs), action_mask)
+        return features_of(spec, obs_statistics, obs, action_mask)
 
     def distribution(self, spec: Spec, policy: Any, features: Features, key: Array | None = None) -> Distribution:
-        """The action distribution at features ``[..., ]``, among the actions allowed; with a key, under dropout."""
-        return self._decide(spec, policy, features, key)[0]
+        """The action distribution at features ``[...]``, among the actions allowed; with a key, under dropout."""
+        return self.networks(spec).distribution(policy, features, key)
 
-    def _decide(
-        self, spec: Spec, policy: Any, features: Features, key: Array | None
-    ) -> tuple[Distribution, NetworkOutput]:
-        read = self.policy_network(spec).read(policy, for_network(features, "policy"), key)
-        log_std = policy.get("log_std")
-        return self.action_head(spec).distribution(read.outputs, log_std, features.action_mask, read.hidden), read
-
-    def value(self, spec: Spec, params: Any, features: Features, key: Array | None = None) -> Array:
-        """The value function at features ``[..., ]``, ``[...]``; with a key, under dropout."""
-        return self.read_value(spec, params, features, key).outputs[..., 0]
-
-    def read_value(self, spec: Spec, params: Any, features: Features, key: Array | None = None) -> NetworkOutput:
-        """The value function's output, with what it remembers."""
-        return self.value_network(spec).read(params, for_network(features, "value"), key)
-
-    def dropout_keys(self, key: Array, number: Array | int) -> tuple[Array | None, Array | None]:
-        """Keys for policy and value function in the block ``number`` of a batch; None without dropout."""
-        if self.dropout is None:
-            return None, None
-        policy_key, value_key = jax.random.split(jax.random.fold_in(key, number))
-        return policy_key, value_key
+    def value(self, spec: Spec, value: Any, features: Features, key: Array | None = None) -> Array:
+        """The value function at features ``[...]``, of the same shape; with a key, under dropout."""
+        return self.networks(spec).read_value(value, features, key).outputs[..., 0]
 
     def entropy_weight(self, progress: Array) -> Array:
-        """``ent_coef`` as it is applied, at a share ``progress`` of the run."""
+        """``ent_coef`` as it is applied when the share ``progress`` of the run is done."""
         return schedules.applied(self.ent_coef, self.ent_coef_schedule, progress)
 
+    @property
+    def value_ascent(self) -> Ascent:
+        """The ascent of the value function: the policy's, with a step size of its own if ``value_learning_rate`` is
+        set.
+        """
+        if self.value_learning_rate is None:
+            return self.ascent
+        return hp.with_values(self.ascent, {"learning_rate": self.value_learning_rate})
+
     def init(self, spec: Spec, key: Array) -> AgentState:
-        """Fresh parameters, optimizer state and normalizers: arrays only."""
-        policy_key, value_key = jax.random.split(key)
-        params = Params(self.policy_network(spec).init(policy_key), self.value_network(spec).init(value_key))
-        outer = self.ascent.outer_ascent()
+        """New parameters, optimizer state and normalizers: arrays only."""
+        model = self.networks(spec)
+        params, outer = model.init(key), self.ascent.outer_ascent()
         return AgentState(
             params=params,
             opt_state=_opt_state(self.ascent, self.value_ascent, params),
@@ -192,172 +177,52 @@ class Agent:
             obs_statistics=running_statistics.empty((num_features(spec.obs),)) if self.normalize_obs else None,
             reward_statistics=running_statistics.empty_reward_scale(self.num_envs) if self.scale_reward else None,
             measured=diagnostics.begin(params.policy) if self.measure_every else None,
-            value_memory=self._blank_memory(self.num_envs),
+            value_memory=model.blank_memory(self.num_envs),
         )
 
-    def _blank_memory(self, num_envs: int) -> Array | None:
-        return None if self.recurrence is None else jnp.zeros((num_envs, self.recurrence.memory_size))
-
-    @property
-    def value_ascent(self) -> Ascent:
-        """How the value function climbs: as the policy does, but for its step size."""
-        if self.value_learning_rate is None:
-            return self.ascent
-        return hp.with_values(self.ascent, {"learning_rate": self.value_learning_rate})
-
     def memory(self, spec: Spec, num_envs: int) -> Any:
-        """What the policy remembers between steps, before the first one: a ``Memory``, or () if nothing."""
-        hidden, noise, age = self._blank_memory(num_envs), None, None
-        if self.box_std == "gsde":
-            noise = jnp.zeros((num_envs, self.hidden_sizes[-1], self.action_head(spec).num_log_stds))
-            age = jnp.zeros(num_envs, jnp.int32)
-        return () if hidden is None and noise is None else Memory(hidden, noise, age)
+        """What the policy keeps between steps, before the first one: a ``Memory``, or () if nothing."""
+        return self.networks(spec).memory(num_envs)
 
     def act(
         self, spec: Spec, actor: Actor, memory: Any, view: View, key: Array, greedy: bool = False
     ) -> tuple[Array, Any]:
-        """Choose an action in each environment, sampled or, if ``greedy``, the most probable one.
+        """Choose an action in each environment: a sample or, if ``greedy``, the most probable one.
 
         Returns:
             ``(action [N, ...], memory)``; the action is as sampled: unclipped, before tanh, counted from 0.
         """
-        features = self.features(spec, actor.obs_statistics, view.obs, view.action_mask)
-        if self.recurrence is not None:
-            features = features._replace(first=view.first, memory=Params(memory.hidden, None))
-        policy, read = self._decide(spec, actor.policy, features, None)
-        if memory != ():
-            memory = memory._replace(hidden=read.memory)
-        if greedy:
-            return policy.mode(), memory
-        if self.box_std != "gsde":
-            return policy.sample(key), memory
-        memory = self._fresh_noise(memory, jnp.asarray(view.first), key)
-        return policy.mode() + gaussian_std.exploration(actor.policy["log_std"], read.hidden, memory.noise), memory
+        return self.networks(spec).act(actor, memory, view, key, greedy)
 
-    def _fresh_noise(self, memory: "Memory", first: Array, key: Array) -> "Memory":
-        """New noise where an episode begins, and where the present one is old."""
-        every = DEFAULT_SDE_SAMPLE_FREQ if self.sde_sample_freq is None else self.sde_sample_freq
-        fresh = first | (memory.age == 0) | (memory.age >= every)
-        drawn = jax.random.normal(key, memory.noise.shape, memory.noise.dtype)
-        noise = jnp.where(fresh[:, None, None], drawn, memory.noise)
-        return memory._replace(noise=noise, age=jnp.where(fresh, 1, memory.age + 1))
-
+    @abc.abstractmethod
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
     ) -> tuple[AgentState, Metrics]:
-        """One iteration: learn from a rollout. Each agent's own.
+        """One iteration: learn from a rollout.
 
         Args:
             spec: the environment.
             state: as ``init`` or ``update`` returned it.
             rollout: collected with ``state.actor``.
             progress: share of the run done, in [0, 1]; schedules are functions of it.
-            key: for shuffling.
+            key: for all random numbers of the update.
+
+        Returns:
+            The next state, and the metrics that ``contract`` lists.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
-        """The estimate of the gradient that the first step on a rollout follows, on the whole of it. Each agent's own.
+        """The gradient estimate that the first step of ``update`` follows, on the whole rollout.
 
-        The arguments are those of ``update``. The gradient is that of the objective with its entropy bonus, before
+        The arguments are those of ``update``. It is the gradient of the objective with its entropy bonus, before
         penalties, clipping and the optimizer.
         """
-        raise NotImplementedError
 
-    def ascend(
-        self, params: Params, opt_state: Params, gradient: Params, progress: Array, new_rollout: bool | Array = True
-    ) -> tuple[Params, Params, Metrics]:
-        """One step uphill for policy and value function, each with its own optimizer state, clipping and step size.
-
-        ``new_rollout``: this is the first step since a rollout was collected.
-        """
-        value_ascent = self.value_ascent
-        policy, policy_opt_state = _step(
-            self.ascent, gradient.policy, opt_state.policy, params.policy, progress, new_rollout
-        )
-        value, value_opt_state = _step(
-            value_ascent, gradient.value, opt_state.value, params.value, progress, new_rollout
-        )
-        norm = global_norm(self.ascent.penalties.subtracted(gradient.policy, params.policy))
-        metrics = {
-            "ascent/gradient_norm": norm,
-            "ascent/value_gradient_norm": global_norm(value_ascent.penalties.subtracted(gradient.value, params.value)),
-            "ascent/clipped": (norm > self.ascent.clipping.limit).astype(norm.dtype),
-        }
-        return Params(policy, value), Params(policy_opt_state, value_opt_state), metrics
-
-    def measure(self, state: AgentState, progress: Array, gradients: Callable[[], Any]) -> tuple[Metrics, Any]:
-        """The diagnostics of the first step that follows, and what they keep; see ``diagnostics.measure``.
-
-        ``gradients`` computes the policy's gradients on ``diagnostics.halves`` of the batch, stacked.
-        """
-        if not self.measure_every:
-            return {}, None
-        return diagnostics.measure(
-            self.ascent,
-            state.opt_state.policy,
-            state.params.policy,
-            progress,
-            gradients,
-            state.measured,
-            self.measure_every,
-        )
-
-    def schedule_metrics(self, progress: Array) -> Metrics:
-        """Step size, momentum and entropy weight as they are applied."""
-        return {
-            "ascent/learning_rate": self.ascent.step_size(progress),
-            "ascent/momentum": self.ascent.momentum_at(progress),
-            "ascent/effective_step": self.ascent.effective_step(progress),
-            "train/ent_coef": self.entropy_weight(progress),
-        }
-
-    def conclude(
-        self,
-        spec: Spec,
-        state: AgentState,
-        rollout: Rollout,
-        params: Params,
-        opt_state: Params,
-        measured: Any,
-        value_memory: Array | None = None,
-    ) -> AgentState:
-        """The end of an update: the outer step from ``state`` towards ``params``, if there is one, and the normalizers.
-
-        They take the rollout in only now: the one that acted is the one that learned. ``value_memory`` is that behind
-        the rollout.
-        """
-        obs_statistics, reward_statistics = state.obs_statistics, state.reward_statistics
-        if obs_statistics is not None:
-            mask = None if rollout.mask is None else rollout.mask.reshape(-1)
-            rows = encode(spec.obs, rollout.obs).reshape(-1, num_features(spec.obs))
-            obs_statistics = running_statistics.merge(obs_statistics, running_statistics.of_batch(rows, mask))
-        if reward_statistics is not None:
-            reward_statistics = running_statistics.observe_reward(
-                reward_statistics, rollout.reward, rollout.done, self.gamma, rollout.mask
-            )
-        params, outer_opt_state = self._outer_step(state, params)
-        return AgentState(params, opt_state, outer_opt_state, obs_statistics, reward_statistics, measured, value_memory)
-
-    def _outer_step(self, state: AgentState, params: Params) -> tuple[Params, Params | None]:
-        outer = self.ascent.outer_ascent()
-        if outer is None or state.outer_opt_state is None:
-            return params, None
-
-        def step(start: Any, end: Any, opt_state: Any) -> tuple[Any, Any]:
-            return _step(outer, jax.tree.map(jnp.subtract, end, start), opt_state, start, jnp.zeros(()), False)
-
-        policy, policy_opt_state = step(state.params.policy, params.policy, state.outer_opt_state.policy)
-        value, value_opt_state = step(state.params.value, params.value, state.outer_opt_state.value)
-        return Params(policy, value), Params(policy_opt_state, value_opt_state)
+    @abc.abstractmethod
+    def passes(self) -> int:
+        """How often an iteration passes through the rows of a rollout, acting included; lengths of chunks follow it."""
 
 
 def _opt_state(ascent: Ascent, value_ascent: Ascent, params: Params) -> Params:
     return Params(ascent.transformation().init(params.policy), value_ascent.transformation().init(params.value))
-
-
-def _step(
-    ascent: Ascent, gradient: Any, opt_state: Any, params: Any, progress: Array, new_rollout: bool | Array
-) -> tuple[Any, Any]:
-    step, opt_state = ascent.transformation().update(gradient, opt_state, params, progress, new_rollout=new_rollout)
-    return apply_step(params, step), opt_state

@@ -1,6 +1,6 @@
 """A rollout as rows to learn from, with advantages and targets."""
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class Experience(NamedTuple):
-    """What is learned from, row by row, with all that was computed before the first step of ascent.
+    """Rows to learn from, with all that is computed before the first step of ascent.
 
-    A row is one step of one environment, ``[T * N, ...]``. Where there is a memory it is all of an environment's steps,
-    ``[N, T, ...]``: what is cut, shuffled and learned from in parts is whole sequences then. ``value_memory`` is what
-    the value function remembers behind the rollout.
+    A row is one step of one environment, ``[T * N, ...]``. For recurrent networks a row is all steps of one
+    environment, ``[N, T, ...]``: minibatches are then whole sequences. ``value_memory`` is the memory of the value
+    function after the rollout.
     """
 
     features: Features
@@ -30,6 +30,14 @@ class Experience(NamedTuple):
     value_target: Array
     mask: Array | None
     value_memory: Array | None = None
+
+    def at(self, index: Array) -> "Experience":
+        """The rows with these numbers."""
+        return jax.tree.map(lambda x: x[index], self)
+
+    def explained_variance(self) -> Array:
+        """How well the value function that acted predicts the targets."""
+        return objectives.explained_variance(self.value, self.value_target, self.mask)
 
 
 def flatten(tree: T) -> T:
@@ -46,7 +54,7 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
     """The value of each row's true next observation, ``[T, N]``.
 
     Args:
-        following: ``[T, N]``, values of ``obs[t + 1]``: behind an episode's end, of the next episode's first one.
+        following: ``[T, N]``, values of ``obs[t + 1]``: after an episode's end, of the next episode's first one.
         final: ``[K, N]``, values of ``Rollout.final_obs``.
         truncated: ``[T, N]`` bool.
     """
@@ -58,12 +66,12 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
 
 def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
     """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
-    recurrent = agent.recurrence is not None
+    model, recurrent = agent.networks(spec), agent.recurrence is not None
     as_rows = by_environment if recurrent else flatten
 
     def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Array | None]:
-        log_prob = agent.distribution(spec, state.params.policy, rows[0]).log_prob(rows[1])
-        read = agent.read_value(spec, state.params.value, rows[0])
+        log_prob = model.distribution(state.params.policy, rows[0]).log_prob(rows[1])
+        read = model.read_value(state.params.value, rows[0])
         return log_prob, read.outputs[..., 0], read.memory
 
     rows = agent.features(spec, state.obs_statistics, as_rows(rollout.obs), as_rows(rollout.action_mask))
@@ -73,15 +81,7 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
     action = as_rows(rollout.action)
     log_prob, value, remembered = minibatches.map_rows(evaluate, (rows, action))
     by_time = by_environment(value) if recurrent else value.reshape(rollout.reward.shape)
-
-    behind = jax.tree.map(lambda last, final: jnp.concatenate([last[None], final]), rollout.last_obs, rollout.final_obs)
-    features = agent.features(spec, state.obs_statistics, flatten(behind))
-    if recurrent:
-        before = _memory_behind(by_environment(remembered), rollout.truncated, len(features.vector))
-        features = features._replace(first=jnp.zeros(len(features.vector), bool), memory=Params(None, flatten(before)))
-    behind_value = agent.value(spec, state.params.value, features).reshape(-1, rollout.reward.shape[1])
-    following = jnp.concatenate([by_time[1:], behind_value[:1]])
-    next_value = true_next(following, behind_value[1:], rollout.truncated)
+    next_value = _next_value(agent, spec, state, rollout, by_time, by_environment(remembered) if recurrent else None)
     reward = running_statistics.scale_reward(state.reward_statistics, rollout.reward)
     advantage, value_target = returns.gae(
         reward, by_time, next_value, rollout.terminated, rollout.truncated, agent.gamma, agent.gae_lambda
@@ -94,11 +94,33 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
     )
 
 
-def _memory_behind(memory: Array, truncated: Array, places: int) -> Array:
-    """What is remembered where the true observations behind the rows are seen, ``[1 + K, N, size]``.
+def _next_value(
+    agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout, value: Array, memory: Array | None
+) -> Array:
+    """The value of each row's true next observation, ``[T, N]``.
 
     Args:
-        memory: ``[T, N, size]``, behind each row.
+        agent, spec, state, rollout: as in ``experience``.
+        value: ``[T, N]``, of the rows.
+        memory: ``[T, N, size]``, of the value function after each row; None without recurrence.
+    """
+    last_and_final: Any = jax.tree.map(
+        lambda last, final: jnp.concatenate([last[None], final]), rollout.last_obs, rollout.final_obs
+    )
+    features = agent.features(spec, state.obs_statistics, flatten(last_and_final))
+    if memory is not None:
+        before = _memory_before(memory, rollout.truncated, len(features.vector))
+        features = features._replace(first=jnp.zeros(len(features.vector), bool), memory=Params(None, flatten(before)))
+    values = agent.value(spec, state.params.value, features).reshape(-1, rollout.reward.shape[1])
+    following = jnp.concatenate([value[1:], values[:1]])
+    return true_next(following, values[1:], rollout.truncated)
+
+
+def _memory_before(memory: Array, truncated: Array, places: int) -> Array:
+    """The memory with which the last and the final observations are read, ``[1 + K, N, size]``.
+
+    Args:
+        memory: ``[T, N, size]``, after each row.
         truncated: ``[T, N]`` bool; the k-th of each environment belongs to its k-th final observation.
         places: N (1 + K).
     """

@@ -1,4 +1,4 @@
-"""What NPG and TRPO share: the natural gradient of the policy, a bounded step, and the value function's own fit."""
+"""What NPG and TRPO share: the natural gradient of the policy, a bounded step, and the fit of the value function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,11 @@ from jax import Array
 from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.experience import Experience, experience
 from rlgd.agents.base.faults import first_fault
+from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient, policy_objective
+from rlgd.agents.base.learning import applied_schedules, conclude, is_clipped, measure, step
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
-from rlgd.ascent.trees import apply_step, global_norm
+from rlgd.ascent.trees import global_norm
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
 from rlgd.maths import minibatches, natural_gradient, objectives
@@ -24,7 +26,7 @@ from rlgd.spaces import Spec
 
 @hyperparameters
 class NaturalAgent(RolloutAgent):
-    """The hyper-parameters of agents whose policy makes one step a rollout, measured by how far the policy moves."""
+    """The hyper-parameters of agents that move the policy by one bounded step in each rollout."""
 
     ascent: Ascent = nested(Ascent("sgd", learning_rate=1.0, schedule="linear"))
     rollout_length: int = static(256, "steps of each environment in one iteration", "[1, inf)")
@@ -32,13 +34,13 @@ class NaturalAgent(RolloutAgent):
     num_epochs: int = static(10, "passes of the value function over each rollout", "[1, inf)")
     num_minibatches: int = static(16, "equal parts of the rollout, one step of the value function each", "[1, inf)")
     measure_every: int = static(
-        16, "log the ascent's angles, noise and step lengths in one iteration of so many; 0: never", "[0, inf)"
+        16, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
     max_kl: float = traced(0.01, "how far a step may move the policy: mean KL(old || new) in nats", "(0, inf)")
     cg_iters: int = static(10, "steps of conjugate gradient towards the natural gradient", "[1, inf)")
     cg_damping: float = traced(0.1, "this times the identity is added to the Fisher matrix", "[0, inf)")
-    backtrack_coeff: float = traced(0.8, "factor of a step that left the trust region, until it does not", "(0, 1)")
-    max_backtracks: int = static(10, "how often a step is shortened before it is given up", "[0, inf)")
+    backtrack_coeff: float = traced(0.8, "factor that shortens a step until it stays in the trust region", "(0, 1)")
+    max_backtracks: int = static(10, "how often a step is shortened before it is rejected", "[0, inf)")
 
     def validate(self) -> None:
         super().validate()
@@ -53,151 +55,143 @@ class NaturalAgent(RolloutAgent):
 
     @property
     def value_ascent(self) -> Ascent:
-        """How the value function climbs: by Adam, whatever the policy does."""
+        """The ascent of the value function: always Adam."""
         return Ascent("adam", learning_rate=self.value_learning_rate)
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The plain gradient of the objective that ``update`` turns into a natural one; every ratio is 1."""
         rows = experience(self, spec, state, rollout)
-        policy, _ = self._policy_gradient(spec, state.params.policy, rows, progress)
-        return Params(policy, self._value_gradient(spec, state.params.value, rows)[0])
+        return policy_and_value_gradient(self, spec, progress, surrogate)(state.params, rows)[0]
 
-    def learn(
-        self,
-        spec: Spec,
-        state: AgentState,
-        rollout: Rollout,
-        progress: Array,
-        key: Array,
-        scaled: Callable[[Solution], Any],
-        least_gain: float,
-    ) -> tuple[AgentState, Metrics]:
-        """An ``update``: one step of the policy along its natural gradient, and the fit of the value function.
+    def passes(self) -> int:
+        """Acting, one for each step of conjugate gradient, and those of the value function."""
+        return 1 + self.num_epochs + self.cg_iters
 
-        What is measured of the ascent is measured of what it is given: of natural gradients, on halves of the rows.
 
-        Args:
-            spec, state, rollout, progress, key: as in ``update``.
-            scaled: what of the natural gradient is handed to the ascent.
-            least_gain: how much a step has to raise the objective by to be accepted.
-        """
-        rows = experience(self, spec, state, rollout)
+def surrogate(policy: Distribution, rows: Experience) -> tuple[Array, Metrics]:
+    """The objective of NPG and TRPO: mean(rho * A)."""
+    return objectives.surrogate(policy.log_prob(rows.action), rows.log_prob, rows.advantage, rows.mask), {}
 
-        def climbed(rows: Experience) -> tuple[Any, Metrics]:
-            gradient, metrics = self._policy_gradient(spec, state.params.policy, rows, progress)
-            product = natural_gradient.fisher_product(
-                self._policy(spec), state.params.policy, rows.features, rows.mask, self.cg_damping
-            )
-            solution = natural_gradient.conjugate_gradient(product, gradient, self.cg_iters)
-            metrics |= {
-                "ascent/gradient_norm": global_norm(gradient),
-                "ascent/cg_damping": jnp.asarray(self.cg_damping),
-                "ascent/cg_iterations": solution.iterations.astype(solution.residual.dtype),
-                "ascent/cg_residual": solution.residual,
-            }
-            return scaled(solution), metrics
 
-        measurements, measured = self.measure(state, progress, lambda: jax.vmap(climbed)(halves(rows))[0])
-        direction, metrics = climbed(rows)
-        policy, policy_opt_state, step_metrics = self._step(spec, state, rows, progress, direction, metrics, least_gain)
-        metrics |= step_metrics
-        value, value_opt_state, stacked = self._fit(spec, state, rows, key)
-        metrics |= jax.tree.map(jnp.mean, stacked) | measurements | self.schedule_metrics(progress)
-        faults = jax.vmap(lambda fit: first_fault(metrics | fit))(jax.tree.map(jnp.ravel, stacked))
-        metrics["train/explained_variance"] = objectives.explained_variance(rows.value, rows.value_target, rows.mask)
-        metrics["first_fault"] = faults
-        params, opt_state = Params(policy, value), Params(policy_opt_state, value_opt_state)
-        return self.conclude(spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
+def learn(
+    agent: NaturalAgent,
+    spec: Spec,
+    state: AgentState,
+    rollout: Rollout,
+    progress: Array,
+    key: Array,
+    scaled: Callable[[Solution], Any],
+    least_gain: float,
+) -> tuple[AgentState, Metrics]:
+    """An ``update``: one step of the policy along its natural gradient, and the fit of the value function.
 
-    def _policy(self, spec: Spec) -> natural_gradient.Policy:
-        def policy(params: Any, features: Features) -> Distribution:
-            return self.distribution(spec, params, features)
+    The diagnostics of the ascent measure what it is given: natural gradients, on halves of the rows.
 
-        return policy
+    Args:
+        agent, spec, state, rollout, progress, key: as in ``Agent.update``.
+        scaled: makes of the natural gradient what the ascent is given as the gradient.
+        least_gain: how much a step has to raise the objective by to be accepted.
+    """
+    rows = experience(agent, spec, state, rollout)
+    gradient_of = policy_and_value_gradient(agent, spec, progress, surrogate)
 
-    def _objective(
-        self, spec: Spec, policy: Any, block: Experience, progress: Array, share: Array
-    ) -> tuple[Array, Metrics]:
-        distribution = self.distribution(spec, policy, block.features)
-        log_prob, mask = distribution.log_prob(block.action), block.mask
-        entropy = objectives.masked_mean(distribution.entropy(), mask)
-        surrogate = objectives.surrogate(log_prob, block.log_prob, block.advantage, mask)
-        total = share * (surrogate + self.entropy_weight(progress) * entropy)
-        return total, {"train/objective": total, "train/entropy": share * entropy}
+    def direction_of(rows: Experience) -> tuple[Any, Metrics]:
+        solution, metrics = _natural_gradient(agent, spec, state.params.policy, rows, gradient_of)
+        return scaled(solution), metrics
 
-    def _policy_gradient(self, spec: Spec, policy: Any, rows: Experience, progress: Array) -> tuple[Any, Metrics]:
-        def of_block(block: Experience, share: Array, number: Array) -> tuple[Any, Metrics]:
-            return jax.grad(lambda policy: self._objective(spec, policy, block, progress, share), has_aux=True)(policy)
+    measurements, measured = measure(agent, state, progress, lambda: jax.vmap(direction_of)(halves(rows))[0])
+    direction, metrics = direction_of(rows)
+    before = metrics["train/objective"] + agent.entropy_weight(progress) * metrics["train/entropy"]
+    policy, policy_opt_state, search_metrics = _bounded_step(
+        agent, spec, state, rows, progress, direction, before, least_gain
+    )
+    value, value_opt_state, stacked = _fit_value(agent, state, rows, gradient_of, key)
+    metrics |= search_metrics
+    faults = jax.vmap(lambda fit: first_fault(metrics | fit))(jax.tree.map(jnp.ravel, stacked))
+    metrics |= jax.tree.map(jnp.mean, stacked) | measurements | applied_schedules(agent, progress)
+    metrics |= {"train/explained_variance": rows.explained_variance(), "first_fault": faults}
+    params, opt_state = Params(policy, value), Params(policy_opt_state, value_opt_state)
+    return conclude(agent, spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
 
-        return minibatches.weighted_sum(of_block, rows, rows.mask)
 
-    def _step(
-        self,
-        spec: Spec,
-        state: AgentState,
-        rows: Experience,
-        progress: Array,
-        direction: Any,
-        metrics: Metrics,
-        least_gain: float,
-    ) -> tuple[Any, Any, Metrics]:
-        """The ascent's step along ``direction``, shortened until it lies in the trust region."""
-        old, before = state.params.policy, metrics["train/objective"]
-        # The moments are updated even where no step is accepted: they average directions, and this was one.
-        step, opt_state = self.ascent.transformation().update(
-            direction, state.opt_state.policy, old, progress, new_rollout=True
-        )
+def _policy(agent: NaturalAgent, spec: Spec) -> natural_gradient.Policy:
+    def policy(params: Any, features: Features) -> Distribution:
+        return agent.distribution(spec, params, features)
 
-        def measure(new: Any) -> tuple[Array, Array]:
-            def of_block(block: Experience, share: Array, number: Array) -> Array:
-                return self._objective(spec, new, block, progress, share)[0]
+    return policy
 
-            kl = natural_gradient.mean_kl(self._policy(spec), old, new, rows.features, rows.mask)
-            return kl, minibatches.weighted_sum(of_block, rows, rows.mask) - before
 
-        search = natural_gradient.line_search(
-            old, step, measure, self.max_kl, self.backtrack_coeff, self.max_backtracks, least_gain
-        )
-        length = global_norm(self.ascent.penalties.subtracted(direction, old))
-        return (
-            search.params,
-            opt_state,
-            {
-                "train/objective": search.gain + 0 * before,  # not finite where the objective was not
-                "train/kl": search.kl,
-                "ascent/natural_gradient_norm": length,
-                "ascent/clipped": (length > self.ascent.clipping.limit).astype(length.dtype),
-                "ascent/backtracks": search.backtracks.astype(length.dtype),
-                "ascent/accepted": search.accepted.astype(length.dtype),
-            },
-        )
+def _natural_gradient(
+    agent: NaturalAgent, spec: Spec, policy: Any, rows: Experience, gradient_of: Gradient
+) -> tuple[Solution, Metrics]:
+    """Solve (F + cg_damping I) x = g: g is the gradient of the objective, F the Fisher matrix of the policy."""
+    gradient, metrics = gradient_of(Params(policy, None), rows)
+    product = natural_gradient.fisher_product(_policy(agent, spec), policy, rows.features, rows.mask, agent.cg_damping)
+    solution = natural_gradient.conjugate_gradient(product, gradient.policy, agent.cg_iters)
+    return solution, metrics | {
+        "ascent/gradient_norm": global_norm(gradient.policy),
+        "ascent/cg_damping": jnp.asarray(agent.cg_damping),
+        "ascent/cg_iterations": solution.iterations.astype(solution.residual.dtype),
+        "ascent/cg_residual": solution.residual,
+    }
 
-    def _value_gradient(self, spec: Spec, value: Any, rows: Experience) -> tuple[Any, Array]:
-        def negative_error(value: Any, block: Experience, share: Array) -> tuple[Array, Array]:
-            error = share * objectives.value_error(
-                self.value(spec, value, block.features), block.value_target, block.mask
-            )
-            return -error, error
 
-        def of_block(block: Experience, share: Array, number: Array) -> tuple[Any, Array]:
-            return jax.grad(negative_error, has_aux=True)(value, block, share)
+def _bounded_step(
+    agent: NaturalAgent,
+    spec: Spec,
+    state: AgentState,
+    rows: Experience,
+    progress: Array,
+    direction: Any,
+    before: Array,
+    least_gain: float,
+) -> tuple[Any, Any, Metrics]:
+    """The ascent's step along ``direction``, shortened until it lies in the trust region.
 
-        return minibatches.weighted_sum(of_block, rows, rows.mask)
+    ``before`` is the objective, with its entropy bonus, at the policy that acted.
+    """
+    ascent, old = agent.ascent, state.params.policy
+    # The moments are updated even where no step is accepted: they average directions, and this was one.
+    whole, opt_state = ascent.transformation().update(
+        direction, state.opt_state.policy, old, progress, new_rollout=True
+    )
+    objective = policy_objective(agent, spec, progress, surrogate)
 
-    def _fit(self, spec: Spec, state: AgentState, rows: Experience, key: Array) -> tuple[Any, Any, Metrics]:
-        """Value function and optimizer state after all passes, and metrics ``[num_epochs, num_minibatches]``."""
-        ascent = self.value_ascent.transformation()
+    def measured(new: Any) -> tuple[Array, Array]:
+        def of_block(block: Experience, share: Array, number: Array) -> Array:
+            return share * objective(new, block, None)[0]
 
-        def minibatch(carry: tuple[Any, Any], part: tuple[Array, Array]) -> tuple[tuple[Any, Any], Metrics]:
-            value, opt_state = carry
-            batch = jax.tree.map(lambda x: x[part[0]], rows)
-            gradient, error = self._value_gradient(spec, value, batch)
-            step, opt_state = ascent.update(gradient, opt_state, value)
-            metrics = {"train/value_error": error, "ascent/value_gradient_norm": global_norm(gradient)}
-            return (apply_step(value, step), opt_state), metrics
+        kl = natural_gradient.mean_kl(_policy(agent, spec), old, new, rows.features, rows.mask)
+        return kl, minibatches.weighted_sum(of_block, rows, rows.mask) - before
 
-        carry, size = (state.params.value, state.opt_state.value), rows.advantage.shape[0]
-        (value, opt_state), metrics = minibatches.epochs(
-            minibatch, carry, key, size, self.num_epochs, self.num_minibatches
-        )
-        return value, opt_state, metrics
+    search = natural_gradient.line_search(
+        old, whole, measured, agent.max_kl, agent.backtrack_coeff, agent.max_backtracks, least_gain
+    )
+    length = global_norm(ascent.penalties.subtracted(direction, old))
+    metrics = {
+        "train/objective": search.gain + 0 * before,  # not finite where the objective was not
+        "train/kl": search.kl,
+        "ascent/natural_gradient_norm": length,
+        "ascent/clipped": is_clipped(ascent, length),
+        "ascent/backtracks": search.backtracks.astype(length.dtype),
+        "ascent/accepted": search.accepted.astype(length.dtype),
+    }
+    return search.params, opt_state, metrics
+
+
+def _fit_value(
+    agent: NaturalAgent, state: AgentState, rows: Experience, gradient_of: Gradient, key: Array
+) -> tuple[Any, Any, Metrics]:
+    """Value function and optimizer state after all passes, and metrics ``[num_epochs, num_minibatches]``."""
+
+    def minibatch(carry: tuple[Any, Any], part: tuple[Array, Array]) -> tuple[tuple[Any, Any], Metrics]:
+        value, opt_state = carry
+        gradient, metrics = gradient_of(Params(None, value), rows.at(part[0]))
+        metrics = metrics | {"ascent/value_gradient_norm": global_norm(gradient.value)}
+        return step(agent.value_ascent, gradient.value, opt_state, value), metrics
+
+    carry, size = (state.params.value, state.opt_state.value), len(rows.advantage)
+    (value, opt_state), metrics = minibatches.epochs(
+        minibatch, carry, key, size, agent.num_epochs, agent.num_minibatches
+    )
+    return value, opt_state, metrics

@@ -63,7 +63,7 @@ def find(agent: str, env: str) -> Preset:
     """The preset of an agent for an environment.
 
     Raises:
-        UsageError: if there is none, naming those that there are.
+        UsageError: if there is none, naming the environments that have one.
     """
     presets = of_agent(agent)
     if env not in presets:

@@ -30,8 +30,7 @@ def chunk_length(agent: Agent, env: Env) -> int:
     if agent.recurrence is not None:
         num_weights += 2 * agent.recurrence.cost(widths[0])
     num_weights += 2 * sum(torsos.convolution_cost(shape) for shape in features.image_shapes(spec.obs))
-    passes = 1 + getattr(agent, "num_epochs", 1) + getattr(agent, "cg_iters", 0)
-    row_cost = passes * (1 + num_weights / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
+    row_cost = agent.passes() * (1 + num_weights / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
     return int(np.clip(CHUNK_COST // (agent.num_envs * rollout_length(agent, spec) * row_cost), 1, MAX_CHUNK))
 
 

@@ -9,11 +9,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd import spaces
-from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs.device.device_env import DeviceEnv, Timestep, select_envs
 from rlgd.pytrees import LoopState, Obs, Rollout, View
-from rlgd.training.rollout import EPISODE_BLOCK, RESET, STEP, choose_action, most_truncations, padded_limit
+from rlgd.training.rollout import (
+    EPISODE_BLOCK,
+    RESET,
+    STEP,
+    choose_action,
+    most_truncations,
+    padded_limit,
+    rollout_length,
+)
 
 
 def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
@@ -24,8 +31,7 @@ def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[
     """
     if agent.whole_episodes:
         return _collect_episodes(agent, env, loop, key)
-    assert isinstance(agent, RolloutAgent)
-    return _collect_steps(agent, env, loop, key, agent.rollout_length)
+    return _collect_steps(agent, env, loop, key, rollout_length(agent, env.spec))
 
 
 def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:

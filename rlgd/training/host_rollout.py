@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs.host.host_step import HostStep
 from rlgd.envs.host.host_vector import HostVector
@@ -18,7 +17,7 @@ from rlgd.models import features
 from rlgd.pytrees import LoopState, Obs, Rollout, View
 from rlgd.spaces import Spec
 from rlgd.training import episodes
-from rlgd.training.rollout import choose_action, most_truncations, padded_limit
+from rlgd.training.rollout import choose_action, most_truncations, rollout_length
 
 ACT_DEVICES = ("auto", "cpu", "gpu")
 FEW_NUMBERS = 2**14  # an array with at most this many numbers is small
@@ -111,11 +110,10 @@ def collect_on_host(
     spec, actor, memory = vector.spec, loop.agent_state.actor, loop.memory
     if agent.whole_episodes:
         obs, first = vector.reset(), np.ones(agent.num_envs, bool)
-        length, memory = padded_limit(spec), agent.memory(spec, agent.num_envs)
+        memory = agent.memory(spec, agent.num_envs)
     else:
-        assert isinstance(agent, RolloutAgent)
         obs, first = jax.tree.map(np.asarray, loop.obs), np.asarray(loop.first)
-        length = agent.rollout_length
+    length = rollout_length(agent, spec)
     view = View(obs, first, vector.action_mask)
     rows, alive = HostRows(length, view), np.ones(agent.num_envs, bool)
     device = jax.devices()[0] if device is None else device

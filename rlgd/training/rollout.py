@@ -1,6 +1,6 @@
 """What collecting a ``Rollout`` on the device and on the host share. Both draw the same actions from a key."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax import Array
@@ -43,5 +43,5 @@ def padded_limit(spec: Spec) -> int:
 
 
 def rollout_length(agent: Agent, spec: Spec) -> int:
-    """Steps of each environment in one iteration; at most, if the agent takes whole episodes."""
-    return agent.rollout_length if isinstance(agent, RolloutAgent) else padded_limit(spec)
+    """Steps of each environment in one iteration; the most that it can be where it takes whole episodes."""
+    return padded_limit(spec) if agent.whole_episodes else cast(RolloutAgent, agent).rollout_length

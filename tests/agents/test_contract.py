@@ -1,4 +1,4 @@
-"""One table: agents times properties. A new agent gets its tests by a row in ``AGENTS``."""
+"""One table, agents times properties, and what each agent promises. A new agent gets its tests by a row in it."""
 
 import dataclasses
 from typing import Any
@@ -11,15 +11,14 @@ import pytest
 from jax import Array
 
 from rlgd import hyperparameters, spaces, training
-from rlgd.agents import A2C, ALIASES, NPG, PPO, REGISTRY, REINFORCE, TRPO, agent_class, make_agent
+from rlgd.agents import A2C, ALIASES, NPG, PPO, REGISTRY, REINFORCE, TRPO, agent_class, check, make_agent
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.base.experience import experience
+from rlgd.agents.base.experience import Experience, experience
 from rlgd.ascent import Ascent
 from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
 from rlgd.models import action_heads
 from rlgd.pytrees import Features, LoopState, Rollout, View
-from rlgd.spaces import Spec
 from rlgd.training import rollout
 
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "gamma": 0.9, "measure_every": 0}
@@ -77,7 +76,10 @@ BOX = spaces.spec(gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Box(-2, 2,
 LONG = ("reinforce", "a2c-gru", "ppo-all", "ppo-lstm", "npg", "trpo-all")
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in AGENTS], name="agent")
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in AGENTS]
+
+
+@pytest.fixture(params=NAMES, name="agent")
 def _agent(request: pytest.FixtureRequest) -> Agent:
     return AGENTS[request.param].prepared()
 
@@ -103,17 +105,16 @@ def same(a: Any, b: Any, tolerance: float = 0.0) -> None:
     jax.tree.map(check, a, b)
 
 
-def test_jit_equals_eager(agent: Agent) -> None:
-    data, start_key, update_key = box_rollout(agent, jax.random.key(0), 8, None), jax.random.key(1), jax.random.key(2)
-    with jax.debug_key_reuse(False):  # the same keys are used once eagerly and once compiled
-        eager = agent.update(BOX, agent.init(BOX, start_key), data, jnp.float32(0), update_key)
-        jitted = jax.jit(agent.update, static_argnums=0)(
-            BOX, jax.jit(agent.init, static_argnums=0)(BOX, start_key), data, jnp.float32(0), update_key
-        )
-    same(eager, jitted, 1e-4)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_agent_fulfils_the_contract(name: str) -> None:
+    """Compiled, vectorized and plain runs agree; types, bits, gradients, metrics, learning rate 0: see ``check``."""
+    check(AGENTS[name], BOX)
 
 
-def test_vmap_equals_a_loop(agent: Agent, env: DeviceEnv) -> None:
+@pytest.mark.parametrize("name", ["reinforce-none", "a2c", "ppo"])
+def test_vmap_equals_a_loop(name: str, env: DeviceEnv) -> None:
+    """Whole iterations, with environments."""
+    agent = AGENTS[name].prepared()
     agents = [hyperparameters.with_values(agent, {"learning_rate": jnp.float32(rate)}) for rate in (1e-3, 1e-2)]
     loops = [start(agent, env, seed) for seed in range(2)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *agents), jax.tree.map(lambda *x: jnp.stack(x), *loops)
@@ -124,7 +125,7 @@ def test_vmap_equals_a_loop(agent: Agent, env: DeviceEnv) -> None:
         same(jax.tree.map(lambda x, i=i: x[i], together.agent_state), alone.agent_state, 1e-4)
 
 
-def test_same_seed_same_bits_and_no_recompilation(agent: Agent, env: DeviceEnv) -> None:
+def test_iterations_are_one_program_the_same_bits_finite_and_of_one_type(agent: Agent, env: DeviceEnv) -> None:
     traces = []
 
     @jax.jit
@@ -132,37 +133,22 @@ def test_same_seed_same_bits_and_no_recompilation(agent: Agent, env: DeviceEnv) 
         traces.append(1)
         return training.iterate(agent, env, loop)
 
-    first, _ = step(agent, start(agent, env))
-    again, _ = step(hyperparameters.as_arrays(agent), start(agent, env))
-    same(first, again)
-    step(hyperparameters.with_values(agent, {"gamma": jnp.float32(0.5)}), first)
-    assert len(traces) == 1
-    other, _ = step(agent, start(agent, env, seed=1))
-    assert any(
-        not np.array_equal(x, y)
-        for x, y in zip(
-            jax.tree.leaves(first.agent_state.params), jax.tree.leaves(other.agent_state.params), strict=True
-        )
-    )
-
-
-def test_everything_stays_finite_and_keeps_its_type(agent: Agent, env: DeviceEnv) -> None:
-    loop = start(agent, env)
-    step = jax.jit(training.iterate, static_argnums=1)
+    loop = begin = start(agent, env)
     for _ in range(3):
-        after, metrics = step(agent, env, loop)
+        after, metrics = step(agent, loop)
         shapes = jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), loop)
         assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), after)
         assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(after.agent_state))
         assert {name for name, x in metrics.items() if not jnp.isfinite(x).all()} <= NOT_YET
         loop = after
-
-
-def test_learning_rate_zero_changes_no_parameter(agent: Agent, env: DeviceEnv) -> None:
-    agent = hyperparameters.with_values(agent, {"learning_rate": jnp.float32(0), "value_learning_rate": jnp.float32(0)})
-    loop = start(agent, env)
-    after, _ = jax.jit(training.iterate, static_argnums=1)(agent, env, loop)
-    same(loop.agent_state.params, after.agent_state.params)
+    first, _ = step(agent, begin)
+    again, _ = step(hyperparameters.as_arrays(agent), start(agent, env))
+    same(first, again)
+    step(hyperparameters.with_values(agent, {"gamma": jnp.float32(0.5)}), first)
+    assert len(traces) == 1
+    other, _ = step(agent, start(agent, env, seed=1))
+    parameters = (jax.tree.leaves(loop.agent_state.params) for loop in (first, other))
+    assert any(not np.array_equal(x, y) for x, y in zip(*parameters, strict=True))
 
 
 def test_value_learning_rate_moves_the_value_function_alone(env: DeviceEnv) -> None:
@@ -220,10 +206,10 @@ def test_box_actions_act_and_learn(agent: Agent, box_distribution: str, box_std:
 
 
 def test_what_the_mask_leaves_out_changes_nothing(agent: Agent) -> None:
-    """The same real rows with other garbage behind the mask lead to the same parameters and normalizers."""
+    """The same real rows with other garbage where the mask is False lead to the same parameters and normalizers."""
     mask = jnp.arange(8)[:, None] < jnp.array([8, 5, 3, 6])[None]
     clean = box_rollout(agent, jax.random.key(0), 8, jnp.ones((8, 4), bool))
-    # Every episode ends where its mask does, so that no real row sees what lies behind.
+    # Every episode ends where its mask does, so that no real row sees what comes after.
     ends = mask & ~jnp.concatenate([mask[1:], jnp.zeros((1, 4), bool)])
     states = []
     for junk in (0.0, 7.0):
@@ -246,7 +232,7 @@ def test_greedy_is_the_mode(env: DeviceEnv) -> None:
     state = agent.init(env.spec, jax.random.key(0))
     view = View(jax.random.normal(jax.random.key(1), (64, 4)), jnp.ones(64, bool))
     greedy, _ = agent.act(env.spec, state.actor, (), view, jax.random.key(2), greedy=True)
-    logits = agent.policy_network(env.spec).apply(state.params.policy, Features(view.obs))
+    logits = agent.networks(env.spec).policy.apply(state.params.policy["network"], Features(view.obs))
     np.testing.assert_array_equal(greedy, logits.argmax(-1))
 
 
@@ -272,13 +258,14 @@ def test_target_kl_skips_the_rest(env: DeviceEnv) -> None:
 def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = PPO(**SMALL, rollout_length=8, num_epochs=3, num_minibatches=4)
     seen: list[np.ndarray] = []
-    original = PPO._gradient
+    original = Experience.at
 
-    def spy(self: PPO, spec: Spec, params: Any, batch: Any, progress: Array, key: Array) -> Any:
+    def spy(self: Experience, index: Array) -> Experience:
+        batch = original(self, index)
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.features.vector[:, 0])
-        return original(self, spec, params, batch, progress, key)
+        return batch
 
-    monkeypatch.setattr(PPO, "_gradient", spy)
+    monkeypatch.setattr(Experience, "at", spy)
     data = dataclasses.replace(box_rollout(agent, jax.random.key(0), 8, None), obs=jnp.arange(96.0).reshape(8, 4, 3))
     agent.update(BOX, agent.init(BOX, jax.random.key(1)), data, jnp.float32(0), jax.random.key(2))
     jax.effects_barrier()
@@ -378,6 +365,12 @@ def test_moments_know_when_a_rollout_is_new(rollout_moments: str, counted: int) 
         state, _ = update(BOX, state, data, jnp.float32(0), jax.random.key(seed))
     counts = [leaf for leaf in jax.tree.leaves(state.opt_state) if jnp.issubdtype(leaf.dtype, jnp.integer)]
     assert [int(count) for count in counts] == [counted, counted]
+
+
+def test_the_cost_of_an_iteration_counts_its_passes() -> None:
+    """Acting, each epoch, each step of conjugate gradient."""
+    cost = {A2C: 2, REINFORCE: 2, PPO: 3, NPG: 7, TRPO: 7}
+    assert all(agent.passes() == cost[type(agent)] for agent in AGENTS.values())
 
 
 @pytest.mark.parametrize("initialization", ["orthogonal", "glorot", "xavier", "he", "lecun"])

@@ -47,7 +47,7 @@ def box_rollout(seed: int = 0) -> Rollout:
 def updated(
     agent: Agent, data: Rollout | None = None, state: AgentState | None = None
 ) -> tuple[AgentState, AgentState, dict[str, Array]]:
-    """The states before and behind one update, and its metrics."""
+    """The states before and after one update, and its metrics."""
     state = agent.init(BOX, jax.random.key(1)) if state is None else state
     data = box_rollout() if data is None else data
     after, metrics = update(agent, BOX, state, data, jnp.float32(0), jax.random.key(2))
@@ -60,8 +60,8 @@ def update(agent: Agent, spec: Spec, state: AgentState, data: Rollout, progress:
 
 
 def kl_between(agent: Agent, old: Any, new: Any, data: Rollout) -> Array:
-    before, behind = (agent.distribution(BOX, policy, Features(data.obs)) for policy in (old, new))
-    return jnp.mean(before.kl(behind))  # type: ignore[arg-type]
+    before, after = (agent.distribution(BOX, policy, Features(data.obs)) for policy in (old, new))
+    return jnp.mean(before.kl(after))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_step_is_the_exact_natural_gradient() -> None:
     plain = agent.gradient(spec, state, data, jnp.float32(0), jax.random.key(1)).policy
     true_plain = jax.tree.map(lambda g: g / HORIZON, mdp.gradient(table, policy))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, true_plain)
-    assert cosine(plain, exact) < 0.99  # the two can be told apart
+    assert cosine(plain, exact) < 0.99  # the two differ
 
 
 def test_large_batches_point_along_the_exact_natural_gradient() -> None:

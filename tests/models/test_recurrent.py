@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.experimental.functional import FuncEnv
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jax import Array
 from numpy.typing import NDArray
 
@@ -19,20 +18,16 @@ import rlgd
 from rlgd import evaluation
 from rlgd.agents import A2C, PPO
 from rlgd.agents.base.actor_critic import RolloutAgent
-from rlgd.agents.base.experience import experience
 from rlgd.ascent import Ascent
-from rlgd.envs import DeviceEnv, make
+from rlgd.envs import make
 from rlgd.envs.host.host_env import HostEnv
-from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import UsageError
 from rlgd.evaluation import Policy, evaluator
 from rlgd.models import networks
 from rlgd.models import recurrent as recurrent_module
 from rlgd.models.recurrent import Recurrence
-from rlgd.pytrees import Features, Params, Rollout, View
-from rlgd.training import loop as training
-from rlgd.training.device_rollout import collect
-from rlgd.training.host_rollout import collect_on_host
+from rlgd.pytrees import Features
+from tests.support.small_agents import agent_of
 
 N, T, WIDTH = 3, 7, 4
 CELLS = sorted(recurrent_module.CELLS)
@@ -124,115 +119,6 @@ def test_an_episode_knows_nothing_of_the_one_before(kind: str) -> None:
     assert features.first is not None
     forgetful = features._replace(first=features.first.at[:, cut].set(False))
     assert np.abs(network.apply(params, forgetful)[:, cut:] - whole[:, cut:]).max() > 1e-3
-
-
-def agent_of(kind: str, **options: Any) -> PPO:
-    defaults: dict[str, Any] = {"num_envs": N, "rollout_length": T, "hidden_sizes": (8,), "memory_width": WIDTH}
-    defaults |= {"num_epochs": 1, "num_minibatches": 1, "normalize_obs": True, "network": kind, "measure_every": 0}
-    agent = PPO(**(defaults | options)).prepared()
-    assert isinstance(agent, PPO)
-    return agent
-
-
-def slow_targets(agent: RolloutAgent, env: Any, state: Any, rollout: Rollout, memory: Array) -> NDArray[Any]:
-    """The value target of each row with gae_lambda 0, ``[T, N]``: one step of the value function after another."""
-    spec, firsts = env.spec, np.asarray(rollout.firsts)
-
-    def value(obs: Any, first: Any, memory: Array) -> tuple[NDArray[Any], Array]:
-        features = agent.features(spec, state.obs_statistics, jnp.asarray(obs))
-        features = features._replace(first=jnp.asarray(first), memory=Params(None, memory))
-        read = agent.read_value(spec, state.params.value, features)
-        assert read.memory is not None
-        return np.asarray(read.outputs[..., 0]), read.memory
-
-    truncations = np.zeros(agent.num_envs, int)
-    targets = np.zeros(rollout.reward.shape)
-    for t in range(len(targets)):
-        _, memory = value(rollout.obs[t], firsts[t], memory)
-        following = rollout.last_obs if t == len(targets) - 1 else rollout.obs[t + 1]
-        nowhere = np.zeros(agent.num_envs, bool)
-        after, _ = value(following, nowhere, memory)
-        for n in range(agent.num_envs):
-            target = after[n]
-            if rollout.truncated[t, n] and rollout.final_obs.shape[0]:
-                final = np.asarray(following).copy()
-                final[n] = rollout.final_obs[truncations[n], n]
-                target = value(final, nowhere, memory)[0][n]
-            truncations[n] += int(rollout.truncated[t, n])
-            going = 1 - float(rollout.terminated[t, n])
-            targets[t, n] = rollout.reward[t, n] + float(agent.gamma) * going * target
-    return targets
-
-
-def host_vector(mode: AutoresetMode) -> HostVector:
-    vector = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1", max_episode_steps=4)] * N, autoreset_mode=mode)
-    return HostVector(vector, make("CartPole-v1", max_episode_steps=4).spec, "CartPole-v1")
-
-
-@pytest.mark.parametrize("kind", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("where", ["device", "SAME_STEP", "NEXT_STEP", "DISABLED"])
-def test_learning_sees_what_acting_saw(kind: str, where: str) -> None:
-    """Over several rollouts both remember the same, and values bootstrap from the true memory."""
-    agent = agent_of(kind, gae_lambda=0.0, normalize_advantage=False)
-    env: Any = make("CartPole-v1", max_episode_steps=4)
-    vector = None if where == "device" else host_vector(AutoresetMode[where])
-    loop = training.initialize(agent, env, jax.random.key(0), 10_000)
-    if vector is not None:
-        loop = dataclasses.replace(loop, obs=vector.reset(0))
-    learn = jax.jit(training.learn, static_argnums=1)
-    truncated = 0
-    for key in jax.random.split(jax.random.key(1), 3):
-        before, rollout = loop, None
-        if vector is None:
-            rollout, loop = jax.jit(collect, static_argnums=1)(agent, env, loop, key)
-        else:
-            rollout, loop = collect_on_host(agent, vector, loop, key)
-            rollout = jax.tree.map(jnp.asarray, rollout)
-        rows = jax.jit(experience, static_argnums=1)(agent, env.spec, before.agent_state, rollout)
-        assert before.agent_state.value_memory is not None
-        expected = slow_targets(agent, env, before.agent_state, rollout, before.agent_state.value_memory)
-        real = np.ones((T, N), bool) if rollout.mask is None else np.asarray(rollout.mask)
-        np.testing.assert_allclose(np.asarray(rows.value_target).T[real], expected[real], rtol=1e-4, atol=1e-5)
-        _, read = agent._decide(env.spec, before.agent_state.params.policy, rows.features, None)
-        assert read.memory is not None
-        np.testing.assert_allclose(loop.memory.hidden, read.memory[:, -1], rtol=1e-5, atol=1e-6)
-        loop, _ = learn(agent, env.spec, loop, rollout)
-        truncated += int(rollout.truncated.sum())
-    assert truncated > 3
-
-
-def test_acting_and_learning_agree_on_log_probabilities() -> None:
-    agent, env = agent_of("lstm"), make("CartPole-v1", max_episode_steps=4)
-    assert isinstance(env, DeviceEnv)
-    loop = training.initialize(agent, env, jax.random.key(0))
-    loop = dataclasses.replace(loop, memory=loop.memory._replace(hidden=loop.memory.hidden + 0.3))
-    rollout, _ = jax.jit(collect, static_argnums=1)(agent, env, loop, jax.random.key(1))
-    state, memory = loop.agent_state, loop.memory.hidden
-    rows = jax.jit(experience, static_argnums=1)(agent, env.spec, state, rollout)
-    for t in range(T):
-        features = agent.features(env.spec, state.obs_statistics, rollout.obs[t])
-        features = features._replace(first=rollout.firsts[t], memory=Params(memory, None))
-        policy, read = agent._decide(env.spec, state.params.policy, features, None)
-        np.testing.assert_allclose(policy.log_prob(rollout.action[t]), rows.log_prob[:, t], rtol=1e-5, atol=1e-6)
-        memory = read.memory
-
-
-def test_minibatches_are_whole_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent, env = agent_of("gru", num_envs=4, num_minibatches=2, num_epochs=2), make("CartPole-v1")
-    assert isinstance(env, DeviceEnv)
-    seen: list[tuple[int, ...]] = []
-    original = PPO._gradient
-
-    def spy(self: PPO, spec: Any, params: Any, batch: Any, progress: Array, key: Array) -> Any:
-        seen.append(batch.features.vector.shape)
-        return original(self, spec, params, batch, progress, key)
-
-    monkeypatch.setattr(PPO, "_gradient", spy)
-    loop = training.initialize(agent, env, jax.random.key(0))
-    jax.eval_shape(lambda loop: training.iterate(agent, env, loop), loop)
-    assert (2, T, 4) in seen
-    with pytest.raises(UsageError, match="num_envs = 4, the sequences that gru learns from; nearest that do: 1, 2, 4"):
-        dataclasses.replace(PPO(num_envs=4, network="gru"), num_minibatches=3).validate()
 
 
 def policy_of(kind: str) -> Policy:
@@ -350,41 +236,3 @@ def leaves(result: rlgd.TrainResult) -> list[NDArray[Any]]:
     state = dataclasses.replace(result.state, progress=jnp.zeros(()), progress_per_step=jnp.zeros(()))
     state = dataclasses.replace(state, key=jax.random.key_data(state.key))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-
-
-def explorer(**options: Any) -> Any:
-    agent = PPO(num_envs=2, rollout_length=8, num_minibatches=2, hidden_sizes=(6,), box_std="gsde", **options)
-    return agent.prepared(), make("Pendulum-v1")
-
-
-def test_gsde_keeps_its_noise_for_some_steps() -> None:
-    agent, env = explorer(sde_sample_freq=3)
-    state = agent.init(env.spec, jax.random.key(0))
-    memory, seen = agent.memory(env.spec, 2), []
-    for t in range(8):
-        view = View(jnp.ones((2, 3)), jnp.array([t == 0, t in (0, 5)]))
-        action, memory = agent.act(env.spec, state.actor, memory, view, jax.random.key(t))
-        seen.append(np.asarray(action)[:, 0])
-    actions = np.array(seen).T
-    np.testing.assert_array_equal(np.diff(actions[0]) != 0, [False, False, True, False, False, True, False])
-    np.testing.assert_array_equal(np.diff(actions[1]) != 0, [False, False, True, False, True, False, False])
-
-
-def test_gsde_explores_with_the_deviation_that_it_says() -> None:
-    agent, env = explorer(log_std_init=-1.0)
-    state = agent.init(env.spec, jax.random.key(0))
-    view = View(jnp.broadcast_to(jnp.array([0.3, -0.9, 2.0]), (20_000, 3)), jnp.ones(20_000, bool))
-    memory = agent.memory(env.spec, 20_000)
-    action, _ = agent.act(env.spec, state.actor, memory, view, jax.random.key(1))
-    features = agent.features(env.spec, None, view.obs)
-    distribution = agent.distribution(env.spec, state.params.policy, features)
-    deviation = float(np.exp(distribution.log_std[0, 0]))
-    assert np.std(np.asarray(action)) == pytest.approx(deviation, rel=0.03)
-    assert np.mean(np.asarray(action)) == pytest.approx(float(distribution.mean[0, 0]), abs=4 * deviation / 140)
-    greedy, _ = agent.act(env.spec, state.actor, memory, view, jax.random.key(1), greedy=True)
-    np.testing.assert_array_equal(greedy, distribution.mean)
-    policy = Policy(agent, env.spec, state.actor)
-    once = policy(np.ones(3), deterministic=False, key=1)
-    assert policy(np.ones((5, 3))).shape == (5, 1)  # nothing is remembered
-    assert policy(np.ones(3), deterministic=False, key=2) != once
-    assert policy(np.ones(3), deterministic=False, key=1, first=False) == once

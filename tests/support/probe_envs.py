@@ -281,7 +281,7 @@ def enter(env: HostEnv, loop: LoopState) -> tuple[HostVector, LoopState]:
 def linear_policy(spec: Spec, weights: Any, bias: Any, box_distribution: str = "gaussian") -> Policy:
     """A policy with the outputs ``weights [outputs, features] x + bias [outputs]``."""
     agent = PPO(hidden_sizes=(), box_distribution=box_distribution)
-    params = agent.policy_network(spec).init(jax.random.key(0))
+    params = agent.networks(spec).init(jax.random.key(0)).policy
     layer = {"kernel": jnp.asarray(weights, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
     assert jax.tree.map(jnp.shape, params["network"]) == {"OutputLayer_0": jax.tree.map(jnp.shape, layer)}
     return Policy(agent, spec, Actor(params | {"network": {"OutputLayer_0": layer}}, None))

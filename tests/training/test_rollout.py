@@ -16,9 +16,8 @@ from gymnasium.vector import AutoresetMode
 from jax import Array
 
 import rlgd.envs
-from rlgd.agents import A2C, PPO, REINFORCE
+from rlgd.agents import A2C, REINFORCE
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.base.experience import experience
 from rlgd.envs import DeviceEnv, HostEnv
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import UsageError
@@ -235,32 +234,6 @@ def test_episode_statistics_agree_with_gymnasium(mode: AutoresetMode) -> None:
     np.testing.assert_array_equal(counters.episode_return, np.where(unfinished, recorder.episode_returns, 0))
     np.testing.assert_array_equal(counters.episode_length, np.where(unfinished, recorder.episode_lengths, 0))
     assert total["rollout/steps"] == total["rollout/length_sum"] + int(counters.episode_length.sum())
-
-
-@pytest.mark.parametrize(("env", "box_distribution"), [(ENV, "gaussian"), (BOX_ENV, "tanh"), (BOX_ENV, "beta")])
-def test_the_first_ratio_is_1(env: DeviceEnv, box_distribution: str) -> None:
-    """The log-probabilities that an update starts from are those of what acted, though normalizers move."""
-    options: dict[str, Any] = {"num_epochs": 1, "num_minibatches": 1, "normalize_obs": True}
-    options["box_distribution"] = box_distribution
-    agent = PPO(num_envs=N, rollout_length=T, hidden_sizes=(), **options).prepared()
-    assert isinstance(agent, PPO)
-    learn = jax.jit(training.learn, static_argnums=1)
-    loop = initialize(agent, env, jax.random.key(0))
-    for key in jax.random.split(jax.random.key(1), 2):
-        acted = loop.agent_state
-        rows, loop = collect(agent, env, loop, key)
-        loop, metrics = learn(agent, env.spec, loop, rows)
-        assert abs(metrics["train/approx_kl"]) < 1e-9
-        assert metrics["train/clip_fraction"] == 0
-
-    def log_prob(obs: Array, action: Array) -> Array:
-        features = agent.features(env.spec, acted.actor.obs_statistics, obs)
-        return agent.distribution(env.spec, acted.actor.policy, features).log_prob(action)
-
-    stored = jax.jit(experience, static_argnums=1)(agent, env.spec, acted, rows).log_prob
-    given = jax.jit(jax.vmap(log_prob))(rows.obs, rows.action)
-    np.testing.assert_allclose(given.reshape(-1), stored, rtol=0, atol=1e-5)
-    assert loop.agent_state.obs_statistics.mean[0] != acted.obs_statistics.mean[0]
 
 
 ON_TWO_DEVICES = """

@@ -1,0 +1,165 @@
+"""What the updates of agents are composed of: steps of ascent, measurements, and the end of an iteration."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.agents.base.agent import Agent
+from rlgd.agents.base.faults import first_fault
+from rlgd.ascent import diagnostics
+from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.trees import apply_step, global_norm
+from rlgd.maths import running_statistics
+from rlgd.models.features import encode, num_features
+from rlgd.pytrees import AgentState, Metrics, Params, Rollout
+from rlgd.spaces import Spec
+
+Rows = TypeVar("Rows")
+
+
+def step(
+    ascent: Ascent,
+    gradient: Any,
+    opt_state: Any,
+    params: Any,
+    progress: Array | float = 0.0,
+    new_rollout: bool | Array = False,
+) -> tuple[Any, Any]:
+    """Parameters and optimizer state after one step uphill; the arguments are those of ``Ascent.transformation``."""
+    change, opt_state = ascent.transformation().update(gradient, opt_state, params, progress, new_rollout=new_rollout)
+    return apply_step(params, change), opt_state
+
+
+def ascend(
+    agent: Agent,
+    params: Params,
+    opt_state: Params,
+    gradient: Params,
+    progress: Array,
+    new_rollout: bool | Array = True,
+) -> tuple[Params, Params, Metrics]:
+    """One step uphill for policy and value function, each with its own optimizer state, clipping and step size.
+
+    ``new_rollout``: this is the first step since a rollout was collected.
+
+    Returns:
+        Parameters, optimizer state, and metrics of the gradients.
+    """
+    ascent, value_ascent = agent.ascent, agent.value_ascent
+    policy, policy_opt_state = step(ascent, gradient.policy, opt_state.policy, params.policy, progress, new_rollout)
+    value, value_opt_state = step(value_ascent, gradient.value, opt_state.value, params.value, progress, new_rollout)
+    norm = global_norm(ascent.penalties.subtracted(gradient.policy, params.policy))
+    metrics = {
+        "ascent/gradient_norm": norm,
+        "ascent/value_gradient_norm": global_norm(value_ascent.penalties.subtracted(gradient.value, params.value)),
+        "ascent/clipped": is_clipped(ascent, norm),
+    }
+    return Params(policy, value), Params(policy_opt_state, value_opt_state), metrics
+
+
+def is_clipped(ascent: Ascent, norm: Array) -> Array:
+    """1 where a gradient of length ``norm`` is scaled down, else 0."""
+    return (norm > ascent.clipping.limit).astype(norm.dtype)
+
+
+def measure(
+    agent: Agent, state: AgentState, progress: Array, gradients: Callable[[], Any]
+) -> tuple[Metrics, diagnostics.Measured | None]:
+    """Diagnostics of the first step that follows, and what they keep until the next time; see ``diagnostics.measure``.
+
+    ``gradients`` computes the policy's gradients on ``diagnostics.halves`` of the batch, stacked.
+    """
+    if not agent.measure_every:
+        return {}, None
+    return diagnostics.measure(
+        agent.ascent,
+        state.opt_state.policy,
+        state.params.policy,
+        progress,
+        gradients,
+        state.measured,
+        agent.measure_every,
+    )
+
+
+def climb_once(
+    agent: Agent,
+    state: AgentState,
+    rows: Rows,
+    gradient: Callable[[Rows], tuple[Params, Metrics]],
+    progress: Array,
+    axis: int = 0,
+) -> tuple[Params, Params, Any, Metrics]:
+    """One step uphill on all rows of a rollout, and its diagnostics.
+
+    Args:
+        agent, state, progress: as in ``Agent.update``.
+        rows: what is learned from.
+        gradient: of rows, with its metrics.
+        axis: which axis of ``rows`` is cut in halves for the diagnostics.
+
+    Returns:
+        Parameters, optimizer state, what the diagnostics keep, and metrics.
+    """
+    halves = diagnostics.halves
+    measurements, measured = measure(
+        agent, state, progress, lambda: jax.vmap(gradient)(halves(rows, axis=axis))[0].policy
+    )
+    direction, metrics = gradient(rows)
+    params, opt_state, ascent_metrics = ascend(agent, state.params, state.opt_state, direction, progress)
+    metrics |= ascent_metrics
+    metrics["first_fault"] = first_fault(metrics)
+    return params, opt_state, measured, metrics | measurements | applied_schedules(agent, progress)
+
+
+def applied_schedules(agent: Agent, progress: Array) -> Metrics:
+    """Step size, momentum and entropy weight as they are applied."""
+    return {
+        "ascent/learning_rate": agent.ascent.step_size(progress),
+        "ascent/momentum": agent.ascent.momentum_at(progress),
+        "ascent/effective_step": agent.ascent.effective_step(progress),
+        "train/ent_coef": agent.entropy_weight(progress),
+    }
+
+
+def conclude(
+    agent: Agent,
+    spec: Spec,
+    state: AgentState,
+    rollout: Rollout,
+    params: Params,
+    opt_state: Params,
+    measured: Any,
+    value_memory: Array | None = None,
+) -> AgentState:
+    """The state after an update: after the outer step from ``state`` towards ``params``, and with new normalizers.
+
+    The normalizers read the rollout only now: the update uses those that acted. ``value_memory`` is the value
+    function's memory after the rollout.
+    """
+    obs_statistics, reward_statistics = state.obs_statistics, state.reward_statistics
+    if obs_statistics is not None:
+        mask = None if rollout.mask is None else rollout.mask.reshape(-1)
+        rows = encode(spec.obs, rollout.obs).reshape(-1, num_features(spec.obs))
+        obs_statistics = running_statistics.merge(obs_statistics, running_statistics.of_batch(rows, mask))
+    if reward_statistics is not None:
+        reward_statistics = running_statistics.observe_reward(
+            reward_statistics, rollout.reward, rollout.done, agent.gamma, rollout.mask
+        )
+    params, outer_opt_state = _outer_step(agent.ascent.outer_ascent(), state, params)
+    return AgentState(params, opt_state, outer_opt_state, obs_statistics, reward_statistics, measured, value_memory)
+
+
+def _outer_step(outer: Ascent | None, state: AgentState, params: Params) -> tuple[Params, Params | None]:
+    if outer is None or state.outer_opt_state is None:
+        return params, None
+
+    def outer_step(start: Any, end: Any, opt_state: Any) -> tuple[Any, Any]:
+        return step(outer, jax.tree.map(jnp.subtract, end, start), opt_state, start, jnp.zeros(()))
+
+    policy, policy_opt_state = outer_step(state.params.policy, params.policy, state.outer_opt_state.policy)
+    value, value_opt_state = outer_step(state.params.value, params.value, state.outer_opt_state.value)
+    return Params(policy, value), Params(policy_opt_state, value_opt_state)

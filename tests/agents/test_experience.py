@@ -1,0 +1,158 @@
+"""What is learned from is what acted: values, log-probabilities and memories of a rollout."""
+
+import dataclasses
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from jax import Array
+from numpy.typing import NDArray
+
+from rlgd.agents import PPO
+from rlgd.agents.base.actor_critic import RolloutAgent
+from rlgd.agents.base.experience import Experience, experience
+from rlgd.envs import DeviceEnv, make
+from rlgd.envs.host.host_vector import HostVector
+from rlgd.errors import UsageError
+from rlgd.pytrees import Params, Rollout
+from rlgd.training import loop as training
+from rlgd.training.device_rollout import collect
+from rlgd.training.host_rollout import collect_on_host
+from tests.support.probe_envs import ACTIONS, ScriptedOnDevice
+from tests.support.small_agents import N, T, agent_of
+
+STEPS, LIMIT = (1, 3, 4, 5, 6, 7, 8), 4
+ENV = DeviceEnv(ScriptedOnDevice(STEPS, ACTIONS["discrete"]), "scripted", LIMIT)
+BOX_ENV = DeviceEnv(ScriptedOnDevice(STEPS, ACTIONS["box"]), "scripted", LIMIT)
+
+
+@pytest.mark.parametrize(("env", "box_distribution"), [(ENV, "gaussian"), (BOX_ENV, "tanh"), (BOX_ENV, "beta")])
+def test_the_first_ratio_is_1(env: DeviceEnv, box_distribution: str) -> None:
+    """The log-probabilities that an update starts from are those of what acted, though normalizers move."""
+    options: dict[str, Any] = {"num_epochs": 1, "num_minibatches": 1, "normalize_obs": True}
+    options["box_distribution"] = box_distribution
+    agent = PPO(num_envs=12, rollout_length=15, hidden_sizes=(), **options).prepared()
+    assert isinstance(agent, PPO)
+    learn = jax.jit(training.learn, static_argnums=1)
+    loop = training.initialize(agent, env, jax.random.key(0))
+    for key in jax.random.split(jax.random.key(1), 2):
+        acted = loop.agent_state
+        rows, loop = jax.jit(collect, static_argnums=1)(agent, env, loop, key)
+        loop, metrics = learn(agent, env.spec, loop, rows)
+        assert abs(metrics["train/approx_kl"]) < 1e-9
+        assert metrics["train/clip_fraction"] == 0
+
+    def log_prob(obs: Array, action: Array) -> Array:
+        features = agent.features(env.spec, acted.actor.obs_statistics, obs)
+        return agent.distribution(env.spec, acted.actor.policy, features).log_prob(action)
+
+    stored = jax.jit(experience, static_argnums=1)(agent, env.spec, acted, rows).log_prob
+    given = jax.jit(jax.vmap(log_prob))(rows.obs, rows.action)
+    np.testing.assert_allclose(given.reshape(-1), stored, rtol=0, atol=1e-5)
+    assert loop.agent_state.obs_statistics.mean[0] != acted.obs_statistics.mean[0]
+
+
+def slow_targets(agent: RolloutAgent, env: Any, state: Any, rollout: Rollout, memory: Array) -> NDArray[Any]:
+    """The value target of each row with gae_lambda 0, ``[T, N]``: one step of the value function after another."""
+    spec, firsts = env.spec, np.asarray(rollout.firsts)
+
+    def value(obs: Any, first: Any, memory: Array) -> tuple[NDArray[Any], Array]:
+        features = agent.features(spec, state.obs_statistics, jnp.asarray(obs))
+        features = features._replace(first=jnp.asarray(first), memory=Params(None, memory))
+        read = agent.networks(spec).read_value(state.params.value, features)
+        assert read.memory is not None
+        return np.asarray(read.outputs[..., 0]), read.memory
+
+    truncations = np.zeros(agent.num_envs, int)
+    targets = np.zeros(rollout.reward.shape)
+    for t in range(len(targets)):
+        _, memory = value(rollout.obs[t], firsts[t], memory)
+        following = rollout.last_obs if t == len(targets) - 1 else rollout.obs[t + 1]
+        nowhere = np.zeros(agent.num_envs, bool)
+        after, _ = value(following, nowhere, memory)
+        for n in range(agent.num_envs):
+            target = after[n]
+            if rollout.truncated[t, n] and rollout.final_obs.shape[0]:
+                final = np.asarray(following).copy()
+                final[n] = rollout.final_obs[truncations[n], n]
+                target = value(final, nowhere, memory)[0][n]
+            truncations[n] += int(rollout.truncated[t, n])
+            going = 1 - float(rollout.terminated[t, n])
+            targets[t, n] = rollout.reward[t, n] + float(agent.gamma) * going * target
+    return targets
+
+
+def host_vector(mode: AutoresetMode) -> HostVector:
+    vector = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1", max_episode_steps=4)] * N, autoreset_mode=mode)
+    return HostVector(vector, make("CartPole-v1", max_episode_steps=4).spec, "CartPole-v1")
+
+
+@pytest.mark.parametrize("kind", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("where", ["device", "SAME_STEP", "NEXT_STEP", "DISABLED"])
+def test_learning_sees_what_acting_saw(kind: str, where: str) -> None:
+    """Over several rollouts both remember the same, and values bootstrap from the true memory."""
+    agent = agent_of(kind, gae_lambda=0.0, normalize_advantage=False)
+    env: Any = make("CartPole-v1", max_episode_steps=4)
+    vector = None if where == "device" else host_vector(AutoresetMode[where])
+    loop = training.initialize(agent, env, jax.random.key(0), 10_000)
+    if vector is not None:
+        loop = dataclasses.replace(loop, obs=vector.reset(0))
+    learn = jax.jit(training.learn, static_argnums=1)
+    truncated = 0
+    for key in jax.random.split(jax.random.key(1), 3):
+        before, rollout = loop, None
+        if vector is None:
+            rollout, loop = jax.jit(collect, static_argnums=1)(agent, env, loop, key)
+        else:
+            rollout, loop = collect_on_host(agent, vector, loop, key)
+            rollout = jax.tree.map(jnp.asarray, rollout)
+        rows = jax.jit(experience, static_argnums=1)(agent, env.spec, before.agent_state, rollout)
+        assert before.agent_state.value_memory is not None
+        expected = slow_targets(agent, env, before.agent_state, rollout, before.agent_state.value_memory)
+        real = np.ones((T, N), bool) if rollout.mask is None else np.asarray(rollout.mask)
+        np.testing.assert_allclose(np.asarray(rows.value_target).T[real], expected[real], rtol=1e-4, atol=1e-5)
+        read = agent.networks(env.spec).decide(before.agent_state.params.policy, rows.features).output
+        assert read.memory is not None
+        np.testing.assert_allclose(loop.memory.hidden, read.memory[:, -1], rtol=1e-5, atol=1e-6)
+        loop, _ = learn(agent, env.spec, loop, rollout)
+        truncated += int(rollout.truncated.sum())
+    assert truncated > 3
+
+
+def test_acting_and_learning_agree_on_log_probabilities() -> None:
+    agent, env = agent_of("lstm"), make("CartPole-v1", max_episode_steps=4)
+    assert isinstance(env, DeviceEnv)
+    loop = training.initialize(agent, env, jax.random.key(0))
+    loop = dataclasses.replace(loop, memory=loop.memory._replace(hidden=loop.memory.hidden + 0.3))
+    rollout, _ = jax.jit(collect, static_argnums=1)(agent, env, loop, jax.random.key(1))
+    state, memory = loop.agent_state, loop.memory.hidden
+    rows = jax.jit(experience, static_argnums=1)(agent, env.spec, state, rollout)
+    for t in range(T):
+        features = agent.features(env.spec, state.obs_statistics, rollout.obs[t])
+        features = features._replace(first=rollout.firsts[t], memory=Params(memory, None))
+        policy, output, _ = agent.networks(env.spec).decide(state.params.policy, features)
+        np.testing.assert_allclose(policy.log_prob(rollout.action[t]), rows.log_prob[:, t], rtol=1e-5, atol=1e-6)
+        memory = output.memory
+
+
+def test_minibatches_are_whole_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, env = agent_of("gru", num_envs=4, num_minibatches=2, num_epochs=2), make("CartPole-v1")
+    assert isinstance(env, DeviceEnv)
+    seen: list[tuple[int, ...]] = []
+    original = Experience.at
+
+    def spy(self: Experience, index: Array) -> Experience:
+        batch = original(self, index)
+        seen.append(batch.features.vector.shape)
+        return batch
+
+    monkeypatch.setattr(Experience, "at", spy)
+    loop = training.initialize(agent, env, jax.random.key(0))
+    jax.eval_shape(lambda loop: training.iterate(agent, env, loop), loop)
+    assert (2, T, 4) in seen
+    with pytest.raises(UsageError, match="num_envs = 4, the sequences that gru learns from; nearest that do: 1, 2, 4"):
+        dataclasses.replace(PPO(num_envs=4, network="gru"), num_minibatches=3).validate()
