@@ -79,7 +79,7 @@ def test_a_trial_that_is_worse_than_most_is_pruned(tmp_path: Path) -> None:
         trials=16,
         total_timesteps=6400,
         fresh_seeds=0,
-        watch=lambda number, state, score, values: seen.append((number, state)),
+        on_trial=lambda number, state, score, values: seen.append((number, state)),
     )
     states = [trial["state"] for trial in result.trials]
     assert seen == list(enumerate(states))
@@ -119,10 +119,10 @@ def test_what_is_written_trains_the_winner(found: TuneResult) -> None:
 def test_a_search_goes_on_where_it_was(found: TuneResult, tmp_path: Path) -> None:
     (tmp_path / "journal.log").write_bytes((found.tune_dir / "journal.log").read_bytes())
     told: list[int] = []
-    more = tune(tmp_path, trials=TRIALS + 2, watch=lambda number, *_: told.append(number))
+    more = tune(tmp_path, trials=TRIALS + 2, on_trial=lambda number, *_: told.append(number))
     assert told == [TRIALS, TRIALS + 1]
     assert more.trials[:TRIALS] == found.trials
-    again = tune(tmp_path, trials=TRIALS + 2, watch=lambda number, *_: told.append(-1))
+    again = tune(tmp_path, trials=TRIALS + 2, on_trial=lambda number, *_: told.append(-1))
     assert -1 not in told
     np.testing.assert_equal(again.trials, more.trials)
     with pytest.raises(UsageError, match=r"holds another search: seeds: 2, now 1\. Name another directory"):
