@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import math
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from rlgd.studies.tables import arm_tables, columns, records, results_csv, summa
 from tests.support.small_study import outcome
 
 
-def planned(target: float | None = 10.0, **options: object) -> Plan:
+def planned(target: float | None = 10.0, **options: Any) -> Plan:
     arm = Arm("layers", {}, {"hidden_sizes": [[], [8, 4]]})
     question = Question((arm,), agent="a2c", seeds=2, total_timesteps=100, question="How deep?", target_return=target)
     return make_plan(dataclasses.replace(question, **options))
@@ -71,7 +72,7 @@ def test_the_csv_file_holds_the_records() -> None:
     assert results_csv(plan, {}).strip() == ""
 
 
-def test_the_page_says_what_was_asked_and_how_it_was_measured() -> None:
+def test_the_page_has_the_question_and_how_numbers_were_measured() -> None:
     plan = planned()
     page = summary_page(plan, point_results(plan, outcomes(3)), ["surface"])
     assert page.startswith("# study\n\nHow deep?\n\na2c in CartPole-v1, 100 steps, 2 seeds; 3 of 4 finished.\n\n")
