@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rlgd.run.result import TrainResult as TrainResult
     from rlgd.studies.api import study as study
     from rlgd.studies.publish import StudyResult as StudyResult
-    from rlgd.tuning.search import TuneResult as TuneResult
+    from rlgd.tuning.result import TuneResult as TuneResult
     from rlgd.tuning.search import tune as tune
 
 __version__ = "0.1.0"
@@ -46,10 +46,8 @@ __getattr__, __dir__, __all__ = lazy(
         "rlgd.run.result": ("TrainResult",),
         "rlgd.studies.api": ("study",),
         "rlgd.studies.publish": ("StudyResult",),
-        "rlgd.tuning.search": (
-            "TuneResult",
-            "tune",
-        ),
+        "rlgd.tuning.result": ("TuneResult",),
+        "rlgd.tuning.search": ("tune",),
     },
     submodules=(
         "agents",

@@ -79,7 +79,7 @@ def studies() -> Rows:
     """Name and question."""
     from rlgd.studies import question
 
-    return [["study", "question"], *map(list, question.shipped().items())]
+    return [["study", "question"], *map(list, question.shipped_questions().items())]
 
 
 LEGENDS = {

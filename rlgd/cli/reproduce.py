@@ -36,48 +36,48 @@ def reproduce(argv: list[str]) -> int:
     options = parse(f"rlgd reproduce {name}", flags, argv, about)
     from rlgd.cli import jax_setup
     from rlgd.reproduction import jobs as jobs_module
-    from rlgd.reproduction import plan as plan_module
+    from rlgd.reproduction import runs as runs_module
     from rlgd.reproduction import scoreboard, workers
-    from rlgd.reproduction import suite as suite_module
+    from rlgd.reproduction.suite import read_suite
 
-    suite = suite_module.read(name)
+    suite = read_suite(name)
     workers.check_workers(options.workers)
     root = Path(options.run_dir or Path("runs", "reproduce", name))
-    plans = plan_module.plans(suite, root, options.seeds)
-    wanted = plan_module.chosen(suite, plans, options.only)
+    rows = runs_module.row_runs(suite, root, options.seeds)
+    wanted = runs_module.select_rows(suite, rows, options.only)
     set_up = functools.partial(jax_setup.set_up, device=options.device, deterministic_ops=options.deterministic_ops)
     if options.workers > 1:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for all of them
-    for settings in [plan.settings for plan in wanted if plan.settings is not None][:1]:
+    for settings in [runs.config for runs in wanted if runs.config is not None][:1]:
         set_up(settings)
-    jobs = [job for plan in wanted for job in jobs_module.jobs(plan)]
+    jobs = [job for runs in wanted for job in jobs_module.unfinished_jobs(runs)]
     silent = options.quiet or options.json
     if options.dry_run or not silent:
         print(scoreboard.forecast(wanted, jobs), file=sys.stdout if options.dry_run else sys.stderr, flush=True)
     if options.dry_run:
         return 0
-    if all(plan.why_not for plan in wanted):
+    if all(runs.why_not for runs in wanted):
         raise UsageError(f"no row of {name} can be trained yet.")
-    out = Path(options.out) if options.out else scoreboard.automatic(name, root, by_itself=options.run_dir is None)
+    out = Path(options.out) if options.out else scoreboard.automatic(name, root, in_docs=options.run_dir is None)
     scoreboard.make_room(out)
     ended = 0
 
-    def on_progress(job: Any, trouble: str | None) -> None:
+    def on_job(job: Any, problem: str | None) -> None:
         nonlocal ended
         ended += 1
-        if trouble is not None or not silent:
-            text = f"  {ended} of {len(jobs)}: {job.row} seed {job.seed}: {trouble or scoreboard.outcome(job)}"
+        if problem is not None or not silent:
+            text = f"  {ended} of {len(jobs)}: {job.row} seed {job.seed}: {problem or scoreboard.score_text(job)}"
             print(text, file=sys.stderr, flush=True)
 
     with signals.caught() as poll_signal:
-        workers.train(jobs, options.workers, set_up, poll_signal, on_progress)
-    findings = [scoreboard.found(plan) for plan in plans]
-    scoreboard.write(out, suite, findings)
-    shown = [finding for finding in findings if finding.plan in wanted]
+        workers.train(jobs, options.workers, set_up, poll_signal, on_job)
+    results = [scoreboard.row_result(runs) for runs in rows]
+    scoreboard.write(out, suite, results)
+    shown = [result for result in results if result.runs in wanted]
     if options.json:
         print(json.dumps({"suite": name, "table": str(out), "rows": scoreboard.records(shown)}))
     else:
         print(scoreboard.table(shown))
         print(f"\ntable:       {out}")
         print(f"curves:      {tensorboard_command()} --logdir {root}")
-    return 0 if all(finding.reached for finding in shown) else 1
+    return 0 if all(result.reached for result in shown) else 1

@@ -56,16 +56,15 @@ def study(argv: list[str]) -> int:
     options = parse(f"rlgd study {argv[0]}", flags, argv[1:], "Train every value of a study with many seeds.")
     from rlgd.studies import question as question_module
 
-    question = question_module.read(argv[0], options.full)
+    question = question_module.read_question(argv[0], options.full)
     if options.env is None:
         from_file(question.env)
     given = {name: getattr(options, name) for name in ("agent", "env", "seeds", "total_timesteps", "target_return")}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
-    from rlgd.studies import plan as plans
+    from rlgd.studies.plan import make_plan
 
-    worked_out = plans.plan(question)
     directory = Path(options.run_dir) if options.run_dir else None
-    return answer(worked_out, directory, options.exact, options, anew=True)
+    return answer(make_plan(question), directory, options.exact, options, resumed=False)
 
 
 def resume_study(argv: list[str], speed: Flags) -> int:
@@ -75,19 +74,19 @@ def resume_study(argv: list[str], speed: Flags) -> int:
     directory, argv = take_run("study resume", argv, flags, about)
     options = parse(f"rlgd study resume {directory}", flags, argv, about)
     from rlgd.studies import directory as studydir
-    from rlgd.studies import plan as plans
+    from rlgd.studies.plan import make_plan
 
     question, content = studydir.read(directory)
     if not question.env:
-        raise UsageError(f"{directory} was not made from ids; go on with it by rlgd.studies.api.resume_study.")
+        raise UsageError(f"{directory} was not made from ids; resume it with rlgd.studies.resume_study.")
     if options.env is None:
         from_file(question.env)
     elif options.env != question.env:
         raise UsageError(f"{directory} is a study of {question.env!r}, not of {options.env!r}.")
-    return answer(plans.plan(question), directory, content["exact"], options, anew=False)
+    return answer(make_plan(question), directory, content["exact"], options, resumed=True)
 
 
-def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: bool) -> int:
+def answer(plan: Any, directory: Path | None, exact: bool, options: Any, resumed: bool) -> int:
     """Run a study, show how far it is, and what was found; without a directory in one of its own."""
     import time
 
@@ -100,8 +99,8 @@ def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: b
 
     execution = execution_module.Execution(exact, options.slice_size, options.workers)
     execution.validate()
-    silent, dry_run = options.quiet or options.json, anew and options.dry_run
-    if dry_run or (anew and not silent):
+    silent, dry_run = options.quiet or options.json, not resumed and options.dry_run
+    if dry_run or not (resumed or silent):
         print(execution_module.forecast(plan, execution), file=sys.stdout if dry_run else sys.stderr)
     if dry_run:
         return 0
@@ -109,7 +108,7 @@ def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: b
         directory = studydir.automatic(Path("runs"), plan.question.name)
     start = last = time.monotonic()
 
-    def watch(done: int, number: int, compile_seconds: float) -> None:
+    def on_progress(done: int, number: int, compile_seconds: float) -> None:
         nonlocal last
         now = time.monotonic()
         if not silent and (done == number or now - last > 1):
@@ -118,7 +117,7 @@ def answer(plan: Any, directory: Path | None, exact: bool, options: Any, anew: b
             print(text, file=sys.stderr, flush=True)
 
     try:
-        result = api.execute(plan, directory, execution, watch, anew)
+        result = api.execute(plan, directory, execution, on_progress, resumed)
     except KeyboardInterrupt as interrupt:
         print(f"rlgd: interrupted; go on with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
         # Threads are still busy; what is finished is on disk.

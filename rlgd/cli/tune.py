@@ -74,20 +74,21 @@ def tune(argv: list[str]) -> int:
     settings.validate()
     jax_setup.set_up(settings, options.device, options.deterministic_ops, alone=not isinstance(env, envs.DeviceEnv))
     from rlgd.studies import arms
+    from rlgd.tuning import result as result_module
     from rlgd.tuning import search as tuning
 
     directory = Path(options.run_dir) if options.run_dir else tuning.automatic(Path("runs"), env.env_id, name)
     silent = options.quiet or options.json
 
-    def watch(number: int, state: str, score: float, values: dict[str, Any]) -> None:
+    def on_trial(number: int, state: str, score: float, values: dict[str, Any]) -> None:
         if not silent:
-            text = " ".join(f"{key}={arms.written(value)}" for key, value in values.items())
+            text = " ".join(f"{key}={arms.as_label(value)}" for key, value in values.items())
             print(f"  trial {number}: {score:.1f} ({state}) {text}", file=sys.stderr, flush=True)
 
     numbers = ("trials", "seeds", "fresh_seeds", "total_timesteps", "eval_episodes", "seed")
     given = {key: getattr(options, key) for key in numbers}
     try:
-        result = tuning.tune(agent, env, search, **given, tune_dir=directory, watch=watch)
+        result = tuning.tune(agent, env, search, **given, tune_dir=directory, on_trial=on_trial)
     except KeyboardInterrupt as interrupt:
         print(f"rlgd: interrupted; the same command with --run-dir {directory} goes on", file=sys.stderr, flush=True)
         return signals.exit_code(interrupt)
@@ -99,7 +100,7 @@ def tune(argv: list[str]) -> int:
         return 0
     print(result.table())
     print(f"\nsearch:      {directory}")
-    print(f"train:       rlgd train {name} --config {directory / tuning.BEST}")
+    print(f"train:       rlgd train {name} --config {directory / result_module.BEST}")
     return 0
 
 

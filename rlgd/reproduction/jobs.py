@@ -1,6 +1,6 @@
-"""Published scores, reproduced: a table of environments and agents is trained from the presets, with many seeds.
+"""Train and score one run of a suite.
 
-Each seed is a run of its own, so that what is finished is kept, and what was interrupted goes on.
+Each seed is a run of its own: finished runs are kept, and interrupted ones are resumed.
 """
 
 import json
@@ -12,7 +12,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import make
 from rlgd.errors import Interrupted, RlgdError, StorageFault
 from rlgd.evaluation.evaluator import evaluate
-from rlgd.reproduction.plan import SCORE, Plan, preset_settings
+from rlgd.reproduction.runs import SCORE, RowRuns, run_config
 from rlgd.run.api import execute, resume
 from rlgd.run.config import RunConfig
 from rlgd.run.loading import load
@@ -21,13 +21,14 @@ from rlgd.system.files import replace, why
 from rlgd.system.signals import PollSignal
 
 EPISODES = 100
-# Each seed is scored in episodes of its own: if all had the same ones, the luck of these would be in no interval.
+# Each seed is scored in episodes of its own. With the same episodes for all seeds, their luck would be in every score
+# and in no interval.
 FIRST_EPISODES, BETWEEN_EPISODES = 2_000_000, 1_000
-GO_ON = "interrupted; what was trained is saved, and the same command goes on"
+INTERRUPTED = "interrupted; the finished part is saved, and the same command resumes it"
 
 
 class Job(NamedTuple):
-    """A run that is to be trained, or gone on with, in whatever process."""
+    """A run to train, or to resume if it has ``started``; it can be sent to another process."""
 
     row: str
     agent: Agent
@@ -35,44 +36,51 @@ class Job(NamedTuple):
     total_timesteps: int
     seed: int
     directory: Path
-    begun: bool
+    started: bool
 
-    def settings(self) -> RunConfig:
-        """Of the run. The environment is made here: one that was sent would be compiled for anew."""
-        return preset_settings(self.agent, make(self.env), self.total_timesteps, self.seed)
-
-
-# Takes a job that has ended, and what went wrong with it, if anything did.
-OnProgress: TypeAlias = Callable[[Job, str | None], None]
+    def config(self) -> RunConfig:
+        """The configuration. It makes the environment here: the programs of one from another process compile again."""
+        return run_config(self.agent, make(self.env), self.total_timesteps, self.seed)
 
 
-def jobs(plan: Plan) -> list[Job]:
-    """The runs of a row that are not finished."""
-    settings = plan.settings
-    if settings is None:
+# Takes a job that has ended, and the message of the error that ended it; None for success.
+OnJob: TypeAlias = Callable[[Job, str | None], None]
+
+
+def unfinished_jobs(runs: RowRuns) -> list[Job]:
+    """The runs of a row that are not finished and scored."""
+    config = runs.config
+    if config is None:
         return []
     return [
-        Job(plan.row.name, settings.agent, plan.row.env, settings.settings.total_timesteps, number, directory, begun)
-        for number, directory, begun, score, _ in plan.states()
-        if score is None
+        Job(runs.row.name, config.agent, runs.row.env, runs.total_timesteps, run.seed, run.directory, run.started)
+        for run in runs.seed_runs()
+        if run.score is None
     ]
 
 
-def trained_job(job: Job, poll_signal: PollSignal) -> str | None:
-    """Train a run to its end, and score it; what went wrong, if anything did."""
+def train_job(job: Job, poll_signal: PollSignal) -> str | None:
+    """Train a run to its end and score it.
 
-    def end_if_asked() -> None:
+    Returns:
+        None for success, or the message of the error that ended it.
+
+    Raises:
+        Interrupted: if a signal has arrived; the run is saved.
+    """
+
+    def raise_on_signal() -> None:
         if (number := poll_signal()) is not None:
-            raise Interrupted(GO_ON, number)
+            raise Interrupted(INTERRUPTED, number)
 
     try:
-        end_if_asked()
-        if job.begun:
+        raise_on_signal()
+        if job.started:
             resume(job.directory, poll_signal=poll_signal, metrics=False)
         else:
-            # What a kill left before the first checkpoint is replaced.
-            execute(job.settings(), job.directory, overwrite=True, poll_signal=poll_signal, metrics=False)
-        _score(job, end_if_asked)
+            # Replaces what a kill before the first checkpoint left.
+            execute(job.config(), job.directory, overwrite=True, poll_signal=poll_signal, metrics=False)
+        _score(job, raise_on_signal)
     except Interrupted:
         raise
     except RlgdError as error:
@@ -81,9 +89,9 @@ def trained_job(job: Job, poll_signal: PollSignal) -> str | None:
 
 
 def _score(job: Job, between: Callable[[], None]) -> None:
-    """Play whole episodes in Gymnasium with the greedy policy, and write down the mean return."""
+    """Play whole episodes in Gymnasium with the greedy policy, and write the mean return to ``score.json``."""
     seed = FIRST_EPISODES + BETWEEN_EPISODES * job.seed
-    env = job.settings().evaluation_env
+    env = job.config().evaluation_env
     mean = evaluate(load(job.directory), env, episodes=EPISODES, seed=seed, between=between).mean
     steps = read_summary(job.directory)["steps"]
     path, score = job.directory / SCORE, {"steps": steps, "episodes": EPISODES, "seed": seed, "mean_return": mean}

@@ -1,4 +1,4 @@
-"""What a reproduction found: rlgd's scores beside the published ones, in Markdown and as plain numbers."""
+"""The results of a reproduction: rlgd's scores beside the published ones, in Markdown and as plain values."""
 
 import math
 import os
@@ -12,121 +12,133 @@ from rlgd.errors import StorageFault, UsageError
 from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval, in_words
 from rlgd.reproduction.jobs import EPISODES, Job
-from rlgd.reproduction.plan import Plan, Seed, read_score
-from rlgd.reproduction.suite import Published, Suite
+from rlgd.reproduction.runs import RowRuns, SeedRun, read_score
+from rlgd.reproduction.suite import Published, ScoreSuite
 from rlgd.run import config_file
 from rlgd.run.description import changed_hyperparameters
 from rlgd.system import files
 from rlgd.tables import markdown
 
-HEADS = ("environment", "agent", "steps", "seeds", "rlgd", "worst", "asked", "seeds with that", "seconds", "published")
+HEADS = (
+    *("environment", "agent", "steps", "seeds", "rlgd", "worst", "required", "seeds reaching it", "seconds"),
+    "published",
+)
 
 
-def automatic(name: str, root: Path, by_itself: bool) -> Path:
-    """Where a suite's table goes: to the documents of the checkout that this is, or beside the runs in ``root``.
+def automatic(name: str, root: Path, in_docs: bool) -> Path:
+    """The default path of a suite's table.
 
-    Runs that are not ``by_itself`` where they are, but where the user has them, keep their table.
+    Args:
+        name: of the suite.
+        root: the directory of the suite's runs.
+        in_docs: write to ``docs/`` if the working directory is a checkout of rlgd; otherwise to ``root``.
     """
     checkout = Path(__file__).resolve().parents[2]
-    docs = Path("docs") if by_itself and Path.cwd() == checkout and Path("docs").is_dir() else root
-    return docs / f"reproduce-{name}.md"
+    folder = Path("docs") if in_docs and Path.cwd() == checkout and Path("docs").is_dir() else root
+    return folder / f"reproduce-{name}.md"
 
 
 def make_room(path: Path) -> None:
-    """Make the folder of a file that will be written when all is trained.
+    """Make the folder of the table, so that a path that cannot be written is found before training.
 
     Raises:
-        UsageError: if it cannot be made, or written in.
+        UsageError: if the folder cannot be made, or is not writable.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"the table {path} cannot be written: {error.strerror}.") from error
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(f"the table {path} cannot be written; name another file by --out.")
+        raise UsageError(f"the table {path} cannot be written; name another file with --out.")
 
 
-def write(path: Path, suite: Suite, findings: "Sequence[Finding]") -> None:
-    """Write the table.
+class RowResult(NamedTuple):
+    """The result of a row.
+
+    Attributes:
+        runs: of the row.
+        finished: the runs that are finished and scored.
+        problem: why the row could not be trained, or why its runs do not count; empty if there is no problem.
+    """
+
+    runs: RowRuns
+    finished: tuple[SeedRun, ...]
+    problem: str = ""
+
+    @property
+    def scores(self) -> list[float]:
+        """The mean return of each finished run's greedy policy."""
+        return [run.score for run in self.finished if run.score is not None]
+
+    @property
+    def score(self) -> Interval | None:
+        """The interquartile mean of the scores, with its interval; None without scores."""
+        return confidence.interval(self.scores) if self.finished else None
+
+    @property
+    def reached(self) -> bool:
+        """Whether all runs are finished, and the interquartile mean of their scores is at least the required one."""
+        score = self.score
+        return score is not None and len(self.finished) == self.runs.seeds and score.value >= self.runs.row.least
+
+
+def row_result(runs: RowRuns) -> RowResult:
+    """The result of a row; if a run has other settings than the preset, no run of the row counts."""
+    try:
+        return RowResult(runs, tuple(run for run in runs.seed_runs() if run.score is not None), runs.why_not)
+    except UsageError as error:
+        return RowResult(runs, (), str(error))
+
+
+def forecast(rows: Sequence[RowRuns], jobs: Sequence[Job]) -> str:
+    """What will be trained, as text."""
+    lines = []
+    width = max(len(runs.row.name) for runs in rows)
+    for runs in rows:
+        mine = [job for job in jobs if job.row == runs.row.name]
+        started = sum(job.started for job in mine)
+        states = {"finished": runs.seeds - len(mine), "to resume": started, "to train": len(mine) - started}
+        numbers = ", ".join(f"{number} {state}" for state, number in states.items() if number)
+        text = runs.why_not or f"{runs.total_timesteps:,} steps, {runs.seeds} seeds: {numbers}"
+        lines.append(f"  {runs.row.name:{width}}  {text}")
+    steps = sum(job.total_timesteps for job in jobs)
+    return "\n".join([*lines, f"to train: {len(jobs)} run{'s' * (len(jobs) != 1)}, {steps:,} steps"])
+
+
+def score_text(job: Job) -> str:
+    """The score and the training seconds of a run that has ended, as text."""
+    score, seconds = read_score(job.directory)
+    return f"{score:.1f} ({seconds:.0f} s)"
+
+
+def write(path: Path, suite: ScoreSuite, results: Sequence[RowResult]) -> None:
+    """Write the page of results.
 
     Raises:
         StorageFault: if it cannot be written.
     """
     try:
-        files.replace(path, document(suite, findings))
+        files.replace(path, page(suite, results))
     except OSError as error:
         raise StorageFault(f"{path} cannot be written: {files.why(error, path.parent)}") from error
 
 
-def forecast(plans: Sequence[Plan], jobs: Sequence[Job]) -> str:
-    """What will be trained."""
-    rows = []
-    for plan in plans:
-        mine = [job for job in jobs if job.row == plan.row.name]
-        going_on = sum(job.begun for job in mine)
-        states = {"finished": plan.seeds - len(mine), "to go on with": going_on, "to train": len(mine) - going_on}
-        text = ", ".join(f"{number} {state}" for state, number in states.items() if number)
-        rows.append((plan.row.name, plan.why_not or f"{plan.total_timesteps:,} steps, {plan.seeds} seeds: {text}"))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"  {name:{width}}  {text}" for name, text in rows]
-    steps = sum(job.total_timesteps for job in jobs)
-    return "\n".join([*lines, f"to train: {len(jobs)} run{'s' * (len(jobs) != 1)}, {steps:,} steps"])
+def table(results: Sequence[RowResult]) -> str:
+    """A line for each row of the suite, in Markdown."""
+    return markdown(HEADS, [_cells(result) for result in results])
 
 
-def outcome(job: Job) -> str:
-    """What a run that has ended gave."""
-    score, seconds = read_score(job.directory)
-    return f"{score:.1f} ({seconds:.0f} s)"
-
-
-class Finding(NamedTuple):
-    """A row and its finished seeds; ``trouble`` says why they do not count, if they do not."""
-
-    plan: Plan
-    seeds: tuple[Seed, ...]
-    trouble: str = ""
-
-    @property
-    def scores(self) -> list[float]:
-        """The mean return of each seed's greedy policy."""
-        return [seed.score for seed in self.seeds if seed.score is not None]
-
-    @property
-    def score(self) -> Interval | None:
-        """Their interquartile mean, with its interval."""
-        return confidence.interval(self.scores) if self.seeds else None
-
-    @property
-    def reached(self) -> bool:
-        """Whether all seeds are finished, and their interquartile mean is what is asked."""
-        score = self.score
-        return score is not None and len(self.seeds) == self.plan.seeds and score.value >= self.plan.row.least
-
-
-def found(plan: Plan) -> Finding:
-    """What there is of a row; seeds with other settings count for nothing."""
-    try:
-        return Finding(plan, tuple(seed for seed in plan.states() if seed.score is not None), plan.why_not)
-    except UsageError as error:
-        return Finding(plan, (), str(error))
-
-
-def table(findings: Sequence[Finding]) -> str:
-    """The findings in Markdown."""
-    return markdown(HEADS, [_cells(finding) for finding in findings])
-
-
-def _cells(finding: Finding) -> list[str]:
-    plan, scores = finding.plan, finding.scores
-    row = plan.row
-    few = f"{len(scores)} of {plan.seeds}" if len(scores) < plan.seeds else str(plan.seeds)
-    seconds = [seed.training_seconds for seed in finding.seeds]
+def _cells(result: RowResult) -> list[str]:
+    runs, scores = result.runs, result.scores
+    row = runs.row
+    seeds = f"{len(scores)} of {runs.seeds}" if len(scores) < runs.seeds else str(runs.seeds)
+    seconds = [run.training_seconds for run in result.finished]
     return [
         row.env,
         row.agent,
-        f"{plan.total_timesteps:,}",
-        few,
-        in_words(finding.score),
+        f"{runs.total_timesteps:,}",
+        seeds,
+        in_words(result.score),
         f"{min(scores):.1f}" if scores else "-",
         f"{row.least:g}",
         f"{sum(score >= row.least for score in scores)} of {len(scores)}" if scores else "-",
@@ -136,75 +148,75 @@ def _cells(finding: Finding) -> list[str]:
 
 
 def in_short(score: Published) -> str:
-    """A published score in a few characters: SB3-zoo 242.1 ± 31.8 (1M, v2)."""
+    """A published score in a few characters, such as "SB3-zoo 242.1 ± 31.8 (1M, v2)"."""
     spread = "" if score.spread is None else f" ± {score.spread:.6g}"
-    of = [] if score.total_timesteps is None else [_steps(score.total_timesteps)]
-    about = ", ".join([*of, score.note] if score.note else of)
-    return f"{score.source} {score.score:.6g}{spread}{f' ({about})' if about else ''}"
+    steps = "" if score.total_timesteps is None else _steps(score.total_timesteps)
+    details = ", ".join(filter(None, (steps, score.note)))
+    return f"{score.source} {score.score:.6g}{spread}{f' ({details})' if details else ''}"
 
 
 def _steps(number: int) -> str:
     return f"{number / 1e6:g}M" if number >= 1_000_000 else f"{number / 1e3:g}k"
 
 
-def document(suite: Suite, findings: Sequence[Finding]) -> str:
-    """The findings as a page."""
+def page(suite: ScoreSuite, results: Sequence[RowResult]) -> str:
+    """The table, its sources and the settings, in Markdown."""
     used = {score.source for row in suite.rows for score in row.published}
     notes = [
-        f"rlgd: the mean return of the greedy policy over {EPISODES} episodes in Gymnasium, other ones for each "
-        f"seed; interquartile mean over seeds with its {confidence.CONFIDENCE:.0%} bootstrap interval. Seconds: of "
-        "training, the median.",
+        f"rlgd: the mean return of the greedy policy over {EPISODES} episodes in Gymnasium, different episodes for "
+        f"each seed; interquartile mean over seeds with its {confidence.CONFIDENCE:.0%} bootstrap interval. Seconds: "
+        "of training, the median.",
         *(f"{name}: {text}." for name, text in suite.sources.items() if name in used),
     ]
     parts = [
         f"# {suite.title}",
-        f"Written by `rlgd reproduce {suite.name}`{_measured(findings)}. {suite.caption}",
-        table(findings),
+        f"Written by `rlgd reproduce {suite.name}`{_versions_and_devices(results)}. {suite.caption}",
+        table(results),
         "\n".join(f"- {note}" for note in notes),
-        "## Settings\n\nThe presets (`rlgd list presets`); what is not named is the agent's default.",
-        "\n".join(f"- {finding.plan.row.env}, {finding.plan.row.agent}: {_settings(finding)}" for finding in findings),
+        "## Settings\n\nThe presets (`rlgd list presets`); a setting that is not named has the agent's default.",
+        "\n".join(f"- {result.runs.row.env}, {result.runs.row.agent}: {_settings(result)}" for result in results),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _measured(findings: Sequence[Finding]) -> str:
-    """On what, and with which versions."""
+def _versions_and_devices(results: Sequence[RowResult]) -> str:
+    """The versions and devices that the runs were trained with."""
     where = set()
-    for finding in findings:
-        for seed in finding.seeds:
-            config = config_file.read_config(seed.directory)
+    for result in results:
+        for run in result.finished:
+            config = config_file.read_config(run.directory)
             versions = ", ".join(f"{name} {config['versions'][name]}" for name in ("rlgd", "jax", "gymnasium"))
             where.add(f"{versions} on {config['device']}")
     return f": {'; '.join(sorted(where))}" if where else ""
 
 
-def _settings(finding: Finding) -> str:
-    settings = finding.plan.settings
-    if settings is None:
-        return f"not trained, {finding.trouble}"
-    changed = changed_hyperparameters(settings.agent)
+def _settings(result: RowResult) -> str:
+    config = result.runs.config
+    if config is None:
+        return f"not trained, {result.problem}"
+    changed = changed_hyperparameters(config.agent)
     text = ", ".join(f"{name}={value}" for name, value in changed.items()) or "the agent's defaults"
-    return f"{text}{f'; not counted, {finding.trouble}' if finding.trouble else ''}"
+    return f"{text}{f'; not counted, {result.problem}' if result.problem else ''}"
 
 
-def records(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The findings as plain values, ready for JSON."""
-    return [_record(finding) for finding in findings]
+def records(results: Sequence[RowResult]) -> list[dict[str, Any]]:
+    """The results as plain values, ready for JSON."""
+    return [_record(result) for result in results]
 
 
-def _record(finding: Finding) -> dict[str, Any]:
-    plan, score = finding.plan, finding.score
+def _record(result: RowResult) -> dict[str, Any]:
+    runs, score = result.runs, result.score
     numbers = {} if score is None else {k: None if math.isnan(v) else v for k, v in score._asdict().items()}
     return {
-        "env": plan.row.env,
-        "agent": plan.row.agent,
-        "total_timesteps": plan.total_timesteps,
-        "seeds": plan.seeds,
-        "scores": {seed.number: value for seed, value in zip(finding.seeds, finding.scores, strict=True)},
+        "env": runs.row.env,
+        "agent": runs.row.agent,
+        "total_timesteps": runs.total_timesteps,
+        "seeds": runs.seeds,
+        "scores": {run.seed: value for run, value in zip(result.finished, result.scores, strict=True)},
         "interquartile_mean": numbers or None,
-        "least": plan.row.least,
-        "reached": finding.reached,
-        "trouble": finding.trouble or None,
-        "run_dir": str(plan.directory),
-        "published": [published._asdict() for published in plan.row.published],
+        "least": runs.row.least,
+        "reached": result.reached,
+        "trouble": result.problem or None,
+        "run_dir": str(runs.directory),
+        "published": [published._asdict() for published in runs.row.published],
     }

@@ -10,7 +10,15 @@ FILES = files("rlgd.reproduction") / "suites"
 
 
 class Published(NamedTuple):
-    """A score that others have published; ``note`` says in what it differs, such as the environment's version."""
+    """A score published by others.
+
+    Attributes:
+        source: a key of ``ScoreSuite.sources``.
+        score: the mean return.
+        spread: the number after "±", with the meaning that the source gives it.
+        total_timesteps: environment steps of training.
+        note: how its task differs from the row's, such as another version of the environment.
+    """
 
     source: str
     score: float
@@ -19,8 +27,16 @@ class Published(NamedTuple):
     note: str = ""
 
 
-class Row(NamedTuple):
-    """What is trained, in at most how many steps, the least score that is asked of it, and what others have."""
+class ScoreRow(NamedTuple):
+    """A row of a suite: an agent in an environment.
+
+    Attributes:
+        env: the environment's id.
+        agent: the agent's name.
+        total_timesteps: the most environment steps that a run may take.
+        least: the required score.
+        published: scores of others.
+    """
 
     env: str
     agent: str
@@ -30,35 +46,43 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How it is called, in messages and behind ``--only``."""
+        """``ENV:AGENT``, as in messages and for ``--only``."""
         return f"{self.env}:{self.agent}"
 
 
-class Suite(NamedTuple):
-    """A table. ``extra`` is the one that its environments need, which is there if ``module`` can be imported."""
+class ScoreSuite(NamedTuple):
+    """A table of scores to reproduce.
+
+    Attributes:
+        name, title, caption: shown in the page of results.
+        sources: the origin of the published scores, by short name.
+        rows: of the table.
+        extra: the extra of rlgd that installs the environments.
+        module: can be imported if this extra is installed.
+    """
 
     name: str
     title: str
     caption: str
     sources: dict[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
     extra: str = ""
     module: str = ""
 
 
-def shipped() -> list[str]:
+def shipped_suites() -> list[str]:
     """The names of the suites."""
     return sorted(path.name.removesuffix(".toml") for path in FILES.iterdir() if path.name.endswith(".toml"))
 
 
-def read(name: str) -> Suite:
+def read_suite(name: str) -> ScoreSuite:
     """A suite by its name.
 
     Raises:
-        UsageError: if there is no such suite.
+        UsageError: if there is no suite of this name.
     """
-    if name not in shipped():
-        raise unknown("suite", name, shipped())
+    if name not in shipped_suites():
+        raise unknown("suite", name, shipped_suites())
     content = tomllib.loads((FILES / f"{name}.toml").read_text("utf-8"))
     rows = [row | {"published": tuple(Published(**score) for score in row["published"])} for row in content.pop("rows")]
-    return Suite(name, rows=tuple(Row(**row) for row in rows), **content)
+    return ScoreSuite(name, rows=tuple(ScoreRow(**row) for row in rows), **content)

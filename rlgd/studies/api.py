@@ -1,4 +1,4 @@
-"""Public ``study``: the members of a plan trained in few programs, and what became of them written down."""
+"""Public ``study`` and ``resume_study``: train the members of a plan, and publish what they show."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ from rlgd.run.config import agent_name
 from rlgd.studies.arms import Arm
 from rlgd.studies.directory import create, read
 from rlgd.studies.execution import Execution, train_members
-from rlgd.studies.outcome import Members, Outcome
-from rlgd.studies.plan import Plan, plan
+from rlgd.studies.outcome import Outcome, OutcomeFile
+from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.publish import StudyResult, publish
 from rlgd.studies.question import Question
 from rlgd.training import footprint
 
-# Told how many members are finished, of how many, and the seconds of compilation so far.
-Watch: TypeAlias = Callable[[int, int, float], None]
+# Takes the number of finished members, the number of all members, and the seconds of compilation so far.
+OnProgress: TypeAlias = Callable[[int, int, float], None]
 
 
 def study(
@@ -41,119 +41,129 @@ def study(
     slice_size: int | None = None,
     workers: int | None = None,
 ) -> StudyResult:
-    """Train an agent with every combination of some values, and many seeds, in few compiled programs.
+    """Train an agent with every combination of some values and with many seeds, in few compiled programs.
 
     Args:
-        agent: what the values change, an agent or its name.
-        env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
-        vary: values by name: of hyper-parameters, and of ``total_timesteps``, ``eval_every`` and the criteria to stop;
-            a list, or ``{"log": [low, high], "points": n}``.
-        cases: instead, combinations of values by their names.
-        arms: instead, several of these, see ``rlgd.studies.arms.Arm``.
-        total_timesteps, eval_episodes: of each member.
-        seeds: how many members each combination has; the same seeds, 0, 1, 2, ..., for all.
-        target_return: to which steps and seconds are counted; None: the environment's ``reward_threshold``.
-        metrics: that the table shows beside the return, such as "train/entropy".
-        name: what it is called.
-        study_dir: where to write; None writes nothing.
-        exact: each member has the bits of ``rlgd.train`` with its values and seed, at some cost in speed.
-        slice_size: members that are trained side by side; None: as many as are fastest and fit into memory.
-        workers: slices that run at once, in threads; None: one for each core of a CPU, one on a GPU.
+        agent: the agent whose settings vary, or its name.
+        env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returns.
+        vary: values of each setting that varies: hyper-parameters, ``total_timesteps``, ``eval_every`` and stopping
+            criteria. Give a list, or a grid ``{"log": [low, high], "points": n}``.
+        cases: in place of ``vary``, named combinations of values.
+        arms: in place of both, several arms; see ``rlgd.studies.Arm``.
+        total_timesteps: environment steps of each member.
+        seeds: members of each combination; all combinations have the same seeds 0, 1, 2, ...
+        eval_episodes: episodes of each evaluation.
+        target_return: the table shows after how many steps and seconds training reaches it; None: the environment's
+            ``reward_threshold``.
+        metrics: shown in the table in addition to the return, such as "train/entropy".
+        name: the study's name.
+        study_dir: the directory to write to; None writes nothing.
+        exact: give each member the bits of ``rlgd.train`` with its values and seed; slower.
+        slice_size: members trained side by side; None: as many as are fastest and fit into memory.
+        workers: slices trained at once, in threads; None: one for each core of a CPU, one on a GPU.
 
     Raises:
-        UsageError: before anything is compiled or written, for arguments that do not fit.
-        EnvironmentFault: if an environment on the host breaks; members that were finished are kept in ``study_dir``.
+        UsageError: for arguments that are not valid, before anything is compiled or written.
+        EnvironmentFault: if an environment on the host breaks; ``study_dir`` keeps the members that were finished.
     """
-    chosen = tuple(arms) or (Arm(vary=vary or {}, cases=cases or {}),)
     base = make_agent(agent) if isinstance(agent, str) else agent
-    default = to_dict(type(base)())
     question = Question(
-        arms=chosen,
+        arms=tuple(arms) or (Arm(vary=vary or {}, cases=cases or {}),),
         name=name,
         agent=agent if isinstance(agent, str) else agent_name(agent),
         env=env if isinstance(env, str) else "",
-        settings={name: value for name, value in to_dict(base).items() if value != default[name]},
+        settings=_changed(base),
         total_timesteps=total_timesteps,
         seeds=seeds,
         eval_episodes=eval_episodes,
         report=tuple(metrics),
         target_return=target_return,
     )
-    worked_out = plan(question, type(base)(), env)
-    return execute(worked_out, None if study_dir is None else Path(study_dir), Execution(exact, slice_size, workers))
+    plan = make_plan(question, type(base)(), env)
+    return execute(plan, None if study_dir is None else Path(study_dir), Execution(exact, slice_size, workers))
+
+
+def _changed(agent: Agent) -> dict[str, Any]:
+    """The hyper-parameters that are not the defaults of the agent's class."""
+    default = to_dict(type(agent)())
+    return {name: value for name, value in to_dict(agent).items() if value != default[name]}
 
 
 def resume_study(
     study_dir: str | Path,
     agent: Agent | None = None,
     env: Any = None,
-    watch: Watch = lambda done, of, seconds: None,
-    **how: Any,
+    *,
+    slice_size: int | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress = lambda done, of, seconds: None,
 ) -> StudyResult:
-    """Train the members of a study that are not finished, and write down again what was found.
+    """Train the members of a study that are not finished, and publish its results again.
 
     Args:
         study_dir: a directory that ``study`` wrote.
-        agent, env: where the study's names do not say them.
-        watch: told of members that are finished.
-        how: ``slice_size`` and ``workers``, as for ``study``.
+        agent: needed if the study's agent is not registered under a name.
+        env: needed if the study's environment was not given as an id.
+        slice_size, workers: as for ``study``.
+        on_progress: called when members have finished, see ``OnProgress``.
 
     Raises:
-        UsageError: if there is no study, or its names do not say agent and environment.
-        StorageFault: if it is damaged.
+        UsageError: if the directory holds no study, or ``agent`` or ``env`` is needed.
+        StorageFault: if the directory is damaged.
     """
     directory = Path(study_dir)
     question, content = read(directory)
     if not question.env and env is None:
-        raise UsageError(f"{directory} does not say its environment, which was no id; give env.")
-    return execute(plan(question, agent, env), directory, Execution(content["exact"], **how), watch, anew=False)
+        raise UsageError(f"{directory} does not name its environment, which was not given as an id; give env.")
+    execution = Execution(content["exact"], slice_size, workers)
+    return execute(make_plan(question, agent, env), directory, execution, on_progress, resumed=True)
 
 
 def execute(
     plan: Plan,
     directory: Path | None,
     execution: Execution,
-    watch: Watch = lambda done, of, seconds: None,
-    anew: bool = True,
+    on_progress: OnProgress = lambda done, of, seconds: None,
+    resumed: bool = False,
 ) -> StudyResult:
-    """Train what is not finished yet, and write down what was found.
+    """Train the members of a plan that are not finished, and publish the results.
 
     Args:
         plan: of the study.
-        directory: where to write, or None.
-        execution: how.
-        watch: told how many members are finished, of how many, and the seconds of compilation so far.
-        anew: make the directory; else it holds the study already.
+        directory: the directory to write to; None writes nothing.
+        execution: how members are trained.
+        on_progress: called when members have finished, see ``OnProgress``.
+        resumed: the directory already holds the study; otherwise it is made.
     """
     execution.validate()
     for group in plan.groups:
         footprint.check(plan.members[group.members[0]].agent, plan.env)
     outcomes: dict[int, Outcome] = {}
-    members = None
+    file = None
     if directory is not None:
-        if anew:
+        if not resumed:
             create(directory, plan.question, execution.exact)
-        members = Members(directory)
-        outcomes = members.read(len(plan.members))
+        file = OutcomeFile(directory)
+        outcomes = file.read(len(plan.members))
 
-    def finished(new: dict[int, Outcome], compile_seconds: float) -> None:
-        if members is not None:
-            members.add(new)
+    def on_finished(new: dict[int, Outcome], compile_seconds: float) -> None:
+        if file is not None:
+            file.add(new)
         outcomes.update(new)
-        watch(len(outcomes), len(plan.members), compile_seconds)
+        on_progress(len(outcomes), len(plan.members), compile_seconds)
 
-    train_members(plan, [n for n in range(len(plan.members)) if n not in outcomes], execution, finished)
-    result = StudyResult(plan, shared_time(plan, outcomes), directory)
+    train_members(plan, [n for n in range(len(plan.members)) if n not in outcomes], execution, on_finished)
+    result = StudyResult(plan, share_time(plan, outcomes), directory)
     if directory is not None:
         publish(result, directory)
     return result
 
 
-def shared_time(plan: Plan, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
-    """The outcomes in order, each with the share of its group's training time that its steps are of the group's steps.
+def share_time(plan: Plan, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """The outcomes in order, with the training time of each group divided among its members by their steps.
 
-    Members of a group run the same program: that one slice took longer than another was chance, such as a compilation
-    beside it, and tells nothing of their values. On the host each member has its own time.
+    Members of a group run the same program. If one slice took longer than another, the reason was something else, such
+    as a compilation at the same time, and not the values of its members. On the host each member keeps its own time.
     """
     shared = dict(sorted(outcomes.items()))
     for group in plan.groups if plan.on_device else ():

@@ -1,4 +1,4 @@
-"""Arms of a study: settings that stay and values that vary."""
+"""Arms of a study: fixed settings, and settings that vary."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,13 @@ SPACINGS = ("log", "linear")
 
 
 class Point(NamedTuple):
-    """One combination of values: ``label`` is how it is written, ``values`` is what varies, ``settings`` is all."""
+    """One combination of values.
+
+    Attributes:
+        label: its name in tables and figures.
+        values: the settings that vary in its arm.
+        settings: all settings of the arm, the fixed ones too.
+    """
 
     label: str
     values: dict[str, Any]
@@ -25,14 +31,17 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One curve or surface of the answer: settings that stay, and those that vary.
+    """One curve or surface of the answer: fixed settings, and settings that vary.
 
     Attributes:
-        name: how it is called.
-        settings: values that all its points have, by the flat names of hyper-parameters and of ``OPTIONS``.
-        vary: values of each setting that varies; every combination is a point.
-        cases: instead, points by their names, each with values of several settings.
-        effective_step: learning_rate / (1 - momentum), where it is that which stays; ``learning_rate`` follows.
+        name: its title in tables and figures.
+        settings: values shared by all its points. Keys are flat names of hyper-parameters, or names in ``OPTIONS``.
+        vary: the values of each setting that varies; every combination is a point.
+        cases: in place of ``vary``, named points, each with values of several settings.
+        effective_step: a fixed learning_rate / (1 - momentum), from which ``learning_rate`` is computed; None: off.
+
+    Raises:
+        UsageError: if nothing varies, both ``vary`` and ``cases`` are given, or the effective step is not defined.
     """
 
     name: str = ""
@@ -43,35 +52,37 @@ class Arm:
 
     def __post_init__(self) -> None:
         if bool(self.vary) == bool(self.cases):
-            raise UsageError(f"{self._who} varies nothing; give values under vary, or cases by their names.")
-        object.__setattr__(self, "vary", {name: spaced(name, values) for name, values in self.vary.items()})
+            raise UsageError(f"{self._title} varies nothing; give values under vary, or named cases.")
+        object.__setattr__(self, "vary", {name: expand_values(name, values) for name, values in self.vary.items()})
         object.__setattr__(self, "settings", as_tuples(self.settings))
         object.__setattr__(self, "cases", {name: as_tuples(case) for name, case in self.cases.items()})
         if self.effective_step is not None and "learning_rate" in {*self.settings, *self.axes}:
-            raise UsageError(f"{self._who} has a learning_rate and an effective_step, which decides it.")
+            raise UsageError(f"{self._title} has both a learning_rate and an effective_step; give one of them.")
         if self.effective_step is not None and "momentum" not in {*self.settings, *self.axes}:
-            raise UsageError(f"{self._who} has an effective_step, but no momentum, which decides what follows from it.")
+            raise UsageError(
+                f"{self._title} has an effective_step but no momentum; both are needed to compute learning_rate."
+            )
 
     @property
-    def _who(self) -> str:
+    def _title(self) -> str:
         return f"arm {self.name!r}" if self.name else "the study"
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """The settings that vary, the first one along the horizontal axis; none where there are named cases."""
+        """The settings that vary, the horizontal axis first; empty for named cases."""
         return tuple(self.vary)
 
     def __len__(self) -> int:
         return len(self.cases) or math.prod(map(len, self.vary.values()))
 
     def points(self) -> Iterator[Point]:
-        """Every point, the last axis fastest."""
+        """All points; the last axis varies fastest."""
         for label, values in self.cases.items():
             yield Point(label, dict(values), self._all(values))
         if self.vary:
-            for numbers_ in itertools.product(*self.vary.values()):
-                values = dict(zip(self.vary, numbers_, strict=True))
-                yield Point(" ".join(f"{k}={written(v)}" for k, v in values.items()), values, self._all(values))
+            for combination in itertools.product(*self.vary.values()):
+                values = dict(zip(self.vary, combination, strict=True))
+                yield Point(" ".join(f"{k}={as_label(v)}" for k, v in values.items()), values, self._all(values))
 
     def _all(self, values: Mapping[str, Any]) -> dict[str, Any]:
         settings = {**self.settings, **values}
@@ -80,18 +91,22 @@ class Arm:
         return settings
 
 
-def written(value: Any) -> str:
-    """A value as a label shows it."""
+def as_label(value: Any) -> str:
+    """A value as labels and tables show it."""
     if isinstance(value, tuple):
         return "-".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def spaced(name: str, values: Any) -> tuple[Any, ...]:
-    """The values of one setting: a list, or ``{"log": [low, high], "points": n}``, or the same with "linear".
+def expand_values(name: str, values: Any) -> tuple[Any, ...]:
+    """The values of one setting as a tuple.
+
+    Args:
+        name: of the setting, for messages.
+        values: a list, or a grid: ``{"log": [low, high], "points": n}``, or the same with "linear".
 
     Raises:
-        UsageError: for no values, the same value twice, or a grid that does not exist.
+        UsageError: if there are no values, a value is given twice, or the grid is not valid.
     """
     if isinstance(values, Mapping):
         values = _grid(name, values)
@@ -121,27 +136,28 @@ def _grid(name: str, grid: Mapping[str, Any]) -> list[float]:
 
 
 def bounds(name: str, spacing: str, ends: Any) -> tuple[float, float]:
-    """The ends of a range of one setting.
+    """The lower and the upper end of a setting's range.
 
     Raises:
-        UsageError: if they are not a number and a higher one, both above zero for "log".
+        UsageError: if they are not two finite numbers in increasing order, or not positive where spacing is "log".
     """
     if not isinstance(ends, Sequence) or len(ends) != 2 or not all(isinstance(end, numbers.Real) for end in ends):
-        raise UsageError(f"{name} has {spacing} = {ends!r}; expected two numbers, the lowest and the highest.")
+        raise UsageError(f"{name} has {spacing} = {ends!r}; expected two numbers, the lower and the upper end.")
     low, high = map(float, ends)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UsageError(f"{name} goes from {low:g} to {high:g}; expected the lowest value and a higher one.")
+        raise UsageError(f"{name} runs from {low:g} to {high:g}; expected a lower and then a higher number.")
     if spacing == "log" and low <= 0:
-        raise UsageError(f"{name} goes from {low:g} to {high:g} by equal factors, which must not touch zero.")
+        raise UsageError(f"{name} runs from {low:g} to {high:g} on a log scale; expected numbers above zero.")
     return low, high
 
 
 def _plain(value: Any) -> Any:
-    """As Python's own values; lists, such as hidden_sizes, as tuples."""
+    """NumPy values as Python's own, and lists, such as hidden_sizes, as tuples."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def as_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``table`` with Python's own values, its lists as tuples."""
     return {name: _plain(value) for name, value in table.items()}

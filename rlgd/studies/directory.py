@@ -1,4 +1,4 @@
-"""What a study's directory holds while it runs: what was asked, and a line for each member that is finished."""
+"""A study's directory and its ``study.json``, which holds the question."""
 
 import json
 from pathlib import Path
@@ -14,19 +14,20 @@ STUDY = "study.json"
 
 
 def automatic(root: Path, name: str) -> Path:
-    """``root/studies/<name>/<time>``, with a suffix if that is taken."""
+    """``root/studies/<name>/<time>``, with a suffix if this folder exists."""
     return layout.timed(root / "studies" / name)
 
 
 def create(directory: Path, question: Question, exact: bool) -> None:
-    """Make the directory and write what is asked.
+    """Make the directory and write the question.
 
     Raises:
-        UsageError: if it holds a study, or cannot be made.
+        UsageError: if the directory holds a study already, or cannot be made.
     """
     if (directory / STUDY).exists():
         raise UsageError(
-            f"{directory} already holds a study; go on with it by `rlgd study resume {directory}`, or name another."
+            f"{directory} already holds a study; resume it with `rlgd study resume {directory}`, or name another "
+            "directory."
         )
     content = {
         "format_version": FORMAT_VERSION,
@@ -43,14 +44,14 @@ def create(directory: Path, question: Question, exact: bool) -> None:
 
 
 def read(directory: Path) -> tuple[Question, dict[str, Any]]:
-    """What is asked, and all of ``study.json``.
+    """The question of a study, and the whole content of ``study.json``.
 
     Raises:
-        UsageError: if there is no study, or it is of another format.
-        StorageFault: if it is damaged.
+        UsageError: if the directory holds no study, or one in another format.
+        StorageFault: if ``study.json`` is damaged.
     """
     content = files.read_versioned(directory / STUDY, "study", FORMAT_VERSION)
     try:
-        return Question.of(content["question"], content["question"]["name"]), content
+        return Question.from_json(content["question"], content["question"]["name"]), content
     except (KeyError, TypeError) as error:
         raise StorageFault(f"{directory / STUDY} is damaged: {error!r}.") from error

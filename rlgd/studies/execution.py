@@ -1,4 +1,4 @@
-"""Trains the groups of a study, in slices that fit into memory."""
+"""Train the members of a study: on the device in slices that fit into memory, on the host one after another."""
 
 import concurrent.futures
 import dataclasses
@@ -22,9 +22,9 @@ from rlgd.studies.slices import train
 from rlgd.system import ram
 from rlgd.system.machine import num_cores
 
-SLICE_ROWS = 128  # members side by side on a CPU step about so many environments together: what is fastest
-MEMORY_SHARE = 0.5  # of what is available, for all slices that run at once
-COMPILE_SECONDS = 15.0  # of a group's programs, roughly
+SLICE_ROWS = 128  # environments that the members of a slice step together on a CPU: about the fastest number
+MEMORY_SHARE = 0.5  # share of the available memory for all slices that run at once
+COMPILE_SECONDS = 15.0  # to compile the programs of a group, roughly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +32,10 @@ class Execution:
     """How the members of a plan are trained.
 
     Attributes:
-        exact: one after another, each with the bits of the run alone; else side by side, equal to rounding at first.
-        slice_size: members side by side; None: as many as are fastest, and fit into memory.
-        workers: slices that run at once; None: one for each core of a CPU, one on a GPU.
+        exact: the members of a slice train one after another, with the bits of a run alone. Otherwise they train side
+            by side, and equal a run alone to rounding at first.
+        slice_size: members trained side by side; None: as many as are fastest and fit into memory.
+        workers: slices trained at once; None: one for each core of a CPU, one on a GPU.
     """
 
     exact: bool = False
@@ -45,7 +46,7 @@ class Execution:
         """Check the numbers.
 
         Raises:
-            UsageError: what was given, what is allowed.
+            UsageError: naming what was given and what is allowed.
         """
         for name in ("slice_size", "workers"):
             value = getattr(self, name)
@@ -54,26 +55,26 @@ class Execution:
 
     @property
     def num_workers(self) -> int:
-        """Slices that run at once."""
+        """The number of slices trained at once."""
         if self.workers is not None:
             return self.workers
         return num_cores() if jax.default_backend() == "cpu" else 1
 
     def size_of(self, plan: Plan, group: Group) -> int:
-        """Members in a slice of a group."""
+        """The number of members in a slice of a group."""
         members = len(group.members)
         if self.slice_size is not None:
             return min(self.slice_size, members)
         if jax.default_backend() != "cpu":
             return members
         fastest = max(1, SLICE_ROWS // plan.members[group.members[0]].agent.num_envs)
-        shares = -(-members // self.num_workers)  # every core gets work
+        shares = -(-members // self.num_workers)  # so that every core has work
         slices = -(-shares // fastest)
         return -(-shares // slices)
 
 
 def forecast(plan: Plan, execution: Execution) -> str:
-    """The plan in words: members, programs, slices, and roughly what memory and time they take."""
+    """What will be trained, as text: members, programs and slices, with rough estimates of memory and time."""
     question, workers = plan.question, execution.num_workers
     points = sum(map(len, plan.points))
     lines = [
@@ -103,9 +104,9 @@ def forecast(plan: Plan, execution: Execution) -> str:
     return "\n".join(lines)
 
 
-def _seconds(settings: RunConfig) -> float:
-    """About what a member's training takes: ``chunk_length`` iterations take about a second on one core."""
-    pace = cadence(settings)
+def _seconds(config: RunConfig) -> float:
+    """A rough estimate of a member's training time: ``chunk_length`` iterations take about a second on one core."""
+    pace = cadence(config)
     return pace.total_timesteps / pace.iteration_steps / pace.chunk_length
 
 
@@ -117,56 +118,61 @@ def _duration(seconds: float) -> str:
 
 
 def train_members(
-    plan: Plan, wanted: Sequence[int], execution: Execution, finished: Callable[[dict[int, Outcome], float], None]
+    plan: Plan, wanted: Sequence[int], execution: Execution, on_finished: Callable[[dict[int, Outcome], float], None]
 ) -> None:
-    """Train members, slice by slice, and hand over what became of them as soon as it is known.
+    """Train members slice by slice.
 
     Args:
-        plan: whose members they are.
-        wanted: which of them.
-        execution: how.
-        finished: takes the outcomes of a slice, and the seconds of compilation so far.
+        plan: of the study.
+        wanted: the numbers of the members to train.
+        execution: how they are trained.
+        on_finished: called after each slice with its outcomes by number, and the seconds of compilation so far.
     """
     if not plan.on_device:
         for number in wanted:
-            finished({number: alone(plan.members[number])}, 0.0)
+            on_finished({number: train_alone(plan.members[number])}, 0.0)
         return
-    workers = execution.num_workers
-    budget = MEMORY_SHARE * ram.free_bytes() / workers
-    missing = set(wanted)
-    groups = []
-    for group in plan.groups:
-        numbers = [n for n in group.members if n in missing]
-        if numbers:
-            settings = plan.members[numbers[0]]
-            size = min(execution.size_of(plan, group), len(numbers))
-            cache = ProgramCache(settings, size, execution.exact, budget)
-            groups.append([(cache, numbers[start : start + size]) for start in range(0, len(numbers), size)])
-    # By turns: while one group is compiled, another one can be, or trains.
+    groups = _slices_of_groups(plan, set(wanted), execution)
+    # Groups take turns: while one group is compiled, another one is compiled too, or trains.
     tasks = [task for turn in itertools.zip_longest(*groups) for task in turn if task is not None]
-
-    def work(cache: ProgramCache, numbers: list[int]) -> dict[int, Outcome]:
-        programs = cache.programs()
-        outcomes: dict[int, Outcome] = {}
-        for start in range(0, len(numbers), programs.size):
-            part = numbers[start : start + programs.size]
-            trained = train(programs, [plan.members[n] for n in part])
-            outcomes |= dict(zip(part, trained, strict=True))
-        return outcomes
-
-    # Threads: a compiled program runs without the interpreter's lock, and all of them share what is compiled.
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, *task) for task in tasks]
+    # Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs.
+    with concurrent.futures.ThreadPoolExecutor(execution.num_workers) as pool:
+        futures = [pool.submit(_train_slice, plan, *task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
-                finished(future.result(), sum(group[0][0].compile_seconds for group in groups))
+                on_finished(future.result(), sum(group[0][0].compile_seconds for group in groups))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-class _Collected:
-    """Takes rows of a run alone."""
+def _slices_of_groups(plan: Plan, wanted: set[int], execution: Execution) -> list[list[tuple[ProgramCache, list[int]]]]:
+    """For each group its slices: the programs of the group, and the numbers of a slice's members."""
+    budget = MEMORY_SHARE * ram.free_bytes() / execution.num_workers
+    groups = []
+    for group in plan.groups:
+        numbers = [n for n in group.members if n in wanted]
+        if numbers:
+            settings = plan.members[numbers[0]]
+            size = min(execution.size_of(plan, group), len(numbers))
+            cache = ProgramCache(settings, size, execution.exact, budget)
+            groups.append([(cache, numbers[start : start + size]) for start in range(0, len(numbers), size)])
+    return groups
+
+
+def _train_slice(plan: Plan, cache: ProgramCache, numbers: Sequence[int]) -> dict[int, Outcome]:
+    """Train the members of a slice; in several parts if the programs had to be made smaller to fit into memory."""
+    programs = cache.programs()
+    outcomes: dict[int, Outcome] = {}
+    for start in range(0, len(numbers), programs.size):
+        part = numbers[start : start + programs.size]
+        trained = train(programs, [plan.members[n] for n in part])
+        outcomes |= dict(zip(part, trained, strict=True))
+    return outcomes
+
+
+class _RowCollector:
+    """A sink that keeps the rows of a run in memory."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -178,19 +184,19 @@ class _Collected:
         pass
 
 
-def alone(settings: RunConfig) -> Outcome:
-    """Train a member on the host, by itself."""
-    collected = _Collected()
-    rows, diverged = collected.rows, None
+def train_alone(config: RunConfig) -> Outcome:
+    """Train and evaluate one member as a run of its own, on the host."""
+    collector = _RowCollector()
+    rows, diverged = collector.rows, None
     try:
-        result = api.execute(settings, sinks=[collected])
+        result = api.execute(config, sinks=[collector])
         policy, evaluation = result.policy, result.evaluation
     except Diverged as error:
         policy, evaluation, diverged = error.policy, None, str(error)
-    played = evaluation or evaluate(
-        policy, settings.evaluation_env, episodes=settings.settings.eval_episodes, seed=evaluator.EVAL_SEED
+    evaluation = evaluation or evaluate(
+        policy, config.evaluation_env, episodes=config.settings.eval_episodes, seed=evaluator.EVAL_SEED
     )
-    mean, length = played.mean, float(played.lengths.mean())
+    mean, length = evaluation.mean, float(evaluation.lengths.mean())
     if diverged is not None:
         step, seconds = (rows[-1].step, rows[-1].seconds) if rows else (0, 0.0)
         return Outcome(mean, length, step, seconds, DIVERGED, diverged, math.nan, tuple(rows))

@@ -1,37 +1,39 @@
-"""A study's findings as pictures. The only module that imports matplotlib; it needs no display."""
+"""The results of a study as pictures. The only module that imports matplotlib; it needs no display."""
 
 import functools
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlgd.studies.arms import Arm, written
-from rlgd.studies.findings import Finding, mean_curve, target_return
+from rlgd.studies.arms import Arm, as_label
 from rlgd.studies.plan import Plan
+from rlgd.studies.seed_statistics import PointResult, mean_curve, target_return
 
 PANEL = (5.2, 3.8)  # inches
 COLUMNS = 3
 DPI = 110
-ORDERED = "viridis"  # for values in an order; cases have colours that differ
+ORDERED = "viridis"  # for values that have an order; the others have colours that differ
+
+ArmResults: TypeAlias = tuple[Arm, Sequence[PointResult]]
 
 
-def draw(plan: Plan, arms: Sequence[Sequence[Finding]]) -> dict[str, bytes]:
-    """Every figure that the study has, as PNG, by its name."""
+def draw(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> dict[str, bytes]:
+    """All figures of a study, as PNG, by name."""
     pairs = [(arm, rows) for arm, rows in zip(plan.question.arms, arms, strict=True) if any(r.outcomes for r in rows)]
     lines = [pair for pair in pairs if len(pair[0].axes) < 2]
     surfaces = [pair for pair in pairs if len(pair[0].axes) == 2]
     figures: dict[str, bytes] = {}
     if lines:
         for name, against in (("return-against-steps", "steps"), ("return-against-seconds", "seconds")):
-            figures[name] = _panels(plan, lines, functools.partial(_curves, against=against))
-        figures["return-by-value"] = _by_value(plan, lines)
+            figures[name] = _png(panels(plan, lines, functools.partial(draw_curves, against=against)))
+        figures["return-by-value"] = _png(return_by_value(plan, lines))
     if surfaces:
-        figures["surface"] = _panels(plan, surfaces, _surface)
+        figures["surface"] = _png(panels(plan, surfaces, draw_surface))
     return figures
 
 
@@ -41,15 +43,16 @@ def _png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def _panels(plan: Plan, pairs: Sequence[tuple[Arm, Sequence[Finding]]], panel: Callable[..., None]) -> bytes:
+def panels(plan: Plan, pairs: Sequence[ArmResults], draw_panel: Callable[..., None]) -> Figure:
+    """A figure with a panel for each arm, drawn by ``draw_panel(plan, axes, arm, rows)``."""
     columns = min(len(pairs), COLUMNS)
     rows = -(-len(pairs) // columns)
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
-    for n, (arm, findings) in enumerate(pairs):
+    for n, (arm, results) in enumerate(pairs):
         axes = figure.add_subplot(rows, columns, n + 1)
-        panel(plan, axes, arm, findings)
+        draw_panel(plan, axes, arm, results)
         axes.set_title(arm.name or plan.question.name, fontsize="medium")
-    return _png(figure)
+    return figure
 
 
 def _colours(arm: Arm, number: int) -> list[Any]:
@@ -58,30 +61,30 @@ def _colours(arm: Arm, number: int) -> list[Any]:
     return [colormaps[ORDERED](0.9 * n / max(number - 1, 1)) for n in range(number)]
 
 
-def _curves(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[Finding], *, against: str) -> None:
-    """Return of training's episodes, a line and its band for each point."""
+def draw_curves(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[PointResult], *, against: str) -> None:
+    """The return of training's episodes against ``"steps"`` or ``"seconds"``: a line with its band for each point."""
     for colour, row in zip(_colours(arm, len(rows)), rows, strict=True):
         line = mean_curve(row, against)
         if line is None:
             continue
         axes.plot(line.x, line.mean, color=colour, label=row.point.label, linewidth=1.5)
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-    _target(plan, axes)
+    _draw_target(plan, axes)
     axes.set_xlabel("environment steps" if against == "steps" else "training seconds of a member")
     axes.set_ylabel("episodic return while training")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="x-small")
 
 
-def _target(plan: Plan, axes: Axes) -> None:
+def _draw_target(plan: Plan, axes: Axes) -> None:
     target = target_return(plan)
     if target is not None:
         axes.axhline(target, color="gray", linewidth=0.8, linestyle=":")
 
 
-def _by_value(plan: Plan, pairs: Sequence[tuple[Arm, Sequence[Finding]]]) -> bytes:
-    """The return at each point with its interval: arms along the same axis share a panel."""
-    by_axis: dict[tuple[str, ...], list[tuple[Arm, Sequence[Finding]]]] = {}
+def return_by_value(plan: Plan, pairs: Sequence[ArmResults]) -> Figure:
+    """The return at each point with its interval, a line for each arm: arms along the same axis share a panel."""
+    by_axis: dict[tuple[str, ...], list[ArmResults]] = {}
     for arm, rows in pairs:
         by_axis.setdefault(arm.axes or ("cases", arm.name), []).append((arm, rows))
     columns = min(len(by_axis), COLUMNS)
@@ -89,29 +92,33 @@ def _by_value(plan: Plan, pairs: Sequence[tuple[Arm, Sequence[Finding]]]) -> byt
     figure = Figure(figsize=(1.2 * PANEL[0] * columns, 1.1 * PANEL[1] * lines), layout="constrained")
     for n, (names, arms) in enumerate(by_axis.items()):
         axes = figure.add_subplot(lines, columns, n + 1)
-        prefix = f"{names[0]}="
-        labels = list(dict.fromkeys(row.point.label.removeprefix(prefix) for _, rows in arms for row in rows))
-        for shift, (arm, rows) in zip(np.linspace(-0.12, 0.12, len(arms)), arms, strict=True):
-            scored = [row for row in rows if row.score is not None]
-            shown = [(labels.index(row.point.label.removeprefix(prefix)), row.score) for row in scored]
-            if not shown:
-                continue
-            x = np.array([place for place, _ in shown]) + (shift if len(arms) > 1 else 0)
-            value, low, high = np.array([score for _, score in shown]).T
-            # A single seed has no interval: matplotlib draws no bar that is NaN.
-            error = np.abs(np.stack([value - low, high - value]))
-            axes.errorbar(x, value, error, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
-        _target(plan, axes)
-        long = max(map(len, labels)) > 6
-        axes.set_xticks(range(len(labels)), labels, rotation=30 if long else 0, ha="right" if long else "center")
-        axes.set_xlabel(names[0])
-        axes.set_ylabel("return of the greedy policy")
-        if len(arms) > 1:
-            axes.legend(fontsize="x-small")
-    return _png(figure)
+        _draw_returns(axes, names[0], arms)
+        _draw_target(plan, axes)
+    return figure
 
 
-def _surface(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[Finding]) -> None:
+def _draw_returns(axes: Axes, name: str, arms: Sequence[ArmResults]) -> None:
+    """One panel of ``return_by_value``: the arms that vary ``name``, a little apart so that bars do not overlap."""
+    prefix = f"{name}="
+    labels = list(dict.fromkeys(row.point.label.removeprefix(prefix) for _, rows in arms for row in rows))
+    for shift, (arm, rows) in zip(np.linspace(-0.12, 0.12, len(arms)), arms, strict=True):
+        scores = [(labels.index(row.point.label.removeprefix(prefix)), row.score) for row in rows if row.score]
+        if not scores:
+            continue
+        x = np.array([place for place, _ in scores]) + (shift if len(arms) > 1 else 0)
+        value, low, high = np.array([score for _, score in scores]).T
+        # A single seed has no interval: matplotlib draws no bar where the error is NaN.
+        error = np.abs(np.stack([value - low, high - value]))
+        axes.errorbar(x, value, error, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
+    is_long = max(map(len, labels)) > 6
+    axes.set_xticks(range(len(labels)), labels, rotation=30 if is_long else 0, ha="right" if is_long else "center")
+    axes.set_xlabel(name)
+    axes.set_ylabel("return of the greedy policy")
+    if len(arms) > 1:
+        axes.legend(fontsize="x-small")
+
+
+def draw_surface(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[PointResult]) -> None:
     """The return over two axes, as a heat map with its numbers."""
     across, up = arm.axes
     shape = len(arm.vary[across]), len(arm.vary[up])
@@ -123,7 +130,7 @@ def _surface(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[Finding]) -> None:
         text = "-" if np.isnan(value) else f"{value:.0f}"
         axes.text(x, y, text, ha="center", va="center", fontsize="small", color="black" if value > middle else "white")
     for name, ticks in ((across, axes.set_xticks), (up, axes.set_yticks)):
-        ticks(range(len(arm.vary[name])), [written(value) for value in arm.vary[name]])
+        ticks(range(len(arm.vary[name])), [as_label(value) for value in arm.vary[name]])
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     assert axes.figure is not None

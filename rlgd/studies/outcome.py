@@ -1,4 +1,4 @@
-"""What training led to for each member of a study, in memory and in ``members.jsonl``."""
+"""The outcome of training one member of a study, in memory and in ``members.jsonl``."""
 
 import dataclasses
 import json
@@ -10,20 +10,24 @@ from typing import Any
 from rlgd.errors import StorageFault
 from rlgd.run.sinks.rows import Row
 
-ROWS = 50  # of a member's curve
-DIVERGED = "diverged"  # an outcome's reason
+FILE = "members.jsonl"
+ROWS = 50  # in the curve of a member
+DIVERGED = "diverged"  # as the reason of an outcome
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one member.
+    """The result of training one member.
 
     Attributes:
-        episode_return, episode_length: means of the greedy policy's evaluation; NaN if it was not finite either.
-        steps, training_seconds: of its training; its share of the time that the program took.
-        reason: what ended it, "total_timesteps", a criterion, or "diverged" with what was not finite first in ``why``.
-        objective: J of its policy, where the environment can be solved exactly; else NaN.
-        rows: its curve.
+        episode_return: mean of the greedy policy's evaluation; NaN if it is not finite.
+        episode_length: the same for the length of episodes, in steps.
+        steps: environment steps of training.
+        training_seconds: the member's share of the time that its program ran.
+        reason: what ended training: "total_timesteps", a stopping criterion, or "diverged".
+        why: details of the reason, such as the first quantity that was not finite.
+        objective: the exact J of the policy, if the environment can be solved exactly; else NaN.
+        rows: the training curve.
     """
 
     episode_return: float
@@ -36,26 +40,29 @@ class Outcome:
     rows: tuple[Row, ...]
 
 
-MEMBERS = "members.jsonl"
-
-
-class Members:
-    """The finished members of a study: a line of JSON each, on disk as soon as it is known."""
+class OutcomeFile:
+    """``members.jsonl``: one line of JSON for each finished member, on disk as soon as the outcome is known."""
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / MEMBERS
+        self.path = directory / FILE
         if self.path.exists():
-            with self.path.open("rb+") as file:  # a line that a kill cut short goes
+            with self.path.open("rb+") as file:  # remove a last line that a kill left incomplete
                 file.truncate(file.read().rfind(b"\n") + 1)
 
     def read(self, number: int) -> dict[int, Outcome]:
-        """Those that are finished, of ``number`` members."""
+        """The outcomes of finished members, by number, in a study of ``number`` members.
+
+        Raises:
+            StorageFault: if the file is damaged.
+        """
         outcomes = {}
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
             try:
                 record = json.loads(line)
                 member, rows = record.pop("member"), record.pop("rows")
-                outcome = Outcome(**{k: _read(v) for k, v in record.items()}, rows=tuple(Row(*row) for row in rows))
+                outcome = Outcome(
+                    **{k: _from_json(v) for k, v in record.items()}, rows=tuple(Row(*row) for row in rows)
+                )
             except (ValueError, TypeError, KeyError) as error:
                 raise StorageFault(f"{self.path} is damaged: {error!r}.") from error
             if not 0 <= member < number:
@@ -64,10 +71,10 @@ class Members:
         return outcomes
 
     def add(self, outcomes: dict[int, Outcome]) -> None:
-        """Write what became of members.
+        """Append the outcomes of members that have finished.
 
         Raises:
-            StorageFault: if it cannot be written.
+            StorageFault: if the file cannot be written.
         """
         text = "".join(json.dumps(_record(member, outcome)) + "\n" for member, outcome in sorted(outcomes.items()))
         try:
@@ -80,15 +87,15 @@ class Members:
 
 
 def _record(member: int, outcome: Outcome) -> dict[str, Any]:
-    record = {k: _written(v) for k, v in dataclasses.asdict(outcome).items() if k != "rows"}
+    record = {k: _to_json(v) for k, v in dataclasses.asdict(outcome).items() if k != "rows"}
     rows = [[row.step, row.seconds, row.values] for row in outcome.rows]
     return {"member": member} | record | {"rows": rows}
 
 
-def _written(value: Any) -> Any:
-    """JSON has no number for what is none."""
+def _to_json(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null in their place."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _read(value: Any) -> Any:
+def _from_json(value: Any) -> Any:
     return math.nan if value is None else value

@@ -1,4 +1,4 @@
-"""A study worked out: its members, each a run of its own, and the groups of them that share a program."""
+"""The plan of a study: its members (one run each), and the groups of members that share a compiled program."""
 
 import dataclasses
 import functools
@@ -22,7 +22,12 @@ NEVER_VARY = ("max_seconds", "env", "agent", "seed", "seeds")
 
 
 class Group(NamedTuple):
-    """Members that share a program: ``label`` is what sets them apart from other groups, in words."""
+    """Members that share a compiled program.
+
+    Attributes:
+        label: how the group differs from the other groups, for people to read.
+        members: numbers in ``Plan.members``.
+    """
 
     label: str
     members: tuple[int, ...]
@@ -30,13 +35,13 @@ class Group(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A study worked out.
+    """All that a study trains.
 
     Attributes:
-        question: what is asked.
-        env: where.
-        members: every run, each once even if several arms have it.
-        points: of each arm, its points with the numbers of their members, a seed each.
+        question: which the plan answers.
+        env: the environment of all members.
+        members: one run each; a run that several arms need is in here once.
+        points: for each arm, its points, each with the numbers of its members: one member for each seed.
     """
 
     question: Question
@@ -46,21 +51,22 @@ class Plan:
 
     @functools.cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The members by program: by the structure of their agents, which is what is static."""
+        """Members grouped by the pytree structure of their agents, which holds the static fields."""
         return _groups(self.members)
 
     @property
     def on_device(self) -> bool:
+        """Whether members are stacked in compiled programs; on the host they train one after another."""
         return isinstance(self.env, DeviceEnv)
 
 
-def plan(question: Question, agent: Agent | None = None, env: Any = None) -> Plan:
-    """Work out a study, and check every member, before anything is compiled.
+def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -> Plan:
+    """List the members of a study and check each of them, before anything is compiled.
 
     Args:
-        question: what is asked.
-        agent: to vary, if it is not the question's by its name.
-        env: where, if it is not the question's by its id.
+        question: to answer.
+        agent: the agent whose settings vary; None: the one that the question names.
+        env: the environment; None: the one that the question names.
 
     Raises:
         UsageError: naming the setting, what was given and what is allowed.
@@ -90,7 +96,7 @@ def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[st
     values = {name: value for name, value in settings.items() if name not in OPTIONS}
     for name in NEVER_VARY:
         if name in values:
-            raise UsageError(f"{name} cannot vary between the members of a study.")
+            raise UsageError(f"{name} cannot vary between members of a study.")
     known = [*hyperparameters.flat_fields(agent), *OPTIONS]
     for name in values:
         if name not in known:
@@ -117,7 +123,7 @@ def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
 
 
 def _static(agent: Agent) -> dict[str, Any]:
-    """What decides an agent's program; of a traced field only whether it is set."""
+    """Fields that decide an agent's program: values of static fields, and whether a traced field is set."""
     flat = hyperparameters.flat_fields(agent)
     return {
         name: field.value if field.field.metadata["static"] else ("set" if field.value is not None else "off")

@@ -25,19 +25,20 @@ from rlgd.training.loop import initialize, run_iterations
 
 
 def _each(function: Callable[..., Any], exact: bool) -> Callable[..., Any]:
-    """``function`` of one member, for stacked members: side by side, or (the bits of one alone) one after another."""
+    """``function`` of one member, applied to stacked members: side by side, or one after another with exact bits."""
     return (lambda *args: jax.lax.map(lambda one: function(*one), args)) if exact else jax.vmap(function)
 
 
 def _compiler_options(exact: bool) -> dict[str, Any]:
-    """On the CPU programs are optimized less than a run's alone, where their bits may differ: compiling, most of what a
-    short study takes, is faster, and training is not slower.
+    """Less optimization on the CPU, unless the bits must be those of a run alone.
+
+    Compiling takes most of the time of a short study; this makes it faster, and training not slower.
     """
     return {} if exact or jax.default_backend() != "cpu" else {"xla_backend_optimization_level": 1}
 
 
 def bytes_of(settings: RunConfig) -> int:
-    """About what a member takes while it trains: its state, a rollout, and as much again for the update."""
+    """A rough estimate of a member's memory while it trains: state and rollout, and as much again for the update."""
     agent, env = settings.agent.prepared(), settings.env
     assert isinstance(env, DeviceEnv)
 
@@ -49,7 +50,19 @@ def bytes_of(settings: RunConfig) -> int:
 
 
 class Programs:
-    """What is compiled once for all members of a group, for slices of one size."""
+    """The programs of a group, for slices of one size; each is compiled once, at its first use.
+
+    ``begin`` initializes members, ``advance`` trains them for a chunk, ``evaluate`` plays episodes with their greedy
+    policies, and ``objective`` (only where the environment can be solved exactly) gives their exact J.
+
+    Attributes:
+        group: the settings of one member of the group.
+        size: the number of members in a slice.
+        exact: run members one after another, with the bits of a run alone, and not side by side.
+        compile_seconds: time spent compiling so far.
+        is_solved: whether there is an ``objective``.
+        traces: how often each program was traced.
+    """
 
     def __init__(self, group: RunConfig, size: int, exact: bool) -> None:
         self.group, self.size, self.exact = group, size, exact
@@ -88,11 +101,11 @@ class Programs:
         return self.compiled(name, *args)(*args)
 
     def compiled(self, name: str, *args: Any) -> Any:
-        """A program for stacked arguments like these; compiled the first time that it is asked for."""
+        """A program for stacked arguments of these shapes; compiled at the first call."""
         with self._lock:
             if name not in self._compiled:
                 start = time.perf_counter()
-                # Side by side the factorizations that begin a network take longer to compile than to run.
+                # Side by side, the factorizations of the orthogonal initialization compile longer than they run.
                 one_by_one = self.exact or name == "begin"
                 program = _each(functools.partial(self._traced, name), one_by_one)
                 options = _compiler_options(self.exact)
@@ -105,7 +118,7 @@ class Programs:
         return self._functions[name](*args)
 
     def memory(self) -> float:
-        """Bytes that a slice takes while it trains, as the compiler says."""
+        """Bytes that a slice needs while it trains, as the compiler reports."""
         agents = jax.tree.map(lambda x: jnp.stack([x] * self.size), self.group.agent.prepared())
         keys = jnp.stack([jax.random.key(0)] * self.size)
         per_step, counts = np.zeros(self.size, np.float32), np.zeros(self.size, np.int32)
@@ -116,7 +129,14 @@ class Programs:
 
 
 class ProgramCache:
-    """The programs of a group, for slices that fit into ``budget`` bytes: made when they are needed, once."""
+    """The programs of a group, for slices that fit into memory; made at their first use.
+
+    Args:
+        group: the settings of one member of the group.
+        size: the number of members in a slice, if they fit.
+        exact: see ``Programs``.
+        budget: bytes that a slice may use.
+    """
 
     def __init__(self, group: RunConfig, size: int, exact: bool, budget: float) -> None:
         self.arguments = group, size, exact
@@ -126,11 +146,11 @@ class ProgramCache:
 
     @property
     def compile_seconds(self) -> float:
-        """What compiling took so far."""
+        """Time spent compiling so far."""
         return 0.0 if self._made is None else self._made.compile_seconds
 
     def programs(self) -> Programs:
-        """Those for slices of the size that was asked for, or half as large, and so on, until one fits."""
+        """The programs: the size of their slices is halved until one fits into the budget."""
         with self._lock:
             if self._made is None:
                 group, size, exact = self.arguments

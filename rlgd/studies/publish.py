@@ -1,4 +1,4 @@
-"""Writes a study's answer: tables, figures, TensorBoard."""
+"""The result of a study, and the files that show it: tables, figures, TensorBoard."""
 
 import dataclasses
 import re
@@ -11,12 +11,11 @@ from typing import Any
 from rlgd.errors import StorageFault
 from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.rows import Row
-from rlgd.studies import arms as grid
-from rlgd.studies import findings as findings_module
-from rlgd.studies import tables
-from rlgd.studies.findings import Finding
+from rlgd.studies import seed_statistics, tables
+from rlgd.studies.arms import Arm, Point, as_label
 from rlgd.studies.outcome import Outcome
 from rlgd.studies.plan import Plan
+from rlgd.studies.seed_statistics import PointResult
 
 TENSORBOARD = "tensorboard"
 CURVES = (
@@ -30,12 +29,12 @@ CURVES = (
 
 @dataclasses.dataclass(frozen=True)
 class StudyResult:
-    """What a study found.
+    """The result of a study.
 
     Attributes:
-        plan: what was trained.
+        plan: the members that were trained.
         outcomes: of each member, by its number in ``plan.members``.
-        study_dir: where it was written, or None.
+        study_dir: the directory of the study; None if nothing was written.
     """
 
     plan: Plan
@@ -43,57 +42,64 @@ class StudyResult:
     study_dir: Path | None
 
     @property
-    def findings(self) -> list[list[Finding]]:
-        """For each arm its points, with statistics over seeds."""
-        return findings_module.findings(self.plan, self.outcomes)
+    def point_results(self) -> list[list[PointResult]]:
+        """For each arm the results of its points, with statistics over seeds."""
+        return seed_statistics.point_results(self.plan, self.outcomes)
 
     def table(self) -> str:
-        """The findings in Markdown."""
-        return tables.tables(self.plan, self.findings)
+        """A table for each arm, a row for each point, in Markdown."""
+        return tables.arm_tables(self.plan, self.point_results)
 
     def records(self) -> list[dict[str, Any]]:
-        """What stands in ``results.csv``: a row for each member."""
+        """The content of ``results.csv``: a row for each member."""
         return tables.records(self.plan, self.outcomes)
 
 
 def publish(result: StudyResult, directory: Path) -> None:
-    """Write the table, the rows, the figures and TensorBoard's files.
+    """Write ``summary.md``, ``results.csv``, the figures and TensorBoard's files.
 
     Raises:
-        StorageFault: if they cannot be written; the members that are finished are kept.
+        StorageFault: if they cannot be written; the outcomes of finished members are kept.
     """
-    from rlgd.studies import figures  # and matplotlib, which takes a second
+    from rlgd.studies import figures  # imports matplotlib, which takes a second
 
-    plan, found = result.plan, result.findings
-    pictures = figures.draw(plan, found)
+    plan, points = result.plan, result.point_results
+    pictures = figures.draw(plan, points)
     try:
         (directory / "results.csv").write_text(tables.results_csv(plan, result.outcomes), encoding="utf-8")
-        (directory / "summary.md").write_text(tables.summary(plan, found, tuple(pictures)), encoding="utf-8")
+        (directory / "summary.md").write_text(tables.summary_page(plan, points, tuple(pictures)), encoding="utf-8")
         for name, png in pictures.items():
             (directory / f"{name}.png").write_bytes(png)
         _write_tensorboard(result, directory / TENSORBOARD, pictures)
     except OSError as error:
-        raise StorageFault(f"what was found could not be written to {directory}: {error.strerror}.") from error
+        raise StorageFault(f"the results could not be written to {directory}: {error.strerror}.") from error
 
 
 def _write_tensorboard(result: StudyResult, directory: Path, pictures: Mapping[str, bytes]) -> None:
-    """A run for each member, grouped by its values, and the figures."""
+    """A run for each member, in a group with the members that differ by their seed alone; and the figures."""
     if directory.exists():
-        shutil.rmtree(directory)  # all of it was written here, by an earlier part of the study
+        shutil.rmtree(directory)  # written by this study, before it was resumed
     start = time.time()
-    written: set[int] = set()
+    seen: set[int] = set()
     for arm, points in zip(result.plan.question.arms, result.plan.points, strict=True):
         for point, members in points:
-            group = f"{arm.name} {point.label}".strip()
-            shown = {name: grid.written(v) if isinstance(v, tuple) else v for name, v in point.settings.items()}
-            values = ({"arm": arm.name} if arm.name else {}) | ({} if arm.axes else {"case": point.label}) | shown
-            for member in sorted(set(members) & result.outcomes.keys() - written):
-                written.add(member)
-                outcome, seed = result.outcomes[member], result.plan.members[member].settings.seed
-                folder = directory / re.sub(r"[^\w.=+-]+", "-", group) / f"seed{seed}"
-                end = {"time/training_seconds": outcome.training_seconds, "eval/episode_return": outcome.episode_return,
-                       "eval/episode_length": outcome.episode_length}  # fmt: skip
-                rows = [*outcome.rows, Row(outcome.steps, outcome.training_seconds, end)]
-                tags = [*CURVES, *end, *result.plan.question.report]
-                tensorboard.write_run(folder, start, values, group, rows, tags)
+            for member in sorted(set(members) & result.outcomes.keys() - seen):
+                seen.add(member)
+                _write_member(result, member, arm, point, directory, start)
     tensorboard.add_pictures(directory, {f"figures/{name}": png for name, png in pictures.items()})
+
+
+def _write_member(result: StudyResult, member: int, arm: Arm, point: Point, directory: Path, start: float) -> None:
+    outcome, seed = result.outcomes[member], result.plan.members[member].settings.seed
+    group = f"{arm.name} {point.label}".strip()
+    settings = {name: as_label(v) if isinstance(v, tuple) else v for name, v in point.settings.items()}
+    values = ({"arm": arm.name} if arm.name else {}) | ({} if arm.axes else {"case": point.label}) | settings
+    folder = directory / re.sub(r"[^\w.=+-]+", "-", group) / f"seed{seed}"
+    end = {
+        "time/training_seconds": outcome.training_seconds,
+        "eval/episode_return": outcome.episode_return,
+        "eval/episode_length": outcome.episode_length,
+    }
+    rows = [*outcome.rows, Row(outcome.steps, outcome.training_seconds, end)]
+    tags = [*CURVES, *end, *result.plan.question.report]
+    tensorboard.write_run(folder, start, values, group, rows, tags)

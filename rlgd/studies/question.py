@@ -1,4 +1,4 @@
-"""What a study asks: which values of which settings, for how many seeds; from a file of data, or given in Python."""
+"""The question of a study: which settings vary over which values, and with how many seeds. Read from TOML or Python."""
 
 import dataclasses
 import tomllib
@@ -11,7 +11,7 @@ from rlgd.errors import UsageError, unknown
 from rlgd.studies.arms import MAX_MEMBERS, Arm, as_tuples
 
 FILES = files("rlgd.studies") / "questions"
-# The options of ``rlgd.train`` that members may have of their own.
+# Options of ``rlgd.train`` that an arm may set or vary, as it does hyper-parameters.
 OPTIONS = (
     "total_timesteps", "eval_every", "target_return", "patience", "min_gradient_norm", "min_objective_change",
 )  # fmt: skip
@@ -22,14 +22,21 @@ class Question:
     """A study as data.
 
     Attributes:
-        name, question: what it is called, what it asks.
-        agent: name of the agent.
-        env: id of the environment.
-        total_timesteps, seeds, eval_episodes: of each member; seeds are 0, 1, 2, ...
-        settings: values that all members have.
-        arms: what varies.
-        report: metrics that the table shows beside the return, such as "train/entropy".
-        target_return: to which steps and seconds are counted; None: the environment's ``reward_threshold``.
+        arms: the curves or surfaces of the answer: what varies.
+        name: the study's name, also of its directory.
+        question: one sentence, shown above the answer.
+        agent: the agent's name.
+        env: the environment's id; empty if it was not made from an id.
+        total_timesteps: environment steps of each member.
+        seeds: members of each combination of values; they have the seeds 0, 1, 2, ...
+        eval_episodes: episodes of each evaluation.
+        settings: values shared by all members.
+        report: metrics that the table shows in addition to the return, such as "train/entropy".
+        target_return: the table shows after how many steps and seconds training reaches it; None: the environment's
+            ``reward_threshold``.
+
+    Raises:
+        UsageError: naming the setting, what was given and what is allowed.
     """
 
     arms: tuple[Arm, ...]
@@ -46,11 +53,11 @@ class Question:
 
     def __post_init__(self) -> None:
         if not self.arms:
-            raise UsageError("the study has no arm; nothing varies.")
+            raise UsageError("the study has no arm, so nothing varies; give at least one.")
         object.__setattr__(self, "settings", as_tuples(self.settings))
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
-            raise UsageError(f"the arms are called {names!r}; expected a name for each.")
+            raise UsageError(f"the arms are named {names!r}; expected a different name for each.")
         for name, low in {"seeds": 1, "total_timesteps": 1, "eval_episodes": 1}.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
@@ -59,22 +66,26 @@ class Question:
         if members > MAX_MEMBERS:
             raise UsageError(
                 f"the study has {members:,} members ({sum(map(len, self.arms)):,} combinations of values, "
-                f"{self.seeds:,} seeds each); allowed: {MAX_MEMBERS:,}. Vary less, or in several studies."
+                f"{self.seeds:,} seeds each); allowed: at most {MAX_MEMBERS:,}. Give fewer values or fewer seeds."
             )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, from which ``of`` makes the same again."""
+        """Plain values for ``study.json``; the inverse of ``from_json``."""
         plain = dataclasses.asdict(self)
         empty: tuple[Any, ...] = (None, {}, ())
         plain["arms"] = [{k: v for k, v in arm.items() if v not in empty} for arm in plain["arms"]]
         return plain
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], name: str) -> "Question":
-        """A study from plain values, as a file has them.
+    def from_json(cls, content: Mapping[str, Any], name: str) -> "Question":
+        """A question from plain values, as in a TOML file or ``study.json``.
+
+        Args:
+            content: the values.
+            name: of the study, if ``content`` has none.
 
         Raises:
-            UsageError: for what is missing, unknown, or of the wrong kind.
+            UsageError: if a value is missing, unknown, or of the wrong type.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for key in content:
@@ -118,22 +129,26 @@ def _arm(content: Mapping[str, Any]) -> Arm:
     )
 
 
-def shipped() -> dict[str, str]:
-    """The studies that ship with the package: what each asks, by name."""
+def shipped_questions() -> dict[str, str]:
+    """The studies that ship with rlgd: each name with its question in one sentence."""
     names = sorted(path.name.removesuffix(".toml") for path in FILES.iterdir() if path.name.endswith(".toml"))
     return {name: tomllib.loads((FILES / f"{name}.toml").read_text("utf-8"))["question"] for name in names}
 
 
-def read(source: str, full: bool = False) -> Question:
-    """A study by its name or from a file; ``full`` takes what stands under ``[full]`` in place of the fast setting.
+def read_question(source: str, full: bool = False) -> Question:
+    """Read a question by its name or from a TOML file.
+
+    Args:
+        source: the name of a shipped study, or a path that ends in ``.toml``.
+        full: use the settings under ``[full]`` in place of the fast ones.
 
     Raises:
-        UsageError: if there is no such study, or the file is none.
+        UsageError: if there is no study of this name, or the file cannot be read or is not a study.
     """
     path = Path(source)
     is_file = path.suffix == ".toml"
-    if not is_file and source not in shipped():
-        raise unknown("study", source, shipped())
+    if not is_file and source not in shipped_questions():
+        raise unknown("study", source, shipped_questions())
     try:
         text = path.read_text("utf-8-sig") if is_file else (FILES / f"{source}.toml").read_text("utf-8")
         content = tomllib.loads(text)
@@ -146,4 +161,4 @@ def read(source: str, full: bool = False) -> Question:
         raise UsageError(f"full is {larger!r}; expected a table.")
     if full and not larger:
         raise UsageError(f"{source} has no [full] setting.")
-    return Question.of({**content, **(larger if full else {})}, path.stem if is_file else source)
+    return Question.from_json({**content, **(larger if full else {})}, path.stem if is_file else source)

@@ -1,4 +1,4 @@
-"""A study's answer as tables."""
+"""The results of a study as tables: Markdown for people, CSV for programs."""
 
 import csv
 import io
@@ -8,18 +8,18 @@ from typing import Any
 
 from rlgd.maths import confidence
 from rlgd.maths.confidence import in_words
-from rlgd.studies.arms import written
-from rlgd.studies.findings import Finding, area, last, reached, target_return
+from rlgd.studies.arms import as_label
 from rlgd.studies.outcome import ROWS, Outcome
 from rlgd.studies.plan import Plan
+from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, target_return
 from rlgd.tables import markdown
 
 DISTANCE = "distance to the optimum"
 
 
-def columns(plan: Plan, arms: Sequence[Sequence[Finding]]) -> list[str]:
-    """The headings of the table, without what no row has."""
-    rows = [finding for arm in arms for finding in arm]
+def columns(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
+    """The headings of the tables: the columns that at least one row fills."""
+    rows = [result for arm in arms for result in arm]
     heads = ["setting", "seeds", "return", "P(better)", "mean over training"]
     target = target_return(plan)
     if target is not None:
@@ -29,35 +29,35 @@ def columns(plan: Plan, arms: Sequence[Sequence[Finding]]) -> list[str]:
     return heads + (["diverged"] if any(row.diverged > 0 for row in rows) else [])
 
 
-def cells(plan: Plan, finding: Finding) -> dict[str, str]:
-    """A row of the table, by heading."""
+def cells(plan: Plan, result: PointResult) -> dict[str, str]:
+    """The row of one point, by heading."""
     row = {
-        "setting": finding.point.label,
-        "seeds": str(len(finding.outcomes)),
-        "return": in_words(finding.score),
-        "P(better)": "" if finding.improvement is None else in_words(finding.improvement, ".2f"),
-        "mean over training": in_words(finding.area),
-        DISTANCE: in_words(finding.distance, ".3g"),
-        "training seconds": f"{finding.seconds:.2f}",
-        "diverged": f"{finding.diverged:.0%}",
+        "setting": result.point.label,
+        "seeds": str(len(result.outcomes)),
+        "return": in_words(result.score),
+        "P(better)": "" if result.improvement is None else in_words(result.improvement, ".2f"),
+        "mean over training": in_words(result.area),
+        DISTANCE: in_words(result.distance, ".3g"),
+        "training seconds": f"{result.seconds:.2f}",
+        "diverged": f"{result.diverged:.0%}",
     }
     target = target_return(plan)
-    if target is not None and finding.reached:
-        steps, seconds = (sorted(values) for values in zip(*finding.reached, strict=True))
-        share = sum(math.isfinite(step) for step in steps)
-        row[f"steps to {target:g}"] = f"{_median(steps, ',.0f')} ({share} of {len(steps)})"
+    if target is not None and result.reached:
+        steps, seconds = (sorted(values) for values in zip(*result.reached, strict=True))
+        number = sum(math.isfinite(step) for step in steps)
+        row[f"steps to {target:g}"] = f"{_median(steps, ',.0f')} ({number} of {len(steps)})"
         row["seconds to it"] = _median(seconds, ".2f")
-    return row | {name: in_words(value, ".3g") for name, value in finding.metrics.items()}
+    return row | {name: in_words(value, ".3g") for name, value in result.metrics.items()}
 
 
 def _median(values: Sequence[float], form: str) -> str:
-    """The lower median: that of half the seeds at least; those that never reached it count as later than all others."""
+    """The lower median of sorted values: at least half the seeds are not above it. Infinity, for never, is "-"."""
     middle = values[(len(values) - 1) // 2]
     return format(middle, form) if math.isfinite(middle) else "-"
 
 
-def tables(plan: Plan, arms: Sequence[Sequence[Finding]]) -> str:
-    """The tables of all arms, in Markdown."""
+def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """A table for each arm, in Markdown."""
     heads = columns(plan, arms)
     parts = []
     for arm, rows in zip(plan.question.arms, arms, strict=True):
@@ -68,7 +68,7 @@ def tables(plan: Plan, arms: Sequence[Sequence[Finding]]) -> str:
 
 
 def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
-    """A row for each finished member, all with the same columns; None where there is no such number."""
+    """A row for each finished member, all with the same columns; None for a number that is missing or not finite."""
     arms: dict[int, list[str]] = {}
     settings: dict[int, dict[str, Any]] = {}
     for arm, points in zip(plan.question.arms, plan.points, strict=True):
@@ -80,7 +80,7 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
     target = target_return(plan)
     rows = []
     for member, outcome in sorted(outcomes.items()):
-        steps, seconds = (None, None) if target is None else reached(outcome, target)
+        steps, seconds = (None, None) if target is None else first_reached(outcome, target)
         row: dict[str, Any] = {
             "member": member,
             "arms": "; ".join(arms[member]),
@@ -93,7 +93,7 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
             "training_seconds": outcome.training_seconds,
             "steps_to_target": steps,
             "seconds_to_target": seconds,
-            **{name: last(outcome, name) for name in plan.question.report},
+            **{name: late_mean(outcome, name) for name in plan.question.report},
             "reason": outcome.reason,
             "why": outcome.why,
         }
@@ -108,49 +108,52 @@ def results_csv(plan: Plan, outcomes: Mapping[int, Outcome]) -> str:
     writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: written(x) if isinstance(x, tuple) else x for name, x in row.items()})
+        writer.writerow({name: as_label(x) if isinstance(x, tuple) else x for name, x in row.items()})
     return file.getvalue()
 
 
-def summary(plan: Plan, arms: Sequence[Sequence[Finding]], figures: Sequence[str]) -> str:
-    """``summary.md``: what was asked, what was found, and how it was measured."""
-    question, members = plan.question, plan.members
+def summary_page(plan: Plan, arms: Sequence[Sequence[PointResult]], figures: Sequence[str]) -> str:
+    """``summary.md``: the question, the tables, the figures, and how the numbers were measured."""
+    question = plan.question
     done = sum(len(row.outcomes) for arm in arms for row in arm)
     total = sum(len(numbers) for points in plan.points for _, numbers in points)
-    first = members[0]
+    parts = [
+        f"# {question.name}",
+        question.question,
+        f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {question.seeds} seeds"
+        + (f"; {done} of {total} finished." if done < total else "."),
+        arm_tables(plan, arms),
+        *(f"![{name}]({name}.png)" for name in figures),
+        "\n".join(f"- {note}" for note in _notes(plan, arms)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
+    """How the columns of the tables were measured."""
     notes = [
-        f"Return: of the greedy policy behind training, mean over {question.eval_episodes} episodes; interquartile "
+        f"Return: of the greedy policy after training, mean over {plan.question.eval_episodes} episodes; interquartile "
         f"mean over seeds with its {confidence.CONFIDENCE:.0%} bootstrap interval.",
-        "P(better): the probability that a seed does better than the first row of its table does with a seed.",
-        "Mean over training: the area under the curve of the return of training's episodes, over its steps.",
+        "P(better): the probability that a seed of this row does better than a seed of the table's first row.",
+        "Mean over training: the area under the curve of the return of training's episodes, divided by its steps.",
     ]
     if any(row.distance is not None for arm in arms for row in arm):
         notes.append(
-            "Distance to the optimum: the best policy's discounted return from the start less the policy's, both exact."
+            "Distance to the optimum: the discounted return of the optimal policy from the start, less that of the "
+            "learned policy; both are exact."
         )
     target = target_return(plan)
     if target is not None:
         notes.append(
-            f"Steps and seconds to {target:g}: when training's episodes, averaged over one of {ROWS} parts of the run, "
-            "first had that mean return; the median over seeds, behind it how many got there."
+            f"Steps and seconds to {target:g}: when the mean return of training's episodes, averaged over one of "
+            f"{ROWS} parts of the run, first reached it; the median over seeds, and in parentheses how many reached it."
         )
     notes.append(
-        "Training seconds: of one member, without compilation and evaluation. All members that share a program share "
-        "its time by their steps; on a CPU as many slices of members run at once as there are cores."
+        "Training seconds: of one member, without compilation and evaluation. Members that share a program share its "
+        "time by their steps; on a CPU as many slices of members run at once as there are cores."
         if plan.on_device
-        else "Training seconds: of one member, without compilation and evaluation; one ran after the other."
+        else "Training seconds: of one member, without compilation and evaluation; members ran one after another."
     )
     if any(row.diverged > 0 for arm in arms for row in arm):
-        notes.append(
-            "Diverged: the share of seeds that left the finite numbers; they count with their last finite policy."
-        )
-    parts = [
-        f"# {question.name}",
-        question.question,
-        f"{question.agent} in {first.env.env_id}, {question.total_timesteps:,} steps, {question.seeds} seeds"
-        + (f"; {done} of {total} finished." if done < total else "."),
-        tables(plan, arms),
-        *(f"![{name}]({name}.png)" for name in figures),
-        "\n".join(f"- {note}" for note in notes),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        notes.append("Diverged: the share of seeds that diverged; their last finite policy was evaluated.")
+    return notes

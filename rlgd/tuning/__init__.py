@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING
 from rlgd.faces import lazy
 
 if TYPE_CHECKING:
-    from rlgd.tuning.search import TuneResult as TuneResult
+    from rlgd.tuning.result import TuneResult as TuneResult
     from rlgd.tuning.search import tune as tune
 
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "rlgd.tuning.search": (
-            "TuneResult",
-            "tune",
-        ),
+        "rlgd.tuning.result": ("TuneResult",),
+        "rlgd.tuning.search": ("tune",),
     },
 )

@@ -1,15 +1,18 @@
-"""What a search ranges over."""
+"""The space of a search: for each hyper-parameter a list of choices or a range."""
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rlgd.errors import UsageError
-from rlgd.studies.arms import SPACINGS, bounds, spaced
+from rlgd.studies.arms import SPACINGS, bounds, expand_values
+
+if TYPE_CHECKING:
+    import optuna
 
 
 class Range(NamedTuple):
-    """Numbers from ``low`` to ``high``, both included; whole ones if both ends are."""
+    """Numbers from ``low`` to ``high``, both included; whole numbers if both ends are. ``log``: on a log scale."""
 
     low: float
     high: float
@@ -20,13 +23,17 @@ Dimension: TypeAlias = Range | tuple[Any, ...]
 
 
 def dimension(name: str, values: Any) -> Dimension:
-    """What a setting is searched over: a list of values, or ``{"log": [low, high]}``, or the same with "linear".
+    """The dimension of a hyper-parameter.
+
+    Args:
+        name: of the hyper-parameter, for messages.
+        values: a list of choices, or ``{"log": [low, high]}``, or the same with "linear".
 
     Raises:
-        UsageError: for no values, or a range that does not exist.
+        UsageError: if there are no values, or the range is not valid.
     """
     if not isinstance(values, Mapping):
-        return spaced(name, values)
+        return expand_values(name, values)
     if len(values) != 1 or not values.keys() <= set(SPACINGS):
         raise UsageError(f'{name} is searched over {dict(values)!r}; expected a list, or {{"log": [low, high]}}.')
     ((spacing, ends),) = values.items()
@@ -35,21 +42,26 @@ def dimension(name: str, values: Any) -> Dimension:
     return Range(int(low), int(high), spacing == "log") if whole else Range(low, high, spacing == "log")
 
 
-def suggest_value(trial: Any, name: str, values: Dimension) -> Any:
-    if not isinstance(values, Range):
-        return _value(values, trial.suggest_categorical(name, [_label(value) for value in values]))
-    suggest = trial.suggest_int if isinstance(values.low, int) else trial.suggest_float
-    return suggest(name, values.low, values.high, log=values.log)
+def suggest_value(trial: "optuna.Trial", name: str, dimension: Dimension) -> Any:
+    """The value of a hyper-parameter that Optuna suggests for a trial."""
+    if not isinstance(dimension, Range):
+        return _from_journal(dimension, trial.suggest_categorical(name, [_to_journal(value) for value in dimension]))
+    if isinstance(dimension.low, int) and isinstance(dimension.high, int):
+        return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
+    return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
 
 
-def _label(value: Any) -> str:
-    """How a choice stands in the journal, which knows no tuples."""
+def _to_journal(value: Any) -> str:
+    """A choice as text: Optuna's journal cannot store tuples."""
     return json.dumps(value)
 
 
-def _value(values: Dimension, stored: Any) -> Any:
-    return stored if isinstance(values, Range) else next(value for value in values if _label(value) == stored)
+def _from_journal(dimension: Dimension, stored: Any) -> Any:
+    if isinstance(dimension, Range):
+        return stored
+    return next(value for value in dimension if _to_journal(value) == stored)
 
 
 def values_of(space: Mapping[str, Dimension], params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _value(values, params[name]) for name, values in space.items() if name in params}
+    """The values of a trial, from its parameters in Optuna's journal."""
+    return {name: _from_journal(dimension, params[name]) for name, dimension in space.items() if name in params}

@@ -1,4 +1,4 @@
-"""The trials of a search."""
+"""What a trial of a search trains: the members of a study with one point."""
 
 import dataclasses
 import functools
@@ -17,9 +17,9 @@ from rlgd.maths.confidence import Interval
 from rlgd.run.config import RunConfig, agent_name
 from rlgd.studies import slices
 from rlgd.studies.arms import Arm
-from rlgd.studies.execution import MEMORY_SHARE, Execution, alone, train_members
+from rlgd.studies.execution import MEMORY_SHARE, Execution, train_alone, train_members
 from rlgd.studies.outcome import Outcome
-from rlgd.studies.plan import Plan, plan
+from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.programs import ProgramCache, Programs
 from rlgd.studies.question import Question
 from rlgd.system import ram
@@ -30,12 +30,21 @@ RUNGS = 5  # evaluations of a trial on the device, after each of which it may be
 
 
 class Misfit(Exception):
-    """Values that do not fit together: no trial, but no reason to end the search."""
+    """Values that do not fit together. The trial is not counted as complete, and the search continues."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What every trial trains."""
+    """The task that all trials have in common, and the programs that they share.
+
+    Attributes:
+        agent: with the hyper-parameters that do not vary.
+        env: the environment.
+        total_timesteps: environment steps of each member.
+        eval_episodes: episodes of each evaluation.
+        seeds: members of each trial.
+        fresh_seeds: members that score the best values.
+    """
 
     agent: Agent
     env: Env
@@ -45,8 +54,8 @@ class Task:
     fresh_seeds: int
     _caches: dict[Any, ProgramCache] = dataclasses.field(default_factory=dict)
 
-    def asked(self, space: Mapping[str, Dimension]) -> dict[str, Any]:
-        """What a search that goes on must have in common with this one, as plain values."""
+    def identity(self, space: Mapping[str, Dimension]) -> dict[str, Any]:
+        """Plain values that a resumed search must have in common with the search in the journal."""
         content = {
             "agent": agent_name(self.agent),
             "env": self.env.env_id,
@@ -60,11 +69,11 @@ class Task:
         return plain
 
     def plan(self, values: Mapping[str, Any]) -> Plan:
-        """The members of a trial, and behind them those with fresh seeds.
+        """The members of a trial, followed by the members with fresh seeds.
 
         Raises:
-            Misfit: if values of the search do not fit together.
-            UsageError: if nothing could.
+            Misfit: if ``values`` do not fit together.
+            UsageError: if the task itself is not valid, which ``plan({})`` finds.
         """
         every = -(-self.total_timesteps // RUNGS)
         question = Question(
@@ -77,30 +86,36 @@ class Task:
             eval_episodes=self.eval_episodes,
         )
         try:
-            worked_out = plan(question, self.agent, self.env)
-            footprint.check(worked_out.members[0].agent, self.env)
-            return worked_out
+            plan = make_plan(question, self.agent, self.env)
+            footprint.check(plan.members[0].agent, self.env)
+            return plan
         except UsageError as error:
             if not values:
                 raise
             raise Misfit(str(error)) from error
 
     def scores(
-        self, values: Mapping[str, Any], on_progress: Callable[[Sequence[float], Sequence[float]], None]
+        self, values: Mapping[str, Any], on_returns: Callable[[Sequence[float], Sequence[float]], None]
     ) -> list[float]:
-        """Train a trial's seeds; ``on_progress`` the returns of finished seeds and of others so far, it may raise."""
-        worked_out = self.plan(values)
-        members = worked_out.members[: self.seeds]
+        """Train the members of a trial; the return of each member's greedy policy.
+
+        Args:
+            values: of the trial.
+            on_returns: takes the returns of members that are finished, and those of running members so far. It may
+                raise, which ends the trial.
+        """
+        plan = self.plan(values)
+        members = plan.members[: self.seeds]
         done: list[float] = []
-        if not worked_out.on_device:
+        if not plan.on_device:
             for settings in members:
-                done.append(alone(settings).episode_return)
-                on_progress(done, ())
+                done.append(train_alone(settings).episode_return)
+                on_returns(done, ())
             return done
         programs = self._programs(members[0])
         for start in range(0, len(members), programs.size):
             part = members[start : start + programs.size]
-            outcomes = slices.train(programs, part, functools.partial(on_progress, tuple(done)))
+            outcomes = slices.train(programs, part, functools.partial(on_returns, tuple(done)))
             done += [outcome.episode_return for outcome in outcomes]
         return done
 
@@ -112,9 +127,8 @@ class Task:
         return self._caches[structure].programs()
 
     def fresh_score(self, values: Mapping[str, Any]) -> Interval:
-        """The score on seeds that no trial had."""
+        """The score of ``values`` on seeds that no trial has used."""
         outcomes: dict[int, Outcome] = {}
         wanted = range(self.seeds, self.seeds + self.fresh_seeds)
-        execution = Execution()
-        train_members(self.plan(values), wanted, execution, lambda new, _: outcomes.update(new))
+        train_members(self.plan(values), wanted, Execution(), lambda new, _: outcomes.update(new))
         return confidence.interval([outcomes[number].episode_return for number in wanted])

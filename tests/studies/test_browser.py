@@ -85,13 +85,13 @@ def _find(browser: webdriver.Chrome) -> Finder:
 
 
 def visit(browser: webdriver.Chrome, page: str) -> None:
-    """Load a page anew: the part behind the # alone loads nothing."""
+    """Load a page again: a change after the # alone loads nothing."""
     browser.get("about:blank")
     browser.get(page)
 
 
 def show(browser: webdriver.Chrome, name: str) -> None:
-    """Leave a picture, where they are asked for."""
+    """Save a picture if ``SCREENSHOTS`` is set."""
     if folder := os.environ.get("SCREENSHOTS"):
         assert browser.save_screenshot(str(Path(folder) / f"{name}.png"))
 

@@ -1,0 +1,155 @@
+"""The runs that the rows of a suite need, and how far each of them is."""
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rlgd.agents import preset, presets, registered_name
+from rlgd.agents.base.agent import Agent
+from rlgd.envs import DeviceEnv, Env, make
+from rlgd.errors import UsageError, unknown
+from rlgd.reproduction.suite import ScoreRow, ScoreSuite
+from rlgd.run import changes, layout
+from rlgd.run.checkpoints import folder
+from rlgd.run.config import RunConfig
+from rlgd.run.settings import RunSettings
+from rlgd.run.summary import is_finished, read_summary
+
+SCORE = "score.json"
+SEEDS_ON_DEVICE, SEEDS_ON_HOST = 20, 5
+RUN_EPISODES = 10  # of a run's own evaluation; its score comes from other episodes
+
+
+class SeedRun(NamedTuple):
+    """The run of one seed.
+
+    Attributes:
+        seed: of the run.
+        directory: of the run.
+        started: whether there is a checkpoint to resume from.
+        score: mean return of the greedy policy; None until the run is finished and scored.
+        training_seconds: of the run; 0 until it is scored.
+    """
+
+    seed: int
+    directory: Path
+    started: bool = False
+    score: float | None = None
+    training_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RowRuns:
+    """A row and its runs, one for each seed.
+
+    Attributes:
+        row: of the suite.
+        directory: which holds the runs' directories.
+        seeds: the number of runs; they have the seeds 0, 1, 2, ...
+        config: of the run with seed 0; None if the row cannot be trained.
+        why_not: the reason why it cannot.
+    """
+
+    row: ScoreRow
+    directory: Path
+    seeds: int
+    config: RunConfig | None = None
+    why_not: str = ""
+
+    @property
+    def total_timesteps(self) -> int:
+        """Environment steps of each run; for a row that cannot be trained, the most that the row allows."""
+        return self.row.total_timesteps if self.config is None else self.config.settings.total_timesteps
+
+    def seed_runs(self) -> list[SeedRun]:
+        """The run of each seed; none for a row that cannot be trained.
+
+        Raises:
+            UsageError: if a run was trained with other settings.
+        """
+        return [] if self.config is None else [self._seed_run(self.config, seed) for seed in range(self.seeds)]
+
+    def _seed_run(self, config: RunConfig, seed: int) -> SeedRun:
+        directory = self.directory / f"seed{seed}"
+        if not (directory / layout.CONFIG).exists():
+            return SeedRun(seed, directory)
+        others = changes.other_settings(directory, config.with_settings(seed=seed))
+        if others:
+            raise UsageError(
+                f"{directory} was trained with other settings than the present preset's "
+                f"({'; '.join(map(str, others))}); remove it, or name another place by --run-dir."
+            )
+        started = folder.latest_step(directory / layout.CHECKPOINTS) is not None
+        return SeedRun(seed, directory, started, *read_score(directory))
+
+
+def run_config(agent: Agent, env: Env, total_timesteps: int, seed: int = 0) -> RunConfig:
+    """The configuration of a seed's run."""
+    return RunConfig(agent, env, RunSettings(total_timesteps, seed, eval_episodes=RUN_EPISODES))
+
+
+def select_rows(suite: ScoreSuite, rows: Sequence[RowRuns], only: Sequence[str]) -> list[RowRuns]:
+    """The rows named ``ENV`` or ``ENV:AGENT`` in ``only``; all rows if ``only`` is empty.
+
+    Raises:
+        UsageError: for a name that matches no row, or only rows that cannot be trained.
+    """
+    names: dict[str, list[RowRuns]] = {}
+    for runs in rows:
+        names.setdefault(runs.row.env, []).append(runs)
+        names[runs.row.name] = [runs]
+    for text in only:
+        if text not in names:
+            raise unknown(f"row of {suite.name}", text, names)
+        if all(runs.why_not for runs in names[text]):
+            raise UsageError(f"{text} cannot be trained: {names[text][0].why_not}")
+    return [runs for runs in rows if not only or runs.row.env in only or runs.row.name in only]
+
+
+def row_runs(suite: ScoreSuite, root: Path, seeds: int | None) -> list[RowRuns]:
+    """The runs of each row of a suite, with the settings of the presets.
+
+    Args:
+        suite: the table.
+        root: the directory of the suite's runs.
+        seeds: of each row; None: ``SEEDS_ON_DEVICE`` or ``SEEDS_ON_HOST``, by where its environment runs.
+
+    Raises:
+        UsageError: if the suite's extra is not installed, or ``seeds`` is below 1.
+    """
+    if suite.module and importlib.util.find_spec(suite.module) is None:
+        raise UsageError(f"{suite.name} needs environments that are not installed: pip install 'rlgd[{suite.extra}]'.")
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"seeds is {seeds}; allowed: a whole number from 1.")
+    return [_runs_of_row(row, root, seeds) for row in suite.rows]
+
+
+def _runs_of_row(row: ScoreRow, root: Path, seeds: int | None) -> RowRuns:
+    directory = root / f"{layout.folder_name(row.env)}-{row.agent}"
+    env = make(row.env)
+    number = seeds or (SEEDS_ON_DEVICE if isinstance(env, DeviceEnv) else SEEDS_ON_HOST)
+    try:
+        total = presets.find(registered_name(row.agent), row.env).total_timesteps
+        settings = run_config(preset(row.agent, row.env), env, total)
+        settings.validate()
+    except UsageError as error:
+        return RowRuns(row, directory, number, why_not=str(error))
+    if total > row.total_timesteps:
+        too_long = f"its preset trains {total:,} steps; the table allows {row.total_timesteps:,}."
+        return RowRuns(row, directory, number, why_not=too_long)
+    return RowRuns(row, directory, number, settings)
+
+
+def read_score(directory: Path) -> tuple[float | None, float]:
+    """The score of a run (None if it has none yet), and its training seconds."""
+    try:
+        score = json.loads((directory / SCORE).read_text("utf-8"))
+        summary = read_summary(directory)
+        if is_finished(directory, score["steps"]):
+            return float(score["mean_return"]), float(summary["training_seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    return None, 0.0

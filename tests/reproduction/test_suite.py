@@ -1,0 +1,36 @@
+"""The suites that ship."""
+
+from pathlib import Path
+
+import pytest
+
+from rlgd.errors import UsageError
+from rlgd.reproduction import read_suite, shipped_suites
+from rlgd.reproduction.runs import row_runs
+
+
+def test_the_shipped_suites_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert shipped_suites() == ["box2d", "classic", "mujoco"]
+    for name in shipped_suites():
+        suite = read_suite(name)
+        assert len({row.name for row in suite.rows}) == len(suite.rows) > 1
+        for row in suite.rows:
+            assert row.published
+            assert {score.source for score in row.published} <= suite.sources.keys()
+        for runs in row_runs(suite, Path("runs"), None):
+            assert runs.config is not None or runs.why_not.startswith(("no preset of", "unknown agent")), runs.why_not
+
+
+def test_a_row_is_named_by_environment_and_agent() -> None:
+    suite = read_suite("tiny")
+    assert [row.name for row in suite.rows] == [
+        "CartPole-v1:a2c",
+        "rlgd/CartPoleNoVelocity-v1:a2c",
+        "CartPole-v1:ppo",
+    ]
+
+
+def test_an_unknown_suite_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown suite 'tinny'; did you mean 'tiny'"):
+        read_suite("tinny")
