@@ -211,3 +211,17 @@ def test_stacked_configs_are_vmapped() -> None:
     hp.validate(stacked)
     result = jax.vmap(lambda outer: outer.gamma * outer.inner.rate)(hp.as_arrays(stacked))
     np.testing.assert_allclose(result, [0.5, 1.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("100000", 100_000), ("100_000", 100_000), ("1e5", 100_000), ("100k", 100_000), ("2M", 2_000_000)],
+)
+def test_numbers_as_people_write_them(text: str, number: int) -> None:
+    assert hp.count(text) == number
+
+
+@pytest.mark.parametrize("text", ["1.5", "x", "", "1e5.5", "0x10", "inf", "nan"])
+def test_what_is_no_whole_number(text: str) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        hp.count(text)

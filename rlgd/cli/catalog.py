@@ -1,4 +1,4 @@
-"""Tables of what there is to choose from."""
+"""The tables of ``rlgd list``: each is a function in ``TABLES``."""
 
 import functools
 from collections.abc import Callable
@@ -9,7 +9,7 @@ Rows = list[list[str]]
 
 
 def agents() -> Rows:
-    """Name, class, what it is."""
+    """Name, class, description."""
     from rlgd.agents import ALIASES, REGISTRY
 
     names = {name: ", ".join([name, *(alias for alias, of in ALIASES.items() if of == name)]) for name in REGISTRY}
@@ -18,7 +18,7 @@ def agents() -> Rows:
 
 
 def presets() -> Rows:
-    """Agent, environment, steps, what is not the agent's default, how it was found."""
+    """Agent, environment, steps, the settings that differ from the agent's defaults, how they were found."""
     from rlgd.agents import REGISTRY
     from rlgd.agents import presets as tuned
 
@@ -30,7 +30,7 @@ def presets() -> Rows:
 
 
 def envs() -> Rows:
-    """Those with a twin on the device, then all that Gymnasium has registered."""
+    """The environments with a twin on the device, then the others that Gymnasium has registered."""
     import gymnasium
 
     from rlgd.envs import device_ids
@@ -57,7 +57,7 @@ def suite(prefix: str) -> Rows:
 
 
 def optimizers() -> Rows:
-    """Name, the fields that it uses, where it comes from, formula."""
+    """Name, the fields that it uses and their defaults, paper, formula."""
     from rlgd.ascent.optimizers import OPTIMIZERS
 
     rows = [["optimizer", "uses, by default", "paper", "the step that is added"]]
@@ -68,10 +68,10 @@ def optimizers() -> Rows:
 
 
 def schedules() -> Rows:
-    """How a schedule is written, and its factor at the share p of the run."""
+    """How a schedule is written, and its factor at share p of the run."""
     from rlgd.ascent.schedules import COMBINED, SHAPES
 
-    rows = [["schedule", "the factor at the share p of the run, in environment steps"]]
+    rows = [["schedule", "the factor at share p of the run, in environment steps"]]
     return [*rows, *([name, shape.formula] for name, shape in SHAPES.items()), *map(list, COMBINED.items())]
 
 
@@ -117,12 +117,3 @@ def table(name: str) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines) + LEGENDS.get(name, "")
-
-
-def list_things(argv: list[str]) -> int:
-    """``rlgd list``."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: rlgd list {'|'.join(TABLES)}")
-        return 0 if argv else 2
-    print(table(argv[0]))
-    return 0

@@ -1,14 +1,53 @@
-"""The table of commands: the module and the function of each, which are imported when they are called."""
+"""The table of commands. A command's module is imported when the command is called."""
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NamedTuple
+
+from rlgd.errors import unknown
+
+
+class Command(NamedTuple):
+    """A row of the table: where the command is, what follows its name, and what it does."""
+
+    module: str
+    arguments: str
+    about: str
+
+    def load(self) -> ModuleType:
+        """The module, which has the dataclass ``Options`` and ``run(options) -> exit code``."""
+        return importlib.import_module(self.module)
+
 
 COMMANDS = {
-    "train": ("rlgd.cli.train", "train"),
-    "resume": ("rlgd.cli.resume", "resume"),
-    "eval": ("rlgd.cli.episodes", "evaluate"),
-    "play": ("rlgd.cli.episodes", "play"),
-    "study": ("rlgd.cli.study", "study"),
-    "tune": ("rlgd.cli.tune", "tune"),
-    "reproduce": ("rlgd.cli.reproduce", "reproduce"),
-    "verify-resume": ("rlgd.cli.verify_resume", "verify_resume"),
-    "check-env": ("rlgd.cli.check_env", "check_env"),
-    "list": ("rlgd.cli.catalog", "list_things"),
+    "train": Command("rlgd.cli.train", "AGENT --env ID [flags]", "train an agent and evaluate it"),
+    "resume": Command("rlgd.cli.resume", "RUN [flags]", "continue a run, to its end or further"),
+    "eval": Command("rlgd.cli.evaluate", "RUN [flags]", "play episodes with a trained policy, and report the returns"),
+    "play": Command("rlgd.cli.play", "RUN [flags]", "watch a trained policy, or record a video"),
+    "study": Command("rlgd.cli.study", "NAME|FILE [flags]", "train many values and seeds, and compare them"),
+    "study resume": Command("rlgd.cli.study_resume", "DIR [flags]", "continue a study that was interrupted"),
+    "study list": Command("rlgd.cli.study_list", "", "list the studies that ship with rlgd"),
+    "tune": Command(
+        "rlgd.cli.tune", "AGENT --env ID --search NAME=VALUES ... [flags]", "search for good hyper-parameters"
+    ),
+    "reproduce": Command("rlgd.cli.reproduce", "SUITE [flags]", "train agents that have published scores, and compare"),
+    "verify-resume": Command(
+        "rlgd.cli.verify_resume", "RUN|CONFIG [flags]", "prove that a killed and resumed run ends with the same bits"
+    ),
+    "check-env": Command("rlgd.cli.check_env", "ID [flags]", "find out whether an environment is sound"),
+    "list": Command("rlgd.cli.listing", "THING", "list agents, envs, optimizers, presets, schedules or studies"),
 }
+
+
+def find(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The name of the command at the start of a command line, and the words after it.
+
+    Raises:
+        UsageError: if there is no such command, naming the nearest one.
+    """
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            return name, list(words[length:])
+    raise unknown("command", words[0], {name.partition(" ")[0] for name in COMMANDS})

@@ -8,7 +8,7 @@ from rlgd.errors import UsageError
 
 
 def read_config(path: str) -> tuple[dict[str, Any], str | None]:
-    """Flags from a file, a run's ``config.json`` or TOML with flat names; and the agent, if it says one.
+    """Flags from a file, a run's ``config.json`` or TOML with flat names; and the agent, if the file names one.
 
     Raises:
         UsageError: if it cannot be read.
@@ -37,7 +37,7 @@ def read_config(path: str) -> tuple[dict[str, Any], str | None]:
 
 
 def from_file(env_id: str) -> None:
-    """Refuse an environment whose id, out of a file, would import a module.
+    """Refuse an environment from a file if its id would import a module.
 
     Raises:
         UsageError: naming it.
@@ -50,12 +50,10 @@ def from_file(env_id: str) -> None:
 
 
 def flags_of_run(content: dict[str, Any]) -> dict[str, Any]:
-    """The flags that a run's ``config.json`` stands for."""
+    """The flags that give the run of a ``config.json`` again."""
     from rlgd.run.config_file import upgraded
 
     content = upgraded(content)
     settings = dict(content["settings"])
-    settings["checkpoint_every"] = str(settings["checkpoint_every"])
-    arguments = settings.pop("env_args") or {}
-    settings["env_arg"] = tuple(f"{key}={json.dumps(value)}" for key, value in arguments.items())
+    settings["env_arg"] = settings.pop("env_args")
     return {**content["hyperparameters"], **settings, "env": content["env"]["id"]}

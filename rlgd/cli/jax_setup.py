@@ -1,4 +1,4 @@
-"""JAX as the command line sets it up: device, threads, compilation cache. The library itself changes none of this."""
+"""JAX as the command line sets it up: device, threads, compilation cache. The library itself sets none of this."""
 
 import os
 from pathlib import Path
@@ -11,22 +11,22 @@ from rlgd.training.host_rollout import is_small
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU
 
 
-def set_up(settings: RunConfig, device: str | None, deterministic_ops: bool, alone: bool = True) -> None:
-    """Choose the device and what makes it fast, before JAX starts up.
+def set_up(config: RunConfig, device: str | None, deterministic_ops: bool, alone: bool = True) -> None:
+    """Choose the device and its fastest settings, before JAX starts.
 
     Args:
-        settings: the run that is about to start.
+        config: of the run that is about to start.
         device: "cpu" or "gpu"; None takes a GPU if there is one.
         deterministic_ops: the same bits from every run on a GPU.
-        alone: it is the only run of this process; else each core is to have runs of its own.
+        alone: whether it is the only run of this process; if not, each core trains runs of its own.
 
     Raises:
         UsageError: if there is no such device.
     """
     if device is not None and device not in PLATFORMS:
         raise unknown("device", device, PLATFORMS)
-    if alone and is_small(settings.agent, settings.env.spec):
-        # Threads cost a small network more than they bring; a GPU does not look at this.
+    if alone and is_small(config.agent, config.env.spec):
+        # Threads cost a small network more than they gain; a GPU ignores this.
         os.environ.setdefault("PJRT_NPROC", "1")
     if deterministic_ops:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
@@ -34,8 +34,8 @@ def set_up(settings: RunConfig, device: str | None, deterministic_ops: bool, alo
 
     if device is not None:
         jax.config.update("jax_platforms", PLATFORMS[device])
-    if isinstance(settings.env, HostEnv):
-        # Each step waits for its action anyway.
+    if isinstance(config.env, HostEnv):
+        # Each step waits for its action, so asynchronous dispatch only costs time.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     _use_compilation_cache()
     try:
@@ -45,14 +45,14 @@ def set_up(settings: RunConfig, device: str | None, deterministic_ops: bool, alo
 
 
 def _use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache directory, readable by the user alone; without one, do without."""
+    """Keep compiled programs in the user's cache directory, which only the user can read, if there is one."""
     import jax
 
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         cache = Path(home) / "rlgd" / "xla"
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if cache.stat().st_uid != os.getuid():  # programs that another user may have written
+        if cache.stat().st_uid != os.getuid():  # another user may have written these programs
             return
         cache.chmod(0o700)
     except (OSError, RuntimeError):

@@ -9,31 +9,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlgd.cli.options import OutputOptions
+
 if TYPE_CHECKING:
+    from rlgd.run.config import RunConfig
     from rlgd.run.result import TrainResult
+    from rlgd.run.sinks import Sink
 
 
-def announce(settings: Any, options: Any, origin: str | None = None) -> None:
-    """Say what runs where, and why, and where its settings come from."""
+def announce(config: "RunConfig", options: OutputOptions, origin: str | None = None) -> None:
+    """Say what runs where and why, and where its settings come from."""
     if options.quiet or options.json:
         return
     from rlgd.envs import DeviceEnv, device_ids
     from rlgd.system.machine import device_name
 
-    if isinstance(settings.env, DeviceEnv):
-        twin = " (its twin of Gymnasium's)" if settings.env.env_id in device_ids() else ""
-        where = f"{settings.env.env_id} on the device{twin}"
+    if isinstance(config.env, DeviceEnv):
+        twin = " (its twin of Gymnasium's)" if config.env.env_id in device_ids() else ""
+        where = f"{config.env.env_id} on the device{twin}"
     else:
-        how = settings.env.how(settings.agent.num_envs)
-        why = "; it has a twin on the device" if settings.env.env_id in device_ids() else ""
-        where = f"{settings.env.env_id} on the host: {how}{why}"
-    print(f"{type(settings.agent).__name__} on {device_name()}; {where}", file=sys.stderr)
+        how = config.env.how(config.agent.num_envs)
+        why = "; it has a twin on the device" if config.env.env_id in device_ids() else ""
+        where = f"{config.env.env_id} on the host: {how}{why}"
+    print(f"{type(config.agent).__name__} on {device_name()}; {where}", file=sys.stderr)
     if origin is not None:
         print(origin, file=sys.stderr)
 
 
-def console_sinks(options: Any, total_timesteps: int) -> list[Any]:
-    """The progress display, unless it is not wanted."""
+def console_sinks(options: OutputOptions, total_timesteps: int) -> "list[Sink]":
+    """The progress display, unless the output is to be quiet."""
     if options.quiet or options.json:
         return []
     from rlgd.run.sinks.console import Console
@@ -49,8 +53,8 @@ def sentence(summary: dict[str, Any]) -> str:
     )
 
 
-def report(result: "TrainResult", env_id: str, options: Any) -> int:
-    """The end of a run, for a person or as JSON."""
+def report(result: "TrainResult", env_id: str, options: OutputOptions) -> int:
+    """Print how a run ended, for a person or as JSON; returns the exit code."""
     from rlgd.run.summary import describe, read_summary
 
     assert result.run_dir is not None
@@ -75,7 +79,7 @@ def report(result: "TrainResult", env_id: str, options: Any) -> int:
 
 
 def tensorboard_command() -> str:
-    """How TensorBoard is called here: by its name if that is on the path, else beside this interpreter."""
+    """How to call TensorBoard: by its name if the path has it, else by its file beside this interpreter."""
     import shutil
 
     if shutil.which("tensorboard"):
@@ -91,7 +95,7 @@ def say(message: str) -> None:
 
 
 class ToStderr(logging.Handler):
-    """Prints what the library has to say; on the error output of the moment, which a progress bar takes over."""
+    """Prints the messages of the library; on the present ``sys.stderr``, which a progress bar replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
@@ -100,7 +104,7 @@ class ToStderr(logging.Handler):
 
 @contextlib.contextmanager
 def messages(quiet: bool) -> Iterator[None]:
-    """Show what the library has to say: warnings, and unless it is to be quiet what is worth knowing."""
+    """Show the messages of the library: warnings, and if not ``quiet`` its information too."""
     log, handler = logging.getLogger("rlgd"), ToStderr()
     before = log.level, log.propagate
     log.addHandler(handler)

@@ -1,83 +1,123 @@
 """``rlgd reproduce``."""
 
+import dataclasses
 import functools
+import itertools
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rlgd.cli.flags import Flags, doc, output_flags, parse, take_first
+from rlgd.cli.options import OutputOptions, flag, positional
 from rlgd.cli.output import tensorboard_command
 from rlgd.errors import UsageError
 from rlgd.system import signals
 
+if TYPE_CHECKING:
+    from rlgd.reproduction.jobs import Job
+    from rlgd.reproduction.runs import RowRuns
+    from rlgd.reproduction.scoreboard import RowResult
+    from rlgd.run.config import RunConfig
 
-def reproduce(argv: list[str]) -> int:
-    """``rlgd reproduce``."""
-    flags: Flags = {
-        "seeds": doc(int | None, "of each row; by default 20 on the device, 5 on the host", None),
-        "only": doc(tuple[str, ...], "train these rows alone: ENV or ENV:AGENT", ()),
-        "workers": doc(int, "processes that train, each one seed at a time", 1),
-        "dry_run": doc(bool, "say what would be trained, and stop", False),
-        "run_dir": doc(
-            str | None, "where the runs are; what is there goes on. By default runs/reproduce/<suite>", None
-        ),
-        "out": doc(
-            str | None,
-            "the table's file; by default docs/reproduce-<suite>.md in a checkout, elsewhere or with --run-dir "
-            "reproduce-<suite>.md beside the runs",
-            None,
-        ),
-        **output_flags(),
-    }
-    about = "Train a table of environments and agents from the presets, and set the scores beside published ones."
-    name, argv = take_first("reproduce", "SUITE", argv, flags, f"{about} Suites: classic, box2d, mujoco.")
-    options = parse(f"rlgd reproduce {name}", flags, argv, about)
-    from rlgd.cli import jax_setup
+
+@dataclasses.dataclass(frozen=True)
+class Options(OutputOptions):
+    """Train a table of environments and agents from the presets, and set the scores beside published ones.
+
+    Suites: classic, box2d, mujoco. The exit code is 1 if a published score is not reached.
+    """
+
+    suite: str = positional("SUITE", "classic, box2d or mujoco")
+    seeds: int | None = flag(None, "seeds of each row; the default is 20 on the device, 5 on the host")
+    only: tuple[str, ...] = flag((), "train only these rows", "ENV[:AGENT] ...")
+    workers: int = flag(1, "processes that train, each one seed at a time")
+    dry_run: bool = flag(False, "say what would be trained, and stop")
+    run_dir: str | None = flag(
+        None, "where the runs are; those in it are continued. The default is runs/reproduce/<suite>", "DIR"
+    )
+    out: str | None = flag(
+        None,
+        "the table's file; the default is docs/reproduce-<suite>.md in a checkout, elsewhere or with --run-dir "
+        "reproduce-<suite>.md beside the runs",
+        "FILE",
+    )
+
+
+def run(options: Options) -> int:
+    """Train what is not finished, and write the table of what is."""
     from rlgd.reproduction import jobs as jobs_module
     from rlgd.reproduction import runs as runs_module
-    from rlgd.reproduction import scoreboard, workers
-    from rlgd.reproduction.suite import read_suite
+    from rlgd.reproduction import scoreboard, suite, workers
 
-    suite = read_suite(name)
+    rows = suite.read_suite(options.suite)
     workers.check_workers(options.workers)
-    root = Path(options.run_dir or Path("runs", "reproduce", name))
-    rows = runs_module.row_runs(suite, root, options.seeds)
-    wanted = runs_module.select_rows(suite, rows, options.only)
-    set_up = functools.partial(jax_setup.set_up, device=options.device, deterministic_ops=options.deterministic_ops)
-    if options.workers > 1:
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for all of them
-    for settings in [runs.config for runs in wanted if runs.config is not None][:1]:
-        set_up(settings)
+    root = Path(options.run_dir or Path("runs", "reproduce", options.suite))
+    all_runs = runs_module.row_runs(rows, root, options.seeds)
+    wanted = runs_module.select_rows(rows, all_runs, options.only)
+    set_up = _set_up(wanted, options)
     jobs = [job for runs in wanted for job in jobs_module.unfinished_jobs(runs)]
-    silent = options.quiet or options.json
-    if options.dry_run or not silent:
-        print(scoreboard.forecast(wanted, jobs), file=sys.stdout if options.dry_run else sys.stderr, flush=True)
+    if options.dry_run or not (options.quiet or options.json):
+        output = sys.stdout if options.dry_run else sys.stderr
+        print(scoreboard.forecast(wanted, jobs), file=output, flush=True)
     if options.dry_run:
         return 0
     if all(runs.why_not for runs in wanted):
-        raise UsageError(f"no row of {name} can be trained yet.")
-    out = Path(options.out) if options.out else scoreboard.automatic(name, root, in_docs=options.run_dir is None)
-    scoreboard.make_room(out)
-    ended = 0
+        raise UsageError(f"no row of {options.suite} can be trained yet.")
+    table = _table_file(root, options)
+    _train(jobs, set_up, options)
+    results = [scoreboard.row_result(runs) for runs in all_runs]
+    scoreboard.write(table, rows, results)
+    return _report([result for result in results if result.runs in wanted], table, root, options)
 
-    def on_job(job: Any, problem: str | None) -> None:
-        nonlocal ended
-        ended += 1
-        if problem is not None or not silent:
-            text = f"  {ended} of {len(jobs)}: {job.row} seed {job.seed}: {problem or scoreboard.score_text(job)}"
-            print(text, file=sys.stderr, flush=True)
+
+def _set_up(wanted: Sequence["RowRuns"], options: Options) -> Callable[["RunConfig"], None]:
+    """Set JAX up in this process; returns what does the same in a worker process."""
+    from rlgd.cli import jax_setup
+
+    set_up = functools.partial(jax_setup.set_up, device=options.device, deterministic_ops=options.deterministic_ops)
+    if options.workers > 1:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share a GPU's memory
+    for config in [runs.config for runs in wanted if runs.config is not None][:1]:
+        set_up(config)
+    return set_up
+
+
+def _table_file(root: Path, options: Options) -> Path:
+    """Where the table is written, which is found out before hours of training."""
+    from rlgd.reproduction import scoreboard
+
+    automatic = scoreboard.automatic(options.suite, root, in_docs=options.run_dir is None)
+    path = Path(options.out) if options.out else automatic
+    scoreboard.make_room(path)
+    return path
+
+
+def _train(jobs: Sequence["Job"], set_up: Callable[["RunConfig"], None], options: Options) -> None:
+    """Train the runs, and say how each ended."""
+    from rlgd.reproduction import scoreboard, workers
+
+    ended = itertools.count(1)
+
+    def on_job(job: "Job", problem: str | None) -> None:
+        number = next(ended)
+        if problem is not None or not (options.quiet or options.json):
+            result = problem or scoreboard.score_text(job)
+            print(f"  {number} of {len(jobs)}: {job.row} seed {job.seed}: {result}", file=sys.stderr, flush=True)
 
     with signals.caught() as poll_signal:
         workers.train(jobs, options.workers, set_up, poll_signal, on_job)
-    results = [scoreboard.row_result(runs) for runs in rows]
-    scoreboard.write(out, suite, results)
-    shown = [result for result in results if result.runs in wanted]
+
+
+def _report(results: Sequence["RowResult"], table: Path, root: Path, options: Options) -> int:
+    """Print what was found, for a person or as JSON; returns the exit code."""
+    from rlgd.reproduction import scoreboard
+
     if options.json:
-        print(json.dumps({"suite": name, "table": str(out), "rows": scoreboard.records(shown)}))
+        print(json.dumps({"suite": options.suite, "table": str(table), "rows": scoreboard.records(results)}))
     else:
-        print(scoreboard.table(shown))
-        print(f"\ntable:       {out}")
+        print(scoreboard.table(results))
+        print(f"\ntable:       {table}")
         print(f"curves:      {tensorboard_command()} --logdir {root}")
-    return 0 if all(result.reached for result in shown) else 1
+    return 0 if all(result.reached for result in results) else 1

@@ -1,58 +1,69 @@
 """``rlgd resume``."""
 
-from rlgd.cli.flags import (
-    Flags,
-    counts,
-    doc,
-    is_given,
-    output_flags,
-    parse,
-    saving_flags,
-    setting_flags,
-    stopping_flags,
-    take_run,
-    with_defaults,
-)
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rlgd.cli.options import UNKNOWN, OutputOptions, flag, flags_of, part, positional
 from rlgd.cli.output import announce, console_sinks, report
 from rlgd.system import signals
 
+if TYPE_CHECKING:
+    from rlgd.agents.base.agent import Agent
+    from rlgd.run.settings import RunSettings
 
-def resume(argv: list[str]) -> int:
-    """``rlgd resume``."""
+
+@dataclasses.dataclass(frozen=True)
+class Options(OutputOptions):
+    """Continue a run from its newest checkpoint, to its end or to a new one.
+
+    Traced hyper-parameters may change, and so may the criteria to stop and how often the run is evaluated and saved.
+    """
+
+    directory: str = positional("RUN", "a directory that `rlgd train` wrote")
+    env: str | None = flag(None, "the environment, where the run's own id is not enough", "ID", group="run")
+    hyperparameters: "Agent" = dataclasses.field(default=UNKNOWN, metadata=part())
+    settings: "RunSettings" = dataclasses.field(default=UNKNOWN, metadata=part(lambda metadata: metadata["resumable"]))
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Self:
+        """What the run has."""
+        from rlgd.run import config_file
+
+        directory = Path(given["directory"])
+        agent, _ = config_file.read_agent(directory)
+        settings = config_file.read_settings(directory)
+        return cls(directory=given["directory"], hyperparameters=agent, settings=settings)
+
+
+def run(options: Options) -> int:
+    """Check the changes, say what will run where, and train on."""
     from rlgd.cli import jax_setup
     from rlgd.run import changes as changes_module
     from rlgd.run import config_file
 
-    flags: Flags = {
-        "env": doc(str | None, "the environment, where the run's own id is not enough", None),
-        "total_timesteps": doc(counts() | None, "a new end; schedules stretch to it", None),
-        **saving_flags(),
-        **stopping_flags(),
-        **output_flags(),
-    }
-    about = "Go on with a run from its newest checkpoint; traced hyper-parameters may change."
-    run, argv = take_run("resume", argv, flags, about)
-    agent, _ = config_file.read_agent(run)
-    stored = config_file.read_settings(run)
-    own = setting_flags(agent) | setting_flags(stored.stopping)
-    own |= with_defaults(saving_flags(), {name: getattr(stored, name) for name in saving_flags()})
-    options = parse(f"rlgd resume {run}", {**flags, **own}, argv, about)
-    changes = {name: getattr(options, name) for name in own if is_given(argv, name)}
-    new_end = {} if options.total_timesteps is None else {"total_timesteps": options.total_timesteps}
-    settings = changes_module.changed(config_file.read(run, options.env), changes | new_end)
-    settings.validate()
-    jax_setup.set_up(settings, options.device, options.deterministic_ops)
-    from rlgd.run.api import resume as run_resume
+    directory = Path(options.directory)
+    changes = _changes(options)
+    config = changes_module.changed(config_file.read(directory, options.env), changes)
+    config.validate()
+    jax_setup.set_up(config, options.device, options.deterministic_ops)
+    from rlgd.run.api import resume
 
-    announce(settings, options)
+    announce(config, options)
     with signals.caught() as poll_signal:
-        result = run_resume(
-            run,
+        result = resume(
+            directory,
             env=options.env,
-            total_timesteps=options.total_timesteps,
-            sinks=console_sinks(options, settings.settings.total_timesteps),
+            sinks=console_sinks(options, config.settings.total_timesteps),
             poll_signal=poll_signal,
             metrics=False,
             **changes,
         )
-    return report(result, settings.evaluation_env.env_id, options)
+    return report(result, config.evaluation_env.env_id, options)
+
+
+def _changes(options: Options) -> dict[str, Any]:
+    """The settings that are given, whatever their values, by their flat names."""
+    flags = [flag for name, flag in flags_of(options).items() if name in options.given]
+    return {flag.path[-1]: flag.default for flag in flags if len(flag.path) > 1}

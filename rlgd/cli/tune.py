@@ -1,110 +1,108 @@
 """``rlgd tune``."""
 
+import dataclasses
+import functools
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from rlgd.cli.flags import Flags, counts, doc, json_or_text, key_value, output_flags, parse, setting_flags
+from rlgd.cli.options import UNKNOWN, OutputOptions, flag, json_or_text, key_value, part, positional
+from rlgd.cli.train import agents_note
 from rlgd.errors import UsageError
 from rlgd.system import signals
 
+if TYPE_CHECKING:
+    from rlgd.agents.base.agent import Agent
+    from rlgd.tuning.result import TuneResult
+
 EXAMPLE_SEARCH = "learning_rate=log:1e-4,1e-2"
-TUNE_HELP = """\
-usage: rlgd tune AGENT --env ID --search NAME=VALUES NAME=VALUES ... [flags]
+VALUES = """\
+VALUES of --search is one of
 
-Search for hyper-parameters with a high return, and train the best ones with fresh seeds. VALUES is one of
-
-  adam,lion,rmsprop                 a choice; [[64,64],[128]] where values are lists
-  log:1e-4,1e-2                     a range, by factors
-  linear:0.9,1                      a range; of whole numbers if both ends are
-
-`rlgd tune AGENT --help` lists the flags: the agent's, for what all trials have, and the search's.
+  adam,lion,rmsprop     a choice; [[64,64],[128]] where values are lists
+  log:1e-4,1e-2         a range, by factors
+  linear:0.9,1          a range; of whole numbers if both ends are
 """
 
 
-def tune_flags() -> Flags:
-    """Flags of ``rlgd tune`` beside the agent's."""
-    return {
-        "env": doc(str | None, "Gymnasium id, such as CartPole-v1 (required)", None),
-        "search": doc(
-            tuple[str, ...], "what is searched over, name=values; `rlgd tune --help` says how (required)", ()
-        ),
-        "trials": doc(int, "how many", 30),
-        "seeds": doc(int, "of each trial", 3),
-        "fresh_seeds": doc(int, "that the best values are trained with in the end, none of them a trial's; 0: not", 10),
-        "total_timesteps": doc(counts(), "environment steps of each member", 100_000),
-        "eval_episodes": doc(int, "episodes of each evaluation", 20),
-        "seed": doc(int, "of the search", 0),
-        "run_dir": doc(
-            str | None,
-            "where to write; a search that is there goes on, and several processes may share it; by default "
-            "runs/tune/<env>/<agent>/<time>",
-            None,
-        ),
-    }
+@dataclasses.dataclass(frozen=True)
+class Options(OutputOptions):
+    """Search for hyper-parameters with a high return, and train the best ones with fresh seeds.
+
+    The agent's flags hold for all trials.
+    """
+
+    agent: str = positional("AGENT", "an agent of `rlgd list agents`")
+    env: str | None = flag(None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs`", "ID", group="run")
+    search: tuple[str, ...] = flag((), "hyper-parameters to search over", "NAME=VALUES ...", group="run")
+    trials: int = flag(30, "values to try", group="run")
+    seeds: int = flag(3, "seeds of each trial", group="run")
+    fresh_seeds: int = flag(
+        10,
+        "new seeds that the best values are trained with in the end; 0: none",
+        group="run",
+    )
+    total_timesteps: int = flag(100_000, "environment steps of each member", group="run", count=True)
+    eval_episodes: int = flag(20, "episodes of each evaluation", group="evaluation")
+    seed: int = flag(0, "seed of the search", group="run")
+    hyperparameters: "Agent" = dataclasses.field(default=UNKNOWN, metadata=part())
+    run_dir: str | None = flag(
+        None,
+        "where to write; a search in it is continued, and several processes may share it; the default is "
+        "runs/tune/<env>/<agent>/<time>",
+        "DIR",
+        group="output",
+    )
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Self:
+        """The agent's own values."""
+        from rlgd.agents import make_agent
+
+        return cls(agent=given["agent"], hyperparameters=make_agent(given["agent"]))
+
+    def notes(self) -> str:
+        """How a search is written, and the agents where none is chosen yet."""
+        return f"{VALUES}\n{agents_note('rlgd tune')}" if self.hyperparameters is UNKNOWN else VALUES
 
 
-def tune(argv: list[str]) -> int:
-    """``rlgd tune``."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(TUNE_HELP, end="")
-        return 0 if argv else 2
-    from rlgd.agents import make_agent
-
-    name, argv = argv[0], argv[1:]
-    own = setting_flags(make_agent(name))
-    flags = {**tune_flags(), **own, **output_flags()}
-    options = parse(f"rlgd tune {name}", flags, argv, "Search for hyper-parameters with a high return.")
+def run(options: Options) -> int:
+    """Check everything, search, and print what was found."""
     if options.env is None or not options.search:
         missing = "--env" if options.env is None else "--search"
-        raise UsageError(
-            f"{missing} is missing; for example rlgd tune ppo --env CartPole-v1 --search {EXAMPLE_SEARCH}."
-        )
-    search = dict(searched(text) for text in options.search)
+        example = f"rlgd tune ppo --env CartPole-v1 --search {EXAMPLE_SEARCH}"
+        raise UsageError(f"{missing} is missing; for example {example}.")
+    search = dict(_searched(text) for text in options.search)
     from rlgd import envs
     from rlgd.cli import jax_setup
     from rlgd.run.config import RunConfig
     from rlgd.run.settings import RunSettings
 
-    agent = make_agent(name, **{key: getattr(options, key) for key in own})
-    env = envs.make(options.env)
-    settings = RunConfig(agent, env, RunSettings(options.total_timesteps, eval_episodes=options.eval_episodes))
-    settings.validate()
-    jax_setup.set_up(settings, options.device, options.deterministic_ops, alone=not isinstance(env, envs.DeviceEnv))
-    from rlgd.studies import arms
-    from rlgd.tuning import result as result_module
+    agent, env = options.hyperparameters, envs.make(options.env)
+    config = RunConfig(agent, env, RunSettings(options.total_timesteps, eval_episodes=options.eval_episodes))
+    config.validate()
+    on_device = isinstance(env, envs.DeviceEnv)
+    jax_setup.set_up(config, options.device, options.deterministic_ops, alone=not on_device)
     from rlgd.tuning import search as tuning
 
-    directory = Path(options.run_dir) if options.run_dir else tuning.automatic(Path("runs"), env.env_id, name)
-    silent = options.quiet or options.json
-
-    def on_trial(number: int, state: str, score: float, values: dict[str, Any]) -> None:
-        if not silent:
-            text = " ".join(f"{key}={arms.as_label(value)}" for key, value in values.items())
-            print(f"  trial {number}: {score:.1f} ({state}) {text}", file=sys.stderr, flush=True)
-
+    directory = Path(options.run_dir) if options.run_dir else tuning.automatic(Path("runs"), env.env_id, options.agent)
     numbers = ("trials", "seeds", "fresh_seeds", "total_timesteps", "eval_episodes", "seed")
-    given = {key: getattr(options, key) for key in numbers}
+    given = {name: getattr(options, name) for name in numbers}
+    on_trial = functools.partial(_show_trial, silent=options.quiet or options.json)
     try:
         result = tuning.tune(agent, env, search, **given, tune_dir=directory, on_trial=on_trial)
     except KeyboardInterrupt as interrupt:
-        print(f"rlgd: interrupted; the same command with --run-dir {directory} goes on", file=sys.stderr, flush=True)
+        text = f"rlgd: interrupted; the same command with --run-dir {directory} continues the search"
+        print(text, file=sys.stderr, flush=True)
         return signals.exit_code(interrupt)
-    if options.json:
-        fresh = None if result.fresh is None else result.fresh._asdict()
-        trials = [trial | {"score": None if math.isnan(trial["score"]) else trial["score"]} for trial in result.trials]
-        scores = {"search_score": result.search_score, "fresh": fresh, "trials": trials}
-        print(json.dumps({"tune_dir": str(directory), "best": result.best, **scores}))
-        return 0
-    print(result.table())
-    print(f"\nsearch:      {directory}")
-    print(f"train:       rlgd train {name} --config {directory / result_module.BEST}")
+    _report(result, options)
     return 0
 
 
-def searched(text: str) -> tuple[str, Any]:
+def _searched(text: str) -> tuple[str, Any]:
     """``name=values`` of ``--search``."""
     name, values = key_value(text, "--search")
     if not isinstance(values, str):
@@ -112,3 +110,27 @@ def searched(text: str) -> tuple[str, Any]:
     spacing, colon, ends = values.partition(":")
     parts = [json_or_text(part) for part in (ends if colon else values).split(",")]
     return name, {spacing: parts} if colon else parts
+
+
+def _show_trial(number: int, state: str, score: float, values: dict[str, Any], silent: bool) -> None:
+    from rlgd.studies import arms
+
+    if not silent:
+        text = " ".join(f"{key}={arms.as_label(value)}" for key, value in values.items())
+        print(f"  trial {number}: {score:.1f} ({state}) {text}", file=sys.stderr, flush=True)
+
+
+def _report(result: "TuneResult", options: Options) -> None:
+    """Print what was found, for a person or as JSON."""
+    from rlgd.tuning.result import BEST
+
+    directory = result.tune_dir
+    if options.json:
+        fresh = None if result.fresh is None else result.fresh._asdict()
+        trials = [trial | {"score": None if math.isnan(trial["score"]) else trial["score"]} for trial in result.trials]
+        scores = {"search_score": result.search_score, "fresh": fresh, "trials": trials}
+        print(json.dumps({"tune_dir": str(directory), "best": result.best, **scores}))
+        return
+    print(result.table())
+    print(f"\nsearch:      {directory}")
+    print(f"train:       rlgd train {options.agent} --config {directory / BEST}")

@@ -4,32 +4,31 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rlgd.cli.config_files import read_config
-from rlgd.cli.flags import Flags, counts, doc, output_flags, parse, take_first
-from rlgd.cli.train import train_flags
+from rlgd.cli.options import OutputOptions, flag, positional
 from rlgd.errors import UsageError
 
 
-def verify_resume(argv: list[str]) -> int:
-    """``rlgd verify-resume``."""
-    flags: Flags = {
-        "env": doc(str | None, "the environment, where what the file says is not enough", None),
-        "total_timesteps": doc(counts() | None, "environment steps; by default what the file says", None),
-        **output_flags(),
-    }
-    about = "Train, be killed at a random instant, resume, and compare all bits. A file is a config.json or TOML."
-    source, argv = take_first("verify-resume", "RUN|CONFIG", argv, flags, about)
-    path = Path(source, "config.json") if Path(source).is_dir() else Path(source)
-    options = parse(f"rlgd verify-resume {source}", flags, argv, about)
-    values, agent = read_config(str(path))
-    if agent is None:
-        raise UsageError(f'{path} names no agent; add a line such as agent = "ppo".')
-    from rlgd.run.verify import verify_resume as run_verify
+@dataclasses.dataclass(frozen=True)
+class Options(OutputOptions):
+    """Train, kill the training at a random instant, resume it, and compare all bits.
 
-    total = options.total_timesteps or values.get("total_timesteps", train_flags()["total_timesteps"][1])
-    if not isinstance(agent, str) or not isinstance(total, int):
-        raise UsageError(f"{path} says agent {agent!r} and total_timesteps {total!r}; expected a name and a number.")
+    CONFIG is a config.json, or a TOML file of flags that names an agent.
+    """
+
+    source: str = positional("RUN|CONFIG", "a run's directory, or a file of flags")
+    env: str | None = flag(None, "the environment, where what the file says is not enough", "ID")
+    total_timesteps: int | None = flag(None, "environment steps; the default is what the file says", count=True)
+
+
+def run(options: Options) -> int:
+    """Verify, and print the verdict."""
+    path = Path(options.source, "config.json") if Path(options.source).is_dir() else Path(options.source)
+    agent, total = _agent_and_steps(path, options)
+    from rlgd.run.verify import verify_resume
+
     given = [] if options.device is None else ["--device", options.device]
     given += ["--deterministic-ops"] if options.deterministic_ops else []
 
@@ -37,6 +36,21 @@ def verify_resume(argv: list[str]) -> int:
         if not (options.quiet or options.json):
             print(f"  {what}", file=sys.stderr, flush=True)
 
-    verdict = run_verify([agent, "--config", str(path), *given], total, options.env, on_progress)
+    verdict = verify_resume([agent, "--config", str(path), *given], total, options.env, on_progress)
     print(json.dumps(dataclasses.asdict(verdict) | {"exact": verdict.exact}) if options.json else verdict.sentences())
     return 0 if verdict.exact else 1
+
+
+def _agent_and_steps(path: Path, options: Options) -> tuple[str, int]:
+    """What to train and for how long, from the file and the flags."""
+    values, agent = read_config(str(path))
+    if agent is None:
+        raise UsageError(f'{path} names no agent; add a line such as agent = "ppo".')
+    total: Any = options.total_timesteps or values.get("total_timesteps")
+    if total is None:
+        from rlgd.run.settings import RunSettings
+
+        total = RunSettings().total_timesteps
+    if not isinstance(agent, str) or not isinstance(total, int):
+        raise UsageError(f"{path} says agent {agent!r} and total_timesteps {total!r}; expected a name and a number.")
+    return agent, total

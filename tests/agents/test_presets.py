@@ -51,14 +51,14 @@ def test_a_preset_as_an_agent() -> None:
 
 @pytest.fixture(name="asked")
 def _asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What ``rlgd train`` would start: agents, options, and where the settings come from."""
+    """The options of the run that ``rlgd train`` would start."""
     asked: list[Any] = []
 
-    def start_run(*given: Any) -> int:
-        asked.extend(given)
+    def run(options: train.Options) -> int:
+        asked.append(options)
         return 0
 
-    monkeypatch.setattr(train, "start_run", start_run)
+    monkeypatch.setattr(train, "run", run)
     return asked
 
 
@@ -96,9 +96,10 @@ def test_flags_come_before_the_preset(
     Path("none.toml").write_text('env = "Pendulum-v1"\npreset = false\n')
     env = [] if "env" in argv or "config" in argv else ["--env", "Pendulum-v1"]
     assert main.main(["train", "ppo", *env, *argv.split()]) == 0
-    agent, options, told = asked
-    assert agent == PPO(gamma=gamma)
-    assert (options.total_timesteps, told) == (total_timesteps, origin)
+    (options,) = asked
+    assert options.hyperparameters == PPO(gamma=gamma)
+    assert options.settings.total_timesteps == total_timesteps
+    assert (options.origin.sentence if options.origin else None) == origin
 
 
 def test_a_runs_configuration_leaves_nothing_to_the_preset(asked: list[Any], tmp_path: Path) -> None:
@@ -108,13 +109,13 @@ def test_a_runs_configuration_leaves_nothing_to_the_preset(asked: list[Any], tmp
     config = RunConfig(agent, envs.make("Pendulum-v1"), RunSettings(64))
     config_file.write_config(tmp_path, config, cadence(config), [])
     assert main.main(["train", "ppo", "--config", str(tmp_path / "config.json")]) == 0
-    assert (asked[0], asked[1].total_timesteps, asked[2]) == (agent, 64, None)
+    (options,) = asked
+    assert (options.hyperparameters, options.settings.total_timesteps, options.origin) == (agent, 64, None)
 
 
 def test_help_shows_the_presets_values(capsys: pytest.CaptureFixture[str]) -> None:
     for argv, gamma in ((["--env", "Pendulum-v1"], "0.9"), ([], "0.99")):
-        with pytest.raises(SystemExit):
-            main.main(["train", "ppo", *argv, "--help"])
+        assert main.main(["train", "ppo", *argv, "--help"]) == 0
         assert f"in [0, 1] (default: {gamma})" in " ".join(capsys.readouterr().out.split())
 
 

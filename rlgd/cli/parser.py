@@ -1,0 +1,154 @@
+"""The command line as tyro reads it.
+
+The word after the command (an agent, a run) decides which flags there are, so it is read first. All flags are then read
+at once, and what the user gave is kept apart from the defaults.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from rlgd.cli import help_page
+from rlgd.cli.options import CommandOptions, Flag, filled, flags_of, is_mapping, members
+from rlgd.errors import UsageError
+
+T = TypeVar("T", bound=CommandOptions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The flags that every command has, which are needed before the others are read."""
+
+    help: Annotated[bool, tyro.conf.arg(aliases=("-h",))] = False
+    help_all: bool = False
+    quiet: bool = False
+    json: bool = False
+    debug: bool = False
+
+
+def asked(words: Sequence[str]) -> Asked:
+    """These flags among the words of a command line, whatever the others are."""
+    return tyro.cli(Asked, args=words, return_unknown_args=True, add_help=False)[0]
+
+
+def help_text(name: str, options: type[CommandOptions], words: Sequence[str], asked: Asked) -> str | None:
+    """The help of a command, with the defaults that apply to what is given.
+
+    None if the words do not ask for it; a command that needs a positional argument shows it if there are no words.
+
+    Raises:
+        UsageError: if the first word is not an agent, or not a run.
+    """
+    positional = _positional(options)
+    if not (asked.help or asked.help_all) and (words or positional is None):
+        return None
+    first = _first(positional, words)
+    if first is None:
+        return help_page.page(name, options(), {}, asked.help_all)
+    given = _given(f"rlgd {name}", flags_of(options.defaults(first)), words, strict=False)
+    return help_page.page(name, options.defaults(given), first, asked.help_all)
+
+
+def parse(name: str, options: type[T], words: Sequence[str]) -> T:
+    """The options of a command: what is given, and the defaults of the rest.
+
+    A mistake that tyro finds ends the program with exit code 2.
+
+    Raises:
+        UsageError: for other mistakes.
+    """
+    positional = _positional(options)
+    first = _first(positional, words)
+    if first is None:
+        what = positional.metadata["metavar"] if positional else ""
+        raise UsageError(f"{what} comes first: {help_page.usage(name, {})}.")
+    prog = " ".join(["rlgd", name, *first.values()])
+    given = _given(prog, flags_of(options.defaults(first)), words, strict=True)
+    return dataclasses.replace(filled(options.defaults(given), given), given=given)
+
+
+def _positional(options: type[CommandOptions]) -> Flag | None:
+    return next((flag for flag in flags_of(options()).values() if flag.is_positional), None)
+
+
+def _first(positional: Flag | None, words: Sequence[str]) -> dict[str, str] | None:
+    """The positional argument by its name, none if the command has none; None if it is missing."""
+    if positional is None:
+        return {}
+    kind = typed("first", {positional.name: Annotated[str, tyro.conf.Positional]}, total=True)
+    try:
+        first, _ = tyro.cli(kind, args=words, return_unknown_args=True, add_help=False, console_outputs=False)
+    except SystemExit:
+        return None
+    return first
+
+
+def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: bool) -> dict[str, Any]:
+    """The flags that the words give, by name. If not ``strict``, unknown words are left out instead of refused."""
+    kind = typed("given", {name: argument(flag) for name, flag in flags.items()}, total=False)
+    if strict:
+        return tyro.cli(kind, args=words, prog=prog)
+    given, _ = tyro.cli(kind, args=words, prog=prog, return_unknown_args=True, add_help=False)
+    return given
+
+
+def typed(name: str, arguments: dict[str, Any], total: bool) -> Any:
+    """A type that tyro reads into a dictionary, which has only what the command line gives if it is not ``total``."""
+    make: Any = typing.TypedDict
+    return make(name, arguments, total=total)
+
+
+def argument(flag: Flag) -> Any:
+    """A flag as tyro describes arguments."""
+    about = tyro.conf.arg(
+        help=help_page.sentence(flag),
+        metavar=None if flag.kind is bool else help_page.metavar(flag),
+        help_behavior_hint=help_page.default(flag),
+    )
+    if flag.is_positional:
+        return Annotated[_kind(flag), about, tyro.conf.Positional]
+    return Annotated[_kind(flag), about]
+
+
+def _kind(flag: Flag) -> Any:
+    """The type that tyro reads."""
+    allowed = members(flag.kind)
+    if is_mapping(flag.kind):
+        return tuple[str, ...]
+    if {str, int} <= {*allowed}:  # the class that declares it reads the number
+        return str
+    for kind in (int, float):
+        if kind in allowed:
+            return _number(kind, optional=type(None) in allowed, count=flag.metadata.get("count", False))
+    return flag.kind
+
+
+def _number(kind: type, optional: bool, count: bool) -> Any:
+    """The type of a number; if ``optional``, None is one too; ``count`` reads 100k and 1e5 as whole numbers."""
+
+    def read(words: list[str]) -> int | float | None:
+        text = words[0]
+        if optional and text == "None":
+            return None
+        try:
+            return _count(text) if count else kind(text)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{text!r} is not a {'whole ' if kind is int else ''}number") from error
+
+    spec = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, int | float | None),
+        str_from_instance=lambda value: [str(value)],
+    )
+    return Annotated[kind, spec]
+
+
+def _count(text: str) -> int:
+    from rlgd.hyperparameters import count
+
+    return count(text)

@@ -1,0 +1,35 @@
+"""``rlgd study resume``."""
+
+import dataclasses
+from pathlib import Path
+
+from rlgd.cli import study
+from rlgd.cli.config_files import from_file
+from rlgd.cli.options import flag, positional
+from rlgd.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(study.ExecutionOptions):
+    """Train the members of a study that are not finished."""
+
+    directory: str = positional("DIR", "a directory that `rlgd study` wrote")
+    env: str | None = flag(None, "the study's environment, if its id imports a module", "ID")
+
+
+def run(options: Options) -> int:
+    """Continue the study."""
+    from rlgd.studies import directory as study_directory
+    from rlgd.studies import plan as plan_module
+
+    directory = Path(options.directory)
+    question, content = study_directory.read(directory)
+    if not question.env:
+        raise UsageError(f"{directory} was not made from ids; continue it with rlgd.studies.resume_study.")
+    if options.env is None:
+        from_file(question.env)
+    elif options.env != question.env:
+        raise UsageError(f"{directory} is a study of {question.env!r}, not of {options.env!r}.")
+    plan = plan_module.make_plan(question)
+    execution = study.prepare(plan, content["exact"], options)
+    return study.execute(plan, directory, execution, options, resumed=True)

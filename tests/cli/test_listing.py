@@ -1,0 +1,22 @@
+"""``rlgd list``."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rlgd.cli import main
+
+
+@pytest.mark.parametrize("what", ["agents", "envs", "optimizers"])
+def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["list", what]) == 0
+    out = capsys.readouterr().out
+    assert {"agents": "reinforce", "envs": "CartPole-v1", "optimizers": "nesterov"}[what] in out
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m rlgd list optimizers | true; exit ${{PIPESTATUS[0]}}"
+    for _ in range(3):  # the reader may be gone before or behind the first line
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
