@@ -30,6 +30,6 @@ def lazy(
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *public})
+        return sorted({*public, *(name for name in vars(sys.modules[package]) if name.startswith("__"))})
 
     return get, names, public

@@ -4,6 +4,7 @@ import ast
 import functools
 import graphlib
 import importlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -122,6 +123,15 @@ def test_agents_and_environments_do_not_know_each_other() -> None:
         for mine, other in (("rlgd.agents", "rlgd.envs"), ("rlgd.envs", "rlgd.agents")):
             if module.startswith(mine):
                 assert not {name for name in imports(module) if name.startswith(other)}, module
+
+
+def test_the_picture_of_the_design_is_drawn_from_the_present_imports() -> None:
+    spec = importlib.util.spec_from_file_location("house", ROOT / "docs" / "house.py")
+    assert spec is not None
+    assert spec.loader is not None
+    house = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(house)
+    assert house.PICTURE.read_text() == house.draw(), "run: python docs/house.py"
 
 
 def test_there_is_no_cycle_among_wings() -> None:

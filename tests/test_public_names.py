@@ -1,0 +1,100 @@
+"""The public names of every package, against a list: nothing appears or disappears unnoticed."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.test_architecture import FILES
+
+PUBLIC = {
+    "rlgd": """
+        EvalResult Policy StudyResult TrainResult TuneResult agents ascent envs errors evaluate evaluation
+        exact load maths models resume run studies study train training tune tuning
+    """,
+    "rlgd.agents": """
+        A2C ALIASES NPG PPO REGISTRY REINFORCE TRPO agent_class check make_agent preset presets
+        registered_name
+    """,
+    "rlgd.ascent": """
+        Ascent Clipping OPTIMIZERS Outer Penalties RolloutMoments Rule Schedules apply_step clip_by_norm
+        cosine global_norm
+    """,
+    "rlgd.envs": """
+        DeviceEnv Env HostEnv SUITES TWINS check device_ids full_id functional make
+    """,
+    "rlgd.envs.check": """
+        Finding Report check render
+    """,
+    "rlgd.envs.device": """
+        DeviceEnv DeviceVectorEnv EnvState Timestep
+    """,
+    "rlgd.envs.functional": """
+        Acrobot AcrobotParams Blackjack BlackjackParams CartPole CartPoleNoVelocity CartPoleParams
+        CliffWalking CliffWalkingSlippery FrozenLake FrozenLake8x8 MountainCar MountainCarContinuous
+        MountainCarParams Pendulum PendulumNoVelocity PendulumParams TabularParams Taxi
+    """,
+    "rlgd.envs.host": """
+        HostEnv HostStep HostVector
+    """,
+    "rlgd.envs.suites": """
+        SUITES Suite names
+    """,
+    "rlgd.evaluation": """
+        EvalResult Policy evaluate
+    """,
+    "rlgd.exact": """
+        LQR LinearGaussian TabularMDP compare
+    """,
+    "rlgd.maths": """
+        confidence distributions minibatches natural_gradient objectives returns running_statistics
+    """,
+    "rlgd.models": """
+        ACTIVATIONS ActionHead BOX_DISTRIBUTIONS BOX_STDS CELLS INITIALIZATIONS Network NetworkOutput
+        Recurrence action_head encode images network num_features
+    """,
+    "rlgd.reproduction": """
+        RowResult ScoreSuite read_suite shipped_suites
+    """,
+    "rlgd.run": """
+        EnvSettings RunConfig RunSettings Stopping TrainResult execute load resume train
+    """,
+    "rlgd.studies": """
+        Arm Outcome PointResult Question StudyResult read_question resume_study study
+    """,
+    "rlgd.training": """
+        Chunk DeviceRunner HostRunner Runner chunk_length initialize iterate
+    """,
+    "rlgd.tuning": """
+        TuneResult tune
+    """,
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_public_names_are_these(package: str) -> None:
+    module = importlib.import_module(package)
+    assert sorted(module.__all__) == sorted(PUBLIC[package].split())
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    assert {*module.__all__} <= {*dir(module)}
+    assert not {name for name in dir(module) if not name.startswith("__")} - {*module.__all__} - submodules(package)
+
+
+def submodules(package: str) -> set[str]:
+    """The modules of a package, which importing them makes attributes of it."""
+    return {name.removeprefix(f"{package}.").partition(".")[0] for name in FILES if name.startswith(f"{package}.")}
+
+
+def test_every_package_with_public_names_is_in_the_list() -> None:
+    packages = {name for name, path in FILES.items() if path.name == "__init__.py"}
+    assert {name for name in packages if hasattr(importlib.import_module(name), "__all__")} == {*PUBLIC}
+
+
+def test_environments_can_be_made_after_one_import() -> None:
+    code = "import rlgd; print(rlgd.envs.make('CartPole-v1').env_id, *dir(rlgd))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    env_id, *names = done.stdout.split()
+    assert env_id == "CartPole-v1"
+    assert {"train", "load", "resume", "evaluate", "study", "tune"} <= {*names}
