@@ -1,19 +1,32 @@
 # Two commands set everything up: `make train` and `make test`.
 PYTHON ?= python3
-VENV := .venv
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# .venv stays with the Python that made it: one of another version, named by PYTHON=, gets .venv-3.13 or the like.
+MADE := $(call version,.venv/bin/python)
+VERSION := $(or $(if $(filter file,$(origin PYTHON)),$(MADE)),$(call version,$(PYTHON)))
+VENV := .venv$(if $(filter-out $(VERSION),$(MADE)),-$(VERSION))
+# JAX dropped Python 3.11 in 0.11, and so did what is built on it: other versions were tested there.
+CONSTRAINTS := constraints-py$(if $(filter 3.11,$(VERSION)),311,312).txt
 BIN := $(VENV)/bin
 PEERS := .peers
 SUITES := .suites
 ARGS ?=
+CORE := $(addprefix tests/,test_architecture.py test_public_names.py test_hyperparameters.py test_learning.py \
+	maths/test_distributions.py maths/test_returns.py ascent/test_ascent.py agents/test_contract.py \
+	envs/device/test_device_env.py training run/test_run.py run/test_old_runs.py run/checkpoints cli/test_train.py)
 SUITE_EXTRAS := dev,brax,envpool,gymnax,jumanji,playground
 
-.PHONY: train test test-slow test-suites lint format bench clean
+.PHONY: train test test-core test-slow test-suites lint format bench clean
 
 train: $(VENV)/.train
 	$(BIN)/rlgd train ppo --env CartPole-v1 $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+# What is likeliest to break on another Python and its JAX: make test-core PYTHON=python3.13
+test-core: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(CORE) $(ARGS)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
@@ -35,7 +48,7 @@ bench: $(VENV)/.dev $(PEERS)/.ready
 	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(SUITES)
+	rm -rf .venv .venv-* $(PEERS) $(SUITES)
 
 # uv where it is there, else venv and pip; the versions are those that were tested.
 INSTALL = if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(1)/bin/python $(2); \
@@ -57,14 +70,14 @@ $(PEERS)/bin/python:
 $(SUITES)/bin/python:
 	$(call VENV_RULE,$(SUITES))
 
-$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.train: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once; about a minute)"
-	@$(call INSTALL,$(VENV),-c constraints.txt -e .)
+	@$(call INSTALL,$(VENV),-c $(CONSTRAINTS) -e .)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo "installing with the test tools into $(VENV) (once; about two minutes)"
-	@$(call INSTALL,$(VENV),-c constraints.txt -e .[dev])
+	@$(call INSTALL,$(VENV),-c $(CONSTRAINTS) -e .[dev])
 	@touch $@
 
 $(SUITES)/.ready: pyproject.toml | $(SUITES)/bin/python

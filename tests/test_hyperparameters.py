@@ -190,7 +190,8 @@ def test_dicts_survive_json_and_give_the_same_config_back(values: dict[str, Any]
 
 
 def test_float32_is_written_as_the_shortest_decimal() -> None:
-    assert hp.to_dict(Outer(gamma=jnp.float32(0.1)))["gamma"] == 0.1
+    tenth: Any = jnp.float32(0.1)
+    assert hp.to_dict(Outer(gamma=tenth))["gamma"] == 0.1
 
 
 def test_as_arrays_makes_every_number_one_type() -> None:

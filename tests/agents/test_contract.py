@@ -189,7 +189,8 @@ def box_rollout(agent: Agent, key: Array, length: int, mask: Array | None) -> Ro
 def test_box_actions_act_and_learn(agent: Agent, box_distribution: str, box_std: str) -> None:
     agent = dataclasses.replace(agent, box_distribution=box_distribution, box_std=box_std)
     if box_std == "gsde":  # the random actions of the rollout have to be likely ones
-        agent = dataclasses.replace(agent, log_std_init=jnp.float32(0))
+        zero: Any = jnp.float32(0)
+        agent = dataclasses.replace(agent, log_std_init=zero)
     keys = jax.random.split(jax.random.key(0), 4)
     state = agent.init(BOX, keys[0])
     view = View(jnp.zeros((4, 3)), jnp.ones(4, bool))

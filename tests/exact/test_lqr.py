@@ -166,7 +166,7 @@ def test_the_natural_gradient_of_a_linear_gaussian_equals_the_formula_of_fazel(l
     natural = natural_of(lqr, same, policy)
     a, b, q = scipy.linalg.block_diag(lqr.a, 1), np.pad(lqr.b, ((0, 1), (0, 0))), np.pad(lqr.q, (0, 1))
     p = np.zeros((4, 4))
-    expected = []
+    expected: list[tuple[Any, ...]] = []
     steps = lqr.horizon or 2000
     for t in reversed(range(steps)):
         part = [np.asarray(x) if lqr.horizon is None else np.asarray(x)[t] for x in policy]

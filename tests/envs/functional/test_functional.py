@@ -165,7 +165,7 @@ def hands(rng: np.random.Generator) -> BlackjackState:
     """Two cards against two, or up to five where they are not too many."""
 
     def hand(cards: Numbers) -> Hand:
-        return Hand(cards.sum(1, dtype=np.int32), (cards == 1).any(1), np.count_nonzero(cards, 1).astype(np.int32))
+        return Hand(cards.sum(1, dtype=np.int32), (cards == 1).any(1), (cards != 0).sum(1, dtype=np.int32))
 
     player, dealer = np.minimum(rng.integers(1, 14, (2, N, 5), np.int32), 10)
     more = np.arange(5) < rng.integers(2, 6, (N, 1))

@@ -189,7 +189,7 @@ def test_envpool_steps_like_every_other_vector_environment() -> None:
         np.testing.assert_allclose(step.obs[step.valid], moved[step.valid], rtol=0, atol=1e-5)
         assert np.all(np.abs(step.obs[~step.valid]) <= 0.05)
         np.testing.assert_array_equal(step.reward, step.valid)
-        obs, ends = step.obs, ends + step.truncated.sum()
+        obs, ends = step.obs, ends + int(step.truncated.sum())
     assert ends > 0
     for vector in vectors:
         vector.close()
