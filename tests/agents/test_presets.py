@@ -36,7 +36,7 @@ def test_a_preset_that_ships_is_sound(preset: Preset) -> None:
 
 
 def test_every_file_is_an_agents() -> None:
-    assert {Path(file.name).stem for file in presets.FOLDER.iterdir()} <= REGISTRY.keys()
+    assert {Path(file.name).stem for file in presets.FOLDER.iterdir() if file.name.endswith(".toml")} <= REGISTRY.keys()
 
 
 def test_a_preset_as_an_agent() -> None:
