@@ -1,4 +1,4 @@
-"""What every worker does: train for a few seconds behind a warm-up, print one line of JSON."""
+"""What every worker does: train for a few seconds after a warm-up, print one line of JSON."""
 
 import argparse
 import json

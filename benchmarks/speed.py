@@ -132,7 +132,7 @@ Parts = Mapping[str, Callable[[str], list[Setting]]]
 
 
 def main(parts: Parts, description: str | None) -> None:
-    """Measure what is asked for, and print the table."""
+    """Measure what the options select, and print the table."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--peers", default=".peers/bin/python", help="the interpreter of the peers' environment")
     parser.add_argument("--only", choices=tuple(parts), help="one part of the table")

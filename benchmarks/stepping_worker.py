@@ -113,7 +113,7 @@ LOOPS: dict[str, Callable[[int], Loop]] = {
 
 
 def compiled(name: str, num_envs: int) -> Callable[[], int]:
-    """Calls a loop, which goes on where it was."""
+    """Calls a loop, which continues where it was."""
     carry, loop = LOOPS[name](num_envs)
     program, key = jax.jit(loop), jax.random.key(1)
 

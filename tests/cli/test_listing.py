@@ -17,6 +17,6 @@ def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m rlgd list optimizers | true; exit ${{PIPESTATUS[0]}}"
-    for _ in range(3):  # the reader may be gone before or behind the first line
+    for _ in range(3):  # the reader may be gone before or after the first line
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")

@@ -240,7 +240,7 @@ def test_none_is_taken_if_none_is_good() -> None:
 
 
 def test_the_gain_has_to_be_large_enough() -> None:
-    found = search(100.0, 4.0, least_gain=0.0)  # the whole step lies behind the summit, at a loss
+    found = search(100.0, 4.0, least_gain=0.0)  # the whole step lies beyond the summit, at a loss
     np.testing.assert_array_equal([found.params, found.backtracks], [2, 1])
     assert search(100.0, 4.0).params == 4
     assert not search(100.0, 4.0, least_gain=2.2).accepted

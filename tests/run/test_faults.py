@@ -39,7 +39,7 @@ from tests.support.probe_envs import initialize
 NAN, INF = math.nan, math.inf
 STEPS = 8  # of a rollout, in one environment: rows of an iteration
 TOTAL = 20 * STEPS
-WHEN, BEHIND, LIMIT = 20, 16, 27  # in iteration 2; the observation behind iteration 1; the time limit, in iteration 3
+WHEN, AFTER, LIMIT = 20, 16, 27  # in iteration 2; the observation after iteration 1; the time limit, in iteration 3
 
 
 class Kind(NamedTuple):
@@ -60,7 +60,7 @@ KINDS = {
     "infinite reward": Kind("reward", -INF),
     "nan observation": Kind("observation", NAN),
     "infinite observation": Kind("observation", INF),
-    "nan observation behind": Kind("observation", NAN, BEHIND),
+    "nan observation after": Kind("observation", NAN, AFTER),
     "nan final observation": Kind("observation", NAN, LIMIT),
     "large observation": Kind("observation", 1e12),
     "reward whose square is infinite": Kind("reward", 4e19),
@@ -79,14 +79,14 @@ class State(NamedTuple):
 class Faulty(FuncEnv[State, Array, Array, Array, Array, Any, Any]):
     """Observes (1, sin t) and pays cos(t) times the action, but for what the episode's kind says.
 
-    The episode terminates at step ``length``; stepped on from there, it pays ``behind``.
+    The episode terminates at step ``length``; stepped on from there, it pays ``after_end``.
     """
 
     observation_space, action_space = Box(-np.inf, np.inf, (2,)), Discrete(2)
 
-    def __init__(self, kinds: list[Kind], length: int = 10 * LIMIT, behind: float = 0.0) -> None:
+    def __init__(self, kinds: list[Kind], length: int = 10 * LIMIT, after_end: float = 0.0) -> None:
         super().__init__()
-        self.kinds, self.length, self.behind = kinds, length, behind
+        self.kinds, self.length, self.after_end = kinds, length, after_end
 
     def _value(self, state: State, what: str, usual: Array) -> Array:
         def of(values: list[Any]) -> Array:
@@ -108,7 +108,7 @@ class Faulty(FuncEnv[State, Array, Array, Array, Array, Any, Any]):
 
     def reward(self, state: State, action: Array, next_state: State, rng: Array, params: Any = None) -> Array:
         usual = jnp.cos(state.t.astype(float)) * action.astype(float)
-        return jnp.where(state.t >= self.length, self.behind, self._value(state, "reward", usual))
+        return jnp.where(state.t >= self.length, self.after_end, self._value(state, "reward", usual))
 
     def terminal(self, state: State, rng: Array, params: Any = None) -> Array:
         return state.t >= self.length
@@ -207,7 +207,7 @@ def assert_same(one: LoopState, other: LoopState) -> None:
 
 
 def after(agent: Agent, env: DeviceEnv, iterations: int, seed: int = 0) -> LoopState:
-    """A run of exactly so many iterations, none of which has a fault."""
+    """A run of exactly this many iterations, none of which has a fault."""
     runner = DeviceRunner(agent.prepared(), env, training.chunk_length(agent, env))
     if iterations == 0:
         return begin(agent, env, seed)
@@ -282,15 +282,15 @@ FAULTY = {
     "infinite reward": (REWARD, 2),
     "nan observation": (OBSERVATION, 2),
     "infinite observation": (OBSERVATION, 2),
-    # Never in a row that is learned from: behind the last row of iteration 1, and behind the time limit in iteration 3.
-    "nan observation behind": (OBSERVATION, 1),
+    # Never in a row that is learned from: after the last row of iteration 1, and after the time limit in iteration 3.
+    "nan observation after": (OBSERVATION, 1),
     "nan final observation": (OBSERVATION, 3),
     "large observation": (GRADIENT, 2),
     "sudden": (PARAMETERS, 2),
 }
 CASES = [
     *(("a2c", kind) for kind in FAULTY),
-    *(("ppo", kind) for kind in ("nan reward", "infinite observation", "nan observation behind")),
+    *(("ppo", kind) for kind in ("nan reward", "infinite observation", "nan observation after")),
 ]
 # "sudden": nothing is learned until a gradient of moderate size comes, which is multiplied by this.
 HUGE = 3e38
@@ -345,12 +345,12 @@ def test_resuming_with_a_smaller_step_size_goes_on(tmp_path: Path) -> None:
     assert [row["step"] for row in rows_of(tmp_path) if "train/objective" in row] == [STEPS, 2 * STEPS, 3 * STEPS]
 
 
-@pytest.mark.parametrize("behind", [NAN, INF])
-def test_what_lies_behind_the_end_of_an_episode_is_no_fault(behind: float) -> None:
-    """Whole episodes are collected in blocks of steps: rows behind the end are masked, and whatever they hold counts
+@pytest.mark.parametrize("after_end", [NAN, INF])
+def test_rows_after_the_end_of_an_episode_are_no_fault(after_end: float) -> None:
+    """Whole episodes are collected in blocks of steps: rows after the end are masked, and whatever they hold counts
     for nothing.
     """
-    env = on_device([Kind()], STEPS, length=3, behind=behind)
+    env = on_device([Kind()], STEPS, length=3, after_end=after_end)
     assert train(reinforce(), env).reason == "total_timesteps"
 
 
@@ -447,7 +447,7 @@ def test_every_update_of_ppo_from_the_first_faulty_one_on_is_counted() -> None:
 
 
 def test_target_kl_does_not_hide_what_is_not_finite() -> None:
-    """NaN is not below ``target_kl``: behind the first update, which is always made, none is; and all the same what was
+    """NaN is not below ``target_kl``: after the first update, which is always made, none is; and all the same what was
     not finite is counted.
     """
     loop = begin(ppo(target_kl=0.01), MIXED, seed_of("nan observation"))
@@ -458,7 +458,7 @@ def test_target_kl_does_not_hide_what_is_not_finite() -> None:
     assert update in (0, 1)
     assert metrics["train/updates"] == 1
     assert count > 2
-    # The first update leaves finite numbers behind that are too large for the second; a third is not made.
+    # The first update leaves finite numbers that are too large for the second; a third is not made.
     for agent in (ppo(1e12), ppo(1e12, target_kl=0.01)):
         *_, last = stepped(agent, HEALTHY)
         assert counted(last)[0] > 0

@@ -51,7 +51,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(tmp_path: 
 
 @pytest.mark.slow
 def test_on_the_host_every_resume_goes_on_from_the_learners_state(tmp_path: Path) -> None:
-    """Episodes begin anew there, by the run's seed and the step: of two copies that are resumed, both end the same."""
+    """New episodes begin there, by the run's seed and the step: of two copies that are resumed, both end the same."""
     kills, total, chance = 8, 300_000, random.Random(0)
     run, saved = tmp_path / "run", tmp_path / "run" / CHECKPOINTS
     process = start("train", *FLAGS, "--backend", "host", "--total-timesteps", str(total), "--run-dir", str(run))

@@ -83,7 +83,7 @@ def test_statistics_follow_the_data_beyond_2_to_the_24_rows() -> None:
     merged = jax.jit(lambda s: jax.lax.fori_loop(0, 2**15, lambda _, s: running_statistics.merge(s, batch), s))(
         statistics
     )
-    assert merged.mean[0] > 3  # 2^25 rows of 5 behind 2^24 of 0
+    assert merged.mean[0] > 3  # 2^25 rows of 5 after 2^24 of 0
     assert merged.count > 2**25
 
 

@@ -475,7 +475,7 @@ def test_the_best_policy_is_kept_until_a_better_one_is_saved(tmp_path: Path, mon
 def test_the_last_state_is_kept_where_it_is_best_however_late_its_checkpoint_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The last checkpoint is submitted before the last evaluation, and written behind it here.
+    # The last checkpoint is submitted before the last evaluation, and written after it here.
     write_best = DiskRecording._write_best
 
     def late(journal: DiskRecording) -> None:

@@ -309,7 +309,7 @@ def test_the_other_criteria_get_none_but_the_last(tmp_path: Path) -> None:
 
 
 def at(env: DeviceEnv, agent: Agent, steps: int) -> TrainResult:
-    """A run of exactly so many steps; the learning rate is constant, so that it goes the same way."""
+    """A run of exactly this many steps; the learning rate is constant, so that it takes the same path."""
     result = train(agent, env, total_timesteps=steps)
     assert result.steps == steps
     return result

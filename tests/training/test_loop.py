@@ -81,7 +81,7 @@ def test_progress_without_an_end_stays_zero(env: DeviceEnv) -> None:
 
 
 def test_steps_do_not_wrap(env: DeviceEnv) -> None:
-    """A run far beyond 2^31 steps goes on counting and its schedule goes on falling."""
+    """A run far beyond 2^31 steps continues to count, and its schedule continues to fall."""
     start = 2**31 - 16
     loop = training.initialize(AGENT, env, jax.random.key(0), 2**33)
     runner = DeviceRunner(AGENT, env, 4)

@@ -116,7 +116,7 @@ def test_every_truncation_keeps_its_final_observation_in_its_place(length: int) 
 
 
 class Counting:
-    """A policy with a memory: its action is the number of steps since it was told that an episode begins."""
+    """A policy with a memory: its action is the number of steps since an episode began, as `first` says."""
 
     def memory(self, spec: Spec, num_envs: int) -> Any:
         return jnp.full(num_envs, -100, jnp.int32)
@@ -152,7 +152,7 @@ def test_agents_that_differ_in_their_methods_alone_are_compiled_apart() -> None:
 )
 @pytest.mark.parametrize("mode", [None, *AutoresetMode])
 def test_policies_are_told_where_episodes_begin(agent: Agent, mode: AutoresetMode | None) -> None:
-    """In every row, also behind the rollout's edge and in hidden rows, the count is the t that is observed."""
+    """In every row, also after the rollout's edge and in hidden rows, the count is the t that is observed."""
     loop, rollouts = on_device(agent, ENV, rollouts=2)
     if mode is not None:
         rollouts = on_host(agent, *enter(scripted(script_of(rollouts, STEPS), mode, LIMIT), loop), rollouts=2)
