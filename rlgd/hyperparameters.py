@@ -314,18 +314,27 @@ def as_arrays(config: T) -> T:
 
 
 def documented(cls: type) -> str:
-    """The docstring of a hyper-parameter class with a section ``Attributes``, made from the metadata of its fields."""
+    """The docstring of a hyper-parameter class with a section ``Attributes``, made from the metadata of its fields.
+
+    The fields of a part are listed as ``part.field``; of a part that has parts itself only the name of its class.
+    """
     wrapped = textwrap.TextWrapper(100, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False)
     lines = [inspect.cleandoc(cls.__doc__ or ""), "", "Attributes:"]
-    for field in dataclasses.fields(cls):
-        meta = field.metadata
-        if meta.get("nested"):
-            kind = type(field.default)
-            text, about = f"see {kind.__name__}; its fields are reached by their own names too", kind.__name__
-        else:
-            choices, within = meta.get("choices"), meta.get("within")
-            allowed = f"; one of {', '.join(choices)}" if choices else f"; in {within}" if within else ""
-            text = meta["doc"] + allowed
-            about = f"{inspect.formatannotation(field.type)}, default {field.default!r}"
-        lines += wrapped.wrap(f"{field.name} ({about}): {text}.")
+    for text in itertools.chain(*(_described(field) for field in dataclasses.fields(cls))):
+        lines += wrapped.wrap(text)
     return "\n".join(lines)
+
+
+def _described(field: dataclasses.Field[Any], part: str = "") -> Iterator[str]:
+    meta, default = field.metadata, typing.cast(Any, field.default)
+    if not meta.get("nested"):
+        choices, within = meta.get("choices"), meta.get("within")
+        allowed = f"; one of {', '.join(choices)}" if choices else f"; in {within}" if within else ""
+        about = f"{inspect.formatannotation(field.type)}, default {default!r}"
+        yield f"{part}{field.name} ({about}): {meta['doc']}{allowed}."
+    elif any(inner.metadata.get("nested") for inner in dataclasses.fields(default)):
+        kind = type(default).__name__
+        yield f"{field.name} ({kind}): see {kind}; its fields are reached by their own names too."
+    else:
+        for inner in dataclasses.fields(default):
+            yield from _described(inner, f"{field.name}.")

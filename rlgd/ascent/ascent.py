@@ -36,8 +36,7 @@ class Ascent:
 
     ``penalties`` and ``clipping`` prepare the gradient; ``rule`` is the optimizer with its step size, momentum and
     weight decay; ``schedules`` change step size and momentum over the run; ``moments`` says what a new rollout does to
-    the optimizer's averages; ``outer`` is a further step over each whole iteration. ``help()`` of each part's class
-    explains its fields.
+    the optimizer's averages; ``outer`` is a further step over each whole iteration.
 
     The constructor takes the fields of the parts by their own names, those of ``rule`` also by position. A field left
     at None takes its default, which can depend on the optimizer; a field that is set without effect is refused.

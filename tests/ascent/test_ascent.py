@@ -127,6 +127,12 @@ def test_flat_names_and_parts_make_the_same_value() -> None:
     assert faster == with_values(flat, {"learning_rate": 0.1}) != flat
 
 
+def test_the_docstring_explains_every_field() -> None:
+    for name, (path, field, _, _) in hyperparameters.flat_fields(Ascent()).items():
+        assert f"    {'.'.join(path)} (" in str(Ascent.__doc__), name
+        assert field.metadata["doc"].split()[0] in str(Ascent.__doc__), name
+
+
 @every_optimizer
 def test_the_first_step_goes_uphill(name: str) -> None:
     transformation, gradient = chosen(name, weight_decay=0.0).transformation(), gradients(1)[0]
