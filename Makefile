@@ -24,14 +24,14 @@ train: $(VENV)/.train
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-# What is likeliest to break on another Python and its JAX: make test-core PYTHON=python3.13
+# The tests that most likely break on another Python and its JAX: make test-core PYTHON=python3.13
 test-core: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(CORE) $(ARGS)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
-# Suites of environments that are extras bring other versions of what rlgd needs: they get a place of their own.
+# Suites of environments that are extras need other versions of some packages: they get an environment of their own.
 test-suites: $(SUITES)/.ready
 	$(SUITES)/bin/python -m pytest tests/test_suites.py tests/test_host.py $(ARGS)
 
@@ -50,7 +50,7 @@ bench: $(VENV)/.dev $(PEERS)/.ready
 clean:
 	rm -rf .venv .venv-* $(PEERS) $(SUITES)
 
-# uv where it is there, else venv and pip; the versions are those that were tested.
+# uv if it is installed, else venv and pip; the versions are those that were tested.
 INSTALL = if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(1)/bin/python $(2); \
 	else $(1)/bin/python -m pip install -q --disable-pip-version-check $(2); fi
 

@@ -31,7 +31,9 @@ class PPO(ActorCriticAgent):
     ascent: Ascent = nested(Ascent("adam", learning_rate=1e-3, max_grad_norm=0.5, schedule="linear"))
     num_epochs: int = static(8, "passes over each rollout", "[1, inf)")
     num_minibatches: int = static(
-        8, "equal parts of the rollout, one step of ascent each: 1 is batch ascent, a part a row stochastic", "[1, inf)"
+        8,
+        "equal parts of the rollout, one step of ascent each: 1 is batch ascent, one per row is stochastic",
+        "[1, inf)",
     )
     measure_every: int = static(
         2, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
@@ -51,7 +53,7 @@ class PPO(ActorCriticAgent):
     ) -> tuple[AgentState, Metrics]:
         """Algorithm 1: advantages of a rollout, then ``num_epochs`` epochs of ascent on the surrogate, in minibatches.
 
-        One minibatch makes it batch ascent, as many as there are rows make it stochastic ascent, one row at a time.
+        With one minibatch this is batch ascent, with one per row it is stochastic ascent.
         """
         rows = experience(self, spec, state, rollout)
         gradient = self._surrogate_gradient(spec, progress)

@@ -13,9 +13,8 @@ from rlgd.maths.natural_gradient import Solution
 from rlgd.pytrees import AgentState, Metrics, Rollout
 from rlgd.spaces import Spec
 
-LEAST_SHARE = (
-    1e-3  # of x^T (F + damping I) x; with a smaller x^T F x, rounding and the curve of the KL would set the length
-)
+# Least share of x^T F x in x^T (F + damping I) x: with less, rounding and the curve of the KL would set the length.
+LEAST_SHARE = 1e-3
 
 
 @hyperparameters

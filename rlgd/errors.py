@@ -24,7 +24,7 @@ class EnvironmentFault(RlgdError):
 
 
 class Diverged(RlgdError):
-    """Training left the finite numbers; the last finite state is kept.
+    """Training produced infinite numbers or NaN; the last finite state is kept.
 
     Attributes:
         policy: the ``rlgd.Policy`` of that state.

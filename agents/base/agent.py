@@ -62,9 +62,11 @@ class Agent(abc.ABC):
         choices=action_heads.BOX_STDS,
     )
     log_std_init: float | None = traced(
-        None, "its logarithm in the beginning; None: 0, under gsde -2", "[-10, 2]", only_in_init=True
+        None, "initial log standard deviation of Box actions; None: 0, or -2 with gsde", "[-10, 2]", only_in_init=True
     )
-    sde_sample_freq: int | None = static(None, "steps between gSDE's new noise, at most; None: 4", "[1, inf)")
+    sde_sample_freq: int | None = static(
+        None, "gSDE draws new noise after at most this many steps; None: 4", "[1, inf)"
+    )
     normalize_obs: bool = static(False, "shift and scale observations to mean 0 and variance 1")
     scale_reward: bool = static(False, "divide rewards by the standard deviation of the discounted return")
     measure_every: int = static(

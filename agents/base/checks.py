@@ -94,7 +94,7 @@ def _check_description(agent: Any) -> None:
     names = list(_names(agent))
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise _fail(agent, "fields", f"{', '.join(repeated)} stands there twice", "unique flat names")
+        raise _fail(agent, "fields", f"{', '.join(repeated)} is declared twice", "unique flat names")
     agent.validate()
     text = repr(agent)
     if type(agent).__name__ not in text or len(text) > MOST_CHARACTERS:

@@ -28,7 +28,7 @@ def _several(number: int, what: str) -> str:
 
 
 class Preset(NamedTuple):
-    """What is set for an agent in an environment: ``settings`` by their flat names; all else is as the agent has it."""
+    """Settings for an agent in an environment, by their flat names; all else keeps the agent's defaults."""
 
     agent: str
     env: str

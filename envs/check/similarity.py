@@ -22,7 +22,7 @@ class Share:
         self.hits, self.total = self.hits + case, self.total + 1
 
     def always_unlike(self, usual: "Share") -> bool:
-        """Whether it was true in all cases, which is ``UNLIKELY`` at its ``usual`` rate."""
+        """Whether it was true in every case, which has a probability below ``UNLIKELY`` at its ``usual`` rate."""
         if usual.total == 0 or not 0 < self.hits == self.total:
             return False
         return ((usual.hits + 1) / (usual.total + 2)) ** self.total < UNLIKELY

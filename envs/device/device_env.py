@@ -51,8 +51,8 @@ class Spare(NamedTuple):
     ) -> tuple[tuple[EnvState, Obs], "Spare"]:
         """Begin the next episode in the environments that are ``over [N]``; the others keep their ``current`` state.
 
-        ``draw`` makes new first states for all environments. It runs only when an environment that needs one has used
-        its own, once in many steps: drawing in every step would cost more than the physics.
+        ``draw`` makes new first states for all environments. It runs only when an ended environment has already used
+        its spare one: drawing in every step would cost more than the physics.
         """
         spare = jax.lax.cond(jnp.any(over & self.used), lambda: Spare(draw(), jnp.zeros_like(over)), lambda: self)
         return select_envs(over, spare.begin, current), spare._replace(used=spare.used | over)

@@ -31,8 +31,8 @@ PICTURES = "rgb_array"
 class DeviceVectorEnv(VectorEnv[Any, Any, Any]):
     """N environments on the device, with the interface of Gymnasium's ``SyncVectorEnv``.
 
-    Environment i under the seed s plays what environment 0 plays under s + i, for any N. All returned arrays are
-    NumPy's, and new in each step. ``info`` has the environment's ``state_info``.
+    With seed s, environment i plays the same episode as environment 0 with seed s + i, for any N. All returned arrays
+    are NumPy's, and new in each step. ``info`` has the environment's ``state_info``.
 
     Args:
         env: the environment, with its time limit.

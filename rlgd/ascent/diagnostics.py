@@ -1,7 +1,7 @@
 """Diagnostics of the ascent, measured in one iteration of many. ``docs/ascent.md`` says how to read each number.
 
-A measurement takes a gradient of its own and a trial step. It is made in one iteration of ``every``. The others cost
-nothing, and their numbers are NaN.
+A measurement takes a gradient of its own and a trial step. It is made once in ``every`` iterations. The others
+cost nothing, and their numbers are NaN.
 """
 
 from collections.abc import Callable

@@ -40,7 +40,7 @@ class Rule:
     )
     epsilon: float | None = traced(None, "keeps the adaptive methods' denominator from 0", "(0, inf)")
     weight_decay: float | None = traced(
-        None, "decoupled: each step takes learning_rate times this of the weights", "[0, inf)"
+        None, "decoupled: each step also subtracts learning_rate * weight_decay * weights", "[0, inf)"
     )
 
     @property

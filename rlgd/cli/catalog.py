@@ -84,7 +84,7 @@ def studies() -> Rows:
 
 LEGENDS = {
     "envs": """
-Of other suites, on the device, where they are installed: `rlgd list brax`, `gymnax`, `jumanji`, `playground`.""",
+Other suites on the device, if installed: `rlgd list brax`, `gymnax`, `jumanji`, `playground`.""",
     "optimizers": """
 g: gradient of the objective    w: parameters    a: learning_rate, after its schedule    m: momentum
 b: second_moment    e: epsilon    t: number of updates

@@ -19,7 +19,7 @@ OUT_OF_MEMORY = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code of DESIGN section 11."""
+    """Run a command; returns the exit code (``docs/runs.md`` lists them)."""
     argv = sys.argv[1:] if argv is None else argv
     match argv:
         case [] | ["-h" | "--help", *_]:

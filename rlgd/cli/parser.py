@@ -30,7 +30,7 @@ class Asked:
 
 
 def asked(words: Sequence[str]) -> Asked:
-    """These flags among the words of a command line, whatever the others are."""
+    """The common flags among the words of a command line; other words are ignored."""
     return tyro.cli(Asked, args=words, return_unknown_args=True, add_help=False)[0]
 
 

@@ -39,7 +39,7 @@ class Options(OutputOptions):
     )
     out: str | None = flag(
         None,
-        "the table's file; the default is docs/reproduce-<suite>.md in a checkout, elsewhere or with --run-dir "
+        "file for the table; the default is docs/reproduce-<suite>.md in a checkout, otherwise (or with --run-dir) "
         "reproduce-<suite>.md beside the runs",
         "FILE",
     )

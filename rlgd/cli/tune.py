@@ -42,7 +42,7 @@ class Options(OutputOptions):
     seeds: int = flag(3, "seeds of each trial", group="run")
     fresh_seeds: int = flag(
         10,
-        "new seeds that the best values are trained with in the end; 0: none",
+        "new seeds to train the best values with again; 0: none",
         group="run",
     )
     total_timesteps: int = flag(100_000, "environment steps of each member", group="run", count=True)

@@ -123,13 +123,13 @@ def resume(
     has_changes = bool(changes or new_end)
     # A fault may come from another process that is writing; then the lock below says so.
     with contextlib.suppress(StorageFault):
-        stand = resuming.newest(directory)
-        if (why := resuming.why_finished(directory, config, stand, has_changes)) is not None:
-            return resuming.finished(directory, config, stand, why)
+        point = resuming.newest(directory)
+        if (why := resuming.why_finished(directory, config, point, has_changes)) is not None:
+            return resuming.finished(directory, config, point, why)
     pace = cadence(config)
     lock = open_to_write(directory)
     try:
-        start = resuming.take_up(directory, config, pace, has_changes)
+        start = resuming.prepare_resume(directory, config, pace, has_changes)
         recording = DiskRecording(directory, config, pace, start)
         return Run(config, pace, start, recording, Caller(sinks, poll_signal, metrics)).train()
     finally:

@@ -105,7 +105,7 @@ def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     if fixed:
         listed = "; ".join(f"{name}: checkpoint {flat[name].value}, requested {value}" for name, value in fixed.items())
         raise UsageError(
-            f"what decides shapes, programs or the beginning cannot be changed in a resumed run: {listed}."
+            f"settings that decide shapes, programs or the initial state cannot be changed in a resumed run: {listed}."
         )
     settings = hp.with_values(config.settings, {name: value for name, value in changes.items() if name in own})
     agent = hp.with_values(config.agent, {name: value for name, value in changes.items() if name not in own})

@@ -21,8 +21,8 @@ class RunConfig:
 
     Attributes:
         agent: what learns.
-        env: where; ``settings.env`` says how it was made from its id, if it was.
-        settings: the rest.
+        env: the environment; ``settings.env`` has its options if it was made from an id.
+        settings: all other settings.
         chunk_length: iterations in a chunk; None: computed from the rest. A resumed run keeps its number, even if
             another version of rlgd would compute another one.
     """

@@ -77,7 +77,7 @@ def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, Ver
             log.warning("%s; using that of step %s.", damage, f"{found.steps:,}")
     else:
         if which == "best" and not there:
-            raise UsageError(f"{directory} has no checkpoint of an evaluation during training.")
+            raise UsageError(f"{directory} has no best checkpoint: it was not evaluated during training.")
         if which != "best" and (not str(which).isdecimal() or int(which) not in there):
             known = ", ".join(map(str, there)) or "none"
             raise UsageError(f"checkpoint is {which!r}; allowed: best, latest, or a step; the steps are: {known}.")

@@ -59,25 +59,25 @@ class NoRecording:
     how_to_resume = ""
 
     def write(self, row: Row) -> None:
-        """Nothing."""
+        """Write nothing."""
 
     def save_is_due(self, steps: int) -> bool:
-        """Never."""
+        """Always False: nothing is saved."""
         return False
 
     def seconds_are_over(self) -> bool:
-        """Never."""
+        """Always False: nothing is saved."""
         return False
 
     def save(self, steps: int, loop: LoopState, counters: Counters) -> None:
-        """Nothing."""
+        """Save nothing."""
 
     def save_best(self, steps: int, loop: LoopState, counters: Counters) -> None:
-        """Nothing."""
+        """Save nothing."""
 
     def load_best(self) -> Policy:
         """A run that is not on disk was never resumed: it has its best policy in memory."""
         raise LookupError("nothing was written")
 
     def close(self, steps: int, loop: LoopState, counters: Counters, summary: dict[str, Any], failed: bool) -> None:
-        """Nothing."""
+        """Save nothing."""

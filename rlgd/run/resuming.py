@@ -1,4 +1,4 @@
-"""Where a stopped run stands, and how it is taken up again."""
+"""The newest checkpoint of a run, and resuming from it."""
 
 import dataclasses
 import logging
@@ -28,7 +28,7 @@ from rlgd.training.loop import initialize
 log = logging.getLogger("rlgd")
 
 
-class Stand(NamedTuple):
+class ResumePoint(NamedTuple):
     """The newest checkpoint of a run, and its counters."""
 
     checkpoint: VerifiedCheckpoint
@@ -40,7 +40,7 @@ class Stand(NamedTuple):
         return self.checkpoint.steps
 
 
-def newest(directory: Path) -> Stand:
+def newest(directory: Path) -> ResumePoint:
     """The newest checkpoint of a run.
 
     Raises:
@@ -48,34 +48,34 @@ def newest(directory: Path) -> Stand:
         StorageFault: if all of them are damaged.
     """
     _, found = find_checkpoint(directory, "latest")
-    return Stand(found, read_counters(found.manifest, found.steps))
+    return ResumePoint(found, read_counters(found.manifest, found.steps))
 
 
-def why_finished(directory: Path, config: RunConfig, stand: Stand, has_changes: bool) -> str | None:
+def why_finished(directory: Path, config: RunConfig, point: ResumePoint, has_changes: bool) -> str | None:
     """Why nothing is left to do, in words; None if something is.
 
     ``has_changes``: whether the run is resumed with other settings.
     """
-    if not is_finished(directory, stand.steps):
+    if not is_finished(directory, point.steps):
         return None
-    if stand.steps >= config.settings.total_timesteps:
+    if point.steps >= config.settings.total_timesteps:
         return ""
-    stop = stand.counters.stop
-    if stop is None or has_changes or stand.counters.end != config.settings.ending():
+    stop = point.counters.stop
+    if stop is None or has_changes or point.counters.end != config.settings.ending():
         return None
     return f"stopped by {stop.criterion}; give it another value, or more total_timesteps"
 
 
-def finished(directory: Path, config: RunConfig, stand: Stand, why: str) -> TrainResult:
+def finished(directory: Path, config: RunConfig, point: ResumePoint, why: str) -> TrainResult:
     """The result of a run that has nothing left to do."""
-    loop, counters = read_state(directory, config, stand.steps), stand.counters
+    loop, counters = read_state(directory, config, point.steps), point.counters
     criteria = CriteriaState.from_dict(counters.criteria)
     if criteria.has_best and config.settings.stopping.patience is not None:
         policy = load(directory, "best")
     else:
         policy = Policy(config.agent, config.env.spec, loop.agent_state.actor)
     seconds = (counters.training_seconds, counters.compile_seconds)
-    return TrainResult(policy, loop, {}, directory, "already complete", why, stand.steps, *seconds, evaluation=None)
+    return TrainResult(policy, loop, {}, directory, "already complete", why, point.steps, *seconds, evaluation=None)
 
 
 def read_state(directory: Path, config: RunConfig, steps: int) -> LoopState:
@@ -85,7 +85,7 @@ def read_state(directory: Path, config: RunConfig, steps: int) -> LoopState:
     return restore(directory / layout.CHECKPOINTS, steps, like)
 
 
-def take_up(directory: Path, config: RunConfig, cadence: Cadence, has_changes: bool) -> Start:
+def prepare_resume(directory: Path, config: RunConfig, cadence: Cadence, has_changes: bool) -> Start:
     """Prepare the directory for the rest of the run, and return where it begins.
 
     Drops best checkpoints newer than the one resumed from, and records what was changed.
@@ -94,11 +94,11 @@ def take_up(directory: Path, config: RunConfig, cadence: Cadence, has_changes: b
         UsageError: if a change is not possible, or the directory cannot be written.
         StorageFault: if the checkpoint is damaged.
     """
-    began_at, stand = time.monotonic(), newest(directory)
-    about, steps = stand.checkpoint.manifest.about, stand.steps
+    began_at, point = time.monotonic(), newest(directory)
+    about, steps = point.checkpoint.manifest.about, point.steps
     content = config_file.to_json(config, cadence) | {"numbers": numbers()}
     changes = differences(directory, about, content)
-    loop, counters = read_state(directory, config, steps), stand.counters
+    loop, counters = read_state(directory, config, steps), point.counters
     with layout.writing(directory):
         criteria = _drop_later_best(directory, steps, CriteriaState.from_dict(counters.criteria))
     counters = dataclasses.replace(counters, criteria=criteria.to_dict())

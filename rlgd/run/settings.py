@@ -127,7 +127,7 @@ class RunSettings:
     )
     keep: int = static(
         3,
-        "how many of the newest checkpoints are kept; the best one, if there are evaluations, is kept apart",
+        "number of newest checkpoints to keep; the best one, if there are evaluations, is kept in addition",
         "[1, inf)",
         resumable=True,
         decides_result=False,

@@ -62,7 +62,7 @@ class RunStatus:
         return dataclasses.replace(self, stop=self.stop or stop)
 
     def after_rows(self, rows: Iterable[Row], judge: bool = True) -> "RunStatus":
-        """After rows of the curves; unless they are to ``judge`` the run, they cannot stop it."""
+        """After rows of the curves. With ``judge=False`` the rows are recorded but cannot stop the run."""
         status = self
         for row in rows:
             criteria, stop = status.criteria.after_row(self.stopping, row.step, row.values)

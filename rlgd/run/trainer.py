@@ -30,12 +30,12 @@ from rlgd.training.runners import DeviceRunner, HostRunner, Runner
 
 
 class Caller(NamedTuple):
-    """What the caller of a run has to do with it while it trains.
+    """Who watches a run while it trains.
 
     Attributes:
         sinks: take the rows of the curves.
         poll_signal: the number of a signal that asks the run to end, or None.
-        metrics: whether the result is to have them.
+        metrics: whether metrics are kept for the result.
     """
 
     sinks: Sequence[Sink] = ()
@@ -158,7 +158,7 @@ class Run:
         result, values = self.evaluations.measure(self.loop)
         needs_second = self.status.needs_second_evaluation(result.mean)
         second = self.evaluations.second_mean(self.loop) if needs_second else None
-        # From here on nothing takes long: either the evaluation was made and is known, or neither.
+        # Nothing below takes long: the evaluation and what is recorded of it change together.
         self.status = self.status.after_evaluation(result.mean, second)
         self.evaluations.keep(result, self.loop.agent_state, self.status.is_best)
         if self.status.is_best:

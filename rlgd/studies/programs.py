@@ -105,7 +105,7 @@ class Programs:
         with self._lock:
             if name not in self._compiled:
                 start = time.perf_counter()
-                # Side by side, the factorizations of the orthogonal initialization compile longer than they run.
+                # Stacked, the orthogonal initialization of many members compiles longer than it runs.
                 one_by_one = self.exact or name == "begin"
                 program = _each(functools.partial(self._traced, name), one_by_one)
                 options = _compiler_options(self.exact)

@@ -107,7 +107,7 @@ def _improvement(outcomes: Mapping[int, Outcome], baseline: Mapping[int, Outcome
 
 
 def _interval(scores: Sequence[float]) -> Interval | None:
-    """The interval of the finite scores: a seed without a number does not take the others away."""
+    """The interval of the scores; seeds without a finite score are left out."""
     finite = [score for score in scores if math.isfinite(score)]
     return confidence.interval(finite) if finite else None
 

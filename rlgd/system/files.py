@@ -106,7 +106,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_versioned(path: Path, what: str, *format_versions: int) -> dict[str, Any]:
-    """Read a JSON object with one of these format versions, from a file that makes its directory a ``what`` ("run").
+    """Read a JSON object that has one of these format versions; ``what`` ("run") names its directory in messages.
 
     Raises:
         UsageError: if there is no such file, or it has another format version.

@@ -179,7 +179,7 @@ BROKEN: list[tuple[Any, str]] = [
     (NoTree(), "NoTree: class: it is no pytree"),
     (NoMethods(), "NoMethods: class: it has no ascent, .*passes, .*update, .*; expected: all parts of AgentContract"),
     (NoPasses(**SMALL), r"NoPasses: passes\(\): it returns 0; expected: a whole number, at least 1"),
-    (TwiceTheName(**SMALL), "TwiceTheName: fields: momentum stands there twice; expected: unique flat names"),
+    (TwiceTheName(**SMALL), "TwiceTheName: fields: momentum is declared twice; expected: unique flat names"),
     (NotWritable(**SMALL), "NotWritable: fields: it raises TypeError: .* not JSON serializable; expected: values that"),
     (dataclasses.replace(GOOD, temperature=-1.0), "temperature is -1.0; allowed"),
     (NoRandomness(**SMALL), "NoRandomness: init: the same parameters from two keys"),

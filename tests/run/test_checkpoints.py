@@ -112,7 +112,7 @@ def test_an_edited_manifest_is_noticed(
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(StorageFault, match=r"manifest\.json is not as it was written"):
+    with pytest.raises(StorageFault, match=r"manifest\.json does not match its own checksum"):
         rlgd.load(tmp_path / "run", 1024)
 
 

@@ -33,8 +33,8 @@ DANGEROUS = re.compile(
 EXPLAINED = {
     # closed tables of our own modules
     "rlgd/faces.py": r"import_module\(home\[name\]\)|import_module\(f\"\{package\}\.\{name\}\"\)",
-    "rlgd/cli/main.py": r"import_module\(module\)",
-    "rlgd/agents/__init__.py": r"import_module\(module\)",
+    "rlgd/cli/commands.py": r"import_module\(self\.module\)",
+    "rlgd/agents/registry.py": r"import_module\(module\)",
     "rlgd/envs/suites/catalog.py": r"import_module\(suite\.module\)",
     "rlgd/envs/host/envpool.py": r'import_module\("envpool"\)',
     # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before
@@ -44,7 +44,7 @@ EXPLAINED = {
     "rlgd/envs/check/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
     "rlgd/system/lock.py": r"import socket|socket\.gethostname\(\)",  # the host's name
     "rlgd/run/sinks/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
-    "rlgd/system/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR",  # inside the process
+    "rlgd/system/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR|the wake-up socket",  # inside the process
 }
 
 

@@ -68,7 +68,7 @@ def _check_files(directory: Path, steps: int, manifest: Manifest) -> None:
         if name not in there:
             raise as_damaged(directory, steps, f"{name} is missing")
         if name not in manifest.files:
-            raise as_damaged(directory, steps, f"{name} does not belong to it")
+            raise as_damaged(directory, steps, f"it has an unexpected file, {name}")
         status, (size, digest) = there[name].lstat(), manifest.files[name]
         if not stat.S_ISREG(status.st_mode):
             raise as_damaged(directory, steps, f"{name} is not a regular file")
@@ -99,7 +99,7 @@ def read_manifest(directory: Path, steps: int) -> Manifest:
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise as_damaged(directory, steps, f"{MANIFEST} cannot be read") from error
     if not whole or step != steps or not isinstance(counters, dict):
-        raise as_damaged(directory, steps, f"{MANIFEST} is not as it was written")
+        raise as_damaged(directory, steps, f"{MANIFEST} does not match its own checksum")
     if format_version != FORMAT_VERSION:
         raise UsageError(
             f"the checkpoint {path.parent} was written by rlgd {writer} in format {format_version}; "

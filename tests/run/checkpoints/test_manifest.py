@@ -59,7 +59,7 @@ DAMAGE: list[tuple[Callable[[Path], None], str]] = [
     (changed, "the SHA-256 of agent/data differs"),
     (longer, "agent/data has 8 bytes instead of 7"),
     (linked, "agent/data is not a regular file"),
-    (accompanied, "agent/more does not belong to it"),
+    (accompanied, "it has an unexpected file, agent/more"),
 ]
 
 
@@ -73,8 +73,8 @@ def test_damage_of_a_file_is_named(damage: Callable[[Path], None], what: str, fo
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        ('"rows": 3', '"rows": 4', "is not as it was written"),
-        ('"step": 7', '"step": 8', "is not as it was written"),
+        ('"rows": 3', '"rows": 4', "does not match its own checksum"),
+        ('"step": 7', '"step": 8', "does not match its own checksum"),
         ("{", "", "cannot be read"),
     ],
 )
