@@ -158,11 +158,15 @@ def _take_flat_names(cls: type[Any], direct_init: Callable[..., None]) -> None:
             values = _direct_values(cls(), positional, values)
         direct_init(self, **values)
 
+    flat = list(_flat_defaults(cls))
+    names = [name for name, _ in flat]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TypeError(f"{cls.__name__} declares {', '.join(twice)} twice, also in a part; flat names must be unique.")
     init.__name__, init.__qualname__ = "__init__", f"{cls.__qualname__}.__init__"
     cls.__init__ = init
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter(name, kind, default=default) for name, default in _flat_defaults(cls)]
-    cls.__signature__ = inspect.Signature(parameters)  # for help() and completion; refuses names used twice
+    parameters = [inspect.Parameter(name, kind, default=default) for name, default in flat]
+    cls.__signature__ = inspect.Signature(parameters)  # for help() and completion
 
 
 def _flat_defaults(config: Any) -> Iterator[tuple[str, Any]]:

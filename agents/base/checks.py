@@ -4,7 +4,6 @@ Each check raises one error that names the agent, the part of it, what was found
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
 from collections.abc import Iterator
@@ -91,10 +90,6 @@ def _check_parts(agent: Any) -> None:
 
 
 def _check_description(agent: Any) -> None:
-    names = list(_names(agent))
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise _fail(agent, "fields", f"{', '.join(repeated)} is declared twice", "unique flat names")
     agent.validate()
     text = repr(agent)
     if type(agent).__name__ not in text or len(text) > MOST_CHARACTERS:
@@ -107,14 +102,6 @@ def _check_description(agent: Any) -> None:
     changed = sorted(name for name in written if written[name] != read[name])
     if changed:
         raise _fail(agent, "fields", f"{', '.join(changed)} changed", "the same values after to_dict and from_dict")
-
-
-def _names(config: Any) -> Iterator[str]:
-    for field in dataclasses.fields(config):
-        if field.metadata.get("nested"):
-            yield from _names(getattr(config, field.name))
-        else:
-            yield field.name
 
 
 # ------------------------------------------------------------------------------------------------ as an algorithm

@@ -114,13 +114,6 @@ class NoPasses(Exponential):
 
 
 @hyperparameters
-class TwiceTheName(Exponential):
-    """A flat name that the ascent has, too."""
-
-    momentum: float = traced(0.5, "of something else", "[0, 1]")
-
-
-@hyperparameters
 class NotWritable(Exponential):
     """A hyper-parameter that is no value."""
 
@@ -179,7 +172,6 @@ BROKEN: list[tuple[Any, str]] = [
     (NoTree(), "NoTree: class: it is no pytree"),
     (NoMethods(), "NoMethods: class: it has no ascent, .*passes, .*update, .*; expected: all parts of AgentContract"),
     (NoPasses(**SMALL), r"NoPasses: passes\(\): it returns 0; expected: a whole number, at least 1"),
-    (TwiceTheName(**SMALL), "TwiceTheName: fields: momentum is declared twice; expected: unique flat names"),
     (NotWritable(**SMALL), "NotWritable: fields: it raises TypeError: .* not JSON serializable; expected: values that"),
     (dataclasses.replace(GOOD, temperature=-1.0), "temperature is -1.0; allowed"),
     (NoRandomness(**SMALL), "NoRandomness: init: the same parameters from two keys"),
@@ -215,3 +207,11 @@ def test_the_help_of_an_agent_explains_every_field() -> None:
         assert f"{field.name} (" in text
     assert "clip_eps (float, default 0.2): how far the policy's ratio may move before it is clipped; in (0," in text
     assert "ascent (Ascent): see Ascent" in text
+
+
+def test_a_flat_name_that_a_part_has_too_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="TwiceTheName declares momentum twice, also in a part"):
+
+        @hyperparameters
+        class TwiceTheName(Exponential):
+            momentum: float = traced(0.5, "of something else", "[0, 1]")
