@@ -154,7 +154,7 @@ def test_abstract_classes_may_have_parts() -> None:
 
 
 def test_a_flat_name_that_two_parts_share_is_refused() -> None:
-    with pytest.raises(ValueError, match="duplicate parameter name: 'rate'"):
+    with pytest.raises(TypeError, match="Twice declares rate twice, also in a part"):
 
         @hyperparameters
         class Twice:
