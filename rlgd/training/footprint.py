@@ -11,7 +11,7 @@ from rlgd.envs import Env
 from rlgd.errors import UsageError
 from rlgd.models import features
 from rlgd.spaces import LeafSpec
-from rlgd.system.ram import free_bytes
+from rlgd.system import ram
 from rlgd.training.rollout import rollout_length
 
 ROW_BYTES = 4 + 1 + 1  # reward, terminated, truncated
@@ -43,7 +43,7 @@ def check(agent: Agent, env: Env) -> None:
     Raises:
         UsageError: how much is needed, how much is free, and how to need less.
     """
-    needed, free = least(agent, env), free_bytes()
+    needed, free = least(agent, env), ram.free_bytes()
     if needed > free:
         raise UsageError(
             f"one iteration takes at least {needed / 2**30:,.1f} GiB, but {free / 2**30:,.1f} GiB are free; fewer "

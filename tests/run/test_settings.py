@@ -11,6 +11,7 @@ import pytest
 import rlgd
 from rlgd import hyperparameters as hp
 from rlgd.agents import A2C
+from rlgd.cli import main
 from rlgd.envs import DeviceEnv, HostEnv, make
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, static
@@ -153,6 +154,19 @@ def test_a_new_setting_takes_one_line(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "run" / "config.json").read_text())
     assert content["settings"]["brightness"] == 6
     assert content["history"][0]["changes"]["brightness"] == {"before": 5, "now": 6}
+
+
+@pytest.mark.usefixtures("one_more")
+def test_a_new_setting_is_a_flag(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    words = ["train", "a2c", "--env", "CartPole-v1", "--num-envs", "2", "--hidden-sizes", "4", "--eval-episodes", "1"]
+    words += ["--total-timesteps", "64", "--quiet", "--run-dir", run]
+    assert main.main([*words, "--brightness", "0"]) == 2
+    assert "brightness is 0; allowed: a whole number within [1, 9]" in capfd.readouterr().err
+    assert main.main([*words, "--brightness", "3"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["brightness"] == 3
+    assert main.main(["resume", run, "--total-timesteps", "128", "--brightness", "4", "--quiet"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["brightness"] == 4
 
 
 def test_a_run_from_before_a_setting_existed_has_its_default(tmp_path: Path, request: pytest.FixtureRequest) -> None:
