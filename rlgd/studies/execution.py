@@ -153,9 +153,9 @@ def _slices_of_groups(plan: Plan, wanted: set[int], execution: Execution) -> lis
     for group in plan.groups:
         numbers = [n for n in group.members if n in wanted]
         if numbers:
-            settings = plan.members[numbers[0]]
+            config = plan.members[numbers[0]]
             size = min(execution.size_of(plan, group), len(numbers))
-            cache = ProgramCache(settings, size, execution.exact, budget)
+            cache = ProgramCache(config, size, execution.exact, budget)
             groups.append([(cache, numbers[start : start + size]) for start in range(0, len(numbers), size)])
     return groups
 

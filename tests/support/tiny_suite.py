@@ -63,7 +63,7 @@ def scores(runs: RowRuns) -> list[float | None]:
     return [run.score for run in runs.seed_runs()]
 
 
-def set_nothing_up(settings: RunConfig) -> None:
+def set_nothing_up(config: RunConfig) -> None:
     """In place of the command line's set-up; worker processes import it."""
 
 
