@@ -36,7 +36,7 @@ class Decision(NamedTuple):
     log_std: Array | None
 
 
-class Choice(Protocol):
+class ActionChoice(Protocol):
     """A way to choose an action."""
 
     def choose(
@@ -56,7 +56,7 @@ class Choice(Protocol):
         ...
 
 
-class Exploration(Choice, Protocol):
+class Exploration(ActionChoice, Protocol):
     """A way to sample actions while training."""
 
     def initial_log_std(self, value: Scalar | None) -> Array:

@@ -20,7 +20,7 @@ from rlgd.run.stopping import NEVER, Stopping
 from rlgd.training.host_rollout import ACT_DEVICES
 
 
-class Interval(NamedTuple):
+class CheckpointInterval(NamedTuple):
     """The time between two checkpoints: in seconds, or in environment steps; the other is None."""
 
     seconds: float | None
@@ -166,7 +166,7 @@ class RunSettings:
                 raise unknown("setting of a run", name, known)
         return hp.with_values(cls(), values)
 
-    def checkpoint_interval(self) -> Interval:
+    def checkpoint_interval(self) -> CheckpointInterval:
         """``checkpoint_every`` as a number.
 
         Raises:
@@ -178,9 +178,9 @@ class RunSettings:
             if text.endswith("m"):  # minutes, or millions?
                 raise ValueError
             if text.endswith("s") and 0 < (seconds := float(text[:-1])) < math.inf:
-                return Interval(seconds, None)
+                return CheckpointInterval(seconds, None)
             if 0 < (steps := hp.count(text)) < 2**63:
-                return Interval(None, steps)
+                return CheckpointInterval(None, steps)
         except (ValueError, OverflowError):
             pass
         raise UsageError(f"checkpoint_every is {given!r}; allowed: seconds, such as 60s, or steps, such as 100000.")
