@@ -123,7 +123,7 @@ class Agent(abc.ABC):
             head=head,
             policy=self._network(spec, head.num_outputs, POLICY_OUTPUT_SCALE),
             value=self._network(spec, 1, 1.0),
-            exploration=exploration.exploration(
+            exploration=exploration.make_exploration(
                 self.box_std, self.hidden_sizes, head.num_log_stds, self.sde_sample_freq
             ),
             log_std_init=self.log_std_init,

@@ -18,7 +18,7 @@ from rlgd.agents.base.faults import FAULTS
 from rlgd.evaluation.evaluator import EVAL_SEED
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
-from rlgd.run.sinks.rows import Recorder, Row
+from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import Stop
 from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
@@ -34,7 +34,7 @@ class Member:
         pace = cadence(config, ROWS)
         self.config = config
         self.status = RunStatus(config.settings.stopping, pace)
-        self.recorder = Recorder(pace.row_length)
+        self.recorder = RowAverager(pace.row_length)
         self.rows: list[Row] = []
         self.evaluation = (math.nan, math.nan)
         self.objective = math.nan

@@ -21,7 +21,7 @@ class Row:
 
 
 @dataclasses.dataclass
-class Recorder:
+class RowAverager:
     """Averages every ``every`` iterations into one row. Rows end at multiples of ``every``, however chunks end.
 
     Attributes:
