@@ -30,7 +30,7 @@ def check_workers(workers: int) -> None:
         raise UsageError(f"workers is {workers}; allowed: a whole number from 1.")
 
 
-def train(
+def train_jobs(
     jobs: Sequence[Job],
     workers: int,
     set_up: Callable[[RunConfig], None],

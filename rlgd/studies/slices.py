@@ -62,7 +62,7 @@ class Member:
         return Outcome(*self.evaluation, status.steps, seconds, *status.outcome, self.objective, tuple(self.rows))
 
 
-def train(
+def train_slice(
     programs: Programs, members: Sequence[RunConfig], on_progress: Callable[[list[float]], None] = lambda returns: None
 ) -> list[Outcome]:
     """Train members of one group, at most ``programs.size``, and evaluate their policies.

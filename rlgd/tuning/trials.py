@@ -115,7 +115,7 @@ class Task:
         programs = self._programs(members[0])
         for start in range(0, len(members), programs.size):
             part = members[start : start + programs.size]
-            outcomes = slices.train(programs, part, functools.partial(on_returns, tuple(done)))
+            outcomes = slices.train_slice(programs, part, functools.partial(on_returns, tuple(done)))
             done += [outcome.episode_return for outcome in outcomes]
         return done
 

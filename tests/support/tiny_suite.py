@@ -71,5 +71,5 @@ def train(runs: RowRuns, processes: int = 1, poll_signal: Callable[[], int | Non
     """Train what is not finished; the problem of each run, None for success."""
     problems: list[str | None] = []
     jobs = unfinished_jobs(runs)
-    workers.train(jobs, processes, set_nothing_up, poll_signal, lambda job, problem: problems.append(problem))
+    workers.train_jobs(jobs, processes, set_nothing_up, poll_signal, lambda job, problem: problems.append(problem))
     return problems
