@@ -185,8 +185,8 @@ def _direct_values(default: Any, positional: tuple[Any, ...], values: dict[str, 
         raise UsageError(f"{who} has {', '.join(sorted(twice))} twice, by position and by name; give it once.")
     direct = [field.name for field in dataclasses.fields(default)]
     parts_first = sorted((by_position | values).items(), key=lambda item: item[0] not in direct)
-    changed = with_values(default, dict(parts_first))
-    return {name: getattr(changed, name) for name in direct}
+    whole = with_values(default, dict(parts_first))
+    return {name: getattr(whole, name) for name in direct}
 
 
 class FlatField(NamedTuple):
@@ -278,6 +278,12 @@ def contains(interval: str, number: Any) -> bool:
 def to_dict(config: Any) -> dict[str, Any]:
     """The hyper-parameters as plain Python values by flat name, ready for JSON."""
     return {name: _plain(flat.value) for name, flat in flat_fields(config).items()}
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """The hyper-parameters that are not the defaults of the configuration's class, as plain values."""
+    default = to_dict(type(config)())
+    return {name: value for name, value in to_dict(config).items() if value != default[name]}
 
 
 def _plain(value: Any) -> Any:

@@ -117,7 +117,7 @@ def resume(
     """
     directory = Path(run_dir)
     new_end = {} if total_timesteps is None else {"total_timesteps": total_timesteps}
-    config = run_changes.changed(config_file.read(directory, env), changes | new_end)
+    config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
     config.validate()
     footprint.check(config.agent, config.env)
     has_changes = bool(changes or new_end)
