@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgd.agents.base.faults import FAULTS
 from rlgd.evaluation.evaluator import EVAL_SEED
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
@@ -45,8 +44,7 @@ class Member:
         self.rows += rows
         self.status = self.status.reached(chunk.steps).after_rows(rows)
         if chunk.fault is not None:  # the reason, even if a criterion fired in the same chunk
-            what = f"{FAULTS[chunk.fault.quantity]} was not finite in iteration {chunk.fault.iteration}"
-            self.status = dataclasses.replace(self.status, stop=Stop(DIVERGED, what))
+            self.status = dataclasses.replace(self.status, stop=Stop(DIVERGED, faults.in_words(chunk.fault)))
         return self.status.evaluation_is_due and chunk.fault is None
 
     def take_evaluation(self, mean: float, length: float, second: float | None) -> None:
