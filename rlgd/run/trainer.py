@@ -232,12 +232,11 @@ class Run:
 
 def _recorder(cadence: Cadence, start: Start) -> RowAverager:
     counters = start.counters
-    recorder = RowAverager(
+    return RowAverager(
         cadence.row_length,
         start.steps,
         counters.training_seconds,
         counters.compile_seconds,
         chunks.iterations_done(start.loop),
+        counters.pending,
     )
-    recorder.resume_with(counters.pending)
-    return recorder
