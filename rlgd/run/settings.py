@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rlgd import hyperparameters as hp
+from rlgd import ranges
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.envs.host.host_env import VECTORIZATIONS
 from rlgd.envs.host.sources import as_json
@@ -139,7 +140,7 @@ class RunSettings:
         Raises:
             UsageError: naming the setting, what was given and what is allowed.
         """
-        hp.validate(self)
+        ranges.validate(self)
         self.checkpoint_interval()
         if not isinstance(self.env.env_args, Mapping | None):
             raise UsageError(f"env_args is {self.env.env_args!r}; allowed: a table of arguments.")
