@@ -12,8 +12,6 @@ Every hyper-parameter also has a flat name, the name of its field alone: ``learn
 import dataclasses
 import inspect
 import itertools
-import math
-import numbers
 import operator
 import textwrap
 import typing
@@ -189,8 +187,8 @@ def _direct_values(default: Any, positional: tuple[Any, ...], values: dict[str, 
         raise UsageError(f"{who} has {', '.join(sorted(twice))} twice, by position and by name; give it once.")
     direct = [field.name for field in dataclasses.fields(default)]
     parts_first = sorted((by_position | values).items(), key=lambda item: item[0] not in direct)
-    changed = with_values(default, dict(parts_first))
-    return {name: getattr(changed, name) for name in direct}
+    whole = with_values(default, dict(parts_first))
+    return {name: getattr(whole, name) for name in direct}
 
 
 class FlatField(NamedTuple):
@@ -235,53 +233,15 @@ def _replaced(config: Any, path: tuple[str, ...], value: Any) -> Any:
     return dataclasses.replace(config, **{head: value})
 
 
-def validate(config: Any) -> None:
-    """Check every hyper-parameter against its declared range; stacked values are checked element by element.
-
-    Raises:
-        UsageError: naming the field, what was given and what is allowed.
-    """
-    for name, (_, field, annotation, value) in flat_fields(config).items():
-        optional = type(None) in typing.get_args(annotation)
-        if not (optional and value is None):
-            _check(name, value, field.metadata, annotation)
-
-
-def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> None:
-    if meta.get("choices"):
-        if value not in meta["choices"]:
-            raise unknown(name, value, meta["choices"])
-    elif annotation is bool:
-        if not isinstance(value, bool):
-            raise UsageError(f"{name} is {value!r}; allowed: True or False.")
-    elif annotation is str:
-        if not isinstance(value, str):
-            raise UsageError(f"{name} is {value!r}; allowed: text.")
-    elif meta.get("within"):
-        whole = meta["static"] and float not in (annotation, *typing.get_args(annotation))
-        kind, what = (numbers.Integral, "a whole number") if whole else (numbers.Real, "a number")
-        several = typing.get_origin(annotation) is tuple
-        if several != isinstance(value, tuple):
-            raise UsageError(f"{name} is {value!r}; allowed: {f'a tuple, each {what}' if several else what}.")
-        items = value if several else np.ravel(np.asarray(value, dtype=object))
-        for number in (item.item() if isinstance(item, jax.Array | np.generic) else item for item in items):
-            if not isinstance(number, kind) or isinstance(number, bool) or not contains(meta["within"], number):
-                raise UsageError(f"{name} is {number!r}; allowed: {what} within {meta['within']}.")
-            if isinstance(number, int) and abs(number) >= 2**63:
-                raise UsageError(f"{name} is {number!r}; allowed: {what} below 2**63.")
-
-
-def contains(interval: str, number: Any) -> bool:
-    """Whether a number lies in an interval such as ``"[0, 1)"``; NaN lies in none."""
-    low, high = (float(part) for part in interval[1:-1].split(","))
-    above = number >= low if interval[0] == "[" else number > low
-    below = number <= high if interval[-1] == "]" else number < high
-    return bool(above and below and not math.isnan(number))
-
-
 def to_dict(config: Any) -> dict[str, Any]:
     """The hyper-parameters as plain Python values by flat name, ready for JSON."""
     return {name: _plain(flat.value) for name, flat in flat_fields(config).items()}
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """The hyper-parameters that are not the defaults of the configuration's class, as plain values."""
+    default = to_dict(type(config)())
+    return {name: value for name, value in to_dict(config).items() if value != default[name]}
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from jax import Array
 
 from rlgd import hyperparameters as hp
+from rlgd import ranges
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
 
@@ -43,8 +44,8 @@ class Outer:
     ],
 )
 def test_contains(interval: str, inside: list[float], outside: list[float]) -> None:
-    assert all(hp.contains(interval, number) for number in inside)
-    assert not any(hp.contains(interval, number) for number in [*outside, math.nan])
+    assert all(ranges.contains(interval, number) for number in inside)
+    assert not any(ranges.contains(interval, number) for number in [*outside, math.nan])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_contains(interval: str, inside: list[float], outside: list[float]) -> N
     ],
 )
 def test_validate_accepts(values: dict[str, Any]) -> None:
-    hp.validate(hp.with_values(Outer(), values))
+    ranges.validate(hp.with_values(Outer(), values))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_validate_accepts(values: dict[str, Any]) -> None:
 )
 def test_validate_names_the_field_the_value_and_what_is_allowed(name: str, value: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        hp.validate(hp.with_values(Outer(), {name: value}))
+        ranges.validate(hp.with_values(Outer(), {name: value}))
 
 
 def test_flat_names_reach_nested_fields_in_order() -> None:
@@ -209,7 +210,7 @@ def test_as_arrays_makes_every_number_one_type() -> None:
 
 def test_stacked_configs_are_vmapped() -> None:
     stacked = hp.with_values(Outer(), {"gamma": jnp.array([0.5, 0.9]), "rate": np.array([1, 2])})
-    hp.validate(stacked)
+    ranges.validate(stacked)
     result = jax.vmap(lambda outer: outer.gamma * outer.inner.rate)(hp.as_arrays(stacked))
     np.testing.assert_allclose(result, [0.5, 1.8], rtol=1e-6)
 

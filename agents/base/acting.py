@@ -30,7 +30,7 @@ class Networks:
         policy: from features to the outputs that ``head`` reads.
         value: from features to one number.
         exploration: how actions are sampled.
-        log_std_init: the first log standard deviations; None: the default of ``exploration``.
+        log_std_init: the first log standard deviations; None: the default of ``make_exploration``.
         recurrence: the recurrent layer in front of both networks; None without one.
     """
 

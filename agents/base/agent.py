@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from rlgd import hyperparameters as hp
+from rlgd import ranges
 from rlgd.agents.base import exploration
 from rlgd.agents.base.acting import Networks, features_of
 from rlgd.ascent import diagnostics, schedules
@@ -79,7 +80,7 @@ class Agent(abc.ABC):
         Raises:
             UsageError: naming the field, what was given and what is allowed.
         """
-        hp.validate(self)
+        ranges.validate(self)
         self.ascent.validate()
         schedules.parse(self.ent_coef_schedule)
         if self.ent_coef_schedule != "constant" and np.all(np.asarray(self.ent_coef) == 0):
@@ -123,7 +124,7 @@ class Agent(abc.ABC):
             head=head,
             policy=self._network(spec, head.num_outputs, POLICY_OUTPUT_SCALE),
             value=self._network(spec, 1, 1.0),
-            exploration=exploration.exploration(
+            exploration=exploration.make_exploration(
                 self.box_std, self.hidden_sizes, head.num_log_stds, self.sde_sample_freq
             ),
             log_std_init=self.log_std_init,

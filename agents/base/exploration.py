@@ -1,6 +1,7 @@
 """How an action is chosen from the policy's distribution: the most probable one, by independent noise, or by gSDE.
 
-Each way is a small class, made once from the hyper-parameters by ``exploration``: nothing else asks for ``box_std``.
+Each way is a small class. ``make_exploration`` makes it once from the hyper-parameters: nothing else asks for
+``box_std``.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ class Decision(NamedTuple):
     log_std: Array | None
 
 
-class Choice(Protocol):
+class ActionChoice(Protocol):
     """A way to choose an action."""
 
     def choose(
@@ -56,7 +57,7 @@ class Choice(Protocol):
         ...
 
 
-class Exploration(Choice, Protocol):
+class Exploration(ActionChoice, Protocol):
     """A way to sample actions while training."""
 
     def initial_log_std(self, value: Scalar | None) -> Array:
@@ -129,7 +130,7 @@ class StateDependentNoise:
         assert memory is not None
         memory = self._refreshed(memory, first, key)
         assert decision.log_std is not None
-        deviation = gaussian_std.exploration(decision.log_std, decision.output.hidden, memory.noise)
+        deviation = gaussian_std.gsde_deviation(decision.log_std, decision.output.hidden, memory.noise)
         return decision.policy.mode() + deviation, memory
 
     def _refreshed(self, memory: Memory, first: Array, key: Array) -> Memory:
@@ -145,7 +146,7 @@ def _filled(shape: tuple[int, ...], value: Scalar) -> Array:
     return jnp.full(shape, value, jax.dtypes.canonicalize_dtype(float))
 
 
-def exploration(
+def make_exploration(
     box_std: str, hidden_sizes: tuple[int, ...], num_log_stds: int, sde_sample_freq: int | None
 ) -> Exploration:
     """How an agent with these hyper-parameters samples actions."""

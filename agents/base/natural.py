@@ -114,7 +114,7 @@ def learn(
     return conclude(agent, spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
 
 
-def _policy(agent: NaturalAgent, spec: Spec) -> natural_gradient.Policy:
+def _policy(agent: NaturalAgent, spec: Spec) -> natural_gradient.PolicyFunction:
     def policy(params: Any, features: Features) -> Distribution:
         return agent.distribution(spec, params, features)
 

@@ -11,6 +11,7 @@ from jax import Array
 from rlgd.envs.aliases import Info
 from rlgd.envs.device.device_env import DeviceEnv, EnvState, Spare, select_envs
 from rlgd.pytrees import Obs
+from rlgd.system.machine import one_thread_options
 
 START, LOOK, MOVE = range(3)  # purposes of an episode's random keys; those of its steps are numbered from MOVE
 
@@ -101,12 +102,8 @@ def step(env: DeviceEnv, mode: AutoresetMode, state: VectorState, action: Array)
 
 @functools.cache
 def programs() -> tuple[Any, Any]:
-    """``reset`` and ``step``, compiled. On the CPU their operations run one after the other.
-
-    The operations are tiny: handing one to another thread takes longer than running it.
-    """
-    one_by_one = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    options = one_by_one if jax.default_backend() == "cpu" else {}
+    """``reset`` and ``step``, compiled. On the CPU their operations run one after the other."""
+    options = one_thread_options(jax.default_backend())
     compiled = (jax.jit(function, static_argnums=(0, 1), compiler_options=options) for function in (reset, step))
     jitted_reset, jitted_step = compiled
     return jitted_reset, jitted_step

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from jax import Array
 
 from rlgd.envs.aliases import Space
-from rlgd.envs.suites.suite_env import NEVER, Loaded, SuiteEnv, SuiteStep
+from rlgd.envs.suites.suite_env import NO_LIMIT, Loaded, SuiteEnv, SuiteStep
 
 # These observe how much of the time limit has passed: the limit is part of the problem, and stays.
 TIMED = {"DiscountingChain-bsuite"}
@@ -15,7 +15,7 @@ TIMED = {"DiscountingChain-bsuite"}
 
 def load_gymnax(suite: Any, name: str) -> Loaded:
     env, params = suite.make(name)
-    endless = params if name in TIMED else params.replace(max_steps_in_episode=NEVER)
+    endless = params if name in TIMED else params.replace(max_steps_in_episode=NO_LIMIT)
 
     def begin(key: Array) -> SuiteStep:
         obs, state = env.reset_env(key, params)

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from jax import Array
 
 from rlgd.envs.aliases import Space
-from rlgd.envs.suites.suite_env import NEVER, Loaded, SuiteEnv, SuiteStep
+from rlgd.envs.suites.suite_env import NO_LIMIT, Loaded, SuiteEnv, SuiteStep
 from rlgd.errors import UsageError
 
 MASK = "action_mask"
@@ -24,7 +24,7 @@ def load_jumanji(suite: Any, name: str) -> Loaded:
     action_space, to_suite = _actions(env)
     limit = getattr(env, "time_limit", None)
     if limit is not None:
-        env.time_limit = NEVER
+        env.time_limit = NO_LIMIT
 
     def suite_step(state: Any, timestep: Any) -> SuiteStep:
         obs, mask = timestep.observation, getattr(timestep.observation, MASK, None)

@@ -11,7 +11,7 @@ from jax import Array
 
 from rlgd.envs.aliases import Functional, Space
 
-NEVER = 2**31 - 1  # a time limit that no episode reaches
+NO_LIMIT = 2**31 - 1  # a time limit that no episode reaches
 
 Loaded: TypeAlias = tuple[Functional, int | None]  # an environment and its time limit
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from rlgd import hyperparameters as hp
+from rlgd import ranges
 from rlgd.ascent import schedules
 from rlgd.ascent.formulas import Descent
 from rlgd.ascent.optimizers import without_effect
@@ -65,7 +65,7 @@ class Ascent:
         Raises:
             UsageError: naming the field, what was given and what is allowed.
         """
-        hp.validate(self)
+        ranges.validate(self)
         momentum = self.resolved().rule.momentum
         text = self.schedules.momentum_schedule
         least, most = schedules.parse(text).bounds

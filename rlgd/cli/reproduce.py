@@ -107,7 +107,7 @@ def _train(jobs: Sequence["Job"], set_up: Callable[["RunConfig"], None], options
             print(f"  {number} of {len(jobs)}: {job.row} seed {job.seed}: {result}", file=sys.stderr, flush=True)
 
     with signals.caught() as poll_signal:
-        workers.train(jobs, options.workers, set_up, poll_signal, on_job)
+        workers.train_jobs(jobs, options.workers, set_up, poll_signal, on_job)
 
 
 def _report(results: Sequence["RowResult"], table: Path, root: Path, options: Options) -> int:

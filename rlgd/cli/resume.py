@@ -45,7 +45,7 @@ def run(options: Options) -> int:
 
     directory = Path(options.directory)
     changes = _changes(options)
-    config = changes_module.changed(config_file.read(directory, options.env), changes)
+    config = changes_module.with_changes(config_file.read(directory, options.env), changes)
     config.validate()
     jax_setup.set_up(config, options.device, options.deterministic_ops)
     from rlgd.run.api import resume

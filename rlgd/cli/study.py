@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlgd.cli.config_files import from_file
+from rlgd.cli.flag_files import refuse_module_id
 from rlgd.cli.options import OutputOptions, flag, positional
 from rlgd.cli.output import tensorboard_command
 from rlgd.system import signals
@@ -62,7 +62,7 @@ def run(options: Options) -> int:
 
     question = question_module.read_question(options.study, options.full)
     if options.env is None:
-        from_file(question.env)
+        refuse_module_id(question.env)
     given = {name: getattr(options, name) for name in ("agent", "env", "seeds", "total_timesteps", "target_return")}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
     plan = plan_module.make_plan(question)

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from rlgd.cli import study
-from rlgd.cli.config_files import from_file
+from rlgd.cli.flag_files import refuse_module_id
 from rlgd.cli.options import flag, positional
 from rlgd.errors import UsageError
 
@@ -27,7 +27,7 @@ def run(options: Options) -> int:
     if not question.env:
         raise UsageError(f"{directory} was not made from ids; continue it with rlgd.studies.resume_study.")
     if options.env is None:
-        from_file(question.env)
+        refuse_module_id(question.env)
     elif options.env != question.env:
         raise UsageError(f"{directory} is a study of {question.env!r}, not of {options.env!r}.")
     plan = plan_module.make_plan(question)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from rlgd.cli.config_files import from_file, read_config
+from rlgd.cli.flag_files import read_flags, refuse_module_id
 from rlgd.cli.options import UNKNOWN, OutputOptions, filled, flag, flags_of, part, positional
 from rlgd.cli.output import announce, console_sinks, report
 from rlgd.errors import UsageError
@@ -52,7 +52,7 @@ class Options(OutputOptions):
         options = cls(agent=name, hyperparameters=make_agent(name), settings=RunSettings())
         options = filled(options, from_config)
         if not given.get("env") and options.env is not None:
-            from_file(options.env)
+            refuse_module_id(options.env)
         known = from_config | dict(given)
         if not known.get("preset", True):
             return options
@@ -80,7 +80,7 @@ def _from_config(path: str, agent: str) -> dict[str, Any]:
     """The flags of a ``--config`` file, which must not be another agent's."""
     from rlgd.agents import make_agent
 
-    flags, written_for = read_config(path)
+    flags, written_for = read_flags(path)
     if written_for is not None and not (isinstance(written_for, str) and make_agent(written_for) == make_agent(agent)):
         raise UsageError(f"--config {path} is for the agent {written_for!r}, not for {agent!r}.")
     return flags

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlgd.cli.config_files import read_config
+from rlgd.cli.flag_files import read_flags
 from rlgd.cli.options import OutputOptions, flag, positional
 from rlgd.errors import UsageError
 
@@ -43,7 +43,7 @@ def run(options: Options) -> int:
 
 def _agent_and_steps(path: Path, options: Options) -> tuple[str, int]:
     """What to train and for how long, from the file and the flags."""
-    values, agent = read_config(str(path))
+    values, agent = read_flags(str(path))
     if agent is None:
         raise UsageError(f'{path} names no agent; add a line such as agent = "ppo".')
     total: Any = options.total_timesteps or values.get("total_timesteps")

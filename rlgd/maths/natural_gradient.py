@@ -19,10 +19,10 @@ from rlgd.maths.shapes import check_like
 from rlgd.pytrees import Scalar
 
 T = TypeVar("T")
-Policy: TypeAlias = Callable[[Any, Any], Any]  # parameters and rows to a distribution
+PolicyFunction: TypeAlias = Callable[[Any, Any], Any]  # parameters and rows to a distribution
 
 
-def mean_kl(policy: Policy, old: Any, new: Any, rows: Any, mask: Array | None = None) -> Array:
+def mean_kl(policy: PolicyFunction, old: Any, new: Any, rows: Any, mask: Array | None = None) -> Array:
     """KL(pi_old || pi_new) in nats, by its closed form, the mean over the mask's rows; a scalar.
 
     Schulman et al. 2015, arXiv 1502.05477, eq. 12.
@@ -39,7 +39,7 @@ def mean_kl(policy: Policy, old: Any, new: Any, rows: Any, mask: Array | None = 
 
 
 def fisher_product(
-    policy: Policy, params: T, rows: Any, mask: Array | None = None, damping: Scalar = 0.0
+    policy: PolicyFunction, params: T, rows: Any, mask: Array | None = None, damping: Scalar = 0.0
 ) -> Callable[[T], T]:
     """The linear function v -> (F + damping I) v, of trees like ``params``.
 
@@ -66,7 +66,7 @@ def fisher_product(
     return product
 
 
-def _kl_of_block(policy: Policy, old: Any, new: Any, block: tuple[Any, Array | None]) -> Array:
+def _kl_of_block(policy: PolicyFunction, old: Any, new: Any, block: tuple[Any, Array | None]) -> Array:
     rows, mask = block
     return objectives.masked_mean(policy(old, rows).kl(policy(new, rows)), mask)
 

@@ -58,7 +58,7 @@ STDS: dict[str, Std] = {"free": FreeStd(), "state": StateStd(), "gsde": Explored
 
 
 def explored_log_std(log_std: Array, hidden: Array) -> Array:
-    """The log standard deviation ``[..., d]`` of ``exploration``, for ``log_std [width, d]``.
+    """The log standard deviation ``[..., d]`` of ``gsde_deviation``, for ``log_std [width, d]``.
 
     No gradient flows into ``hidden [..., width]``: only the mean trains the hidden layers.
     """
@@ -66,7 +66,7 @@ def explored_log_std(log_std: Array, hidden: Array) -> Array:
     return 0.5 * jnp.log(variance + LEAST_VARIANCE)
 
 
-def exploration(log_std: Array, hidden: Array, noise: Array) -> Array:
+def gsde_deviation(log_std: Array, hidden: Array, noise: Array) -> Array:
     """The deviation of gSDE from the mean, ``[N, d]``: ``hidden [N, width]`` times ``noise [N, width, d]``, unit normal
     numbers, times their standard deviations exp(``log_std [width, d]``).
     """

@@ -24,7 +24,7 @@ EPISODES = 100
 # Each seed is scored in episodes of its own. With the same episodes for all seeds, their luck would be in every score
 # and in no interval.
 FIRST_EPISODES, BETWEEN_EPISODES = 2_000_000, 1_000
-INTERRUPTED = "interrupted; the finished part is saved, and the same command resumes it"
+INTERRUPTED_MESSAGE = "interrupted; the finished part is saved, and the same command resumes it"
 
 
 class Job(NamedTuple):
@@ -71,7 +71,7 @@ def train_job(job: Job, poll_signal: PollSignal) -> str | None:
 
     def raise_on_signal() -> None:
         if (number := poll_signal()) is not None:
-            raise Interrupted(INTERRUPTED, number)
+            raise Interrupted(INTERRUPTED_MESSAGE, number)
 
     try:
         raise_on_signal()

@@ -133,14 +133,14 @@ def _runs_of_row(row: ScoreRow, root: Path, seeds: int | None) -> RowRuns:
     number = seeds or (SEEDS_ON_DEVICE if isinstance(env, DeviceEnv) else SEEDS_ON_HOST)
     try:
         total = presets.find(registered_name(row.agent), row.env).total_timesteps
-        settings = run_config(preset(row.agent, row.env), env, total)
-        settings.validate()
+        config = run_config(preset(row.agent, row.env), env, total)
+        config.validate()
     except UsageError as error:
         return RowRuns(row, directory, number, why_not=str(error))
     if total > row.total_timesteps:
         too_long = f"its preset trains {total:,} steps; the table allows {row.total_timesteps:,}."
         return RowRuns(row, directory, number, why_not=too_long)
-    return RowRuns(row, directory, number, settings)
+    return RowRuns(row, directory, number, config)
 
 
 def read_score(directory: Path) -> tuple[float | None, float]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlgd import hyperparameters
 from rlgd.errors import StorageFault, UsageError
 from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval, in_words
@@ -15,7 +16,6 @@ from rlgd.reproduction.jobs import EPISODES, Job
 from rlgd.reproduction.runs import RowRuns, SeedRun, read_score
 from rlgd.reproduction.suite import Published, ScoreSuite
 from rlgd.run import config_file
-from rlgd.run.description import changed_hyperparameters
 from rlgd.system import files
 from rlgd.tables import markdown
 
@@ -194,8 +194,10 @@ def _settings(result: RowResult) -> str:
     config = result.runs.config
     if config is None:
         return f"not trained, {result.problem}"
-    changed = changed_hyperparameters(config.agent)
-    text = ", ".join(f"{name}={value}" for name, value in changed.items()) or "the agent's defaults"
+    text = (
+        ", ".join(f"{name}={value}" for name, value in hyperparameters.changed(config.agent).items())
+        or "the agent's defaults"
+    )
     return f"{text}{f'; not counted, {result.problem}' if result.problem else ''}"
 
 

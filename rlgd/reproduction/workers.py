@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from rlgd.envs.host.worker_process import apart_from_main
 from rlgd.errors import Interrupted, UsageError
-from rlgd.reproduction.jobs import INTERRUPTED, Job, OnJob, train_job
+from rlgd.reproduction.jobs import INTERRUPTED_MESSAGE, Job, OnJob, train_job
 from rlgd.run.config import RunConfig
 from rlgd.system.signals import SIGNALS, PollSignal
 
@@ -30,7 +30,7 @@ def check_workers(workers: int) -> None:
         raise UsageError(f"workers is {workers}; allowed: a whole number from 1.")
 
 
-def train(
+def train_jobs(
     jobs: Sequence[Job],
     workers: int,
     set_up: Callable[[RunConfig], None],
@@ -56,7 +56,7 @@ def train(
         else:
             _train_in_processes(jobs, min(workers, len(jobs)), set_up, poll_signal, on_job)
     except Interrupted as interrupted:
-        raise Interrupted(INTERRUPTED, interrupted.exit_code - 128) from interrupted
+        raise Interrupted(INTERRUPTED_MESSAGE, interrupted.exit_code - 128) from interrupted
 
 
 def _train_in_processes(
@@ -75,7 +75,7 @@ def _train_in_processes(
             while waiting:
                 ended, _ = concurrent.futures.wait(waiting, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)
                 if (number := poll_signal()) is not None:
-                    raise Interrupted(INTERRUPTED, number)
+                    raise Interrupted(INTERRUPTED_MESSAGE, number)
                 for future in ended:
                     on_job(waiting.pop(future), _result(future))
         except BaseException:

@@ -54,12 +54,12 @@ def train(
     """
     chosen = RunSettings.of({"total_timesteps": total_timesteps, "seed": seed, **settings})
     config = RunConfig(agent, chosen.env.make(env), chosen)
-    return execute(config, None if run_dir is None else Path(run_dir), overwrite, sinks)
+    return execute(config, run_dir, overwrite, sinks)
 
 
 def execute(
     config: RunConfig,
-    run_dir: Path | None = None,
+    run_dir: str | Path | None = None,
     overwrite: bool = False,
     sinks: Sequence[Sink] = (),
     poll_signal: PollSignal = lambda: None,
@@ -78,10 +78,11 @@ def execute(
     pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
     if run_dir is None:
         return Run(config, pace, beginning(config), NoRecording(), caller).train()
-    lock = create(run_dir, config, pace, overwrite)
+    directory = Path(run_dir)
+    lock = create(directory, config, pace, overwrite)
     try:
         start = beginning(config)
-        return Run(config, pace, start, DiskRecording(run_dir, config, pace, start), caller).train()
+        return Run(config, pace, start, DiskRecording(directory, config, pace, start), caller).train()
     finally:
         lock.release()
 
@@ -117,7 +118,7 @@ def resume(
     """
     directory = Path(run_dir)
     new_end = {} if total_timesteps is None else {"total_timesteps": total_timesteps}
-    config = run_changes.changed(config_file.read(directory, env), changes | new_end)
+    config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
     config.validate()
     footprint.check(config.agent, config.env)
     has_changes = bool(changes or new_end)

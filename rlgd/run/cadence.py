@@ -3,7 +3,7 @@
 import dataclasses
 
 from rlgd.run.config import RunConfig
-from rlgd.run.settings import Interval
+from rlgd.run.settings import CheckpointInterval
 from rlgd.run.sinks.rows import ROWS_PER_RUN
 from rlgd.training import chunks
 from rlgd.training.rollout import rollout_length
@@ -29,7 +29,7 @@ class Cadence:
     chunk_length: int
     row_length: int
     eval_steps: int | None
-    checkpoints: Interval
+    checkpoints: CheckpointInterval
 
     @property
     def pauses(self) -> tuple[int, ...]:

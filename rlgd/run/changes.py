@@ -91,7 +91,7 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
     return flat | {f"{name} space" if name in ("obs", "action") else name: v for name, v in content["spec"].items()}
 
 
-def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+def with_changes(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     """The configuration with other values of what a resumed run may change.
 
     Raises:

@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 from rlgd import hyperparameters as hp
-from rlgd.agents.base.agent import Agent
 from rlgd.run.config import RunConfig, agent_name
 
 
@@ -22,14 +21,7 @@ def hyperparameters(config: RunConfig) -> dict[str, Any]:
     return chosen | {name: v for name, v in text.items() if v is not None and v != math.inf}
 
 
-def changed_hyperparameters(agent: Agent) -> dict[str, Any]:
-    """The hyper-parameters that are not the agent's defaults, as plain values."""
-    default = hp.to_dict(type(agent)())
-    return {name: value for name, value in hp.to_dict(agent).items() if value != default[name]}
-
-
 def group(config: RunConfig) -> str:
     """A name for all runs that differ from this one by their seed alone (or by what is measured)."""
-    changed = changed_hyperparameters(config.agent)
-    values = " ".join(f"{k}={v}" for k, v in changed.items() if k != "measure_every")
+    values = " ".join(f"{k}={v}" for k, v in hp.changed(config.agent).items() if k != "measure_every")
     return f"{agent_name(config.agent)} {config.env.env_id} {config.settings.total_timesteps} {values}".strip()

@@ -14,7 +14,7 @@ from rlgd.pytrees import AgentState, LoopState
 from rlgd.run.config import RunConfig
 
 
-class Measured(NamedTuple):
+class EvaluationRow(NamedTuple):
     """An evaluation, and what the curves show of it."""
 
     result: EvalResult
@@ -40,7 +40,7 @@ class Evaluations:
         self.best: AgentState | None = None
         self._stored_best, self._between = stored_best, between
 
-    def measure(self, loop: LoopState) -> Measured:
+    def measure(self, loop: LoopState) -> EvaluationRow:
         """Evaluate the present policy, and in an exact problem its gradient estimates too."""
         result = self._play(self.policy(loop.agent_state), EVAL_SEED)
         values = {"eval/episode_return": result.mean, "eval/episode_length": float(result.lengths.mean())}
@@ -49,7 +49,7 @@ class Evaluations:
             key = jax.random.fold_in(jax.random.key(EVAL_SEED), loop.iteration)  # which training does not use
             error = comparison.compare(agent.prepared(), env, loop.agent_state, key)
             values |= {f"exact/{name}": float(value) for name, value in error._asdict().items()}
-        return Measured(result, values)
+        return EvaluationRow(result, values)
 
     def second_mean(self, loop: LoopState) -> float:
         """The mean return of the present policy on other episodes."""

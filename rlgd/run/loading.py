@@ -68,7 +68,7 @@ def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, Ver
             with_patience = content["settings"]["patience"] is not None
         which = "best" if with_patience and all_steps(directory / BEST) else "latest"
     folder = directory / (BEST if which == "best" else CHECKPOINTS)
-    there = all_steps(folder)
+    stored = all_steps(folder)
     if which == "latest":
         found = newest(folder)
         if found is None:
@@ -76,12 +76,12 @@ def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, Ver
         for damage in found.skipped:
             log.warning("%s; using that of step %s.", damage, f"{found.steps:,}")
     else:
-        if which == "best" and not there:
+        if which == "best" and not stored:
             raise UsageError(f"{directory} has no best checkpoint: it was not evaluated during training.")
-        if which != "best" and (not str(which).isdecimal() or int(which) not in there):
-            known = ", ".join(map(str, there)) or "none"
+        if which != "best" and (not str(which).isdecimal() or int(which) not in stored):
+            known = ", ".join(map(str, stored)) or "none"
             raise UsageError(f"checkpoint is {which!r}; allowed: best, latest, or a step; the steps are: {known}.")
-        steps = max(there) if which == "best" else int(which)
+        steps = max(stored) if which == "best" else int(which)
         found = VerifiedCheckpoint(steps, manifest.verified(folder, steps), ())
     differences(directory, found.manifest.about, content | {"numbers": state.numbers()})
     return folder, found

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rlgd import hyperparameters as hp
+from rlgd import ranges
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.envs.host.host_env import VECTORIZATIONS
 from rlgd.envs.host.sources import as_json
@@ -20,7 +21,7 @@ from rlgd.run.stopping import NEVER, Stopping
 from rlgd.training.host_rollout import ACT_DEVICES
 
 
-class Interval(NamedTuple):
+class CheckpointInterval(NamedTuple):
     """The time between two checkpoints: in seconds, or in environment steps; the other is None."""
 
     seconds: float | None
@@ -139,7 +140,7 @@ class RunSettings:
         Raises:
             UsageError: naming the setting, what was given and what is allowed.
         """
-        hp.validate(self)
+        ranges.validate(self)
         self.checkpoint_interval()
         if not isinstance(self.env.env_args, Mapping | None):
             raise UsageError(f"env_args is {self.env.env_args!r}; allowed: a table of arguments.")
@@ -166,7 +167,7 @@ class RunSettings:
                 raise unknown("setting of a run", name, known)
         return hp.with_values(cls(), values)
 
-    def checkpoint_interval(self) -> Interval:
+    def checkpoint_interval(self) -> CheckpointInterval:
         """``checkpoint_every`` as a number.
 
         Raises:
@@ -178,9 +179,9 @@ class RunSettings:
             if text.endswith("m"):  # minutes, or millions?
                 raise ValueError
             if text.endswith("s") and 0 < (seconds := float(text[:-1])) < math.inf:
-                return Interval(seconds, None)
+                return CheckpointInterval(seconds, None)
             if 0 < (steps := hp.count(text)) < 2**63:
-                return Interval(None, steps)
+                return CheckpointInterval(None, steps)
         except (ValueError, OverflowError):
             pass
         raise UsageError(f"checkpoint_every is {given!r}; allowed: seconds, such as 60s, or steps, such as 100000.")

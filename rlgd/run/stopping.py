@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rlgd import hyperparameters as hp
+from rlgd import ranges
 from rlgd.hyperparameters import hyperparameters, static, traced
 
 
@@ -42,7 +43,7 @@ class Stopping:
         Raises:
             UsageError: naming the criterion, what was given and what is allowed.
         """
-        hp.validate(self)
+        ranges.validate(self)
 
     @property
     def evaluates(self) -> bool:

@@ -8,7 +8,7 @@ from rlgd.errors import StorageFault
 from rlgd.evaluation.evaluator import EvalResult
 from rlgd.run.evaluations import Evaluations
 from rlgd.run.layout import SUMMARY
-from rlgd.run.sinks.rows import Recorder
+from rlgd.run.sinks.rows import RowAverager
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import CRITERIA
 from rlgd.system import files
@@ -29,7 +29,7 @@ def describe(result: EvalResult, env_id: str) -> dict[str, Any]:
     }
 
 
-def summarize(reason: str, status: RunStatus, recorder: Recorder, evaluations: Evaluations) -> dict[str, Any]:
+def summarize(reason: str, status: RunStatus, recorder: RowAverager, evaluations: Evaluations) -> dict[str, Any]:
     """What ``summary.json`` says of a run that ended for this ``reason``."""
     summary: dict[str, Any] = {
         "reason": reason,

@@ -18,7 +18,7 @@ from rlgd.run.evaluations import Evaluations
 from rlgd.run.recording import Recording
 from rlgd.run.result import TrainResult, curves
 from rlgd.run.sinks import Sink
-from rlgd.run.sinks.rows import Recorder, Row
+from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.run.start import Start
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import CriteriaState
@@ -230,14 +230,13 @@ class Run:
         )
 
 
-def _recorder(cadence: Cadence, start: Start) -> Recorder:
+def _recorder(cadence: Cadence, start: Start) -> RowAverager:
     counters = start.counters
-    recorder = Recorder(
+    return RowAverager(
         cadence.row_length,
         start.steps,
         counters.training_seconds,
         counters.compile_seconds,
         chunks.iterations_done(start.loop),
+        counters.pending,
     )
-    recorder.resume_with(counters.pending)
-    return recorder

@@ -115,12 +115,12 @@ def verify_resume(
         return compare(config_file.read(whole, env), whole, killed, killed_at)
 
 
-def compare(settings: RunConfig, whole: Path, killed: Path, killed_at: int) -> Verdict:
+def compare(config: RunConfig, whole: Path, killed: Path, killed_at: int) -> Verdict:
     """Compare two runs that should be the same."""
-    on_device = isinstance(settings.env, DeviceEnv)
+    on_device = isinstance(config.env, DeviceEnv)
     steps = latest_step(whole / CHECKPOINTS)
     assert steps is not None
-    one, other = (_compared(settings, run, steps if on_device else killed_at) for run in (whole, killed))
+    one, other = (_compared(config, run, steps if on_device else killed_at) for run in (whole, killed))
     differences = [name for name, value in one.items() if value.tobytes() != other[name].tobytes()]
     number = 0
     if on_device:
@@ -130,9 +130,9 @@ def compare(settings: RunConfig, whole: Path, killed: Path, killed_at: int) -> V
     return Verdict(steps, killed_at, on_device, len(one), number, tuple(differences))
 
 
-def state(settings: RunConfig, run: Path, steps: int) -> dict[str, np.ndarray]:
+def state(config: RunConfig, run: Path, steps: int) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint by name, random keys as integers."""
-    agent, env = settings.agent.prepared(), settings.env
+    agent, env = config.agent.prepared(), config.env
     like = jax.eval_shape(lambda key: initialize(agent, env, key), jax.random.key(0))
     manifest.verified(run / CHECKPOINTS, steps)
     loop: LoopState = restore(run / CHECKPOINTS, steps, like)
@@ -145,10 +145,10 @@ def rows(run: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k != "seconds" and not k.startswith("time/")} for line in lines]
 
 
-def _compared(settings: RunConfig, run: Path, steps: int) -> dict[str, np.ndarray]:
+def _compared(config: RunConfig, run: Path, steps: int) -> dict[str, np.ndarray]:
     """The arrays to compare; on the host only the learner's, because new episodes begin there."""
-    arrays = state(settings, run, steps)
-    if isinstance(settings.env, DeviceEnv):
+    arrays = state(config, run, steps)
+    if isinstance(config.env, DeviceEnv):
         return arrays
     learner = ("agent_state.", "key", "iteration", "progress")
     return {name: value for name, value in arrays.items() if name.startswith(learner)}

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from rlgd import hyperparameters
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
-from rlgd.hyperparameters import to_dict
 from rlgd.run.config import agent_name
 from rlgd.studies.arms import Arm
 from rlgd.studies.directory import create, read
@@ -72,7 +72,7 @@ def study(
         name=name,
         agent=agent if isinstance(agent, str) else agent_name(agent),
         env=env if isinstance(env, str) else "",
-        settings=_changed(base),
+        settings=hyperparameters.changed(base),
         total_timesteps=total_timesteps,
         seeds=seeds,
         eval_episodes=eval_episodes,
@@ -81,12 +81,6 @@ def study(
     )
     plan = make_plan(question, type(base)(), env)
     return execute(plan, None if study_dir is None else Path(study_dir), Execution(exact, slice_size, workers))
-
-
-def _changed(agent: Agent) -> dict[str, Any]:
-    """The hyper-parameters that are not the defaults of the agent's class."""
-    default = to_dict(type(agent)())
-    return {name: value for name, value in to_dict(agent).items() if value != default[name]}
 
 
 def resume_study(

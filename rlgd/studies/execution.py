@@ -18,7 +18,7 @@ from rlgd.run.sinks.rows import Row
 from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Group, Plan
 from rlgd.studies.programs import ProgramCache, bytes_of
-from rlgd.studies.slices import train
+from rlgd.studies.slices import train_slice
 from rlgd.system import ram
 from rlgd.system.machine import num_cores
 
@@ -137,7 +137,7 @@ def train_members(
     tasks = [task for turn in itertools.zip_longest(*groups) for task in turn if task is not None]
     # Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs.
     with concurrent.futures.ThreadPoolExecutor(execution.num_workers) as pool:
-        futures = [pool.submit(_train_slice, plan, *task) for task in tasks]
+        futures = [pool.submit(_train_in_parts, plan, *task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
                 on_finished(future.result(), sum(group[0][0].compile_seconds for group in groups))
@@ -153,20 +153,20 @@ def _slices_of_groups(plan: Plan, wanted: set[int], execution: Execution) -> lis
     for group in plan.groups:
         numbers = [n for n in group.members if n in wanted]
         if numbers:
-            settings = plan.members[numbers[0]]
+            config = plan.members[numbers[0]]
             size = min(execution.size_of(plan, group), len(numbers))
-            cache = ProgramCache(settings, size, execution.exact, budget)
+            cache = ProgramCache(config, size, execution.exact, budget)
             groups.append([(cache, numbers[start : start + size]) for start in range(0, len(numbers), size)])
     return groups
 
 
-def _train_slice(plan: Plan, cache: ProgramCache, numbers: Sequence[int]) -> dict[int, Outcome]:
+def _train_in_parts(plan: Plan, cache: ProgramCache, numbers: Sequence[int]) -> dict[int, Outcome]:
     """Train the members of a slice; in several parts if the programs had to be made smaller to fit into memory."""
     programs = cache.programs()
     outcomes: dict[int, Outcome] = {}
     for start in range(0, len(numbers), programs.size):
         part = numbers[start : start + programs.size]
-        trained = train(programs, [plan.members[n] for n in part])
+        trained = train_slice(programs, [plan.members[n] for n in part])
         outcomes |= dict(zip(part, trained, strict=True))
     return outcomes
 

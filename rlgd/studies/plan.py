@@ -79,13 +79,13 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
     for arm in question.arms:
         of_arm = []
         for point in arm.points():
-            settings = _run_config(question, base, made, {**question.settings, **point.settings})
-            own = settings.settings
-            key = json.dumps([hyperparameters.to_dict(settings.agent), own.ending(), own.eval_every])
+            config = _run_config(question, base, made, {**question.settings, **point.settings})
+            own = config.settings
+            key = json.dumps([hyperparameters.to_dict(config.agent), own.ending(), own.eval_every])
             if key not in first:
                 first[key] = len(members)
-                settings.validate()
-                members += [settings.with_settings(seed=seed) for seed in range(question.seeds)]
+                config.validate()
+                members += [config.with_settings(seed=seed) for seed in range(question.seeds)]
             of_arm.append((point, tuple(range(first[key], first[key] + question.seeds))))
         points.append(tuple(of_arm))
     return Plan(question, made, tuple(members), tuple(points))
@@ -112,8 +112,8 @@ def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[st
 
 def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
     by_structure: dict[Any, list[int]] = {}
-    for n, settings in enumerate(members):
-        by_structure.setdefault(jax.tree.structure(settings.agent.prepared()), []).append(n)
+    for n, config in enumerate(members):
+        by_structure.setdefault(jax.tree.structure(config.agent.prepared()), []).append(n)
     fixed = [_static(members[numbers[0]].agent) for numbers in by_structure.values()]
     differ = [name for name in fixed[0] if len({str(values[name]) for values in fixed}) > 1]
     return tuple(

@@ -37,9 +37,9 @@ def _compiler_options(exact: bool) -> dict[str, Any]:
     return {} if exact or jax.default_backend() != "cpu" else {"xla_backend_optimization_level": 1}
 
 
-def bytes_of(settings: RunConfig) -> int:
+def bytes_of(config: RunConfig) -> int:
     """A rough estimate of a member's memory while it trains: state and rollout, and as much again for the update."""
-    agent, env = settings.agent.prepared(), settings.env
+    agent, env = config.agent.prepared(), config.env
     assert isinstance(env, DeviceEnv)
 
     def state_and_rollout(key: Array) -> Any:
@@ -56,7 +56,7 @@ class Programs:
     policies, and ``objective`` (only where the environment can be solved exactly) gives their exact J.
 
     Attributes:
-        group: the settings of one member of the group.
+        config: of one member of the group.
         size: the number of members in a slice.
         exact: run members one after another, with the bits of a run alone, and not side by side.
         compile_seconds: time spent compiling so far.
@@ -64,13 +64,13 @@ class Programs:
         traces: how often each program was traced.
     """
 
-    def __init__(self, group: RunConfig, size: int, exact: bool) -> None:
-        self.group, self.size, self.exact = group, size, exact
+    def __init__(self, config: RunConfig, size: int, exact: bool) -> None:
+        self.config, self.size, self.exact = config, size, exact
         self.compile_seconds = 0.0
         self._lock = threading.Lock()
         self._compiled: dict[str, Any] = {}
-        self.chunk_length = cadence(group).chunk_length
-        env, length, episodes = group.env, self.chunk_length, group.settings.eval_episodes
+        self.chunk_length = cadence(config).chunk_length
+        env, length, episodes = config.env, self.chunk_length, config.settings.eval_episodes
         target = evaluator.playable(None, env, episodes, None)
         assert isinstance(env, DeviceEnv)
         assert isinstance(target, DeviceEnv)
@@ -91,7 +91,7 @@ class Programs:
             return problem.objective(comparison.policy_of(agent, env.spec, problem, state)(state.params.policy))
 
         self._functions: dict[str, Callable[..., Any]] = {"begin": begin, "advance": advance, "evaluate": evaluate}
-        self.is_solved = comparison.applies(group.agent, env)
+        self.is_solved = comparison.applies(config.agent, env)
         if self.is_solved:
             self._functions["objective"] = objective
         self.traces: Counter[str] = Counter()
@@ -119,7 +119,7 @@ class Programs:
 
     def memory(self) -> float:
         """Bytes that a slice needs while it trains, as the compiler reports."""
-        agents = jax.tree.map(lambda x: jnp.stack([x] * self.size), self.group.agent.prepared())
+        agents = jax.tree.map(lambda x: jnp.stack([x] * self.size), self.config.agent.prepared())
         keys = jnp.stack([jax.random.key(0)] * self.size)
         per_step, counts = np.zeros(self.size, np.float32), np.zeros(self.size, np.int32)
         loops = jax.eval_shape(_each(self._functions["begin"], self.exact), agents, keys, per_step)
@@ -132,14 +132,14 @@ class ProgramCache:
     """The programs of a group, for slices that fit into memory; made at their first use.
 
     Args:
-        group: the settings of one member of the group.
+        config: of one member of the group.
         size: the number of members in a slice, if they fit.
         exact: see ``Programs``.
         budget: bytes that a slice may use.
     """
 
-    def __init__(self, group: RunConfig, size: int, exact: bool, budget: float) -> None:
-        self.arguments = group, size, exact
+    def __init__(self, config: RunConfig, size: int, exact: bool, budget: float) -> None:
+        self.arguments = config, size, exact
         self.budget = budget
         self._lock = threading.Lock()
         self._made: Programs | None = None
@@ -153,8 +153,8 @@ class ProgramCache:
         """The programs: the size of their slices is halved until one fits into the budget."""
         with self._lock:
             if self._made is None:
-                group, size, exact = self.arguments
-                self._made = Programs(group, size, exact)
+                config, size, exact = self.arguments
+                self._made = Programs(config, size, exact)
                 while self._made.size > 1 and self._made.memory() > self.budget:
-                    self._made = Programs(group, self._made.size // 2, exact)
+                    self._made = Programs(config, self._made.size // 2, exact)
             return self._made

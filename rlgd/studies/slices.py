@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgd.agents.base.faults import FAULTS
 from rlgd.evaluation.evaluator import EVAL_SEED
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
-from rlgd.run.sinks.rows import Recorder, Row
+from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import Stop
 from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
@@ -34,7 +33,7 @@ class Member:
         pace = cadence(config, ROWS)
         self.config = config
         self.status = RunStatus(config.settings.stopping, pace)
-        self.recorder = Recorder(pace.row_length)
+        self.recorder = RowAverager(pace.row_length)
         self.rows: list[Row] = []
         self.evaluation = (math.nan, math.nan)
         self.objective = math.nan
@@ -45,8 +44,7 @@ class Member:
         self.rows += rows
         self.status = self.status.reached(chunk.steps).after_rows(rows)
         if chunk.fault is not None:  # the reason, even if a criterion fired in the same chunk
-            what = f"{FAULTS[chunk.fault.quantity]} was not finite in iteration {chunk.fault.iteration}"
-            self.status = dataclasses.replace(self.status, stop=Stop(DIVERGED, what))
+            self.status = dataclasses.replace(self.status, stop=Stop(DIVERGED, faults.in_words(chunk.fault)))
         return self.status.evaluation_is_due and chunk.fault is None
 
     def take_evaluation(self, mean: float, length: float, second: float | None) -> None:
@@ -62,7 +60,7 @@ class Member:
         return Outcome(*self.evaluation, status.steps, seconds, *status.outcome, self.objective, tuple(self.rows))
 
 
-def train(
+def train_slice(
     programs: Programs, members: Sequence[RunConfig], on_progress: Callable[[list[float]], None] = lambda returns: None
 ) -> list[Outcome]:
     """Train members of one group, at most ``programs.size``, and evaluate their policies.

@@ -16,3 +16,11 @@ def device_name() -> str:
     """Where JAX computes, such as "cpu" or "gpu (NVIDIA H200)"."""
     device = jax.devices()[0]
     return device.platform if device.platform == "cpu" else f"{device.platform} ({device.device_kind})"
+
+
+def one_thread_options(platform: str) -> dict[str, str]:
+    """Compiler options for a program of tiny operations: on the CPU they run one after the other.
+
+    Handing an operation to another thread takes longer than running it.
+    """
+    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"} if platform == "cpu" else {}

@@ -60,9 +60,14 @@ def take_fault(metrics: dict[str, np.ndarray], first_iteration: int) -> Fault | 
     return Fault(int(quantity), first_iteration + len(metrics["rollout/steps"]), int(update), int(count))
 
 
+def in_words(fault: Fault) -> str:
+    """What is not finite, and where."""
+    return f"{FAULTS[fault.quantity]} is not finite in iteration {fault.iteration}"
+
+
 def explained(fault: Fault, policy: Any) -> RlgdError:
     """The error for something that is not finite; ``policy`` is that of the last finite state."""
-    where = f"{FAULTS[fault.quantity]} is not finite in iteration {fault.iteration}"
+    where = in_words(fault)
     if fault.quantity in (OBSERVATION, REWARD):
         return EnvironmentFault(f"{where}. The last finite state is kept.")
     if fault.quantity != PARAMETERS:

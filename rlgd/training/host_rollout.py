@@ -16,6 +16,7 @@ from rlgd.errors import UsageError
 from rlgd.models import features
 from rlgd.pytrees import LoopState, Obs, Rollout, View
 from rlgd.spaces import Spec
+from rlgd.system.machine import one_thread_options
 from rlgd.training import episodes
 from rlgd.training.rollout import choose_action, most_truncations, rollout_length
 
@@ -73,8 +74,6 @@ def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
     dtype = jax.dtypes.canonicalize_dtype(float)  # the type of traced hyper-parameters: some array is small
     small = [n for n, leaf in enumerate(leaves) if leaf.dtype == dtype and leaf.size <= FEW_NUMBERS]
     ends = np.cumsum([leaves[n].size for n in small])[:-1]
-    # Otherwise XLA computes parts of vector actions in another thread, and starting it takes longer than they do.
-    one_by_one = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
     def hand_over(arrays: list[Array]) -> tuple[list[Array], Array]:
         others = [array for n, array in enumerate(arrays) if n not in small]
@@ -88,7 +87,8 @@ def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
         action, env_action, memory = choose_action(agent, spec, actor, memory, view, key, t)
         return action, None if env_action is action else env_action, memory
 
-    return jax.jit(hand_over), jax.jit(choose, compiler_options=one_by_one if platform == "cpu" else {})
+    # Otherwise XLA computes parts of vector actions in another thread.
+    return jax.jit(hand_over), jax.jit(choose, compiler_options=one_thread_options(platform))
 
 
 @functools.lru_cache(maxsize=8)

@@ -60,11 +60,9 @@ def publish(result: TuneResult, task: Task) -> None:
     Raises:
         StorageFault: if they cannot be written.
     """
-    default = hyperparameters.to_dict(type(task.agent)())
-    flags = {name: value for name, value in hyperparameters.to_dict(task.agent).items() if value != default[name]}
     run = {"env": task.env.env_id, "total_timesteps": task.total_timesteps}
     try:
-        text = json.dumps({**run, **flags, **result.best}, indent=2)
+        text = json.dumps({**run, **hyperparameters.changed(task.agent), **result.best}, indent=2)
         (result.tune_dir / BEST).write_text(text + "\n", encoding="utf-8")
         (result.tune_dir / SUMMARY).write_text(result.table() + "\n", encoding="utf-8")
     except OSError as error:

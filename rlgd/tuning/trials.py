@@ -108,22 +108,22 @@ class Task:
         members = plan.members[: self.seeds]
         done: list[float] = []
         if not plan.on_device:
-            for settings in members:
-                done.append(train_alone(settings).episode_return)
+            for config in members:
+                done.append(train_alone(config).episode_return)
                 on_returns(done, ())
             return done
         programs = self._programs(members[0])
         for start in range(0, len(members), programs.size):
             part = members[start : start + programs.size]
-            outcomes = slices.train(programs, part, functools.partial(on_returns, tuple(done)))
+            outcomes = slices.train_slice(programs, part, functools.partial(on_returns, tuple(done)))
             done += [outcome.episode_return for outcome in outcomes]
         return done
 
-    def _programs(self, settings: RunConfig) -> Programs:
-        structure = jax.tree.structure(settings.agent.prepared())
+    def _programs(self, config: RunConfig) -> Programs:
+        structure = jax.tree.structure(config.agent.prepared())
         if structure not in self._caches:
             budget = MEMORY_SHARE * ram.free_bytes()
-            self._caches[structure] = ProgramCache(settings, self.seeds, False, budget)
+            self._caches[structure] = ProgramCache(config, self.seeds, False, budget)
         return self._caches[structure].programs()
 
     def fresh_score(self, values: Mapping[str, Any]) -> Interval:

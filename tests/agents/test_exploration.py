@@ -13,7 +13,7 @@ from rlgd.agents.base.exploration import (
     Greedy,
     IndependentNoise,
     StateDependentNoise,
-    exploration,
+    make_exploration,
     validate,
 )
 from rlgd.envs import make
@@ -82,9 +82,9 @@ def test_noise_is_drawn_again_after_some_steps_and_where_an_episode_begins(sampl
 
 
 def test_the_hyper_parameters_choose_the_class() -> None:
-    assert exploration("free", (8,), D, None) == exploration("state", (8,), D, None) == IndependentNoise(D)
-    assert exploration("gsde", (8, 5), D, None) == StateDependentNoise(5, D, 4)
-    assert exploration("gsde", (8, 5), D, 2) == StateDependentNoise(5, D, 2)
+    assert make_exploration("free", (8,), D, None) == make_exploration("state", (8,), D, None) == IndependentNoise(D)
+    assert make_exploration("gsde", (8, 5), D, None) == StateDependentNoise(5, D, 4)
+    assert make_exploration("gsde", (8, 5), D, 2) == StateDependentNoise(5, D, 2)
     validate("gsde", (8,), 3)
     with pytest.raises(UsageError, match="there is no hidden layer to explore with"):
         validate("gsde", (), None)

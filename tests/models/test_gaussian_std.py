@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgd.models.gaussian_std import LEAST_VARIANCE, STDS, exploration, explored_log_std
+from rlgd.models.gaussian_std import LEAST_VARIANCE, STDS, explored_log_std, gsde_deviation
 
 MEAN, OUTPUTS = jnp.zeros((3, 2)), jnp.arange(6.0).reshape(3, 2) / 10
 HIDDEN, PARAMETERS = jnp.asarray([[1.0, 2.0, 0.5, -1.0]]), jnp.arange(8.0).reshape(4, 2) / 10
@@ -23,7 +23,7 @@ def test_gsde_s_deviation_has_the_standard_deviation_that_it_says() -> None:
     variance = np.square(HIDDEN) @ np.exp(2 * np.asarray(PARAMETERS)) + LEAST_VARIANCE
     np.testing.assert_allclose(explored_log_std(PARAMETERS, HIDDEN), 0.5 * np.log(variance), rtol=1e-5)
     noise = jax.random.normal(jax.random.key(0), (20_000, 4, 2))
-    drawn = exploration(PARAMETERS, jnp.broadcast_to(HIDDEN, (20_000, 4)), noise)
+    drawn = gsde_deviation(PARAMETERS, jnp.broadcast_to(HIDDEN, (20_000, 4)), noise)
     np.testing.assert_allclose(np.var(drawn, axis=0), variance[0], rtol=0.05)
     np.testing.assert_allclose(np.mean(drawn, axis=0), 0, atol=0.1)
 

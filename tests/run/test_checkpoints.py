@@ -121,7 +121,7 @@ def test_a_manifest_of_another_format_is_refused(tmp_path: Path, written: tuple[
     content = json.loads(path.read_text())
     del content["sha256"]
     content["format_version"], content["about"]["versions"]["rlgd"] = 99, "9.9"
-    path.write_text(manifest._sealed(content))
+    path.write_text(manifest.sealed(content))
     for load in (rlgd.load, rlgd.resume):
         with pytest.raises(UsageError, match=r"was written by rlgd 9\.9 in format 99; this one reads format 1\."):
             load(tmp_path / "run")

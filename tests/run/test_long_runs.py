@@ -15,7 +15,7 @@ from rlgd.agents import A2C
 from rlgd.envs import DeviceEnv
 from rlgd.maths import running_statistics
 from rlgd.run import RunConfig, RunSettings, execute
-from rlgd.run.sinks.rows import Recorder, Row
+from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.training import chunks
 from rlgd.training.loop import ROLLOUT, iteration_key
 
@@ -58,7 +58,7 @@ def test_steps_and_iterations_count_beyond_32_bits() -> None:
     agent = AGENT.prepared()
     loop = training.initialize(agent, env, jax.random.key(0), 2**40)
     loop = dataclasses.replace(loop, iteration=jnp.int32(2**31 - 20))
-    runner, recorder = training.DeviceRunner(agent, env, 16), Recorder(10, 2**31 - 1000, iteration=2**31 - 20)
+    runner, recorder = training.DeviceRunner(agent, env, 16), RowAverager(10, 2**31 - 1000, iteration=2**31 - 20)
     seen: list[training.Chunk] = []
     for chunk in chunks.chunks(runner, loop, 16, 2**40, 2**31 - 1000):
         seen.append(chunk)

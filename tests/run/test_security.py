@@ -20,7 +20,7 @@ import tensorstore
 import rlgd
 from rlgd.agents import A2C
 from rlgd.cli import jax_setup, main
-from rlgd.run.checkpoints.manifest import MANIFEST, _sealed, file_digest, files_of
+from rlgd.run.checkpoints.manifest import MANIFEST, file_digest, files_of, sealed
 
 ROOT = Path(rlgd.__file__).resolve().parent.parent
 
@@ -89,7 +89,7 @@ def reseal(run: Path, edit: Callable[[dict[str, Any]], Any] = lambda content: No
         name: [path.stat().st_size, file_digest(path)] for name, path in files_of(folder) if path.is_file()
     }
     edit(content)
-    (folder / MANIFEST).write_text(_sealed(content))
+    (folder / MANIFEST).write_text(sealed(content))
 
 
 class Payload:

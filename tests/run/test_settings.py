@@ -16,7 +16,7 @@ from rlgd.envs import DeviceEnv, HostEnv, make
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, static
 from rlgd.run import EnvSettings, RunSettings, Stopping, api, documentation, settings
-from rlgd.run.settings import Interval
+from rlgd.run.settings import CheckpointInterval
 
 AGENT = A2C(num_envs=2, rollout_length=8, hidden_sizes=(4,), measure_every=0)
 
@@ -69,7 +69,7 @@ def test_the_defaults_are_valid() -> None:
     ],
 )
 def test_an_interval_is_in_seconds_or_in_steps(given: Any, interval: tuple[Any, Any]) -> None:
-    assert RunSettings(checkpoint_every=given).checkpoint_interval() == Interval(*interval)
+    assert RunSettings(checkpoint_every=given).checkpoint_interval() == CheckpointInterval(*interval)
 
 
 def test_an_environment_is_made_as_its_settings_say() -> None:

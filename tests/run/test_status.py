@@ -3,13 +3,13 @@
 import math
 
 from rlgd.run.cadence import Cadence
-from rlgd.run.settings import Interval
+from rlgd.run.settings import CheckpointInterval
 from rlgd.run.sinks.rows import Row
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import Stop, Stopping
 
-CADENCE = Cadence(100, 10, 1, 1, 20, Interval(60.0, None))
-NO_EVALUATIONS = Cadence(100, 10, 1, 1, None, Interval(60.0, None))
+CADENCE = Cadence(100, 10, 1, 1, 20, CheckpointInterval(60.0, None))
+NO_EVALUATIONS = Cadence(100, 10, 1, 1, None, CheckpointInterval(60.0, None))
 
 
 def row(step: int, **values: float) -> Row:

@@ -53,17 +53,17 @@ def test_a_difference_is_found_and_named(tmp_path: Path) -> None:
     one, other, same = (tmp_path / name for name in ("one", "other", "same"))
     for seed, run in enumerate((one, other)):
         rlgd.train(AGENT, "CartPole-v1", total_timesteps=64, eval_episodes=2, run_dir=run, seed=seed)
-    settings = config_file.read(one, None)
-    verdict = verify.compare(settings, one, other, 32)
+    config = config_file.read(one, None)
+    verdict = verify.compare(config, one, other, 32)
     assert not verdict.exact
     assert {"key", "the curves"} <= set(verdict.differences)
     assert "differs:  key" in verdict.sentences()
     assert verdict.sentences().endswith("resuming is NOT exact")
     shutil.copytree(one, same)
-    assert verify.compare(settings, one, same, 32).exact
+    assert verify.compare(config, one, same, 32).exact
     curves = same / "metrics.jsonl"
     curves.write_text(curves.read_text().replace('"train/entropy": 0.', '"train/entropy": 1.', 1))
-    assert verify.compare(settings, one, same, 32).differences == ("the curves",)
+    assert verify.compare(config, one, same, 32).differences == ("the curves",)
 
 
 @pytest.mark.parametrize("differences", [(), ("key",)])

@@ -27,9 +27,9 @@ def test_a_group_compiles_once_and_slices_share_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_slice_that_does_not_fit_is_made_smaller() -> None:
-    settings = make_plan(Question((Arm(vary={"gamma": [0.9]}),), agent="a2c", total_timesteps=64)).members[0]
-    need = Programs(settings, 8, False).memory()
-    cache = ProgramCache(settings, 8, False, need * 0.7)
+    config = make_plan(Question((Arm(vary={"gamma": [0.9]}),), agent="a2c", total_timesteps=64)).members[0]
+    need = Programs(config, 8, False).memory()
+    cache = ProgramCache(config, 8, False, need * 0.7)
     assert cache.programs().size == 4
     assert cache.programs() is cache.programs()
     assert cache.programs().memory() < need * 0.7

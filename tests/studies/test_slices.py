@@ -50,7 +50,7 @@ def test_a_member_that_diverges_changes_nothing_for_the_others(whole: StudyResul
     result = study(vary=vary, metrics=["train/entropy"])
     fine, broken = result.point_results[0]
     assert (fine.diverged, broken.diverged) == (0, 1)
-    assert all("was not finite in iteration" in outcome.why for outcome in broken.outcomes.values())
+    assert all("is not finite in iteration" in outcome.why for outcome in broken.outcomes.values())
     for seed, outcome in fine.outcomes.items():
         assert_same_training(outcome, whole.outcomes[seed], 1e-4)
     # It counts with its last finite policy.

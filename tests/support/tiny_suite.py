@@ -63,7 +63,7 @@ def scores(runs: RowRuns) -> list[float | None]:
     return [run.score for run in runs.seed_runs()]
 
 
-def set_nothing_up(settings: RunConfig) -> None:
+def set_nothing_up(config: RunConfig) -> None:
     """In place of the command line's set-up; worker processes import it."""
 
 
@@ -71,5 +71,5 @@ def train(runs: RowRuns, processes: int = 1, poll_signal: Callable[[], int | Non
     """Train what is not finished; the problem of each run, None for success."""
     problems: list[str | None] = []
     jobs = unfinished_jobs(runs)
-    workers.train(jobs, processes, set_nothing_up, poll_signal, lambda job, problem: problems.append(problem))
+    workers.train_jobs(jobs, processes, set_nothing_up, poll_signal, lambda job, problem: problems.append(problem))
     return problems

@@ -197,9 +197,9 @@ with signals.caught() as asked:
 
 def test_a_signal_after_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:
     agent = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
-    settings = RunConfig(agent, rlgd.envs.make("CartPole-v1"), RunSettings(64, eval_episodes=2))
+    config = RunConfig(agent, rlgd.envs.make("CartPole-v1"), RunSettings(64, eval_episodes=2))
     with pytest.raises(Interrupted, match=r"interrupted at step 64; resume it with `rlgd resume ") as caught:
-        execute(settings, tmp_path, poll_signal=lambda: signal.SIGTERM)
+        execute(config, tmp_path, poll_signal=lambda: signal.SIGTERM)
     assert caught.value.exit_code == 143
     resumed = rlgd.resume(tmp_path)
     assert resumed.evaluation is not None

@@ -42,7 +42,7 @@ def update_counters(directory: Path, steps: int, counters: dict[str, Any]) -> No
     folder = directory / str(steps)
     manifest = read_manifest(directory, steps)
     try:
-        replace(folder / MANIFEST, written_files(manifest._replace(counters=counters), steps))
+        replace(folder / MANIFEST, manifest_text(manifest._replace(counters=counters), steps))
     except OSError as error:
         raise StorageFault(f"{folder / MANIFEST} cannot be written: {why(error, folder)}") from error
 
@@ -63,18 +63,18 @@ def verified(directory: Path, steps: int) -> Manifest:
 
 
 def _check_files(directory: Path, steps: int, manifest: Manifest) -> None:
-    there = dict(files_of(directory / str(steps)))
-    for name in sorted({*manifest.files, *there}):
-        if name not in there:
+    stored = dict(files_of(directory / str(steps)))
+    for name in sorted({*manifest.files, *stored}):
+        if name not in stored:
             raise as_damaged(directory, steps, f"{name} is missing")
         if name not in manifest.files:
             raise as_damaged(directory, steps, f"it has an unexpected file, {name}")
-        status, (size, digest) = there[name].lstat(), manifest.files[name]
+        status, (size, digest) = stored[name].lstat(), manifest.files[name]
         if not stat.S_ISREG(status.st_mode):
             raise as_damaged(directory, steps, f"{name} is not a regular file")
         if status.st_size != size:
             raise as_damaged(directory, steps, f"{name} has {status.st_size:,} bytes instead of {size:,}")
-        if file_digest(there[name]) != digest:
+        if file_digest(stored[name]) != digest:
             raise as_damaged(directory, steps, f"the SHA-256 of {name} differs")
 
 
@@ -90,7 +90,7 @@ def read_manifest(directory: Path, steps: int) -> Manifest:
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_MANIFEST)
         content = json.loads(text)
-        whole = text == _sealed({name: value for name, value in content.items() if name != "sha256"})
+        whole = text == sealed({name: value for name, value in content.items() if name != "sha256"})
         step, format_version, about, counters = (
             content[name] for name in ("step", "format_version", "about", "counters")
         )
@@ -122,11 +122,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def written_files(manifest: Manifest, steps: int) -> str:
-    return _sealed({"format_version": FORMAT_VERSION, "step": steps, **manifest._asdict()})
+def manifest_text(manifest: Manifest, steps: int) -> str:
+    """The text of ``manifest.json``."""
+    return sealed({"format_version": FORMAT_VERSION, "step": steps, **manifest._asdict()})
 
 
-def _sealed(content: dict[str, Any]) -> str:
+def sealed(content: dict[str, Any]) -> str:
     """The text of a manifest, with a digest of itself: no byte can change unnoticed."""
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps(content | {"sha256": digest}) + "\n"

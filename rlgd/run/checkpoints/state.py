@@ -23,7 +23,7 @@ from jax.sharding import SingleDeviceSharding
 from rlgd.errors import StorageFault
 from rlgd.pytrees import AgentState, LoopState
 from rlgd.run.checkpoints.folder import BUILDING, remove
-from rlgd.run.checkpoints.manifest import MANIFEST, Manifest, as_damaged, file_digest, files_of, written_files
+from rlgd.run.checkpoints.manifest import MANIFEST, Manifest, as_damaged, file_digest, files_of, manifest_text
 from rlgd.system.files import replace, sync, why
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
         for path in sorted(building.rglob("*")):
             sync(path)
         files = {name: (path.stat().st_size, file_digest(path)) for name, path in files_of(building)}
-        replace(building / MANIFEST, written_files(Manifest(about, counters, files), steps))
+        replace(building / MANIFEST, manifest_text(Manifest(about, counters, files), steps))
         remove(folder)
         building.rename(folder)
         sync(directory)
@@ -119,9 +119,9 @@ def restore_agent(directory: Path, steps: int, like: AgentState) -> AgentState:
 def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
     path = (directory / str(steps) / part).absolute()
     wanted = named_leaves(like)
-    there = sum(file.stat().st_size for _, file in files_of(path))
-    if sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in wanted.values()) > max(ANY_SIZE, there * MAX_RATIO):
-        raise as_damaged(directory, steps, f"{part} has {there:,} bytes, too few for the arrays of its configuration")
+    size = sum(file.stat().st_size for _, file in files_of(path))
+    if sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in wanted.values()) > max(ANY_SIZE, size * MAX_RATIO):
+        raise as_damaged(directory, steps, f"{part} has {size:,} bytes, too few for the arrays of its configuration")
     try:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
@@ -159,7 +159,11 @@ def _check_same(wanted: dict[str, Any], stored: dict[str, Any], path: Path) -> N
         return f"{leaf.dtype}{list(leaf.shape)}{f' in pieces of {list(chunks)}' if larger else ''}"
 
     pairs = {name: (describe(stored.get(name)), describe(wanted.get(name))) for name in sorted({*wanted, *stored})}
-    wrong = [f"{name}: checkpoint {there}, expected {here}" for name, (there, here) in pairs.items() if there != here]
+    wrong = [
+        f"{name}: checkpoint {found}, expected {expected}"
+        for name, (found, expected) in pairs.items()
+        if found != expected
+    ]
     if wrong:
         raise StorageFault(f"the checkpoint {path} does not fit its configuration: {'; '.join(wrong[:5])}.")
 

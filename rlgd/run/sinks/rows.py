@@ -1,7 +1,7 @@
 """The rows of the curves: plain numbers made from chunks of iterations, a few hundred rows a run."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -20,28 +20,34 @@ class Row:
     values: dict[str, float]
 
 
-@dataclasses.dataclass
-class Recorder:
+class RowAverager:
     """Averages every ``every`` iterations into one row. Rows end at multiples of ``every``, however chunks end.
+
+    Args:
+        pending: what ``pending()`` returned before the run was resumed.
 
     Attributes:
         step, seconds, compile_seconds, iteration: of the whole run so far.
     """
 
-    every: int
-    step: int = 0
-    seconds: float = 0.0
-    compile_seconds: float = 0.0
-    iteration: int = 0
-    _pending: list[Mapping[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    def __init__(
+        self,
+        every: int,
+        step: int = 0,
+        seconds: float = 0.0,
+        compile_seconds: float = 0.0,
+        iteration: int = 0,
+        pending: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        self.every, self.step, self.iteration = every, step, iteration
+        self.seconds, self.compile_seconds = seconds, compile_seconds
+        self._pending: list[Mapping[str, np.ndarray]] = []
+        if pending:
+            self._pending.append({name: np.array(values, np.float64) for name, values in pending.items()})
 
     def pending(self) -> dict[str, list[float]]:
         """Metrics of the iterations that are in no row yet, as plain values; float64 represents each exactly."""
         return {name: values.tolist() for name, values in _joined(self._pending).items()}
-
-    def resume_with(self, pending: dict[str, list[float]]) -> None:
-        """Continue with what ``pending`` returned."""
-        self._pending = [{name: np.array(values, np.float64) for name, values in pending.items()}] if pending else []
 
     def rows(self, chunk: Chunk) -> Iterator[Row]:
         """The rows that a chunk completes; its training time is divided among them by steps."""

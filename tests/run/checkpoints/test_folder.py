@@ -13,7 +13,7 @@ def checkpoint(directory: Path, steps: int) -> None:
     """A checkpoint without arrays."""
     (directory / str(steps)).mkdir(parents=True)
     content = Manifest({"versions": {"rlgd": "0.1.0"}}, {"rows": steps}, {})
-    (directory / str(steps) / MANIFEST).write_text(manifest.written_files(content, steps))
+    (directory / str(steps) / MANIFEST).write_text(manifest.manifest_text(content, steps))
 
 
 @pytest.fixture(name="saved")

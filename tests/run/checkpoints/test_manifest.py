@@ -20,7 +20,7 @@ def _folder(tmp_path: Path) -> Path:
     (folder / "agent" / "data").write_bytes(b"weights")
     (folder / "loop").write_bytes(b"loop")
     files = {name: (path.stat().st_size, manifest.file_digest(path)) for name, path in manifest.files_of(folder)}
-    (folder / MANIFEST).write_text(manifest.written_files(Manifest(ABOUT, {"rows": 3}, files), 7))
+    (folder / MANIFEST).write_text(manifest.manifest_text(Manifest(ABOUT, {"rows": 3}, files), 7))
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from rlgd.errors import UsageError
 
 
-def read_config(path: str) -> tuple[dict[str, Any], str | None]:
+def read_flags(path: str) -> tuple[dict[str, Any], str | None]:
     """Flags from a file, a run's ``config.json`` or TOML with flat names; and the agent, if the file names one.
 
     Raises:
@@ -36,7 +36,7 @@ def read_config(path: str) -> tuple[dict[str, Any], str | None]:
     return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}, agent
 
 
-def from_file(env_id: str) -> None:
+def refuse_module_id(env_id: str) -> None:
     """Refuse an environment from a file if its id would import a module.
 
     Raises:

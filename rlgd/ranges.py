@@ -1,0 +1,57 @@
+"""Checks of hyper-parameters against the types, choices and ranges that they were declared with."""
+
+import math
+import numbers
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlgd.errors import UsageError, unknown
+from rlgd.hyperparameters import flat_fields
+
+
+def validate(config: Any) -> None:
+    """Check every hyper-parameter against its declared range; stacked values are checked element by element.
+
+    Raises:
+        UsageError: naming the field, what was given and what is allowed.
+    """
+    for name, (_, field, annotation, value) in flat_fields(config).items():
+        optional = type(None) in typing.get_args(annotation)
+        if not (optional and value is None):
+            _check(name, value, field.metadata, annotation)
+
+
+def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> None:
+    if meta.get("choices"):
+        if value not in meta["choices"]:
+            raise unknown(name, value, meta["choices"])
+    elif annotation is bool:
+        if not isinstance(value, bool):
+            raise UsageError(f"{name} is {value!r}; allowed: True or False.")
+    elif annotation is str:
+        if not isinstance(value, str):
+            raise UsageError(f"{name} is {value!r}; allowed: text.")
+    elif meta.get("within"):
+        whole = meta["static"] and float not in (annotation, *typing.get_args(annotation))
+        kind, what = (numbers.Integral, "a whole number") if whole else (numbers.Real, "a number")
+        several = typing.get_origin(annotation) is tuple
+        if several != isinstance(value, tuple):
+            raise UsageError(f"{name} is {value!r}; allowed: {f'a tuple, each {what}' if several else what}.")
+        items = value if several else np.ravel(np.asarray(value, dtype=object))
+        for number in (item.item() if isinstance(item, jax.Array | np.generic) else item for item in items):
+            if not isinstance(number, kind) or isinstance(number, bool) or not contains(meta["within"], number):
+                raise UsageError(f"{name} is {number!r}; allowed: {what} within {meta['within']}.")
+            if isinstance(number, int) and abs(number) >= 2**63:
+                raise UsageError(f"{name} is {number!r}; allowed: {what} below 2**63.")
+
+
+def contains(interval: str, number: Any) -> bool:
+    """Whether a number lies in an interval such as ``"[0, 1)"``; NaN lies in none."""
+    low, high = (float(part) for part in interval[1:-1].split(","))
+    above = number >= low if interval[0] == "[" else number > low
+    below = number <= high if interval[-1] == "]" else number < high
+    return bool(above and below and not math.isnan(number))
