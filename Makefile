@@ -33,7 +33,7 @@ test-slow: $(VENV)/.dev
 
 # Suites of environments that are extras bring other versions of what rlgd needs: they get a place of their own.
 test-suites: $(SUITES)/.ready
-	$(SUITES)/bin/python -m pytest tests/test_suites.py tests/test_host.py $(ARGS)
+	$(SUITES)/bin/python -m pytest tests/envs/suites tests/envs/host $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
