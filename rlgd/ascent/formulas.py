@@ -139,7 +139,7 @@ def adafactor(learning_rate: Scalar, momentum: Scalar, epsilon: Scalar) -> Desce
 
 
 def muon(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
-    """Muon (Jordan et al., 2024): momentum of matrices, made orthogonal by Newton-Schulz iterations; Adam for others."""
+    """Muon (Jordan et al., 2024): momentum, made orthogonal by Newton-Schulz iterations; Adam for other leaves."""
     return contrib.muon(learning_rate, beta=momentum, adam_b1=momentum, adam_b2=second_moment, eps=epsilon)
 
 
