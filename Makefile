@@ -33,7 +33,7 @@ test-slow: $(VENV)/.dev
 
 # Suites of environments that are extras need other versions of some packages: they get an environment of their own.
 test-suites: $(SUITES)/.ready
-	$(SUITES)/bin/python -m pytest tests/test_suites.py tests/test_host.py $(ARGS)
+	$(SUITES)/bin/python -m pytest tests/envs/suites tests/envs/host $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -118,6 +118,16 @@ def test_a_library_is_imported_by_its_owner_alone(library: str) -> None:
     assert importers, f"nobody imports {library}: is the table out of date?"
 
 
+@pytest.mark.parametrize("name", ["Makefile", ".ci/run", "README.md", "CONTRIBUTING.md", "docs/*.md"])
+def test_paths_of_tests_that_files_name_exist(name: str) -> None:
+    for path in ROOT.glob(name):
+        text = path.read_text()
+        for folder, names in re.findall(r"\$\(addprefix (tests/),([^)]*)\)", text):
+            text += "".join(f" {folder}{word}" for word in names.replace("\\", "").split())
+        for named in re.findall(r"\btests/[\w/.*-]*", text):
+            assert any(ROOT.glob(named.rstrip("."))), f"{path.name} names {named}"
+
+
 def test_agents_and_environments_do_not_know_each_other() -> None:
     for module in MODULES:
         for mine, other in (("rlgd.agents", "rlgd.envs"), ("rlgd.envs", "rlgd.agents")):

@@ -64,6 +64,7 @@ def _ignored(answers: Sequence[Answer]) -> bool:
 
 
 def episode_starts(watched: WatchedVector, seed: int) -> EpisodeStarts:
+    """Reset with several seeds, and compare the first observations and the first steps of different actions."""
     count = watched.vector.num_envs
     starts, steps = [], []
     for s in range(seed, seed + STARTS):

@@ -61,6 +61,7 @@ def runge_kutta(derivative: Callable[[Array], Array], x: Array, time_step: Scala
 
 
 def is_high(state: Array, params: AcrobotParams) -> Array:
+    """Whether the tip is above the goal's height, a bool scalar."""
     theta1, theta2, *_ = state
     return -jnp.cos(theta1) - jnp.cos(theta1 + theta2) > params.goal_height
 

@@ -67,10 +67,12 @@ def cards(rng: Array, number: int) -> Array:
 
 
 def hand_of(first: Array, second: Array) -> Hand:
+    """The hand of two cards."""
     return Hand(first + second, (first == 1) | (second == 1), jnp.full_like(first, 2))
 
 
 def choose(condition: Array, if_true: Hand, if_false: Hand) -> Hand:
+    """One of two hands, by a condition that is traced."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)
 
 

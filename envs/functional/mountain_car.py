@@ -30,6 +30,7 @@ class MountainCarParams(NamedTuple):
 
 
 def at_goal(state: Array, params: MountainCarParams) -> Array:
+    """Whether the car is at the goal with enough speed, a bool scalar."""
     position, velocity = state
     return (position >= params.goal_position) & (velocity >= params.goal_velocity)
 

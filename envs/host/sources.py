@@ -24,6 +24,7 @@ class Description(NamedTuple):
 
 
 def describe_vector(vector: GymVector) -> Description:
+    """The spaces and the time limit of one environment of a vector; None if its spec names no limit."""
     limit = getattr(vector.spec, "max_episode_steps", None)
     return Description(vector.single_observation_space, vector.single_action_space, limit)
 

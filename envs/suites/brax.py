@@ -11,15 +11,18 @@ from rlgd.envs.suites.suite_env import Loaded, SuiteEnv, SuiteStep
 
 
 def load_brax(suite: Any, name: str) -> Loaded:
+    """An environment of the module ``brax.envs``, and its time limit."""
     # Brax's environments have no time limit; its own training uses 1,000 steps.
     return _physics(suite.get_environment(name)), 1000
 
 
 def playground_names(suite: Any) -> list[str]:
+    """The names of the environments of the module ``mujoco_playground``."""
     return [name for part in (suite.dm_control_suite, suite.locomotion, suite.manipulation) for name in part.ALL_ENVS]
 
 
 def load_playground(suite: Any, name: str) -> Loaded:
+    """An environment of the module ``mujoco_playground``, and its time limit."""
     config = suite.registry.get_default_config(name)
     if "impl" in config:
         # The other implementation, Warp, has buffers for a fixed number of environments, and sums in no fixed order.

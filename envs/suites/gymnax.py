@@ -14,6 +14,7 @@ TIMED = {"DiscountingChain-bsuite"}
 
 
 def load_gymnax(suite: Any, name: str) -> Loaded:
+    """An environment of the module ``gymnax``, and its time limit, which it then leaves to us."""
     env, params = suite.make(name)
     endless = params if name in TIMED else params.replace(max_steps_in_episode=NO_LIMIT)
 

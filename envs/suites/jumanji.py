@@ -17,6 +17,11 @@ MASK = "action_mask"
 
 
 def load_jumanji(suite: Any, name: str) -> Loaded:
+    """An environment of the module ``jumanji``, and its time limit, which it then leaves to us; None if it has none.
+
+    Raises:
+        UsageError: if it pays several agents.
+    """
     env = suite.make(name)
     if env.reward_spec.shape:
         raise UsageError(f"jumanji:{name} pays {env.reward_spec.shape[0]} agents; allowed: one reward a step.")

@@ -24,11 +24,13 @@ def scaled(learning_rate: Scalar, *parts: Descent) -> Descent:
 
 
 def rmsprop(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """RMSprop (Hinton, 2012, lecture 6e): ``s <- d s + (1-d) g^2``, ``u <- m u + g / sqrt(s + epsilon)``."""
     rms = optax.scale_by_rms(decay=second_moment, eps=epsilon, eps_in_sqrt=True)
     return scaled(learning_rate, rms, optax.trace(decay=momentum))
 
 
 def rmsprop_centred(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """RMSprop with the standard deviation (Graves, 2013): ``g / sqrt(s - u^2 + epsilon)``, u the average of g."""
     inner = optax.scale_by_stddev(decay=second_moment, eps=epsilon, eps_in_sqrt=True)
 
     # optax takes the root of s - u^2 + e, which rounding makes negative where gradients are steady.
@@ -42,6 +44,11 @@ def rmsprop_centred(learning_rate: Scalar, momentum: Scalar, second_moment: Scal
 
 
 def adam_like(alias: Callable[..., Descent], **fixed: Any) -> Callable[..., Descent]:
+    """An optimizer of optax with the arguments of Adam: ``momentum`` is its b1, ``second_moment`` b2, ``epsilon`` eps.
+
+    ``fixed`` are further arguments of ``alias``.
+    """
+
     def build(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
         return alias(learning_rate, b1=momentum, b2=second_moment, eps=epsilon, **fixed)
 
@@ -49,6 +56,7 @@ def adam_like(alias: Callable[..., Descent], **fixed: Any) -> Callable[..., Desc
 
 
 def yogi(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """Yogi (Zaheer et al., 2018): Adam with ``s <- s - (1-b2) sign(s - g^2) g^2``."""
     inner = optax.scale_by_yogi(b1=momentum, b2=second_moment, eps=epsilon)
 
     # optax starts the first moment at 1e-6, too: then the parameters would move without any gradient.
@@ -92,11 +100,13 @@ def adan(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon
 
 
 def lars(learning_rate: Scalar, momentum: Scalar) -> Descent:
+    """LARS (You et al., 2017): momentum of ``0.001 |w| / |g| g``, with the norms of each leaf."""
     trust = optax.scale_by_trust_ratio(trust_coefficient=TRUST_COEFFICIENT)
     return scaled(learning_rate, trust, optax.trace(decay=momentum))
 
 
 def sm3(learning_rate: Scalar, momentum: Scalar) -> Descent:
+    """SM3 (Anil et al., 2019): AdaGrad with a bound on the sum of squares for each index of each axis."""
     inner = optax.scale_by_sm3(b1=momentum)
 
     # optax's SM3 does not support scalars, which have no axis to keep a maximum of.
@@ -115,6 +125,10 @@ def sm3(learning_rate: Scalar, momentum: Scalar) -> Descent:
 
 
 def adafactor(learning_rate: Scalar, momentum: Scalar, epsilon: Scalar) -> Descent:
+    """Adafactor (Shazeer and Stern, 2018): second moments of large matrices as an outer product of a row and a column.
+
+    The step is clipped to a root mean square of 1 and scaled by that of the weights, for each leaf.
+    """
     return scaled(
         learning_rate,
         optax.scale_by_factored_rms(epsilon=epsilon),
@@ -125,10 +139,15 @@ def adafactor(learning_rate: Scalar, momentum: Scalar, epsilon: Scalar) -> Desce
 
 
 def muon(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """Muon (Jordan et al., 2024): momentum, made orthogonal by Newton-Schulz iterations; Adam for other leaves."""
     return contrib.muon(learning_rate, beta=momentum, adam_b1=momentum, adam_b2=second_moment, eps=epsilon)
 
 
 def schedule_free_sgd(learning_rate: Scalar, momentum: Scalar, weight_decay: Scalar) -> Descent:
+    """Schedule-free SGD (Defazio et al., 2024): gradients are taken between the iterate and the average of iterates.
+
+    ``momentum`` is b1, the weight of the average. The decay belongs to the gradient.
+    """
     base = scaled(learning_rate, optax.add_decayed_weights(weight_decay))
     return contrib.schedule_free(base, learning_rate, b1=momentum)
 
@@ -136,12 +155,17 @@ def schedule_free_sgd(learning_rate: Scalar, momentum: Scalar, weight_decay: Sca
 def schedule_free_adamw(
     learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar, weight_decay: Scalar
 ) -> Descent:
+    """Schedule-free AdamW (Defazio et al., 2024): as ``schedule_free_sgd``, with ``g / (sqrt(s) + epsilon)`` for g.
+
+    ``s`` is Adam's second moment with its bias correction; the decay is decoupled from it.
+    """
     rms = optax.scale_by_rms(decay=second_moment, eps=epsilon, eps_in_sqrt=False, bias_correction=True)
     base = scaled(learning_rate, rms, optax.add_decayed_weights(weight_decay))
     return contrib.schedule_free(base, learning_rate, b1=momentum)
 
 
 def lbfgs(learning_rate: Scalar) -> Descent:
+    """L-BFGS (Liu and Nocedal, 1989) with 10 pairs in memory and a fixed step size instead of a line search."""
     inner = optax.scale_by_lbfgs(memory_size=LBFGS_MEMORY)
 
     # With the wrong sign of curvature in its memory, which a line search would have prevented, H points downhill.

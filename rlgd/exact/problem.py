@@ -29,6 +29,7 @@ def precise(function: F) -> F:
 
 
 def floats(x: Any) -> Array:
+    """``x`` as an array of JAX's default float type."""
     return jnp.asarray(x, float)
 
 
@@ -135,6 +136,11 @@ def own_value(problem: Any, name: str, shape: tuple[int, ...], dtype: Any = np.f
 
 
 def check_time(gamma: float, horizon: int | None) -> None:
+    """Check the discount and the number of steps of an episode.
+
+    Raises:
+        UsageError: if one is out of range.
+    """
     if not 0 <= gamma <= 1:
         raise UsageError(f"gamma is {gamma}; allowed: within [0, 1].")
     if horizon is not None and not (isinstance(horizon, numbers.Integral) and horizon >= 1):

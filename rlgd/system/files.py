@@ -102,6 +102,7 @@ MAX_JSON = 2**24  # bytes read from a file at most
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write ``value`` to a file, which has either its old or its new content, whatever happens."""
     replace(path, json.dumps(value, indent=2) + "\n")
 
 

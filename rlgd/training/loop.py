@@ -77,6 +77,7 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
 
 
 def iteration_key(loop: LoopState, purpose: int) -> Array:
+    """The random key of the present iteration for ``purpose``, such as ``UPDATE``."""
     return _fold_in_both(loop.key, purpose, loop.iteration)
 
 

@@ -118,6 +118,7 @@ def files_of(folder: Path) -> list[tuple[str, Path]]:
 
 
 def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -134,4 +135,5 @@ def sealed(content: dict[str, Any]) -> str:
 
 
 def as_damaged(directory: Path, steps: int, what: str) -> Damaged:
+    """The error for a checkpoint of ``directory``; ``what`` says what is wrong with it."""
     return Damaged(f"the checkpoint of step {steps:,} in {directory} is damaged: {what}")
