@@ -7,7 +7,11 @@ from rlgd.faces import lazy
 if TYPE_CHECKING:
     from rlgd.agents import presets as presets
     from rlgd.agents.a2c import A2C as A2C
+    from rlgd.agents.base.actor_critic import ActorCriticAgent as ActorCriticAgent
+    from rlgd.agents.base.actor_critic import RolloutAgent as RolloutAgent
+    from rlgd.agents.base.agent import Agent as Agent
     from rlgd.agents.base.checks import check as check
+    from rlgd.agents.base.contract import AgentContract as AgentContract
     from rlgd.agents.npg import NPG as NPG
     from rlgd.agents.ppo import PPO as PPO
     from rlgd.agents.registry import ALIASES as ALIASES
@@ -23,7 +27,10 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "rlgd.agents.a2c": ("A2C",),
+        "rlgd.agents.base.actor_critic": ("ActorCriticAgent", "RolloutAgent"),
+        "rlgd.agents.base.agent": ("Agent",),
         "rlgd.agents.base.checks": ("check",),
+        "rlgd.agents.base.contract": ("AgentContract",),
         "rlgd.agents.npg": ("NPG",),
         "rlgd.agents.ppo": ("PPO",),
         "rlgd.agents.registry": (

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from rlgd import hyperparameters as hp
+from rlgd.agents.base.agent import Agent
 from rlgd.agents.base.contract import FAULT_METRIC, REQUIRED_METRICS, AgentContract
 from rlgd.agents.base.trial import random_rollout
 from rlgd.errors import UsageError
@@ -75,15 +76,19 @@ def _running(agent: Any, where: str, expected: str) -> Iterator[None]:
 def _check_parts(agent: Any) -> None:
     parameters = getattr(agent, "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
-        raise _fail(agent, "class", "it is no frozen dataclass", "the decorator rlgd.hyperparameters.hyperparameters")
+        raise _fail(
+            agent, "class", "it is not a frozen dataclass", "the decorator rlgd.hyperparameters.hyperparameters"
+        )
     if jax.tree_util.all_leaves([agent]):
-        raise _fail(agent, "class", "it is no pytree", "the decorator rlgd.hyperparameters.hyperparameters")
+        raise _fail(agent, "class", "it is not a pytree", "the decorator rlgd.hyperparameters.hyperparameters")
     members = [name for name in vars(AgentContract) if not name.startswith("_")] + ["whole_episodes"]
     missing = [name for name in members if not hasattr(agent, name)]
     if not missing and not agent.whole_episodes and not hasattr(agent, "rollout_length"):
         missing = ["rollout_length"]
     if missing:
         raise _fail(agent, "class", f"it has no {', '.join(missing)}", "all parts of AgentContract")
+    if not isinstance(agent, Agent):
+        raise _fail(agent, "class", "rlgd.train takes no other agents", "a subclass of rlgd.agents.Agent")
     passes = agent.passes()
     if not isinstance(passes, int) or passes < 1:
         raise _fail(agent, "passes()", f"it returns {passes!r}", "a whole number, at least 1")

@@ -1,7 +1,6 @@
 """How an action is chosen from the policy's distribution: the most probable one, by independent noise, or by gSDE.
 
-Each way is a small class. ``make_exploration`` makes it once from the hyper-parameters: nothing else asks for
-``box_std``.
+Each way is a small class, which ``make_exploration`` makes from the hyper-parameters.
 """
 
 import dataclasses

@@ -168,8 +168,8 @@ class Changed(Exponential):
 
 COUNTER = itertools.count(1)
 BROKEN: list[tuple[Any, str]] = [
-    (Plain(), "Plain: class: it is no frozen dataclass; expected: the decorator"),
-    (NoTree(), "NoTree: class: it is no pytree"),
+    (Plain(), "Plain: class: it is not a frozen dataclass; expected: the decorator"),
+    (NoTree(), "NoTree: class: it is not a pytree"),
     (NoMethods(), "NoMethods: class: it has no ascent, .*passes, .*update, .*; expected: all parts of AgentContract"),
     (NoPasses(**SMALL), r"NoPasses: passes\(\): it returns 0; expected: a whole number, at least 1"),
     (NotWritable(**SMALL), "NotWritable: fields: it raises TypeError: .* not JSON serializable; expected: values that"),
