@@ -14,7 +14,7 @@ SOUND = jnp.zeros(4, jnp.int32)  # of four updates
 
 
 def rollout(bad: str = "", masked: bool = False) -> Rollout:
-    """A rollout with one NaN, in the row that is no transition if ``masked``."""
+    """A rollout with one NaN, which ``masked`` puts in a row that is not a transition."""
     zeros, obs = np.zeros((T, N), np.float32), np.zeros((T, N, 5), np.float32)
     last, final, mask = np.zeros((N, 5), np.float32), np.zeros((1, N, 5), np.float32), np.ones((T, N), bool)
     mask[2, 1] = not masked
@@ -50,8 +50,8 @@ def test_the_environment_comes_before_the_updates_and_these_before_parameters() 
     assert found(SOUND, rollout(), parameters) == (2, PARAMETERS, 0)
     assert found(updates, rollout(), parameters) == (4, GRADIENT, 2)
     assert found(updates, rollout("reward"), parameters) == (5, REWARD, 2)
-    for bad in ("obs", "last_obs", "final_obs"):
-        assert found(SOUND, rollout(bad), jnp.ones(3)) == (1, OBSERVATION, 0)
+    for bad, amount in {"obs": 5, "last_obs": 1, "final_obs": 5}.items():
+        assert found(SOUND, rollout(bad), jnp.ones(3)) == (amount, OBSERVATION, 0)
 
 
 @pytest.mark.parametrize("bad", ["reward", "obs"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlgd.run.sinks import rows
-from rlgd.run.sinks.rows import Recorder, Row
+from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.training.chunks import Chunk
 
 LOOP: Any = None  # rows do not look at the state
@@ -26,7 +26,7 @@ def chunk(*values: float, steps: int = 10, seconds: float = 1.0, compiled: float
 
 
 def test_a_row_is_the_mean_over_its_iterations() -> None:
-    row, after = [*Recorder(every=2).rows(chunk(1.0, 3.0, 5.0, 7.0, seconds=2.0, compiled=0.5))]
+    row, after = [*RowAverager(every=2).rows(chunk(1.0, 3.0, 5.0, 7.0, seconds=2.0, compiled=0.5))]
     assert (row.step, row.seconds) == (20, 1.0)
     assert row.values == {
         "a": 2.0,
@@ -43,7 +43,7 @@ def test_a_row_is_the_mean_over_its_iterations() -> None:
 @pytest.mark.parametrize("cuts", [[1], [2], [3], [5], [1, 2, 4], [1, 2, 3, 4, 5, 6]])
 def test_where_chunks_end_changes_no_row(cuts: list[int]) -> None:
     def made(parts: list[np.ndarray]) -> list[Row]:
-        averager = Recorder(every=3)
+        averager = RowAverager(every=3)
         done = [row for part in parts for row in averager.rows(chunk(*part, seconds=len(part)))]
         return [*done, *averager.rest()]
 
@@ -53,12 +53,12 @@ def test_where_chunks_end_changes_no_row(cuts: list[int]) -> None:
     assert made(np.split(values, cuts)) == whole
 
 
-def test_pending_iterations_are_handed_on() -> None:
-    first, second = Recorder(every=3), Recorder(every=3, iteration=2, step=20, seconds=1.0)
+def test_a_resumed_run_completes_the_row_that_was_begun() -> None:
+    first = RowAverager(every=3)
     assert [*first.rows(chunk(1.0, 2.0))] == []
     pending = first.pending()
     assert pending["a"] == [1.0, 2.0]
-    second.resume_with(pending)
+    second = RowAverager(every=3, iteration=2, step=20, seconds=1.0, pending=pending)
     (row,) = second.rows(chunk(6.0))
     assert (row.step, row.seconds, row.values["a"], row.values["rollout/episodes"]) == (30, 2.0, 3.0, 3.0)
     assert second.pending() == {}
@@ -66,7 +66,7 @@ def test_pending_iterations_are_handed_on() -> None:
 
 
 def test_pending_metrics_of_other_names_are_dropped() -> None:
-    averager = Recorder(every=3)
+    averager = RowAverager(every=3)
     assert [*averager.rows(chunk(1.0, 2.0, name="b"))] == []
     (row,) = averager.rows(chunk(6.0))
     assert row.values["a"] == 6.0
