@@ -1,0 +1,43 @@
+"""The names in a run directory, and of run directories."""
+
+from pathlib import Path
+
+import pytest
+
+from rlgd.errors import UsageError
+from rlgd.run import layout
+
+
+@pytest.fixture(name="clock")
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout.time, "strftime", lambda form: "20260102-030405")
+
+
+def test_an_environment_s_folder_is_one_folder() -> None:
+    assert layout.folder_name("ALE/Pong-v5") == "ALE-Pong-v5"
+    assert layout.folder_name("brax:ant") == "brax-ant"
+
+
+@pytest.mark.usefixtures("clock")
+def test_runs_of_the_same_second_are_numbered(tmp_path: Path) -> None:
+    made = [layout.automatic(tmp_path, "ALE/Pong-v5", "ppo", 7) for _ in range(3)]
+    parent = tmp_path / "ALE-Pong-v5" / "ppo"
+    names = ("20260102-030405-seed7", "20260102-030405-seed7-2", "20260102-030405-seed7-3")
+    assert made == [parent / name for name in names]
+    assert all(path.is_dir() for path in made)
+    assert layout.automatic(tmp_path, "ALE/Pong-v5", "ppo", 8).name == "20260102-030405-seed8"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UsageError, match=rf"^{file}/runs cannot be written: Not a directory\.$"):
+        layout.timed(file / "runs")
+
+
+def test_what_the_system_refuses_is_a_usage_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=rf"^the run directory {tmp_path} cannot be written: No such file"),
+        layout.writing(tmp_path),
+    ):
+        (tmp_path / "missing" / layout.CONFIG).write_text("{}")
