@@ -70,6 +70,7 @@ def test_values_go_to_the_agent_or_to_the_settings() -> None:
     after = with_changes(CONFIG, {"gamma": 0.9, "keep": 5, "env_timeout": 2.0, "seed": 0})
     assert after.agent == dataclasses.replace(AGENT, gamma=0.9)
     assert after.settings == CONFIG.with_settings(keep=5, env_timeout=2.0).settings
+    assert isinstance(CONFIG.env, HostEnv)
     assert after.env == dataclasses.replace(CONFIG.env, timeout=2.0)
     assert after.settings.env == EnvSettings(env_timeout=2.0)
 

@@ -1,5 +1,6 @@
 """The names in a run directory, and of run directories."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from rlgd.run import layout
 
 @pytest.fixture(name="clock")
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout.time, "strftime", lambda form: "20260102-030405")
+    monkeypatch.setattr(time, "strftime", lambda form: "20260102-030405")
 
 
 def test_an_environment_s_folder_is_one_folder() -> None:
