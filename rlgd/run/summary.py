@@ -29,16 +29,16 @@ def describe(result: EvalResult, env_id: str) -> dict[str, Any]:
     }
 
 
-def summarize(reason: str, status: RunStatus, recorder: RowAverager, evaluations: Evaluations) -> dict[str, Any]:
+def summarize(reason: str, status: RunStatus, averager: RowAverager, evaluations: Evaluations) -> dict[str, Any]:
     """What ``summary.json`` says of a run that ended for this ``reason``."""
     summary: dict[str, Any] = {
         "reason": reason,
         "why": "" if status.stop is None else status.stop.why,
-        "steps": recorder.step,
-        "iterations": recorder.iteration,
-        "training_seconds": recorder.seconds,
-        "compile_seconds": recorder.compile_seconds,
-        "steps_per_second": recorder.step / max(recorder.seconds, 1e-9),
+        "steps": averager.step,
+        "iterations": averager.iteration,
+        "training_seconds": averager.seconds,
+        "compile_seconds": averager.compile_seconds,
+        "steps_per_second": averager.step / max(averager.seconds, 1e-9),
     }
     if status.criteria.has_best:
         summary["best"] = {"step": status.criteria.best_step, "mean_return": status.criteria.best_return}

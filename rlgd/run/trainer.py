@@ -58,7 +58,7 @@ class Run:
         self.config, self.cadence, self.start = config, cadence, start
         self.recording, self.caller = recording, caller
         self.loop = start.loop
-        self.recorder = _recorder(cadence, start)
+        self.averager = _row_averager(cadence, start)
         self.evaluations = Evaluations(config, recording.load_best, self._end_if_signalled)
         counters = start.counters
         criteria = CriteriaState.from_dict(counters.criteria)
@@ -129,7 +129,7 @@ class Run:
         self.loop, self.status = chunk.loop, self.status.reached(chunk.steps)
         if self.caller.metrics:
             self.history.append(chunk.metrics)
-        self._write(self.recorder.rows(chunk))
+        self._write(self.averager.rows(chunk))
         if chunk.fault is not None:
             raise faults.explained(chunk.fault, self.evaluations.policy(chunk.loop.agent_state))
         if self.status.evaluation_is_due and chunk.steps < self.cadence.total_timesteps:
@@ -149,7 +149,7 @@ class Run:
 
     def _write_rest(self) -> None:
         """Write the row of the iterations that are left over at the end."""
-        self._write(self.recorder.rest(), judge=False)
+        self._write(self.averager.rest(), judge=False)
 
     def _evaluate(self) -> None:
         """Evaluate the policy, once at each step."""
@@ -163,19 +163,19 @@ class Run:
         self.evaluations.keep(result, self.loop.agent_state, self.status.is_best)
         if self.status.is_best:
             self.recording.save_best(self.status.steps, self.loop, self._counters())
-        self._write([Row(self.status.steps, self.recorder.seconds, values)], judge=False)
+        self._write([Row(self.status.steps, self.averager.seconds, values)], judge=False)
 
     def _save(self) -> None:
         self.recording.save(self.status.steps, self.loop, self._counters())
 
     def _counters(self) -> Counters:
-        recorder, status = self.recorder, self.status
+        averager, status = self.averager, self.status
         return Counters(
-            training_seconds=recorder.seconds,
-            compile_seconds=recorder.compile_seconds,
+            training_seconds=averager.seconds,
+            compile_seconds=averager.compile_seconds,
             start=self.start.counters.start,
             rows=self.recording.rows,
-            pending=recorder.pending(),
+            pending=averager.pending(),
             evaluated_at=status.evaluated_at,
             criteria=status.criteria.to_dict(),
             stop=status.stop,
@@ -205,7 +205,7 @@ class Run:
             interrupted, reason = isinstance(failure, Interrupted), self.status.outcome.criterion
             if failure is not None:
                 reason = INTERRUPTED if interrupted else f"{type(failure).__name__}: {failure}"
-            summary = summarize(reason, self.status, self.recorder, self.evaluations)
+            summary = summarize(reason, self.status, self.averager, self.evaluations)
             failed = failure is not None and not interrupted
             self.recording.close(self.status.steps, self.loop, self._counters(), summary, failed)
 
@@ -215,7 +215,7 @@ class Run:
         return self.evaluations.policy(self.loop.agent_state)
 
     def _result(self) -> TrainResult:
-        stop, recorder = self.status.outcome, self.recorder
+        stop, averager = self.status.outcome, self.averager
         return TrainResult(
             policy=self._result_policy(),
             state=self.loop,
@@ -223,14 +223,14 @@ class Run:
             run_dir=self.recording.directory,
             reason=stop.criterion,
             why=stop.why,
-            steps=recorder.step,
-            training_seconds=recorder.seconds,
-            compile_seconds=recorder.compile_seconds,
+            steps=averager.step,
+            training_seconds=averager.seconds,
+            compile_seconds=averager.compile_seconds,
             evaluation=self.evaluations.result,
         )
 
 
-def _recorder(cadence: Cadence, start: Start) -> RowAverager:
+def _row_averager(cadence: Cadence, start: Start) -> RowAverager:
     counters = start.counters
     return RowAverager(
         cadence.row_length,

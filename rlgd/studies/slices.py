@@ -33,14 +33,14 @@ class Member:
         pace = cadence(config, ROWS)
         self.config = config
         self.status = RunStatus(config.settings.stopping, pace)
-        self.recorder = RowAverager(pace.row_length)
+        self.averager = RowAverager(pace.row_length)
         self.rows: list[Row] = []
         self.evaluation = (math.nan, math.nan)
         self.objective = math.nan
 
     def take(self, chunk: Chunk) -> bool:
         """Record a chunk; whether an evaluation is due."""
-        rows = list(self.recorder.rows(chunk))
+        rows = list(self.averager.rows(chunk))
         self.rows += rows
         self.status = self.status.reached(chunk.steps).after_rows(rows)
         if chunk.fault is not None:  # the reason, even if a criterion fired in the same chunk
@@ -49,14 +49,14 @@ class Member:
 
     def take_evaluation(self, mean: float, length: float, second: float | None) -> None:
         """Keep an evaluation, with patience only the best, and let the criteria judge it."""
-        self.rows.append(Row(self.status.steps, self.recorder.seconds, {"eval/episode_return": mean}))
+        self.rows.append(Row(self.status.steps, self.averager.seconds, {"eval/episode_return": mean}))
         self.status = self.status.after_evaluation(mean, second)
         if self.status.is_best or self.config.settings.stopping.patience is None:
             self.evaluation = mean, length
 
     def outcome(self) -> Outcome:
         """What became of it."""
-        status, seconds = self.status, self.recorder.seconds
+        status, seconds = self.status, self.averager.seconds
         return Outcome(*self.evaluation, status.steps, seconds, *status.outcome, self.objective, tuple(self.rows))
 
 
@@ -94,7 +94,7 @@ class MemberBatch:
             if due:
                 on_progress([member.evaluation[0] for member in members])
         for member in members:
-            member.rows += member.recorder.rest()
+            member.rows += member.averager.rest()
         self._evaluate({n for n, member in enumerate(members) if member.status.evaluated_at != member.status.steps})
         if self.programs.is_solved:
             objectives = self.programs("objective", self.agents, self.loops.agent_state)
@@ -110,7 +110,7 @@ class MemberBatch:
         progress = np.array(self.loops.progress)
         active = [n for n, member in enumerate(self.members) if not member.status.is_over]
         for n in active:
-            status, iteration = self.members[n].status, self.members[n].recorder.iteration
+            status, iteration = self.members[n].status, self.members[n].averager.iteration
             if iteration % length == 0:
                 progress[n] = status.steps / status.cadence.total_timesteps
             iterations[n] = length - iteration % length
@@ -133,7 +133,7 @@ class MemberBatch:
             member = self.members[n]
             history = {name: values[n, : done[n]] for name, values in metrics.items()}
             share = seconds * taken[n] / max(sum(taken.values()), 1)
-            fault = faults.take_fault(history, member.recorder.iteration)
+            fault = faults.take_fault(history, member.averager.iteration)
             chunks[n] = Chunk(after, member.status.steps + taken[n], history, share, 0.0, fault)
         return chunks
 

@@ -58,17 +58,17 @@ def test_steps_and_iterations_count_beyond_32_bits() -> None:
     agent = AGENT.prepared()
     loop = training.initialize(agent, env, jax.random.key(0), 2**40)
     loop = dataclasses.replace(loop, iteration=jnp.int32(2**31 - 20))
-    runner, recorder = training.DeviceRunner(agent, env, 16), RowAverager(10, 2**31 - 1000, iteration=2**31 - 20)
+    runner, averager = training.DeviceRunner(agent, env, 16), RowAverager(10, 2**31 - 1000, iteration=2**31 - 20)
     seen: list[training.Chunk] = []
     for chunk in chunks.chunks(runner, loop, 16, 2**40, 2**31 - 1000):
         seen.append(chunk)
-        rows = list(recorder.rows(chunk))
+        rows = list(averager.rows(chunk))
         assert all(row.step > 2**31 - 1000 for row in rows)
         if len(seen) == 5:
             break
     iterations = 5 * 16 - (2**31 - 20) % 16  # chunks end at multiples of 16
-    assert seen[-1].steps == recorder.step == 2**31 - 1000 + iterations * STEPS
-    assert chunks.iterations_done(seen[-1].loop) == recorder.iteration == 2**31 - 20 + iterations
+    assert seen[-1].steps == averager.step == 2**31 - 1000 + iterations * STEPS
+    assert chunks.iterations_done(seen[-1].loop) == averager.iteration == 2**31 - 20 + iterations
     progress = [float(chunk.loop.progress) for chunk in seen]
     assert progress == sorted(progress)
     np.testing.assert_allclose(progress[-1], seen[-1].steps / 2**40, rtol=1e-6)
