@@ -238,6 +238,8 @@ def test_episode_statistics_agree_with_gymnasium(mode: AutoresetMode) -> None:
 
 ON_TWO_DEVICES = """
 import dataclasses, jax, numpy as np, rlgd.envs
+from rlgd import training
+from rlgd.training.chunks import chunks
 from rlgd.agents import PPO
 
 learner, actor = jax.devices()
@@ -248,7 +250,7 @@ for device in (None, actor):
     vector = env.open(agent.num_envs)
     loop = training.initialize(agent, env, jax.random.key(0), 64)
     loop = dataclasses.replace(loop, obs=vector.reset(0))
-    *_, last = training.chunks(training.HostRunner(agent, vector, act_device=device), loop, 1, 64)
+    *_, last = chunks(training.HostRunner(agent, vector, act_device=device), loop, 1, 64)
     states.append(last.loop)
     vector.close()
 for one, other in zip(*map(jax.tree.leaves, states), strict=True):
