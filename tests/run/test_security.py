@@ -44,7 +44,7 @@ EXPLAINED = {
     "rlgd/envs/check/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
     "rlgd/system/lock.py": r"import socket|socket\.gethostname\(\)",  # the host's name
     "rlgd/run/sinks/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
-    "rlgd/system/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR|the wake-up socket",  # inside the process
+    "rlgd/system/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR|the wake-up socket",  # in-process
 }
 
 
