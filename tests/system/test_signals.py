@@ -174,9 +174,9 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
     script = """
 import time
 from rlgd.system import signals
-with signals.caught() as asked:
-    print(asked(), flush=True)
-    while asked() is None:
+with signals.caught() as poll_signal:
+    print(poll_signal(), flush=True)
+    while poll_signal() is None:
         time.sleep(0.01)
     print(poll_signal(), flush=True)
     time.sleep(60)
