@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from rlgd.errors import RlgdError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a terminal's Ctrl-C, and a cluster's preemption
 ECHO = 0.02  # seconds in which a signal may arrive twice: coreutils' `timeout` sends it to process and group
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides the cursor
@@ -42,7 +44,13 @@ def raised() -> Iterator[None]:
     _raised.clear()
     ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # as in a shell's background
     with _handled(dict.fromkeys(SIGNALS[ignored:], handle)):
-        yield
+        try:
+            yield
+        except Exception as error:
+            # An extension module that is just being imported turns the signal's exception into an error of its own.
+            if not _raised or isinstance(error, RlgdError):
+                raise
+            raise (Terminated if _raised[0] == signal.SIGTERM else KeyboardInterrupt) from error
 
 
 @contextlib.contextmanager

@@ -158,6 +158,33 @@ with signals.raised():
     assert "stopping soon" in done.stderr
 
 
+def fail_to_import(number: int | None) -> None:
+    """As an extension module that is being initialized: whatever is raised inside becomes an import error."""
+    with signals.raised():
+        try:
+            if number is not None:
+                os.kill(os.getpid(), number)
+                time.sleep(1)
+        except KeyboardInterrupt as error:
+            raise ImportError("while initializing the extension") from error
+        raise ImportError("without a signal")
+
+
+INTERRUPTS = [(signal.SIGTERM, signals.Terminated), (signal.SIGINT, KeyboardInterrupt), (None, ImportError)]
+
+
+@pytest.mark.parametrize(("number", "raised"), INTERRUPTS)
+def test_a_signal_that_became_an_import_error_is_still_a_signal(
+    number: int | None, raised: type[BaseException]
+) -> None:
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
+    try:
+        with pytest.raises(raised):
+            fail_to_import(number)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def test_a_signal_and_its_echo_are_one(tmp_path: Path) -> None:
     """As ``timeout`` of coreutils sends it."""
     run = tmp_path / "run"
