@@ -41,6 +41,12 @@ def raised() -> Iterator[None]:
         _raised.append(number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
+    def report(unraisable: Any) -> None:
+        # Python prints a traceback of what it swallows; of a signal, ``caught`` says what happens.
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            unraisable_hook(unraisable)
+
+    unraisable_hook, sys.unraisablehook = sys.unraisablehook, report
     _raised.clear()
     ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # as in a shell's background
     with _handled(dict.fromkeys(SIGNALS[ignored:], handle)):
@@ -51,6 +57,8 @@ def raised() -> Iterator[None]:
             if not _raised or isinstance(error, RlgdError):
                 raise
             raise (Terminated if _raised[0] == signal.SIGTERM else KeyboardInterrupt) from error
+        finally:
+            sys.unraisablehook = unraisable_hook
 
 
 @contextlib.contextmanager

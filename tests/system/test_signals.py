@@ -156,6 +156,7 @@ with signals.raised():
     assert done.returncode == 0, done.stderr
     assert done.stdout == "15\n"
     assert "stopping soon" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def fail_to_import(number: int | None) -> None:
