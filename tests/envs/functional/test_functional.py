@@ -164,7 +164,7 @@ def table(states: int, actions: int, lasting: int) -> Case:
 def hands(rng: np.random.Generator) -> BlackjackState:
     """Two cards against two, or up to five where they are not too many."""
 
-    def hand(cards: Numbers) -> Hand:
+    def hand(cards: Any) -> Hand:
         return Hand(cards.sum(1, dtype=np.int32), (cards == 1).any(1), (cards != 0).sum(1, dtype=np.int32))
 
     player, dealer = np.minimum(rng.integers(1, 14, (2, N, 5), np.int32), 10)
