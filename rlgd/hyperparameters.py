@@ -70,31 +70,22 @@ def static(
         count: whether the command line reads it with ``count``: 100k, 1e5.
         flag: its name on the command line, where that is not the field's own.
     """
-    return _field(default, doc, True, within, choices, resumable, decides_result, count, flag)
+    return _field(
+        default,
+        doc,
+        static=True,
+        within=within,
+        choices=choices,
+        resumable=resumable,
+        decides_result=decides_result,
+        count=count,
+        flag=flag,
+    )
 
 
-def _field(
-    default: Any,
-    doc: str,
-    static: bool,
-    within: str | None,
-    choices: tuple[str, ...] | None = None,
-    resumable: bool = False,
-    decides_result: bool = True,
-    count: bool = False,
-    flag: str | None = None,
-) -> Any:
-    metadata = {
-        "doc": doc,
-        "static": static,
-        "within": within,
-        "choices": choices,
-        "resumable": resumable,
-        "decides_result": decides_result,
-        "count": count,
-        "flag": flag,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+def _field(default: Any, doc: str, **metadata: Any) -> Any:
+    usual = {"choices": None, "decides_result": True, "count": False, "flag": None}
+    return dataclasses.field(default=default, metadata={"doc": doc, **usual, **metadata})
 
 
 def nested(default: Any) -> Any:

@@ -92,9 +92,7 @@ def test_every_package_with_public_names_is_in_the_list() -> None:
     assert {name for name in packages if hasattr(importlib.import_module(name), "__all__")} == {*PUBLIC}
 
 
-def test_environments_can_be_made_after_one_import() -> None:
-    code = "import rlgd; print(rlgd.envs.make('CartPole-v1').env_id, *dir(rlgd))"
+def test_completion_shows_what_to_call_right_after_the_import() -> None:
+    code = "import rlgd; print(*dir(rlgd))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    env_id, *names = done.stdout.split()
-    assert env_id == "CartPole-v1"
-    assert {"train", "load", "resume", "evaluate", "study", "tune"} <= {*names}
+    assert {"train", "load", "resume", "evaluate", "study", "tune"} <= {*done.stdout.split()}

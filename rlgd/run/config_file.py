@@ -105,21 +105,14 @@ def read_agent(directory: Path) -> tuple[Agent, Spec]:
     """The agent of a run and what it knew of its environment."""
     content = read_config(directory)
     with reading(directory):
-        agent = hp.from_dict(make_agent(content["agent"]), content["hyperparameters"])
-        agent.validate()
-        for name, (_, field, _, value) in hp.flat_fields(agent).items():
-            if np.ndim(value) and not field.metadata["static"]:
-                raise TypeError(f"{name} is {value!r}")
-        return agent, spaces.from_json(content["spec"])
+        return _agent(content), spaces.from_json(content["spec"])
 
 
 def read_settings(directory: Path) -> RunSettings:
     """The settings of a run."""
     content = read_config(directory)
     with reading(directory):
-        settings = RunSettings.of(content["settings"])
-        settings.validate()
-        return settings
+        return _settings(content)
 
 
 def read(directory: Path, env: Any) -> RunConfig:
@@ -129,10 +122,10 @@ def read(directory: Path, env: Any) -> RunConfig:
         UsageError: if the environment cannot be made from its id alone.
         StorageFault: if the configuration is damaged.
     """
-    agent, _ = read_agent(directory)
-    settings = read_settings(directory)
     content = read_config(directory)
     with reading(directory):
+        agent, settings = _agent(content), _settings(content)
+        spaces.from_json(content["spec"])  # a damaged one is named here
         chunk_length = content["chunk_length"]
         if not isinstance(chunk_length, int) or not 1 <= chunk_length <= chunks.MAX_CHUNK:
             raise ValueError(f"chunk_length is {chunk_length!r}")
@@ -143,6 +136,21 @@ def read(directory: Path, env: Any) -> RunConfig:
         made = _made(env_id, settings.env)
         made = made if isinstance(made, DeviceEnv) else dataclasses.replace(made, autoreset_mode=mode)
     return RunConfig(agent, made, dataclasses.replace(settings, env=EnvSettings.of(made)), chunk_length)
+
+
+def _agent(content: Mapping[str, Any]) -> Agent:
+    agent = hp.from_dict(make_agent(content["agent"]), content["hyperparameters"])
+    agent.validate()
+    for name, (_, field, _, value) in hp.flat_fields(agent).items():
+        if np.ndim(value) and not field.metadata["static"]:
+            raise TypeError(f"{name} is {value!r}")
+    return agent
+
+
+def _settings(content: Mapping[str, Any]) -> RunSettings:
+    settings = RunSettings.of(content["settings"])
+    settings.validate()
+    return settings
 
 
 def _made(env_id: str, settings: EnvSettings) -> Env:

@@ -80,8 +80,7 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
         of_arm = []
         for point in arm.points():
             config = _run_config(question, base, made, {**question.settings, **point.settings})
-            own = config.settings
-            key = json.dumps([hyperparameters.to_dict(config.agent), own.ending(), own.eval_every])
+            key = json.dumps([hyperparameters.to_dict(config.agent), hyperparameters.to_dict(config.settings)])
             if key not in first:
                 first[key] = len(members)
                 config.validate()

@@ -35,15 +35,21 @@ _raised: list[int] = []
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """Make SIGTERM raise an exception, as SIGINT does; ``caught`` also sees signals whose exception was swallowed."""
+    """Make SIGTERM raise an exception, as SIGINT does.
+
+    Python may swallow it. ``caught`` sees such a signal too; without ``caught`` it is raised again at the end.
+    """
+    swallowed = False
 
     def handle(number: int, frame: Any) -> None:
         _raised.append(number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     def report(unraisable: Any) -> None:
-        # Python prints a traceback of what it swallows; of a signal, ``caught`` says what happens.
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        nonlocal swallowed
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            swallowed = True  # a traceback of it would tell the user nothing
+        else:
             unraisable_hook(unraisable)
 
     unraisable_hook, sys.unraisablehook = sys.unraisablehook, report
@@ -56,9 +62,15 @@ def raised() -> Iterator[None]:
             # An extension module that is just being imported turns the signal's exception into an error of its own.
             if not _raised or isinstance(error, RlgdError):
                 raise
-            raise (Terminated if _raised[0] == signal.SIGTERM else KeyboardInterrupt) from error
+            raise _interrupt() from error
         finally:
             sys.unraisablehook = unraisable_hook
+        if swallowed and _raised:
+            raise _interrupt()
+
+
+def _interrupt() -> KeyboardInterrupt:
+    return Terminated() if _raised[0] == signal.SIGTERM else KeyboardInterrupt()
 
 
 @contextlib.contextmanager
@@ -98,6 +110,7 @@ def caught() -> Iterator[PollSignal]:
     with receiver, sender, _handled(dict.fromkeys(SIGNALS, lambda number, frame: None)):
         if _raised:
             take(_raised[0])
+            _raised.clear()
         try:
             yield lambda: seen[0] if seen else None
         finally:

@@ -159,6 +159,27 @@ with signals.raised():
     assert "Traceback" not in done.stderr
 
 
+def test_a_swallowed_signal_ends_a_command_that_does_not_catch_it() -> None:
+    script = """
+import os, signal, time
+from rlgd.system import signals
+
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+
+try:
+    with signals.raised():
+        Swallows()
+        print("goes on")
+except signals.Terminated:
+    print("ended")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("goes on\nended\n", "")
+
+
 def fail_to_import(number: int | None) -> None:
     """As an extension module that is being initialized: whatever is raised inside becomes an import error."""
     with signals.raised():
