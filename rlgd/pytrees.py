@@ -46,7 +46,8 @@ class Features(NamedTuple):
         images: each ``[..., height, width, channels]``.
         action_mask: ``[..., n]`` bool, which actions are allowed; None: all.
         first: ``[N, T]`` or ``[N]`` bool, where episodes begin; for recurrent networks.
-        memory: ``[N, size]``, the memory before the first step; for recurrent networks.
+        memory: ``[N, size]``, the memory before the first step, for recurrent networks; an agent has that of both its
+            networks here, as ``Params``, and hands each network its own.
     """
 
     vector: Array

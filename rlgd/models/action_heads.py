@@ -130,7 +130,9 @@ class GaussianHead:
     def distribution(
         self, outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
     ) -> DiagGaussian:
-        return _gaussian(self.std, self.num_log_stds, outputs, log_std, hidden)
+        assert log_std is not None
+        mean = outputs[..., : self.num_log_stds]
+        return DiagGaussian(mean, self.std.log_std(log_std, mean, outputs[..., self.num_log_stds :], hidden))
 
     def to_env(self, sample: Array) -> Array:
         low, high = (jnp.broadcast_to(bound, sample.shape) for bound in _bounds(self.action))
@@ -141,26 +143,26 @@ class GaussianHead:
 class TanhGaussianHead:
     """Box actions with a diagonal Gaussian that tanh squashes into the bounds, which must be finite."""
 
-    action: BoxSpec
-    std: Std
+    gaussian: GaussianHead
 
     @property
     def num_outputs(self) -> int:
-        return (1 + self.std.outputs) * self.num_log_stds
+        return self.gaussian.num_outputs
 
     @property
     def num_log_stds(self) -> int:
-        return math.prod(self.action.shape)
+        return self.gaussian.num_log_stds
 
     def distribution(
         self, outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
     ) -> TanhGaussian:
-        gaussian = _gaussian(self.std, self.num_log_stds, outputs, log_std, hidden)
-        return TanhGaussian(gaussian.mean, gaussian.log_std, *_bounds(self.action))
+        before = self.gaussian.distribution(outputs, log_std, mask, hidden)
+        return TanhGaussian(before.mean, before.log_std, *_bounds(self.gaussian.action))
 
     def to_env(self, sample: Array) -> Array:
-        squashed = TanhGaussian(sample, jnp.zeros_like(sample), *_bounds(self.action)).squash(sample)
-        return _numbers(squashed, self.action)
+        action = self.gaussian.action
+        squashed = TanhGaussian(sample, jnp.zeros_like(sample), *_bounds(action)).squash(sample)
+        return _numbers(squashed, action)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +227,7 @@ def _box_head(action: BoxSpec, box_distribution: str, box_std: str) -> ActionHea
             f"{action.high}; allowed: 'gaussian'."
         )
     if box_distribution == "tanh":
-        return TanhGaussianHead(action, STDS[box_std])
+        return TanhGaussianHead(GaussianHead(action, STDS[box_std]))
     if box_std != "free":
         raise UsageError(f"box_std is {box_std!r}, but a Beta distribution has no such parameter; leave it out.")
     return BetaHead(action)
@@ -243,12 +245,6 @@ def _integers(sample: Array, start: tuple[int, ...], action: LeafSpec) -> Array:
     if any(start):
         sample = sample.reshape(batch, len(start)) + jnp.asarray(start, sample.dtype)[None]
     return sample.reshape(batch, *shape).astype(dtype)
-
-
-def _gaussian(std: Std, size: int, outputs: Array, log_std: Array | None, hidden: Array | None) -> DiagGaussian:
-    assert log_std is not None
-    mean = outputs[..., :size]
-    return DiagGaussian(mean, std.log_std(log_std, mean, outputs[..., size:], hidden))
 
 
 def _numbers(bounded: Array, action: BoxSpec) -> Array:
