@@ -6,9 +6,17 @@ from typing import Any
 
 
 class RlgdError(Exception):
-    """A failure with one message that explains it; ``exit_code`` is the exit status of the process."""
+    """A failure with one message that explains it.
+
+    Attributes:
+        exit_code: the exit status of the process.
+        policy: of a run that it ended, the ``rlgd.Policy`` of the last state that is kept; else None.
+        state: that state; else None.
+    """
 
     exit_code = 1
+    policy: Any = None
+    state: Any = None
 
 
 class UsageError(RlgdError, ValueError):
@@ -24,14 +32,9 @@ class EnvironmentFault(RlgdError):
 
 
 class Diverged(RlgdError):
-    """Training produced infinite numbers or NaN; the last finite state is kept.
-
-    Attributes:
-        policy: the ``rlgd.Policy`` of that state.
-    """
+    """Training produced infinite numbers or NaN; the last finite state is kept."""
 
     exit_code = 4
-    policy: Any = None
 
 
 class StorageFault(RlgdError):

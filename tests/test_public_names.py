@@ -48,7 +48,7 @@ PUBLIC = {
         LQR LinearGaussian TabularMDP compare
     """,
     "rlgd.maths": """
-        confidence distributions minibatches natural_gradient objectives returns running_statistics
+        confidence distributions minibatches natural_gradient objectives returns running_statistics seeds
     """,
     "rlgd.models": """
         ACTIVATIONS ActionHead BOX_DISTRIBUTIONS BOX_STDS CELLS INITIALIZATIONS Network NetworkOutput

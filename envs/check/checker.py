@@ -25,6 +25,7 @@ from rlgd.envs.check.worker import WorkerResult, check_in_worker
 from rlgd.envs.device.device_env import DeviceEnv
 from rlgd.envs.device.gym_vector import DeviceVectorEnv
 from rlgd.errors import UsageError, unknown
+from rlgd.ranges import whole_number
 
 NUM_ENVS = 4
 STEPS = 1_000
@@ -58,8 +59,7 @@ def check(
     Raises:
         UsageError: if there is no such environment, or an argument does not fit.
     """
-    if seed < 0 or (steps is not None and steps < 1):
-        raise UsageError(f"seed is {seed} and steps is {steps}; allowed: whole numbers from 0 and from 1.")
+    seed, steps = whole_number("seed", seed), None if steps is None else whole_number("steps", steps, 1)
     subject = _subject(source, kwargs)
     log = Log()
     with _captured_output() as printed, warnings.catch_warnings():

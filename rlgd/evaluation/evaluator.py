@@ -16,7 +16,9 @@ from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.evaluation.policy import Policy, env_action
+from rlgd.maths.seeds import random_key
 from rlgd.pytrees import Actor, View
+from rlgd.ranges import whole_number
 
 MAX_HOST_ENVS = 16
 MAX_NATIVE_ENVS = 1000  # NumPy steps them together
@@ -69,7 +71,7 @@ def evaluate(
         policy: an rlgd policy, or (in Gymnasium) any function from ``obs [N, ...]`` to actions ``[N, ...]``.
         env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returns.
         episodes: how many, at least 1.
-        seed: of environments and sampled actions; use the same one for all policies of a comparison.
+        seed: of environments and sampled actions, from 0; use the same one for all policies of a comparison.
         deterministic: whether the greedy policy plays; otherwise actions are sampled.
         max_steps: the longest episode; None takes the environment's time limit, or ``MAX_STEPS`` if it has none.
         between: called between steps in Gymnasium; an exception from it ends the evaluation.
@@ -78,31 +80,27 @@ def evaluate(
         UsageError: if the policy does not fit the environment.
         EnvironmentFault: if the environment breaks.
     """
-    target = playable(policy, env, episodes, max_steps)
+    episodes, seed = whole_number("episodes", episodes, 1), whole_number("seed", seed)
+    target = playable(policy, env, max_steps)
     if isinstance(target, HostEnv):
         num_envs = target.running or min(episodes, MAX_NATIVE_ENVS if target.native else MAX_HOST_ENVS)
         with contextlib.closing(target.open(num_envs)) as vector:
             return play_in(vector, policy, episodes, seed, deterministic, between)
     if not isinstance(policy, Policy):
         raise UsageError("on the device only policies of rlgd can be evaluated; give the environment's id instead.")
-    returns, lengths = _play_on_device(
-        policy.agent, target, policy.actor, jax.random.key(seed), episodes, deterministic
-    )
+    returns, lengths = _play_on_device(policy.agent, target, policy.actor, random_key(seed), episodes, deterministic)
     if not np.isfinite(returns).all():
         raise EnvironmentFault(f"a reward of {target.env_id} is not finite, or the return of an episode overflows.")
     return EvalResult(np.asarray(returns, np.float64), np.asarray(lengths, np.int64), deterministic)
 
 
-def playable(policy: Any, env: Any, episodes: int, max_steps: int | None) -> Env:
+def playable(policy: Any, env: Any, max_steps: int | None) -> Env:
     """The environment to play in, with its time limit; see ``evaluate``.
 
     Raises:
         UsageError: if the policy does not fit it, or a number is not allowed.
     """
-    if episodes < 1:
-        raise UsageError(f"episodes is {episodes}; allowed: at least 1.")
-    if max_steps is not None and max_steps < 1:
-        raise UsageError(f"max_steps is {max_steps}; allowed: at least 1.")
+    max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 1)
     target = make(env, backend="host" if isinstance(env, str) and env.partition(":")[0] not in SUITES else "auto")
     if isinstance(policy, Policy):
         _check_fit(policy, target)
@@ -140,7 +138,7 @@ def play_in(
     quota = np.full(num_envs, episodes // num_envs) + (np.arange(num_envs) < episodes % num_envs)
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
     so_far, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
-    choose = _chooser(policy, vector, jax.random.key(seed), deterministic)
+    choose = _chooser(policy, vector, random_key(seed), deterministic)
     obs, first = vector.reset(seed), np.ones(num_envs, bool)
     t = 0
     limit = vector.spec.max_episode_steps or MAX_STEPS

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from rlgd import spaces
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
+from rlgd.maths.seeds import random_key
 from rlgd.pytrees import Actor, Obs, View
+from rlgd.ranges import whole_number
 from rlgd.spaces import LeafSpec, Spec
 
 
@@ -67,7 +69,7 @@ class Policy:
             if not deterministic:
                 raise UsageError("a sampled action needs a key: policy(obs, deterministic=False, key=...).")
             key = self._unused_key
-        key = jax.random.key(int(key)) if isinstance(key, int | np.integer) else key
+        key = random_key(whole_number("key", key)) if isinstance(key, int | np.integer) else key
         num_envs = len(jax.tree.leaves(batch)[0])
         mask = None if action_mask is None else self._mask(action_mask, single, num_envs)
         memory, view = self._memory, View(batch, self._first(first, num_envs), mask)

@@ -19,6 +19,7 @@ from rlgd.envs.rendering import PICTURES, WINDOW, alone, rendered
 from rlgd.errors import EnvironmentFault, StorageFault, UsageError
 from rlgd.evaluation.evaluator import EvalResult, play_in, playable
 from rlgd.evaluation.policy import Policy
+from rlgd.ranges import whole_number
 
 Recorder: TypeAlias = RecordVideo[Any, Any]
 
@@ -58,7 +59,8 @@ def play(
         EnvironmentFault: if the environment breaks.
         StorageFault: if the video cannot be written completely.
     """
-    target = playable(policy, env, episodes, max_steps)
+    episodes, seed = whole_number("episodes", episodes, 1), whole_number("seed", seed)
+    target = playable(policy, env, max_steps)
     file = None if video is None else Path(video)
     with _in_a_window(target) if file is None else _recorded(target, file) as shown:
         result = play_in(alone(shown, target.spec, target.env_id), policy, episodes, seed, deterministic)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rlgd.maths import objectives as objectives
     from rlgd.maths import returns as returns
     from rlgd.maths import running_statistics as running_statistics
+    from rlgd.maths import seeds as seeds
 
 __getattr__, __dir__, __all__ = lazy(
     __name__,
@@ -24,5 +25,6 @@ __getattr__, __dir__, __all__ = lazy(
         "objectives",
         "returns",
         "running_statistics",
+        "seeds",
     ),
 )

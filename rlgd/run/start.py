@@ -5,6 +5,7 @@ import time
 
 import jax
 
+from rlgd.maths.seeds import random_key
 from rlgd.pytrees import LoopState
 from rlgd.run.config import RunConfig
 from rlgd.run.counters import Counters
@@ -35,6 +36,6 @@ class Start:
 def beginning(config: RunConfig) -> Start:
     """The beginning of a new run."""
     began_at, counters = time.monotonic(), Counters(0.0, 0.0, time.time())
-    key = jax.random.key(config.settings.seed)
+    key = random_key(config.settings.seed)
     loop = _initialize(config.agent.prepared(), config.env, key, config.settings.total_timesteps)
     return Start(began_at, loop, 0, counters, resumed=False)

@@ -83,6 +83,7 @@ class Run:
                 self.evaluations.complete(self._result_policy())
         except BaseException as error:
             failure = error
+            self._hand_over(error)
             if isinstance(error, RlgdError) and not isinstance(error, Interrupted):
                 self._write_rest()  # of an interrupted run they wait in the checkpoint
             raise
@@ -125,13 +126,16 @@ class Run:
 
         Raises:
             Diverged, EnvironmentFault: if something in the chunk is not finite.
+            EnvironmentFault, KeyboardInterrupt: if that cut the chunk short.
         """
         self.loop, self.status = chunk.loop, self.status.reached(chunk.steps)
         if self.caller.metrics:
             self.history.append(chunk.metrics)
         self._write(self.averager.rows(chunk))
         if chunk.fault is not None:
-            raise faults.explained(chunk.fault, self.evaluations.policy(chunk.loop.agent_state))
+            raise faults.explained(chunk.fault)
+        if chunk.cut_short is not None:
+            raise chunk.cut_short
         if self.status.evaluation_is_due and chunk.steps < self.cadence.total_timesteps:
             self._evaluate()
         if self._is_out_of_time():
@@ -196,13 +200,20 @@ class Run:
             where = f"interrupted at step {self.status.steps:,}"
             raise Interrupted(f"{where}{self.recording.how_to_resume}", number)
 
+    def _hand_over(self, failure: BaseException) -> None:
+        """Make the last state reachable from what ended the run: the caller may have no other way to it."""
+        for name, value in (("policy", self.evaluations.policy(self.loop.agent_state)), ("state", self.loop)):
+            setattr(failure, name, value)
+        failure.add_note(f"{self.status.steps:,} steps are kept: .policy and .state{self.recording.how_to_resume}")
+
     def _finish(self, failure: BaseException | None) -> None:
         """Close the sinks and the recording, whatever happens."""
         try:
             for sink in self.caller.sinks:
                 sink.close()
         finally:
-            interrupted, reason = isinstance(failure, Interrupted), self.status.outcome.criterion
+            interrupted = isinstance(failure, Interrupted | KeyboardInterrupt)
+            reason = self.status.outcome.criterion
             if failure is not None:
                 reason = INTERRUPTED if interrupted else f"{type(failure).__name__}: {failure}"
             summary = summarize(reason, self.status, self.averager, self.evaluations)

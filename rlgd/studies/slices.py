@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlgd.evaluation.evaluator import EVAL_SEED
+from rlgd.maths.seeds import random_key
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.sinks.rows import Row, RowAverager
@@ -80,7 +81,7 @@ class MemberBatch:
         padded = [*members, *[members[-1]] * (programs.size - len(members))]
         agents = [config.agent.prepared() for config in padded]
         self.agents = jax.tree.map(lambda *leaves: jnp.stack(leaves), *agents)
-        keys = jnp.stack([jax.random.key(config.settings.seed) for config in padded])
+        keys = jnp.stack([random_key(config.settings.seed) for config in padded])
         per_step = np.array([1 / config.settings.total_timesteps for config in padded], np.float32)
         self.loops = programs("begin", self.agents, keys, per_step)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env
+from rlgd.errors import EnvironmentFault
 from rlgd.models import features, torsos
 from rlgd.pytrees import LoopState
 from rlgd.training.faults import Fault, take_fault
@@ -43,6 +44,7 @@ class Chunk(NamedTuple):
         metrics: NumPy arrays, ``[iterations]``; ``rollout/steps`` are each iteration's.
         training_seconds, compile_seconds: wall time of this chunk.
         fault: what is not finite, or None; the run cannot continue after a fault.
+        cut_short: what ended the chunk early, see ``Runner``; no chunk follows.
     """
 
     loop: LoopState
@@ -51,6 +53,7 @@ class Chunk(NamedTuple):
     training_seconds: float
     compile_seconds: float
     fault: Fault | None = None
+    cut_short: EnvironmentFault | KeyboardInterrupt | None = None
 
 
 def chunks(
@@ -70,7 +73,7 @@ def chunks(
     """
     iteration = iterations_done(loop)
     fault = None
-    while steps < total_timesteps and fault is None:
+    while steps < total_timesteps and fault is None and runner.cut_short is None:
         if iteration % length == 0:
             loop = dataclasses.replace(loop, progress=jnp.asarray(steps / total_timesteps, loop.progress.dtype))
         end = next_pause(steps, total_timesteps, pauses)
@@ -84,7 +87,7 @@ def chunks(
         fault = take_fault(metrics, iteration)
         iteration += len(metrics["rollout/steps"])
         steps += int(metrics["rollout/steps"].sum(dtype=np.int64))
-        yield Chunk(loop, steps, metrics, seconds, compile_seconds, fault)
+        yield Chunk(loop, steps, metrics, seconds, compile_seconds, fault, runner.cut_short)
 
 
 def next_pause(steps: int, total_timesteps: int, pauses: Sequence[int]) -> int:

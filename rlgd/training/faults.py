@@ -65,16 +65,14 @@ def in_words(fault: Fault) -> str:
     return f"{FAULTS[fault.quantity]} is not finite in iteration {fault.iteration}"
 
 
-def explained(fault: Fault, policy: Any) -> RlgdError:
-    """The error for something that is not finite; ``policy`` is that of the last finite state."""
+def explained(fault: Fault) -> RlgdError:
+    """The error for something that is not finite."""
     where = in_words(fault)
     if fault.quantity in (OBSERVATION, REWARD):
         return EnvironmentFault(f"{where}. The last finite state is kept.")
     if fault.quantity != PARAMETERS:
         where += f", update {fault.update}"
-    diverged = Diverged(
+    return Diverged(
         f"training diverged: {where}. The last finite state is kept. "
         "A smaller learning_rate, or a max_grad_norm, may help."
     )
-    diverged.policy = policy
-    return diverged

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -25,19 +25,26 @@ class Runner(Protocol):
 
     It also stops after an iteration with something that is not finite. The state that is returned is then the one
     before that iteration, and the metrics, ``[iterations]``, include it.
+
+    Attributes:
+        compile_seconds: wall time of compiling so far.
+        cut_short: a fault of the environment, or an interrupt, that ended the newest call after its first iteration,
+            so that what was learned before is not lost; None if nothing did. The caller raises it.
     """
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]: ...
 
     compile_seconds: float
+    cut_short: EnvironmentFault | KeyboardInterrupt | None
 
 
 class DeviceRunner:
-    """Whole chunks as one compiled program."""
+    """Whole chunks as one compiled program. An interrupt waits in ``cut_short`` until the program has ended."""
 
     def __init__(self, agent: Agent, env: DeviceEnv, length: int) -> None:
         self.program = functools.partial(_run_jitted, agent, env, length)
         self.compile_seconds = 0.0
+        self.cut_short: EnvironmentFault | KeyboardInterrupt | None = None
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         start = time.perf_counter()
@@ -45,7 +52,19 @@ class DeviceRunner:
         jax.block_until_ready(self.program(loop, np.int32(0), np.int32(0)))
         self.compile_seconds += time.perf_counter() - start
         limit = np.int32(min(rows, 2**31 - 1))
-        after, metrics, done = self.program(loop, np.int32(iterations), limit)
+        started = None
+        try:
+            started = self.program(loop, np.int32(iterations), limit)
+            return self._read(started, loop, limit)
+        except KeyboardInterrupt as interrupt:
+            if started is None:
+                raise
+            self.cut_short = interrupt
+            return self._read(started, loop, limit)
+
+    def _read(self, started: Any, loop: LoopState, limit: np.int32) -> tuple[LoopState, dict[str, np.ndarray]]:
+        """Wait for the program, and read its metrics."""
+        after, metrics, done = started
         history = {name: np.asarray(values)[: int(done)] for name, values in metrics.items()}
         if history["fault/count"][-1] > 0:
             # The same iterations again, without the last one: a copy of each state would slow down all iterations.
@@ -72,32 +91,34 @@ class HostRunner:
         self.pause = pause
         self.compile_seconds = 0.0
         self._compiled: set[int] = set()
-        self._fault: EnvironmentFault | None = None
+        self.cut_short: EnvironmentFault | KeyboardInterrupt | None = None
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
-        if self._fault is not None:
-            raise self._fault
         history: list[Metrics] = []
+        kept = (loop, 0)  # state and number of iterations; one variable, so that an interrupt finds them together
         seen, finite = 0, True
-        while len(history) < iterations and seen < rows and finite and not (history and self.pause()):
-            try:
-                rollout, begun = collect_on_host(
-                    self.agent, self.vector, loop, iteration_key(loop, ROLLOUT), self.act_device
-                )
-            except EnvironmentFault as fault:
-                if not history:
-                    raise
-                self._fault = fault  # raised by the next call, so that what was learned before is not lost
-                break
-            start = time.perf_counter()
-            after, metrics = _learn_jitted(self.agent, self.vector.spec, begun, rollout)
-            history.append(metrics)
-            seen += int(metrics["rollout/steps"])
-            finite = int(metrics["fault/count"]) == 0
-            if finite:
-                loop = after
-            num_final = jax.tree.leaves(rollout.final_obs)[0].shape[0]
-            if num_final not in self._compiled:
-                self._compiled.add(num_final)
-                self.compile_seconds += time.perf_counter() - start
-        return loop, {name: np.stack([np.asarray(m[name]) for m in history]) for name in history[0]}
+        try:
+            while len(history) < iterations and seen < rows and finite and not (history and self.pause()):
+                after, metrics = self._iterate(kept[0])
+                seen += int(metrics["rollout/steps"])
+                finite = int(metrics["fault/count"]) == 0
+                history.append(metrics)
+                kept = (after if finite else kept[0], len(history))
+        except (EnvironmentFault, KeyboardInterrupt) as fault:
+            if not kept[1]:
+                raise
+            self.cut_short = fault
+        loop, count = kept
+        return loop, {name: np.stack([np.asarray(m[name]) for m in history[:count]]) for name in history[0]}
+
+    def _iterate(self, loop: LoopState) -> tuple[LoopState, Metrics]:
+        """One iteration: the state after it, and its metrics."""
+        rollout, begun = collect_on_host(self.agent, self.vector, loop, iteration_key(loop, ROLLOUT), self.act_device)
+        start = time.perf_counter()
+        after, metrics = _learn_jitted(self.agent, self.vector.spec, begun, rollout)
+        num_final = jax.tree.leaves(rollout.final_obs)[0].shape[0]
+        if num_final not in self._compiled:
+            self._compiled.add(num_final)
+            jax.block_until_ready(metrics)
+            self.compile_seconds += time.perf_counter() - start
+        return after, metrics

@@ -187,9 +187,9 @@ def test_other_actions_and_no_episodes_are_refused() -> None:
     narrow = scripted([[(0, 3, "terminated")]])
     with pytest.raises(UsageError, match="its action is"):
         evaluate(biased(narrow, *[0.0] * 8), HostEnv("probes/BoxActions-v0"))
-    with pytest.raises(UsageError, match="episodes is 0; allowed: at least 1"):
+    with pytest.raises(UsageError, match="episodes is 0; allowed: a whole number from 1"):
         evaluate(cartpole_policy(), CARTPOLE, episodes=0)
-    with pytest.raises(UsageError, match="max_steps is 0; allowed: at least 1"):
+    with pytest.raises(UsageError, match="max_steps is 0; allowed: a whole number from 1"):
         evaluate(cartpole_policy(), CARTPOLE, max_steps=0)
 
 
@@ -204,3 +204,15 @@ def test_an_episode_ends_at_max_steps_at_the_latest(
         env = scripted([[(0, 1000, "terminated")]], limit=own)
     result = evaluate(linear_policy(env.spec, np.zeros((8, 2)), np.zeros(8)), env, episodes=3, max_steps=most)
     assert result.lengths.tolist() == [length] * 3
+
+
+@pytest.mark.parametrize("seed", [-1, None, 1.5, True, "1"])
+def test_a_seed_that_is_no_whole_number_is_the_callers_mistake(seed: Any) -> None:
+    with pytest.raises(UsageError, match=r"^seed is .*; allowed: a whole number from 0\.$"):
+        evaluate(cartpole_policy(), "CartPole-v1", episodes=2, seed=seed)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
+    given = {"episodes": np.int64(2), "seed": np.int64(1), "max_steps": np.int32(5)}
+    result = evaluate(cartpole_policy(), "CartPole-v1", **given)
+    np.testing.assert_array_equal(result.returns, [5, 5])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlgd.errors import EnvironmentFault
 from rlgd.training import chunks
 from rlgd.training.chunks import iterations_done, next_pause
 
@@ -28,6 +29,7 @@ class Counting:
 
     def __init__(self, bad: int | None = None) -> None:
         self.compile_seconds, self.bad = 0.0, bad
+        self.cut_short: EnvironmentFault | KeyboardInterrupt | None = None
         self.progress: list[float] = []
 
     def __call__(self, loop: Any, iterations: int, rows: int) -> tuple[Any, dict[str, np.ndarray]]:

@@ -74,11 +74,10 @@ def test_a_fault_is_taken_from_the_metrics_with_its_iteration() -> None:
 
 
 def test_the_error_says_what_and_where() -> None:
-    environment = explained(Fault(REWARD, 12, 5, 1), "policy")
+    environment = explained(Fault(REWARD, 12, 5, 1))
     assert isinstance(environment, EnvironmentFault)
     assert str(environment) == "a reward is not finite in iteration 12. The last finite state is kept."
-    diverged = explained(Fault(GRADIENT, 12, 5, 1), "policy")
+    diverged = explained(Fault(GRADIENT, 12, 5, 1))
     assert isinstance(diverged, Diverged)
-    assert diverged.policy == "policy"
     assert str(diverged).startswith("training diverged: the gradient is not finite in iteration 12, update 5. ")
-    assert f"{FAULTS[PARAMETERS]} is not finite in iteration 12. " in str(explained(Fault(PARAMETERS, 12, 5, 1), None))
+    assert f"{FAULTS[PARAMETERS]} is not finite in iteration 12. " in str(explained(Fault(PARAMETERS, 12, 5, 1)))
