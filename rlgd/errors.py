@@ -4,9 +4,20 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+MAX_MESSAGE = 300  # characters
+
+
+def shortened(message: str) -> str:
+    """A message without its middle if it is too long: what was given can have any length."""
+    if len(message) <= MAX_MESSAGE:
+        return message
+    gap = " ... "
+    head = (MAX_MESSAGE - len(gap)) * 2 // 3
+    return message[:head] + gap + message[len(message) - (MAX_MESSAGE - len(gap) - head) :]
+
 
 class RlgdError(Exception):
-    """A failure with one message that explains it.
+    """A failure with one message that explains it, of at most ``MAX_MESSAGE`` characters.
 
     Attributes:
         exit_code: the exit status of the process.
@@ -17,6 +28,9 @@ class RlgdError(Exception):
     exit_code = 1
     policy: Any = None
     state: Any = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
 
 
 class UsageError(RlgdError, ValueError):

@@ -1,6 +1,5 @@
 """Flags out of files: ``--config``."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,21 @@ def read_flags(path: str) -> tuple[dict[str, Any], str | None]:
     Raises:
         UsageError: if it cannot be read.
     """
-    import tomllib
+    from rlgd.system.reading import parse_json, parse_toml, read_text
 
-    from rlgd.system.files import MAX_JSON
-
+    is_json = path.endswith(".json")
     try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            text = file.read(MAX_JSON)
-        content = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+        text = read_text(Path(path))
+        content = parse_json(text, dict[str, Any]) if is_json else parse_toml(text)
     except OSError as error:
         raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"--config {path} is not {'JSON' if path.endswith('.json') else 'TOML'}: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"--config {path} holds no table of flags.")
+    except ValueError as error:
+        raise UsageError(f"--config {path} is not a table in {'JSON' if is_json else 'TOML'}: {error}") from error
     agent = content.pop("agent", None)
     if "hyperparameters" in content:
         try:
             content = flags_of_run(content)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise UsageError(f"--config {path} is no config.json of this version of rlgd: {error!r}.") from error
     return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}, agent
 

@@ -2,12 +2,11 @@
 
 import contextlib
 import dataclasses
-import json
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import gymnasium
 import numpy as np
@@ -24,12 +23,34 @@ from rlgd.run.config import RunConfig, agent_name
 from rlgd.run.layout import CONFIG
 from rlgd.run.settings import EnvSettings, RunSettings
 from rlgd.spaces import Spec
-from rlgd.system.files import read_versioned, write_json
+from rlgd.system.files import write_json
 from rlgd.system.machine import device_name
+from rlgd.system.reading import checked, parse_json, read_versioned
 from rlgd.training import chunks
 
 FORMAT_VERSION, EARLIER = 6, (5,)
+DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnasium", "orbax-checkpoint", "numpy")
+
+
+class EnvContent(TypedDict):
+    """The environment in ``config.json``."""
+
+    id: str
+    autoreset_mode: str | None
+
+
+class Content(TypedDict):
+    """The types in ``config.json``. Values of settings are checked where they are read."""
+
+    agent: str
+    hyperparameters: dict[str, Any]
+    env: EnvContent
+    settings: dict[str, Any]
+    spec: dict[str, Any]
+    chunk_length: int
+    device: str
+    versions: dict[str, str]
 
 
 def versions() -> dict[str, str]:
@@ -67,7 +88,8 @@ def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
         env = dict(new["env"])
         new["env"] = {"id": env.pop("id"), "autoreset_mode": None}
         if "kwargs" in env:
-            settings |= {"env_args": json.loads(env.pop("kwargs")) or None, "env_timeout": env.pop("timeout")}
+            arguments = parse_json(env.pop("kwargs"), dict[str, Any])
+            settings |= {"env_args": arguments or None, "env_timeout": env.pop("timeout")}
         new["settings"] = settings | env
     new["settings"] = hp.to_dict(RunSettings()) | new["settings"]
     return new
@@ -87,7 +109,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     """
     content = read_versioned(directory / CONFIG, "run", FORMAT_VERSION, *EARLIER)
     with reading(directory):
-        return upgraded(content)
+        content = upgraded(content)
+        checked(content, Content)
+        return content
 
 
 @contextlib.contextmanager
@@ -97,8 +121,9 @@ def reading(directory: Path) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise StorageFault(f"{directory / CONFIG} is damaged: {error!r}.") from error
+    except DAMAGE as error:
+        what = error if isinstance(error, ValueError) else repr(error)
+        raise StorageFault(f"{directory / CONFIG} is damaged: {what}.") from error
 
 
 def read_agent(directory: Path) -> tuple[Agent, Spec]:
@@ -127,9 +152,9 @@ def read(directory: Path, env: Any) -> RunConfig:
         agent, settings = _agent(content), _settings(content)
         spaces.from_json(content["spec"])  # a damaged one is named here
         chunk_length = content["chunk_length"]
-        if not isinstance(chunk_length, int) or not 1 <= chunk_length <= chunks.MAX_CHUNK:
+        if not 1 <= chunk_length <= chunks.MAX_CHUNK:
             raise ValueError(f"chunk_length is {chunk_length!r}")
-        env_id, mode = str(content["env"]["id"]), autoreset_mode_named(content["env"]["autoreset_mode"])
+        env_id, mode = content["env"]["id"], autoreset_mode_named(content["env"]["autoreset_mode"])
     if env is not None:
         made = make(env, backend=settings.env.backend if isinstance(env, str) else "auto")
     else:

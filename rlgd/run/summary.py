@@ -1,6 +1,5 @@
 """``summary.json``: how a run ended."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from rlgd.run.sinks.rows import RowAverager
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import CRITERIA
 from rlgd.system import files
-from rlgd.system.files import MAX_JSON, write_json
+from rlgd.system.files import write_json
+from rlgd.system.reading import parse_json, read_text
 
 INTERRUPTED = "interrupted"  # the reason of a run that a signal ended
 
@@ -62,11 +62,9 @@ def write_summary(directory: Path, summary: dict[str, Any]) -> None:
 def read_summary(directory: Path) -> dict[str, Any]:
     """The summary of a run; empty if it has none."""
     try:
-        with (directory / SUMMARY).open(encoding="utf-8") as file:
-            content = json.loads(file.read(MAX_JSON))
-    except (OSError, ValueError, RecursionError):
+        return parse_json(read_text(directory / SUMMARY), dict[str, Any])
+    except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def is_finished(directory: Path, steps: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from rlgd.errors import StorageFault, UsageError
 from rlgd.run import config_file, layout
 from rlgd.studies.question import Question
-from rlgd.system import files, machine
+from rlgd.system import machine, reading
 
 FORMAT_VERSION = 1
 STUDY = "study.json"
@@ -50,7 +50,7 @@ def read(directory: Path) -> tuple[Question, dict[str, Any]]:
         UsageError: if the directory holds no study, or one in another format.
         StorageFault: if ``study.json`` is damaged.
     """
-    content = files.read_versioned(directory / STUDY, "study", FORMAT_VERSION)
+    content = reading.read_versioned(directory / STUDY, "study", FORMAT_VERSION)
     try:
         return Question.from_json(content["question"], content["question"]["name"]), content
     except (KeyError, TypeError) as error:

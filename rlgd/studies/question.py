@@ -9,6 +9,7 @@ from typing import Any
 
 from rlgd.errors import UsageError, unknown
 from rlgd.studies.arms import MAX_MEMBERS, Arm, as_tuples
+from rlgd.system.reading import parse_toml, read_text
 
 FILES = files("rlgd.studies") / "questions"
 # Options of ``rlgd.train`` that an arm may set or vary, as it does hyper-parameters.
@@ -150,8 +151,7 @@ def read_question(source: str, full: bool = False) -> Question:
     if not is_file and source not in shipped_questions():
         raise unknown("study", source, shipped_questions())
     try:
-        text = path.read_text("utf-8-sig") if is_file else (FILES / f"{source}.toml").read_text("utf-8")
-        content = tomllib.loads(text)
+        content = parse_toml(read_text(path) if is_file else (FILES / f"{source}.toml").read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"{source} cannot be read: {error.strerror}.") from error
     except ValueError as error:

@@ -5,10 +5,23 @@ import errno
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
-from rlgd.errors import StorageFault, UsageError
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open a regular file with these flags, or make one if they include ``O_CREAT``; returns its descriptor.
+
+    Raises:
+        OSError: if it cannot be opened, or is a link, a named pipe or anything else that is not a regular file.
+    """
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a named pipe would wait for its other end
+    descriptor = os.open(path, flags | careful, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return descriptor
 
 
 def sync(path: Path) -> None:
@@ -28,7 +41,7 @@ def replace(path: Path, text: str) -> None:
     """
     beside = path.with_name(path.name + ".tmp")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+        descriptor = open_regular(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -68,7 +81,7 @@ class Appender:
         self.fault: str | None = None
         self._waiting: collections.deque[bytes] = collections.deque()
         self._torn = 0  # bytes of the first waiting record that are already in the file
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        self._file = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def append(self, record: bytes = b"") -> None:
         """Add a record to the end."""
@@ -98,30 +111,6 @@ class Appender:
         os.close(self._file)
 
 
-MAX_JSON = 2**24  # bytes read from a file at most
-
-
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write ``value`` to a file, which has either its old or its new content, whatever happens."""
     replace(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_versioned(path: Path, what: str, *format_versions: int) -> dict[str, Any]:
-    """Read a JSON object that has one of these format versions; ``what`` ("run") names its directory in messages.
-
-    Raises:
-        UsageError: if there is no such file, or it has another format version.
-        StorageFault: if it is not JSON.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            content = json.loads(file.read(MAX_JSON))
-    except OSError as error:
-        raise UsageError(f"{path.parent} holds no {what}: {path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise StorageFault(f"{path} is damaged: it is not JSON.") from error
-    found = content.get("format_version") if isinstance(content, dict) else None
-    if found not in format_versions:
-        known = " or ".join(map(str, sorted(format_versions)))
-        raise UsageError(f"{path} has format_version {found!r}; this rlgd reads {known}.")
-    return content

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgd.errors import UsageError
+from rlgd.system.files import open_regular
 
 LOCK = "run.lock"
 SIGNED_WITHIN = 1.0  # seconds between taking a lock and signing it
@@ -28,7 +29,7 @@ class Lock:
     def __init__(self, directory: Path) -> None:
         path = directory / LOCK
         self._signed = False
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        self._file = open_regular(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -213,6 +213,6 @@ def test_a_seed_that_is_no_whole_number_is_the_callers_mistake(seed: Any) -> Non
 
 
 def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
-    given = {"episodes": np.int64(2), "seed": np.int64(1), "max_steps": np.int32(5)}
+    given: dict[str, Any] = {"episodes": np.int64(2), "seed": np.int64(1), "max_steps": np.int32(5)}
     result = evaluate(cartpole_policy(), "CartPole-v1", **given)
     np.testing.assert_array_equal(result.returns, [5, 5])

@@ -121,7 +121,7 @@ def test_what_is_missing_is_damage(name: str, tmp_path: Path) -> None:
     content = write(tmp_path, RunConfig(AGENT, ENVS["device"], SETTINGS))
     del content[name]
     (tmp_path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(StorageFault, match=rf"config\.json is damaged: KeyError\('{name}'\)"):
+    with pytest.raises(StorageFault, match=rf"config\.json is damaged: .*{name}"):
         config_file.read(tmp_path, None)
 
 

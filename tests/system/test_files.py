@@ -1,6 +1,5 @@
 """Files that survive the end of the process."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from rlgd.errors import StorageFault, UsageError
-from rlgd.system.files import Appender, read_versioned, replace, why, write_json
+from rlgd.system.files import Appender, replace, why
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -96,25 +94,3 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
     assert why(OSError(13, "Permission denied"), tmp_path).startswith("Permission denied; ")
     assert why(ValueError("one\ntwo"), tmp_path).startswith("ValueError: one; ")
     assert why(ValueError("one"), tmp_path / "missing") == "ValueError: one"
-
-
-@pytest.mark.parametrize(
-    ("content", "error", "message"),
-    [
-        (None, UsageError, "holds no run: .*config.json cannot be read"),
-        ("{", StorageFault, "config.json is damaged: it is not JSON"),
-        ("[" * 100_000, StorageFault, "is damaged"),
-        ("[1]", UsageError, "has format_version None; this rlgd reads 3"),
-        ('{"format_version": 2}', UsageError, "has format_version 2; this rlgd reads 3"),
-    ],
-)
-def test_a_file_of_another_format_is_refused(
-    tmp_path: Path, content: str | None, error: type[Exception], message: str
-) -> None:
-    path = tmp_path / "config.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(error, match=message):
-        read_versioned(path, "run", 3)
-    write_json(path, {"format_version": 3, "seed": 1})
-    assert read_versioned(path, "run", 3) == json.loads(path.read_text()) == {"format_version": 3, "seed": 1}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from rlgd.errors import StorageFault, UsageError
 from rlgd.system.files import replace, why
+from rlgd.system.reading import parse_json, read_text
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -87,16 +88,15 @@ def read_manifest(directory: Path, steps: int) -> Manifest:
     """
     path = directory / str(steps) / MANIFEST
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_MANIFEST)
-        content = json.loads(text)
+        text = read_text(path, MAX_MANIFEST)
+        content = parse_json(text, dict[str, Any])
         whole = text == sealed({name: value for name, value in content.items() if name != "sha256"})
         step, format_version, about, counters = (
             content[name] for name in ("step", "format_version", "about", "counters")
         )
         writer = about["versions"]["rlgd"]
         files = {name: (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise as_damaged(directory, steps, f"{MANIFEST} cannot be read") from error
     if not whole or step != steps or not isinstance(counters, dict):
         raise as_damaged(directory, steps, f"{MANIFEST} does not match its own checksum")

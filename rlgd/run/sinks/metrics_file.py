@@ -1,11 +1,12 @@
 """``metrics.jsonl``: the curves of a run, one row a line."""
 
-import json
 import logging
 import os
 from pathlib import Path
 
 from rlgd.run.sinks.rows import Row
+from rlgd.system.files import open_regular
+from rlgd.system.reading import parse_json
 
 log = logging.getLogger("rlgd")
 
@@ -18,16 +19,16 @@ def cut(path: Path, number: int) -> tuple[list[Row], int]:
     lines = size = 0
     if not path.exists():
         return rows, lines
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "rb+") as file:
+    with os.fdopen(open_regular(path, os.O_RDWR), "rb+") as file:
         while lines < number and (line := file.readline(MAX_LINE)).endswith(b"\n"):
             lines, size = lines + 1, size + len(line)
             try:
-                values = {str(name): float(value) for name, value in json.loads(line).items()}
+                values = parse_json(line, dict[str, float])
                 step = values.pop("step")
                 if not 0 <= step < 2**63 or not all(name.encode() for name in values):
                     raise ValueError
                 rows.append(Row(int(step), values.pop("seconds"), values))
-            except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError):
+            except (ValueError, KeyError):
                 log.warning("row %d of %s is damaged; TensorBoard does not show it.", lines, path)
         file.truncate(size)
     if lines < number:
