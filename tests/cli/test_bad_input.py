@@ -163,7 +163,7 @@ COMMANDS = [
     (f"{PPO} --run-dir loop/run", "cannot be written: Too many levels of symbolic links"),
     # configurations
     (f"{PPO} --config nowhere.toml", "--config nowhere.toml cannot be read: No such file or directory."),
-    (f"{PPO} --config .", "--config . cannot be read: Is a directory."),
+    (f"{PPO} --config .", "--config . cannot be read: it is not a regular file."),
     (f"{PPO} --config typo.toml", "unknown flag 'gama'; did you mean 'gamma'?"),
     (f"{PPO} --config torn.toml", "--config torn.toml is not a table in TOML:"),
     (f"{PPO} --config torn.json", "--config torn.json is not a table in JSON:"),

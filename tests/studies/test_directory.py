@@ -27,7 +27,7 @@ def test_damage_is_named(whole: StudyResult, tmp_path: Path) -> None:
     text = (whole.study_dir / "study.json").read_text()
     study_json = tmp_path / "study.json"
     for content, error, message in (
-        ("{", StorageFault, "is not JSON"),
+        ("{", StorageFault, "is damaged: Expecting"),
         (text.replace('"format_version": 1', '"format_version": 9'), UsageError, "format_version 9"),
         (text.replace('"question"', '"questions"', 1), StorageFault, "is damaged"),
     ):
