@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-MAX_MESSAGE = 300  # characters
+MAX_MESSAGE, MAX_LISTED = 300, 160  # characters of a message, and of the names that it lists
 
 
 def shortened(message: str) -> str:
@@ -65,11 +65,23 @@ class Interrupted(RlgdError):
         self.exit_code = 128 + number
 
 
+def _listed(names: list[str]) -> str:
+    """Names in a message: as many as are read at a glance."""
+    width = 0
+    shown: list[str] = []
+    for name in names:
+        width += len(name) + 2
+        if width > MAX_LISTED and shown:
+            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+        shown.append(name)
+    return ", ".join(shown)
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> UsageError:
     """The error for an unknown name: it gives the nearest known names, or all of them if none is near."""
     names = sorted(known)
     by_lower = {name.lower(): name for name in names}
     near = [by_lower[match] for match in difflib.get_close_matches(str(given).lower(), by_lower, n=3, cutoff=0.6)]
     nearest = f"did you mean {' or '.join(repr(name) for name in near)}?"
-    hint = nearest if near else f"known: {', '.join(names)}."
+    hint = nearest if near else f"known: {_listed(names)}."
     return UsageError(f"unknown {kind} {given!r}; {hint}")

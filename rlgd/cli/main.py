@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlgd.cli import commands
 from rlgd.cli.output import messages, say
-from rlgd.errors import Interrupted, RlgdError
+from rlgd.errors import Interrupted, RlgdError, StorageFault, shortened
 from rlgd.system import signals
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of the output has closed it, as `| head` does; the interpreter's own last flush must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"error: {shortened(f'{where}{error.strerror or error}.')}")
+        return StorageFault.exit_code
     except Exception as error:
         # JAX raises it where the allocator fails, on a device or while compiling.
         if "RESOURCE_EXHAUSTED" not in str(error) or debug:

@@ -4,7 +4,9 @@ The word after the command (an agent, a run) decides which flags there are, so i
 at once, and what the user gave is kept apart from the defaults.
 """
 
+import contextlib
 import dataclasses
+import io
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -55,10 +57,8 @@ def help_text(name: str, options: type[CommandOptions], words: Sequence[str], as
 def parse(name: str, options: type[T], words: Sequence[str]) -> T:
     """The options of a command: what is given, and the defaults of the rest.
 
-    A mistake that tyro finds ends the program with exit code 2.
-
     Raises:
-        UsageError: for other mistakes.
+        UsageError: for a mistake.
     """
     positional = _positional(options)
     first = _first(positional, words)
@@ -90,9 +90,29 @@ def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: b
     """The flags that the words give, by name. If not ``strict``, unknown words are left out instead of refused."""
     kind = typed("given", {name: argument(flag) for name, flag in flags.items()}, total=False)
     if strict:
-        return tyro.cli(kind, args=words, prog=prog)
+        box = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(box):
+                return tyro.cli(kind, args=words, prog=prog)
+        except SystemExit as mistake:
+            raise UsageError(f"{_without_box(box.getvalue())} `{prog} --help` shows all flags.") from mistake
     given, _ = tyro.cli(kind, args=words, prog=prog, return_unknown_args=True, add_help=False)
     return given
+
+
+def _without_box(box: str) -> str:
+    """What tyro says of a mistake, as sentences: its title, its frame and its help texts are left out."""
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    _title, *lines = [line for line in lines if line]
+    sections: list[list[str]] = [[]]
+    for line in lines:
+        if set(line) <= set("─-╰╯"):
+            sections.append([])
+        else:
+            sections[-1].append(line)
+    what, more = " ".join(sections[0]).replace(" ,", ",").rstrip("."), sections[1]
+    near = [line.split()[0] for line in more if line.startswith("--")] if more[0].startswith("Perhaps") else []
+    return f"{what}; did you mean {near[0]}?" if near else f"{what}."
 
 
 def typed(name: str, arguments: dict[str, Any], total: bool) -> Any:
