@@ -20,6 +20,7 @@ from rlgd.envs.host.sources import Description, as_json, borrow, describe_vector
 from rlgd.envs.host.workers import WorkerVector
 from rlgd.errors import UsageError, unknown
 from rlgd.spaces import Spec
+from rlgd.system.log import warn_once
 from rlgd.system.machine import num_cores
 
 VECTORIZATIONS = ("auto", "native", "sync", "async", "envpool")
@@ -40,7 +41,7 @@ class HostEnv:
         vectorization: one of ``VECTORIZATIONS``. "native" is Gymnasium's own vector environment, "sync" steps one
             environment after the other in this process, "async" each in a process of its own, "envpool" in EnvPool's
             threads. "auto" takes the native one where there is one; otherwise processes where a step takes longer than
-            ``SLOW_STEP``, else this process, with the same bits.
+            ``SLOW_STEP`` and they can be started, else this process, with the same bits.
         timeout: seconds that a step or reset of worker processes may take; None: ``TIMEOUT``. If given, "auto" takes
             worker processes: a step in this process cannot be interrupted.
         source: the object, see ``of``; None takes ``env_id`` from Gymnasium's registry.
@@ -189,22 +190,44 @@ class HostEnv:
                 release()
                 raise
         with explained(self.env_id):
-            way, _ = self._choose(num_envs)
-            return HostVector(self._make(way, num_envs), self.spec, self.env_id, self.how(num_envs))
+            vector = self._opened(num_envs)
+            return HostVector(vector, self.spec, self.env_id, self.how(num_envs))
+
+    def _opened(self, num_envs: int) -> GymVector:
+        """The environments, in this process where "auto" chose worker processes and these cannot be used."""
+        way, _ = self._choose(num_envs)
+        if way != "async" or self._must_be_workers:
+            return self._make(way, num_envs)
+        try:
+            return self._make(way, num_envs)
+        except Exception as error:
+            vector = self._make("sync", num_envs)  # raises if the environment itself is at fault
+            self._unfit.append(f" (worker processes cannot be used: {error})")
+            warn_once(f"{self.env_id}: {self.how(num_envs)}.")
+            return vector
+
+    @property
+    def _must_be_workers(self) -> bool:
+        return self.vectorization == "async" or self.timeout is not None
 
     def _choose(self, num_envs: int) -> tuple[str, str]:
-        """One of ``VECTORIZATIONS`` but "auto", and the measurement that decided, in words."""
+        """One of ``VECTORIZATIONS`` but "auto", and the measurement or the failure that decided, in words."""
         if self.vectorization != "auto":
             return self.vectorization, ""
         if self.native:
             return "native", ""
-        if self.timeout is not None:
+        if self._must_be_workers:
             return "async", ""
         if not 1 < num_envs <= MAX_WORKERS or num_cores() == 1:
             return "sync", ""
-        if self._step_time is None:
-            return "sync", ""
+        if self._unfit or self._step_time is None:
+            return "sync", "".join(self._unfit)
         return "async" if self._step_time > SLOW_STEP else "sync", f" (a step takes {_duration(self._step_time)})"
+
+    @functools.cached_property
+    def _unfit(self) -> list[str]:
+        """Why worker processes could not be used, in words; empty if nothing is known against them."""
+        return []
 
     def _make(self, way: str, num_envs: int) -> GymVector:
         if way in ("native", "envpool"):
