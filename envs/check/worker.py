@@ -19,9 +19,9 @@ from rlgd.envs.check.play import Answer, play
 from rlgd.envs.check.report import Log, describe_error
 from rlgd.envs.host.parcel import Parcel, Registrations
 from rlgd.envs.host.spawning import METHOD, signals_wait
+from rlgd.envs.host.worker_pipe import START_TIMEOUT, Patience
 
 STEPS = 50
-START_TIMEOUT = 300.0  # seconds to start the process and import
 REMEDY = "--vectorization sync needs no worker processes"
 
 
@@ -57,13 +57,13 @@ def check_in_worker(log: Log, make: Callable[[], Any], seed: int, timeout: float
     with signals_wait():
         process.start()
     sender.close()
-    place, deadline = "start", time.monotonic() + START_TIMEOUT
+    place, patience, until = "start", Patience(), START_TIMEOUT
     try:
-        while receiver.poll(max(0.0, deadline - time.monotonic())):
+        while patience.wait([receiver], until):
             answer = receiver.recv()
             if isinstance(answer, WorkerResult):
                 return answer
-            place, deadline = answer, time.monotonic() + timeout
+            place, until = answer, patience.waited + timeout
         what = f"did not finish within {timeout:g} s"
     except EOFError:
         process.join(timeout)

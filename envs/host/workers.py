@@ -18,7 +18,7 @@ from rlgd.envs.aliases import GymEnv, Info
 from rlgd.envs.host.checked import Broken
 from rlgd.envs.host.parcel import Parcel, Registrations
 from rlgd.envs.host.spawning import METHOD, signals_wait
-from rlgd.envs.host.worker_pipe import WorkerPipe
+from rlgd.envs.host.worker_pipe import Patience, WorkerPipe
 from rlgd.envs.host.worker_process import GRACE, serve
 
 
@@ -69,8 +69,9 @@ class WorkerVector(AsyncVectorEnv[Any, Any]):
         """The base class calls this when all workers are started: from here on their pipes are watched."""
         self._start.close()
         crew: list[WorkerPipe] = []
+        patience = Patience()
         for number, (process, pipe) in enumerate(zip(self.processes, self.parent_pipes, strict=True)):
-            crew.append(WorkerPipe(number, process, pipe, crew))
+            crew.append(WorkerPipe(number, process, pipe, crew, patience))
         self.parent_pipes = crew
         super()._check_spaces()
         for worker in crew:

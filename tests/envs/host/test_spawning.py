@@ -4,8 +4,10 @@ import functools
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from rlgd.envs.host.host_env import HostEnv
+from rlgd.envs.host.worker_pipe import Patience
 from rlgd.system.log import warn_once
 from tests.support.faulty_envs import Faulty, Locked, Slow
 from tests.support.scripts import script
@@ -186,3 +189,44 @@ def test_a_process_that_may_start_none_runs_environments_itself(tmp_path: Path) 
     assert daemonic.endswith("cannot be used: daemonic processes are not allowed to have children)"), error
     assert "in this process (worker processes cannot be used" in crowded, error
     assert "Too many open files" in crowded
+
+
+STOPPED = """
+import numpy as np, time
+from rlgd.envs import HostEnv
+from tests.support.faulty_envs import Faulty
+
+class Sleepy(Faulty):
+    def step(self, action):
+        time.sleep(0.8)
+        return super().step(action)
+
+vector = HostEnv.of(Sleepy, timeout=1.5).open(2)
+vector.reset(0)
+print("stepping", flush=True)
+print(vector.step(np.array([1, 2])).reward)
+"""
+
+
+@pytest.mark.parametrize("after", [0.0, 0.4])
+def test_the_time_in_which_everything_is_stopped_does_not_count(after: float, tmp_path: Path) -> None:
+    """A terminal's Ctrl-Z and fg, for longer than a step may take."""
+    process = script(tmp_path, STOPPED)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stepping\n"
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGSTOP)
+    time.sleep(2.5)
+    os.killpg(process.pid, signal.SIGCONT)
+    out, error = process.communicate(timeout=60)
+    assert (out, error) == ("[1. 2.]\n", "")
+
+
+def test_waiting_takes_as_long_as_it_may_and_no_longer() -> None:
+    here, there = multiprocessing.Pipe()
+    patience, start = Patience(), time.monotonic()
+    assert patience.wait([here], 0.7) == []
+    assert 0.69 < time.monotonic() - start < 1.4
+    assert patience.wait([here], 0.7) == []
+    there.send(1)
+    assert patience.wait([here], 0.7) == [here]
