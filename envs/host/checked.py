@@ -115,7 +115,7 @@ def _brief(value: Any) -> str:
 
 def make_checked(number: int, maker: Maker, common_spaces: tuple[Space, Space]) -> Checked:
     """A new ``Checked`` environment."""
-    return Checked(maker(), number, common_spaces)
+    return Checked(maker(number), number, common_spaces)
 
 
 def flat_mask(mask: Any) -> Bools:

@@ -16,7 +16,8 @@ from rlgd.envs.host.checked import make_checked
 from rlgd.envs.host.envpool import PoolVector
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.envs.host.maker import Maker, median_step, registered, why_not_native
-from rlgd.envs.host.sources import Description, as_json, borrow, describe_vector, explained, name_of
+from rlgd.envs.host.randomness import in_common
+from rlgd.envs.host.sources import Description, as_json, borrow, describe, describe_vector, explained, name_of
 from rlgd.envs.host.workers import WorkerVector
 from rlgd.errors import UsageError, unknown
 from rlgd.spaces import Spec
@@ -126,7 +127,10 @@ class HostEnv:
     @functools.cached_property
     def spec(self) -> Spec:
         """The static description for agents; makes one environment to read its spaces."""
-        return spaces.spec(*self._described)
+        described = self._described
+        for warning in described.warnings:
+            warn_once(f"{self.env_id}: {warning}")
+        return spaces.spec(described.obs_space, described.action_space, described.max_episode_steps)
 
     @functools.cached_property
     def _described(self) -> Description:
@@ -137,9 +141,7 @@ class HostEnv:
                 with contextlib.closing(self._pool(1)) as threads:
                     return describe_vector(threads)
             with contextlib.closing(self._maker()) as env:
-                own = None if env.spec is None else env.spec.max_episode_steps
-                limits = [limit for limit in (own, self.max_episode_steps) if limit is not None]
-                return Description(env.observation_space, env.action_space, min(limits, default=None))
+                return describe(env, self.max_episode_steps)
 
     @property
     def _maker(self) -> Maker:
@@ -235,11 +237,21 @@ class HostEnv:
                 raise UsageError(f"vectorization {way!r} has NEXT_STEP autoreset only, not {self.autoreset_mode.name}.")
             return self._pool(num_envs) if way == "envpool" else self._native(num_envs)
         maker, common_spaces = self._maker, self._described[:2]
+        if num_envs > 1:
+            self._warn_of_common_numbers()
         makers = [functools.partial(make_checked, number, maker, common_spaces) for number in range(num_envs)]
         mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
         if way == "async":
             return WorkerVector(makers, mode, TIMEOUT if self.timeout is None else self.timeout)
         return SyncVectorEnv(makers, copy=False, autoreset_mode=mode)
+
+    def _warn_of_common_numbers(self) -> None:
+        with contextlib.suppress(Exception):  # the run itself will report what fails
+            for name in in_common(self._maker) if self._described.has_generators else []:
+                warn_once(
+                    f"{self.env_id}: its random generator {name} begins alike in every environment, whatever seed "
+                    "reset gets: all draw the same numbers. Seed it in reset(seed=...), or draw from self.np_random."
+                )
 
     def _native(self, num_envs: int) -> GymVector:
         return gymnasium.make_vec(self.env_id, num_envs, "vector_entry_point", **self._arguments)
