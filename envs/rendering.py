@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rlgd.envs.aliases import GymEnv, Info
 from rlgd.envs.device.device_env import DeviceEnv, EnvState, Timestep
+from rlgd.envs.device.programs import JitPerEnv
 from rlgd.envs.host.checked import Checked
 from rlgd.envs.host.host_env import HostEnv
 from rlgd.envs.host.host_vector import HostVector
@@ -120,16 +121,17 @@ class DrawnDeviceEnv(gymnasium.Env[Any, Any]):
         self.env.func_env.render_close(self._renderer)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _begin(env: DeviceEnv, key: Array) -> tuple[EnvState, Obs, Array | None]:
+def _begin_in(env: DeviceEnv, key: Array) -> tuple[EnvState, Obs, Array | None]:
     state, obs = env.reset(key, 1)
     return state, obs, env.action_mask(state)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _step(env: DeviceEnv, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep, Array | None]:
+def _step_in(env: DeviceEnv, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep, Array | None]:
     state, timestep = env.step_without_reset(key, state, action)
     return state, timestep, env.action_mask(state)
+
+
+_begin, _step = (JitPerEnv(function, 0) for function in (_begin_in, _step_in))
 
 
 def _first(obs: Obs) -> Any:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 from rlgd.errors import UsageError
 from rlgd.pytrees import Obs
@@ -54,9 +55,9 @@ class MultiBinarySpec:
 
 @dataclasses.dataclass(frozen=True)
 class DictSpec:
-    """Observations by name, in Gymnasium's order."""
+    """Observations by name, in Gymnasium's order. The names are all text, or all whole numbers."""
 
-    parts: tuple[tuple[str, "ObsSpec"], ...]
+    parts: tuple[tuple[str | int, "ObsSpec"], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,21 +102,49 @@ def describe(role: str, space: gymnasium.Space[Any]) -> ObsSpec:
     """
     known = gymnasium.spaces
     if isinstance(space, known.Discrete):
+        _check_range(role, space, int(space.start), int(space.start) + int(space.n) - 1)
         return DiscreteSpec(int(space.n), int(space.start), str(space.dtype))
     if isinstance(space, known.Box) and math.prod(space.shape) > 0:
+        if role == "action" and space.dtype.kind in "iu":
+            _check_range(role, space, int(space.low.min()), int(space.high.max()))
         bounds = (space.low, space.high) if role == "action" else ((), ())
         low, high = (tuple(float(x) for x in np.ravel(bound)) for bound in bounds)
         return BoxSpec(space.shape, str(space.dtype), low, high)
     if isinstance(space, known.MultiDiscrete):
         nvec, start = (tuple(int(x) for x in np.ravel(values)) for values in (space.nvec, space.start))
+        _check_range(role, space, min(start), max(first + n - 1 for first, n in zip(start, nvec, strict=True)))
         return MultiDiscreteSpec(nvec, start, space.shape, str(space.dtype))
     if isinstance(space, known.MultiBinary):
         return MultiBinarySpec(space.shape, str(space.dtype))
     if isinstance(space, known.Dict) and space.spaces:
-        return DictSpec(tuple((name, describe(role, part)) for name, part in space.spaces.items()))
+        parts = [describe(role, part) for part in space.spaces.values()]
+        return DictSpec(tuple(zip(_keys(role, space), parts, strict=True)))
     if isinstance(space, known.Tuple) and space.spaces:
         return TupleSpec(tuple(describe(role, part) for part in space.spaces))
     raise _unsupported(role, space)
+
+
+def _keys(role: str, space: gymnasium.spaces.Dict) -> list[str] | list[int]:
+    """The keys of a dictionary, as they are written to files."""
+    keys: list[Any] = list(space.spaces)
+    if all(isinstance(key, str) for key in keys):
+        return [str.__str__(key) for key in keys]
+    if all(isinstance(key, int | np.integer) for key in keys):
+        return [int(key) for key in keys]
+    raise UsageError(
+        f"the {role} space {space} has the keys {keys}, which must be all text or all whole numbers: JAX sorts them, "
+        "and files keep them. gymnasium.wrappers.TransformObservation can rename them."
+    )
+
+
+def _check_range(role: str, space: gymnasium.Space[Any], lowest: int, highest: int) -> None:
+    dtype = jax.dtypes.canonicalize_dtype(space.dtype)
+    limits = np.iinfo(dtype)
+    if lowest < limits.min or highest > limits.max:
+        raise UsageError(
+            f"the {role} space {space} has whole numbers from {lowest} to {highest}, but JAX has {dtype}, from "
+            f"{limits.min} to {limits.max}; gymnasium.wrappers.Transform{role.capitalize()} can shift or scale them."
+        )
 
 
 def _unsupported(role: str, space: gymnasium.Space[Any]) -> UsageError:
@@ -164,11 +193,17 @@ def _write(part: ObsSpec) -> dict[str, Any]:
 def _read(content: dict[str, Any]) -> Any:
     kind = KINDS[content["kind"]]
     if kind is DictSpec:
-        return DictSpec(tuple((str(name), _read(inner)) for name, inner in content["parts"]))
+        return DictSpec(tuple((_read_key(name), _read(inner)) for name, inner in content["parts"]))
     if kind is TupleSpec:
         return TupleSpec(tuple(_read(inner) for inner in content["parts"]))
     fields: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items() if name != "kind"}
     return kind(**fields)
+
+
+def _read_key(key: Any) -> str | int:
+    if not isinstance(key, str | int):
+        raise TypeError(f"{key!r} is no name of an observation")
+    return key
 
 
 def map_parts(function: Callable[..., Any], obs: ObsSpec, *trees: Any) -> Any:
@@ -178,6 +213,15 @@ def map_parts(function: Callable[..., Any], obs: ObsSpec, *trees: Any) -> Any:
     if isinstance(obs, TupleSpec):
         return tuple(map_parts(function, part, *(tree[i] for tree in trees)) for i, part in enumerate(obs.parts))
     return function(obs, *trees)
+
+
+def names(obs: ObsSpec, name: str) -> Any:
+    """The name of every array of an observation, such as "obs['camera'][0]", in its structure."""
+    if isinstance(obs, DictSpec):
+        return {key: names(part, f"{name}[{key!r}]") for key, part in obs.parts}
+    if isinstance(obs, TupleSpec):
+        return tuple(names(part, f"{name}[{i}]") for i, part in enumerate(obs.parts))
+    return name
 
 
 def leaf_specs(obs: ObsSpec) -> list[LeafSpec]:
@@ -200,6 +244,33 @@ def obs_shape_dtype(part: LeafSpec) -> tuple[tuple[int, ...], jnp.dtype]:
     """Shape and dtype of one array of an observation as stored; 64-bit types are stored in 32 bits."""
     shape = () if isinstance(part, DiscreteSpec) else part.shape
     return shape, jax.dtypes.canonicalize_dtype(part.dtype)
+
+
+def converted(given: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers in another dtype, in which floats may be rounded and nothing else may change.
+
+    Raises:
+        ChangedError: if a whole number changes, or a finite number becomes infinite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = given.astype(dtype)
+    changed = np.isinf(values) & np.isfinite(given) if values.dtype.kind == "f" else values != given
+    if np.any(changed):
+        raise ChangedError(tuple(int(i) for i in np.argwhere(changed)[0]), given, dtype)
+    return values
+
+
+class ChangedError(ValueError):
+    """A number that another dtype cannot hold.
+
+    Attributes:
+        index: its place in the array.
+        what: the number and the dtype, as a part of a sentence.
+    """
+
+    def __init__(self, index: tuple[int, ...], given: NDArray[Any], dtype: np.dtype[Any]) -> None:
+        self.index, self.what = index, f"{given[index]}, which {dtype} cannot hold"
+        super().__init__(self.what)
 
 
 def blank(obs_spec: ObsSpec, *batch: int) -> Obs:

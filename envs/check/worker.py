@@ -6,22 +6,22 @@ Worker processes import this module: it imports no JAX.
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 import warnings
 from collections.abc import Callable
-from multiprocessing import reduction
 from typing import Any, NamedTuple
 
 import gymnasium
-from gymnasium.vector.utils import CloudpickleWrapper
 
 from rlgd.envs.check.play import Answer, play
 from rlgd.envs.check.report import Log, describe_error
-from rlgd.envs.host.worker_process import apart_from_main
+from rlgd.envs.host.parcel import Parcel, Registrations
+from rlgd.envs.host.spawning import METHOD, signals_wait
+from rlgd.envs.host.worker_pipe import START_TIMEOUT, Patience
 
 STEPS = 50
-START_TIMEOUT = 300.0  # seconds to start the process and import
 REMEDY = "--vectorization sync needs no worker processes"
 
 
@@ -46,24 +46,24 @@ def check_in_worker(log: Log, make: Callable[[], Any], seed: int, timeout: float
         GroupEnded: if the process dies, or does not finish a stage within ``timeout`` seconds.
     """
     try:
-        payload = bytes(reduction.ForkingPickler.dumps(CloudpickleWrapper(make)))
+        payload = pickle.dumps(Parcel(make, Registrations.here()))
     except Exception as error:
         what = f"it cannot be sent to another process: {describe_error(error)}"
         log.add("warning", "worker process", "start", what, f"{REMEDY}; or hold no open files, locks or the like")
         return None
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(METHOD)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=serve, args=(sender, payload, seed, timeout), daemon=True)
-    with apart_from_main():
+    with signals_wait():
         process.start()
     sender.close()
-    place, deadline = "start", time.monotonic() + START_TIMEOUT
+    place, patience, until = "start", Patience(), START_TIMEOUT
     try:
-        while receiver.poll(max(0.0, deadline - time.monotonic())):
+        while patience.wait([receiver], until):
             answer = receiver.recv()
             if isinstance(answer, WorkerResult):
                 return answer
-            place, deadline = answer, time.monotonic() + timeout
+            place, until = answer, patience.waited + timeout
         what = f"did not finish within {timeout:g} s"
     except EOFError:
         process.join(timeout)
@@ -84,7 +84,7 @@ def serve(sender: Any, payload: bytes, seed: int, timeout: float) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         sender.send("making the environment")
-        env = reduction.ForkingPickler.loads(payload)()
+        env = pickle.loads(payload)()
         sender.send("reset and steps of random actions")
         start = time.monotonic()
         answers = play([env], seed, STEPS)[0] if isinstance(env, gymnasium.Env) else []

@@ -168,6 +168,8 @@ class DeviceEnv:
     def _store(self, obs: Obs) -> Obs:
         def store(part: LeafSpec, leaf: Array) -> Array:
             shape, dtype = spaces.obs_shape_dtype(part)
+            if leaf.dtype.kind == "f" and dtype.kind != "f":
+                raise UsageError(f"{self.env_id} gives an observation as {leaf.dtype}; its space is {part.dtype}.")
             return leaf.reshape(leaf.shape[0], *shape).astype(dtype)
 
         return spaces.map_parts(store, self.spec.obs, obs)

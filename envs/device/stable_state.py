@@ -1,6 +1,5 @@
 """Functional environments of other authors, with states that keep their shapes and dtypes from the first one on."""
 
-import functools
 from typing import Any
 
 import jax
@@ -13,7 +12,6 @@ from rlgd.envs.aliases import Functional
 from rlgd.errors import UsageError
 
 
-@functools.cache
 def settled(env: Functional) -> Functional:
     """The environment itself if its states keep their shapes and dtypes, else a wrapper that makes them do so.
 
@@ -40,12 +38,18 @@ def settled(env: Functional) -> Functional:
 
 
 class Settled(FuncEnv[Any, Any, Array, Any, Any, Any, Any]):
-    """A wrapper that gives all states of ``env`` the shapes and dtypes of ``state``."""
+    """A wrapper that gives all states of ``env`` the shapes and dtypes of ``state``; equal for the same ``env``."""
 
     def __init__(self, env: Functional, state: Any) -> None:
         super().__init__()
         self.env, self.state = env, state
         self.observation_space, self.action_space = env.observation_space, env.action_space
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settled) and self.env == other.env
+
+    def __hash__(self) -> int:
+        return hash(self.env)
 
     def initial(self, rng: Array, params: Any = None) -> Any:
         def settle(leaf: Any, like: Any) -> Array:

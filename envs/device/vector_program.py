@@ -10,6 +10,7 @@ from jax import Array
 
 from rlgd.envs.aliases import Info
 from rlgd.envs.device.device_env import DeviceEnv, EnvState, Spare, select_envs
+from rlgd.envs.device.programs import JitPerEnv
 from rlgd.pytrees import Obs
 from rlgd.system.machine import one_thread_options
 
@@ -104,6 +105,6 @@ def step(env: DeviceEnv, mode: AutoresetMode, state: VectorState, action: Array)
 def programs() -> tuple[Any, Any]:
     """``reset`` and ``step``, compiled. On the CPU their operations run one after the other."""
     options = one_thread_options(jax.default_backend())
-    compiled = (jax.jit(function, static_argnums=(0, 1), compiler_options=options) for function in (reset, step))
+    compiled = (JitPerEnv(function, 0, static_argnums=(1,), compiler_options=options) for function in (reset, step))
     jitted_reset, jitted_step = compiled
     return jitted_reset, jitted_step

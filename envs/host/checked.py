@@ -115,7 +115,7 @@ def _brief(value: Any) -> str:
 
 def make_checked(number: int, maker: Maker, common_spaces: tuple[Space, Space]) -> Checked:
     """A new ``Checked`` environment."""
-    return Checked(maker(), number, common_spaces)
+    return Checked(maker(number), number, common_spaces)
 
 
 def flat_mask(mask: Any) -> Bools:
@@ -145,13 +145,16 @@ def misfit(space: Space, obs: Any, name: str = "observation") -> str | None:
 
 def _array_misfit(space: Space, obs: Any, name: str) -> str | None:
     try:
-        given_shape, given_dtype = np.shape(obs), np.asarray(obs).dtype
+        given = np.asarray(obs)
     except ValueError:  # lists of different lengths
         return f"as {name} {_brief(obs)}, which must be an array of the shape {space.shape}"
-    if given_shape != space.shape:
-        return f"the {name} in the shape {given_shape}, which must be {space.shape}"
+    if given.shape != space.shape:
+        return f"the {name} in the shape {given.shape}, which must be {space.shape}"
     assert space.dtype is not None
-    # Numbers too large for the space's type become infinite when they are stored, and are found there.
-    if not np.can_cast(given_dtype, space.dtype, "same_kind"):
-        return f"the {name} as {given_dtype}, which must be {space.dtype}"
+    if not np.can_cast(given.dtype, space.dtype, "same_kind"):
+        return f"the {name} as {given.dtype}, which must be {space.dtype}"
+    # Floats too large for the space's type become infinite when they are stored, and are found there.
+    exact = space.dtype.kind == "f" or np.can_cast(given.dtype, space.dtype)
+    if not exact and np.any(given != given.astype(space.dtype)):
+        return f"the {name} {_brief(obs)}, which {space.dtype} cannot hold"
     return None

@@ -16,10 +16,12 @@ from rlgd.envs.host.checked import make_checked
 from rlgd.envs.host.envpool import PoolVector
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.envs.host.maker import Maker, median_step, registered, why_not_native
-from rlgd.envs.host.sources import Description, as_json, borrow, describe_vector, explained, name_of
+from rlgd.envs.host.randomness import in_common
+from rlgd.envs.host.sources import Description, as_json, borrow, describe, describe_vector, explained, name_of
 from rlgd.envs.host.workers import WorkerVector
 from rlgd.errors import UsageError, unknown
 from rlgd.spaces import Spec
+from rlgd.system.log import warn_once
 from rlgd.system.machine import num_cores
 
 VECTORIZATIONS = ("auto", "native", "sync", "async", "envpool")
@@ -40,7 +42,7 @@ class HostEnv:
         vectorization: one of ``VECTORIZATIONS``. "native" is Gymnasium's own vector environment, "sync" steps one
             environment after the other in this process, "async" each in a process of its own, "envpool" in EnvPool's
             threads. "auto" takes the native one where there is one; otherwise processes where a step takes longer than
-            ``SLOW_STEP``, else this process, with the same bits.
+            ``SLOW_STEP`` and they can be started, else this process, with the same bits.
         timeout: seconds that a step or reset of worker processes may take; None: ``TIMEOUT``. If given, "auto" takes
             worker processes: a step in this process cannot be interrupted.
         source: the object, see ``of``; None takes ``env_id`` from Gymnasium's registry.
@@ -125,7 +127,10 @@ class HostEnv:
     @functools.cached_property
     def spec(self) -> Spec:
         """The static description for agents; makes one environment to read its spaces."""
-        return spaces.spec(*self._described)
+        described = self._described
+        for warning in described.warnings:
+            warn_once(f"{self.env_id}: {warning}")
+        return spaces.spec(described.obs_space, described.action_space, described.max_episode_steps)
 
     @functools.cached_property
     def _described(self) -> Description:
@@ -136,9 +141,7 @@ class HostEnv:
                 with contextlib.closing(self._pool(1)) as threads:
                     return describe_vector(threads)
             with contextlib.closing(self._maker()) as env:
-                own = None if env.spec is None else env.spec.max_episode_steps
-                limits = [limit for limit in (own, self.max_episode_steps) if limit is not None]
-                return Description(env.observation_space, env.action_space, min(limits, default=None))
+                return describe(env, self.max_episode_steps)
 
     @property
     def _maker(self) -> Maker:
@@ -189,22 +192,44 @@ class HostEnv:
                 release()
                 raise
         with explained(self.env_id):
-            way, _ = self._choose(num_envs)
-            return HostVector(self._make(way, num_envs), self.spec, self.env_id, self.how(num_envs))
+            vector = self._opened(num_envs)
+            return HostVector(vector, self.spec, self.env_id, self.how(num_envs))
+
+    def _opened(self, num_envs: int) -> GymVector:
+        """The environments, in this process where "auto" chose worker processes and these cannot be used."""
+        way, _ = self._choose(num_envs)
+        if way != "async" or self._must_be_workers:
+            return self._make(way, num_envs)
+        try:
+            return self._make(way, num_envs)
+        except Exception as error:
+            vector = self._make("sync", num_envs)  # raises if the environment itself is at fault
+            self._unfit.append(f" (worker processes cannot be used: {error})")
+            warn_once(f"{self.env_id}: {self.how(num_envs)}.")
+            return vector
+
+    @property
+    def _must_be_workers(self) -> bool:
+        return self.vectorization == "async" or self.timeout is not None
 
     def _choose(self, num_envs: int) -> tuple[str, str]:
-        """One of ``VECTORIZATIONS`` but "auto", and the measurement that decided, in words."""
+        """One of ``VECTORIZATIONS`` but "auto", and the measurement or the failure that decided, in words."""
         if self.vectorization != "auto":
             return self.vectorization, ""
         if self.native:
             return "native", ""
-        if self.timeout is not None:
+        if self._must_be_workers:
             return "async", ""
         if not 1 < num_envs <= MAX_WORKERS or num_cores() == 1:
             return "sync", ""
-        if self._step_time is None:
-            return "sync", ""
+        if self._unfit or self._step_time is None:
+            return "sync", "".join(self._unfit)
         return "async" if self._step_time > SLOW_STEP else "sync", f" (a step takes {_duration(self._step_time)})"
+
+    @functools.cached_property
+    def _unfit(self) -> list[str]:
+        """Why worker processes could not be used, in words; empty if nothing is known against them."""
+        return []
 
     def _make(self, way: str, num_envs: int) -> GymVector:
         if way in ("native", "envpool"):
@@ -212,11 +237,21 @@ class HostEnv:
                 raise UsageError(f"vectorization {way!r} has NEXT_STEP autoreset only, not {self.autoreset_mode.name}.")
             return self._pool(num_envs) if way == "envpool" else self._native(num_envs)
         maker, common_spaces = self._maker, self._described[:2]
+        if num_envs > 1:
+            self._warn_of_common_numbers()
         makers = [functools.partial(make_checked, number, maker, common_spaces) for number in range(num_envs)]
         mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
         if way == "async":
             return WorkerVector(makers, mode, TIMEOUT if self.timeout is None else self.timeout)
         return SyncVectorEnv(makers, copy=False, autoreset_mode=mode)
+
+    def _warn_of_common_numbers(self) -> None:
+        with contextlib.suppress(Exception):  # the run itself will report what fails
+            for name in in_common(self._maker) if self._described.has_generators else []:
+                warn_once(
+                    f"{self.env_id}: its random generator {name} begins alike in every environment, whatever seed "
+                    "reset gets: all draw the same numbers. Seed it in reset(seed=...), or draw from self.np_random."
+                )
 
     def _native(self, num_envs: int) -> GymVector:
         return gymnasium.make_vec(self.env_id, num_envs, "vector_entry_point", **self._arguments)

@@ -164,9 +164,12 @@ class HostVector:
                 f"gave the rewards as {rewards.dtype} in the shape {rewards.shape}, which must be numbers in the shape "
                 f"{self._everyone.shape},",
             )
-        if not all_finite(rewards):
-            number = int(np.flatnonzero(~np.isfinite(rewards))[0])
-            raise Broken(number, f"gave the reward {rewards[number]}, which must be finite,")
+        with np.errstate(over="ignore"):
+            stored = rewards.astype(np.float32)
+        if not all_finite(stored):
+            number = int(np.flatnonzero(~np.isfinite(stored))[0])
+            wrong = "float32 cannot hold" if np.isfinite(rewards[number]) else "must be finite"
+            raise Broken(number, f"gave the reward {rewards[number]}, which {wrong},")
         return rewards
 
     def _fault(self, broken: Broken) -> EnvironmentFault:

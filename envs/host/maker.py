@@ -14,6 +14,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLi
 
 from rlgd.envs.aliases import GymEnv
 from rlgd.envs.functional.registration import NAMESPACE
+from rlgd.envs.host.randomness import set_apart
 from rlgd.errors import UsageError
 
 ATARI = "ALE"  # the namespace of ale-py's environments
@@ -37,15 +38,18 @@ class Maker:
     kwargs: Mapping[str, Any]
     max_episode_steps: int | None = None
 
-    def __call__(self) -> GymEnv:
+    def __call__(self, number: int = 0) -> GymEnv:
         """A new environment.
+
+        Args:
+            number: which of several it is. Copies with different numbers have different random generators.
 
         Raises:
             UsageError: if the source cannot be copied, or makes something that is not an environment.
         """
         if isinstance(self.source, EnvSpec):
             return self._registered(self.source)
-        made = _copied(self.source) if isinstance(self.source, gymnasium.Env) else self.source(**self.kwargs)
+        made = _copied(self.source, number) if isinstance(self.source, gymnasium.Env) else self.source(**self.kwargs)
         if not isinstance(made, gymnasium.Env):
             raise UsageError(f"{self.source!r} made {made!r}; it must make a gymnasium.Env.")
         return self._limited(made)
@@ -136,11 +140,15 @@ def median_step(env: GymEnv) -> float:
     return statistics.median(times[1:])
 
 
-def _copied(env: GymEnv) -> GymEnv:
+def _copied(env: GymEnv, number: int) -> GymEnv:
+    copies: dict[int, Any] = {}
     try:
-        return copy.deepcopy(env)
+        copied = copy.deepcopy(env, copies)
     except Exception as error:
         raise UsageError(
             f"{env} cannot be copied ({error}), and each of several environments needs a copy; give its class, its "
             "Gymnasium id or a function that makes it instead."
         ) from error
+    if number:  # the first copy draws what the environment itself would draw
+        set_apart(list(copies.values()), number)
+    return copied

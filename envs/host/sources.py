@@ -9,24 +9,50 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 
-from rlgd.envs.aliases import GymVector, Space
+from rlgd.envs.aliases import GymEnv, GymVector, Space
+from rlgd.envs.host.randomness import own_generators
 from rlgd.errors import UsageError
 
 
 class Description(NamedTuple):
-    """The spaces and the time limit of one environment."""
+    """The spaces and the time limit of one environment, and what its users may need to know."""
 
     obs_space: Space
     action_space: Space
     max_episode_steps: int | None
+    warnings: list[str]
+    has_generators: bool = False
 
 
 def describe_vector(vector: GymVector) -> Description:
     """The spaces and the time limit of one environment of a vector; None if its spec names no limit."""
     limit = getattr(vector.spec, "max_episode_steps", None)
-    return Description(vector.single_observation_space, vector.single_action_space, limit)
+    return Description(vector.single_observation_space, vector.single_action_space, limit, statistics(vector))
+
+
+def describe(env: GymEnv, limit: int | None) -> Description:
+    """The spaces of an environment, and its own time limit or ``limit``, if that is shorter."""
+    own = None if env.spec is None else env.spec.max_episode_steps
+    shortest = min((each for each in (own, limit) if each is not None), default=None)
+    found = bool(own_generators(env))
+    return Description(env.observation_space, env.action_space, shortest, statistics(env), found)
+
+
+def statistics(env: GymEnv | GymVector) -> list[str]:
+    """A warning for each wrapper that keeps running statistics, which no other environment has."""
+    warnings = []
+    while isinstance(env, gymnasium.Wrapper | VectorWrapper):
+        if any(type(value).__name__ == "RunningMeanStd" for value in vars(env).values()):
+            wrapper = type(env).__name__
+            instead = "scale_reward" if "Reward" in wrapper else "normalize_obs"
+            warnings.append(
+                f"its wrapper {wrapper} keeps statistics in each environment: evaluations, and a loaded policy, begin "
+                f"without them. Leave it out, and give the agent {instead}=True, which is kept with the policy."
+            )
+        env = env.env
+    return warnings + (statistics(env.envs[0]) if isinstance(env, SyncVectorEnv) else [])
 
 
 def name_of(source: Any) -> str:

@@ -10,6 +10,29 @@ from rlgd.envs.host.checked import Broken
 from rlgd.envs.host.worker_process import GRACE
 
 START_TIMEOUT = 300.0  # seconds to import what an environment needs, and to make it
+LOOK = 0.5  # seconds between two looks at the clock
+
+
+class Patience:
+    """Measures how long this process has waited; time in which it was stopped (Ctrl-Z) is no time for its workers.
+
+    Attributes:
+        waited: seconds so far.
+    """
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+
+    def wait(self, objects: list[Any], until: float) -> list[Any]:
+        """``multiprocessing.connection.wait``, while ``waited`` is below ``until``."""
+        while True:
+            look = min(LOOK, max(0.0, until - self.waited))
+            start = time.monotonic()
+            ready = connection.wait(objects, look)
+            # A wait that took longer than it may was interrupted: the rest of it counts as nothing.
+            self.waited += min(look, time.monotonic() - start)
+            if ready or self.waited >= until:
+                return ready
 
 
 class WorkerPipe:
@@ -20,19 +43,26 @@ class WorkerPipe:
         process: the worker process.
         pipe: the pipe itself.
         crew: the pipes of all workers: the death of any of them ends the wait for this one.
+        patience: measures the waits for all of them.
 
     Attributes:
         timeout: seconds that an answer may take.
     """
 
     def __init__(
-        self, number: int, process: Any, pipe: "connection.Connection[Any, Any]", crew: "list[WorkerPipe]"
+        self,
+        number: int,
+        process: Any,
+        pipe: "connection.Connection[Any, Any]",
+        crew: "list[WorkerPipe]",
+        patience: Patience,
     ) -> None:
         self.number, self.process, self._pipe, self._crew = number, process, pipe, crew
-        self.timeout, self._deadline = START_TIMEOUT, 0.0
+        self._patience = patience
+        self.timeout, self._until = START_TIMEOUT, 0.0
 
     def send(self, message: Any) -> None:
-        self._deadline = time.monotonic() + self.timeout
+        self._until = self._patience.waited + self.timeout
         try:
             self._pipe.send(message)
         except OSError:
@@ -49,7 +79,7 @@ class WorkerPipe:
     def _wait(self) -> None:
         running = {worker.process.sentinel: worker for worker in self._crew}
         while True:
-            ready = connection.wait([self._pipe, *running], max(0.0, self._deadline - time.monotonic()))
+            ready = self._patience.wait([self._pipe, *running], self._until)
             if self._pipe in ready:
                 return
             if not ready:

@@ -1,43 +1,22 @@
-"""What runs in a worker process, and how one is started. It imports no JAX."""
+"""What runs in a worker process. It imports no JAX."""
 
 import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
-import types
-from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from typing import Any
 
 from gymnasium.vector.async_vector_env import _async_worker
 
 from rlgd.envs.aliases import GymEnv
 from rlgd.envs.host.checked import Broken
+from rlgd.envs.host.spawning import FOR_MAIN
 
 GRACE = 2.0  # seconds to end by itself before it is killed
-
-# A terminal's Ctrl-C and a cluster's preemption reach all processes: only the main one reacts, and ends the workers.
-FOR_MAIN = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def apart_from_main() -> Iterator[None]:
-    """Start processes that do not run the caller's script again, and that get no signal before they can handle it.
-
-    What the script defines is pickled with the maker and needs no second run.
-    """
-    resource_tracker.ensure_running()  # otherwise the first start of a process would start it, and unblock the signals
-    main, blocked = sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, FOR_MAIN)
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def serve(

@@ -5,20 +5,21 @@ It imports no JAX.
 
 import atexit
 import contextlib
+import pickle
 import queue
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from multiprocessing import reduction
 from typing import Any
 
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
-from gymnasium.vector.utils import CloudpickleWrapper
 
 from rlgd.envs.aliases import GymEnv, Info
 from rlgd.envs.host.checked import Broken
-from rlgd.envs.host.worker_pipe import WorkerPipe
-from rlgd.envs.host.worker_process import GRACE, apart_from_main, serve
+from rlgd.envs.host.parcel import Parcel, Registrations
+from rlgd.envs.host.spawning import METHOD, signals_wait
+from rlgd.envs.host.worker_pipe import Patience, WorkerPipe
+from rlgd.envs.host.worker_process import GRACE, serve
 
 
 class WorkerVector(AsyncVectorEnv[Any, Any]):
@@ -40,22 +41,24 @@ class WorkerVector(AsyncVectorEnv[Any, Any]):
     error_queue: Any
 
     def __init__(self, makers: Sequence[Callable[[], GymEnv]], mode: AutoresetMode, timeout: float) -> None:
-        self._check_portable(makers[0])
+        registrations = Registrations.here()
+        parcels = [Parcel(maker, registrations) for maker in makers]
+        self._check_portable(parcels[0])
         self._timeout = timeout
         self._start = contextlib.ExitStack()
         try:
             with self._start:
-                self._start.enter_context(apart_from_main())
-                super().__init__(makers, copy=False, context="spawn", worker=serve, autoreset_mode=mode)
+                self._start.enter_context(signals_wait())
+                super().__init__(parcels, copy=False, context=METHOD, worker=serve, autoreset_mode=mode)
         except BaseException:
             self._end_workers(grace=0)
             raise
         _running.add(self)
 
     @staticmethod
-    def _check_portable(maker: Callable[[], GymEnv]) -> None:
+    def _check_portable(parcel: Parcel) -> None:
         try:
-            reduction.ForkingPickler.dumps(CloudpickleWrapper(maker))
+            pickle.dumps(parcel)
         except Exception as error:
             raise ValueError(
                 f"it cannot be sent to worker processes ({error}); give a class or a function that holds no open "
@@ -66,8 +69,9 @@ class WorkerVector(AsyncVectorEnv[Any, Any]):
         """The base class calls this when all workers are started: from here on their pipes are watched."""
         self._start.close()
         crew: list[WorkerPipe] = []
+        patience = Patience()
         for number, (process, pipe) in enumerate(zip(self.processes, self.parent_pipes, strict=True)):
-            crew.append(WorkerPipe(number, process, pipe, crew))
+            crew.append(WorkerPipe(number, process, pipe, crew, patience))
         self.parent_pipes = crew
         super()._check_spaces()
         for worker in crew:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
+from rlgd.envs.device.programs import JitPerEnv
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.evaluation.policy import Policy, env_action
@@ -197,4 +198,4 @@ def play_on_device(
     return returns, lengths
 
 
-_play_on_device = jax.jit(play_on_device, static_argnums=(1, 4, 5))
+_play_on_device = JitPerEnv(play_on_device, 1, static_argnums=(4, 5))

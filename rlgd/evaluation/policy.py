@@ -62,7 +62,8 @@ class Policy:
             One action, or a batch of them, ready for ``env.step``: clipped or squashed into the bounds.
 
         Raises:
-            UsageError: for a wrong shape, a sampled action without a key, or a batch of another size than the memory's.
+            UsageError: for a wrong shape, a number that changes in the dtype of training, a sampled action without a
+                key, or a batch of another size than the memory's.
         """
         batch, single = self._batch(obs)
         if key is None:
@@ -86,14 +87,14 @@ class Policy:
         """The observation as a batch, and whether it was a single one."""
         parts = []
 
-        def read(part: LeafSpec, leaf: Any) -> NDArray[Any]:
+        def read(part: LeafSpec, name: str, leaf: Any) -> NDArray[Any]:
             shape, dtype = spaces.obs_shape_dtype(part)
-            array = np.asarray(leaf, dtype)
+            array = _as_stored(name, leaf, dtype)
             parts.append((shape, array.shape))
             return array
 
         try:
-            batch = spaces.map_parts(read, self.spec.obs, obs)
+            batch = spaces.map_parts(read, self.spec.obs, spaces.names(self.spec.obs, "obs"), obs)
         except (KeyError, IndexError, TypeError) as error:
             raise UsageError(f"obs has another structure than the observations trained on: {error!r}.") from error
         single = all(shape == given for shape, given in parts)
@@ -130,6 +131,23 @@ class Policy:
     def __repr__(self) -> str:
         kind = type(self.spec.action).__name__.removesuffix("Spec")
         return f"Policy({type(self.agent).__name__}, {kind} actions)"
+
+
+def _as_stored(name: str, leaf: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers as training stored them.
+
+    Raises:
+        UsageError: if they are no numbers, or one of them would change.
+    """
+    try:
+        given = np.asarray(leaf)
+        if given.dtype.kind in "biuf":
+            return spaces.converted(given, dtype)
+    except spaces.ChangedError as changed:
+        raise UsageError(f"{name} has the number {changed.what}.") from None
+    except ValueError as error:
+        raise UsageError(f"{name} is no array: {error}.") from error
+    raise UsageError(f"{name} is {given.dtype}; expected {dtype}.")
 
 
 def env_action(

@@ -1,7 +1,6 @@
 """An agent's estimates of the policy gradient, compared with the exact one, for environments that can be solved."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jax import Array
 from rlgd.agents.base.agent import Agent
 from rlgd.ascent.trees import cosine, global_norm
 from rlgd.envs import DeviceEnv, Env
+from rlgd.envs.device.programs import JitPerEnv
 from rlgd.errors import UsageError
 from rlgd.exact.lqr import LQR, LinearGaussian, LQREnv
 from rlgd.exact.mdp import TabularEnv, TabularMDP
@@ -97,7 +97,6 @@ def estimates(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, sampl
     return jax.lax.map(estimate, jax.random.split(key, samples))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 4))
 def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples: int = SAMPLES) -> EstimatorError:
     """Draw ``samples`` estimates at the agent's parameters and compare them with the exact gradient of J.
 
@@ -111,6 +110,11 @@ def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples
     Raises:
         UsageError: if the exact gradient is not known.
     """
+    error: EstimatorError = _compare(agent, env, state, key, samples)
+    return error
+
+
+def _compared(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples: int) -> EstimatorError:
     problem = problem_of(env)
     if problem is None or not applies(agent, env):
         raise UsageError(
@@ -132,3 +136,6 @@ def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples
         bias_error=jnp.sqrt(variance / samples),
         variance=variance,
     )
+
+
+_compare = JitPerEnv(_compared, 1, static_argnums=(4,))

@@ -24,7 +24,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Categorical:
-    """Integers 0 to n - 1 with unnormalized log-probabilities ``logits [..., n]``."""
+    """Integers 0 to n - 1 with unnormalized log-probabilities ``logits [..., n]``; minus infinity: never."""
 
     logits: Array
 
@@ -47,7 +47,7 @@ class Categorical:
 
     def entropy(self) -> Array:
         """``[...]`` in nats."""
-        return -jnp.sum(jax.nn.softmax(self.logits) * self.log_probs, axis=-1)
+        return -jnp.sum(_weighted(jax.nn.softmax(self.logits), self.log_probs), axis=-1)
 
     def mode(self) -> Array:
         """``[...]`` int32, the most probable value."""
@@ -56,7 +56,12 @@ class Categorical:
     def kl(self, other: "Categorical") -> Array:
         """``[...]`` KL(self || other) in nats."""
         check_shape("logits of the other distribution", other.logits, self.logits.shape)
-        return jnp.sum(jax.nn.softmax(self.logits) * (self.log_probs - other.log_probs), axis=-1)
+        return jnp.sum(_weighted(jax.nn.softmax(self.logits), self.log_probs - other.log_probs), axis=-1)
+
+
+def _weighted(probs: Array, values: Array) -> Array:
+    """``probs * values``, and 0 where the probability is 0, even if the value is infinite; gradients likewise."""
+    return probs * jnp.where(probs > 0, values, 0)
 
 
 @pytree
@@ -262,7 +267,7 @@ class MultiCategorical:
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
-    """Independent bits; ``logits [..., d]`` are the log-odds of 1."""
+    """Independent bits; ``logits [..., d]`` are the log-odds of 1, which may be infinite."""
 
     logits: Array
 
@@ -279,7 +284,7 @@ class Bernoulli:
 
     def entropy(self) -> Array:
         """``[...]`` in nats."""
-        return jnp.sum(jax.nn.softplus(self.logits) - self.logits * jax.nn.sigmoid(self.logits), axis=-1)
+        return -jnp.sum(self._mean(jax.nn.log_sigmoid(self.logits), jax.nn.log_sigmoid(-self.logits)), axis=-1)
 
     def mode(self) -> Array:
         """``[..., d]`` int32, 1 where it is the more probable."""
@@ -288,9 +293,14 @@ class Bernoulli:
     def kl(self, other: "Bernoulli") -> Array:
         """``[...]`` KL(self || other) in nats."""
         check_shape("logits of the other distribution", other.logits, self.logits.shape)
-        p = jax.nn.sigmoid(self.logits)
-        apart = p * (self.logits - other.logits)
-        return jnp.sum(apart + jax.nn.softplus(other.logits) - jax.nn.softplus(self.logits), axis=-1)
+        of_one = jax.nn.log_sigmoid(self.logits) - jax.nn.log_sigmoid(other.logits)
+        of_zero = jax.nn.log_sigmoid(-self.logits) - jax.nn.log_sigmoid(-other.logits)
+        return jnp.sum(self._mean(of_one, of_zero), axis=-1)
+
+    def _mean(self, of_one: Array, of_zero: Array) -> Array:
+        """``[..., d]``, the mean of a value of each bit."""
+        of_one = _weighted(jax.nn.sigmoid(self.logits), of_one)
+        return of_one + _weighted(jax.nn.sigmoid(-self.logits), of_zero)
 
 
 Distribution = Categorical | MultiCategorical | Bernoulli | DiagGaussian | TanhGaussian | Beta

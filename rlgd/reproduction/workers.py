@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_int
 from multiprocessing.process import BaseProcess
 
-from rlgd.envs.host.worker_process import apart_from_main
+from rlgd.envs.host.spawning import METHOD, signals_wait
 from rlgd.errors import Interrupted, UsageError
 from rlgd.reproduction.jobs import INTERRUPTED_MESSAGE, Job, OnJob, train_job
 from rlgd.run.config import RunConfig
@@ -66,11 +66,11 @@ def _train_in_processes(
     poll_signal: PollSignal,
     on_job: OnJob,
 ) -> None:
-    spawn = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context(METHOD)
     stop = spawn.RawValue("i", 0)
     with concurrent.futures.ProcessPoolExecutor(workers, spawn, _start_worker, (stop, set_up, jobs[0])) as pool:
         try:
-            with apart_from_main():
+            with signals_wait():
                 waiting = {pool.submit(_run_job, job): job for job in jobs}
             while waiting:
                 ended, _ = concurrent.futures.wait(waiting, POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)

@@ -5,13 +5,16 @@ import time
 
 import jax
 
+from rlgd.envs import DeviceEnv
+from rlgd.envs.device.programs import JitPerEnv
 from rlgd.maths.seeds import random_key
 from rlgd.pytrees import LoopState
 from rlgd.run.config import RunConfig
 from rlgd.run.counters import Counters
-from rlgd.training.loop import initialize
+from rlgd.training.loop import initialize, initialize_on_host
 
-_initialize = jax.jit(initialize, static_argnums=(1, 3))
+_on_device = JitPerEnv(initialize, 1, static_argnums=(3,))
+_on_host = jax.jit(initialize_on_host, static_argnums=(1, 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,5 +40,6 @@ def beginning(config: RunConfig) -> Start:
     """The beginning of a new run."""
     began_at, counters = time.monotonic(), Counters(0.0, 0.0, time.time())
     key = random_key(config.settings.seed)
-    loop = _initialize(config.agent.prepared(), config.env, key, config.settings.total_timesteps)
+    agent, env, end = config.agent.prepared(), config.env, config.settings.total_timesteps
+    loop = _on_device(agent, env, key, end) if isinstance(env, DeviceEnv) else _on_host(agent, env.spec, key, end)
     return Start(began_at, loop, 0, counters, resumed=False)

@@ -63,7 +63,7 @@ def begin_episodes(agent: Agent, vector: HostVector, loop: LoopState, entropy: t
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], platform: str) -> tuple[Any, Any]:
     """Two compiled functions for agents and actors of one structure: ``hand_over`` prepares their arrays once in a
     rollout, and ``choose`` is ``choose_action`` with the prepared arrays.

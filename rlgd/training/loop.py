@@ -11,7 +11,7 @@ from jax import Array
 from rlgd import spaces
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env
-from rlgd.pytrees import LoopState, Metrics, Rollout
+from rlgd.pytrees import LoopState, Metrics, Obs, Rollout
 from rlgd.spaces import Spec
 from rlgd.training import episodes
 from rlgd.training.device_rollout import collect
@@ -30,14 +30,23 @@ def initialize(agent: Agent, env: Env, key: Array, total_timesteps: int | None =
         key: the root key, from which all other random keys of the run derive.
         total_timesteps: the length of the run, for schedules; None: progress stays 0.
     """
-    spec, num_envs = env.spec, agent.num_envs
+    if not isinstance(env, DeviceEnv):
+        return initialize_on_host(agent, env.spec, key, total_timesteps)
+    env_state, obs = env.reset(jax.random.fold_in(key, ENV), agent.num_envs)
+    return _beginning(agent, env.spec, env_state, obs, key, total_timesteps)
+
+
+def initialize_on_host(agent: Agent, spec: Spec, key: Array, total_timesteps: int | None = None) -> LoopState:
+    """``initialize`` for a host environment, of which it needs the ``spec`` only."""
+    return _beginning(agent, spec, (), spaces.blank(spec.obs, agent.num_envs), key, total_timesteps)
+
+
+def _beginning(
+    agent: Agent, spec: Spec, env_state: Any, obs: Obs, key: Array, total_timesteps: int | None
+) -> LoopState:
+    num_envs = agent.num_envs
     if agent.whole_episodes:
         padded_limit(spec)
-    env_state: Any = ()
-    if isinstance(env, DeviceEnv):
-        env_state, obs = env.reset(jax.random.fold_in(key, ENV), num_envs)
-    else:
-        obs = spaces.blank(spec.obs, num_envs)
     return LoopState(
         agent_state=agent.init(spec, jax.random.fold_in(key, INIT)),
         env_state=env_state,
@@ -86,10 +95,6 @@ def _fold_in_both(key: Array, purpose: int, iteration: Array) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, purpose), iteration)
 
 
-# It is used twice, for its shapes and then for itself, but traced once.
-_iterate_once_traced = jax.jit(iterate, static_argnums=1, inline=True)
-
-
 def run_iterations(
     agent: Agent, env: DeviceEnv, length: int, loop: LoopState, iterations: Array, rows: Array
 ) -> tuple[LoopState, Metrics, Array]:
@@ -99,7 +104,9 @@ def run_iterations(
     One program serves every number of iterations: metrics are ``[length]``, and only the first ``n`` are valid. The
     third result is ``n``.
     """
-    blank = jax.eval_shape(functools.partial(_iterate_once_traced, agent, env), loop)[1]
+    # It is used twice, for its shapes and then for itself, but traced once.
+    once_traced = jax.jit(lambda agent, loop: iterate(agent, env, loop), inline=True)
+    blank = jax.eval_shape(once_traced, agent, loop)[1]
     stacked = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), blank)
 
     def unfinished(carry: Any) -> Array:
@@ -109,7 +116,7 @@ def run_iterations(
 
     def body(carry: Any) -> Any:
         loop, stacked, done, seen = carry
-        loop, metrics = _iterate_once_traced(agent, env, loop)
+        loop, metrics = once_traced(agent, loop)
         stacked = jax.tree.map(lambda whole, x: whole.at[done].set(x), stacked, metrics)
         return loop, stacked, done + 1, seen + metrics["rollout/steps"]
 

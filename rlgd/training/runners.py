@@ -10,13 +10,14 @@ import numpy as np
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
+from rlgd.envs.device.programs import JitPerEnv
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import EnvironmentFault
 from rlgd.pytrees import LoopState, Metrics
 from rlgd.training.host_rollout import collect_on_host
 from rlgd.training.loop import ROLLOUT, iteration_key, learn, run_iterations
 
-_run_jitted = jax.jit(run_iterations, static_argnums=(1, 2))
+_run_jitted = JitPerEnv(run_iterations, 1, static_argnums=(2,))
 _learn_jitted = jax.jit(learn, static_argnums=(1,))
 
 

@@ -5,8 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict, Discrete
 
 import rlgd.envs
+import rlgd.spaces
+from rlgd.agents import PPO
 from rlgd.envs import HostEnv
 from rlgd.errors import UsageError
 from rlgd.evaluation import Policy
@@ -80,3 +83,28 @@ def test_a_copy_plays_alike() -> None:
     copied = policy.copy()
     assert copied is not policy
     np.testing.assert_array_equal(copied(obs), policy(obs))
+
+
+def test_a_number_that_would_change_is_refused_by_name() -> None:
+    spec = rlgd.spaces.spec(
+        Dict(clock=Box(0, 2**62, (), np.int64), image=Box(0, 255, (), np.uint8), speed=Box(-1, 1, ())), Discrete(2)
+    )
+    agent = PPO(hidden_sizes=())
+    policy = Policy(agent, spec, agent.prepared().init(spec, jax.random.key(0)).actor)
+    fine: dict[str, Any] = {"clock": 2**31 - 1, "image": 255.0, "speed": 0.1}
+    assert policy(fine) in (0, 1)
+    for changes, message in (
+        ({"clock": 2**32 + 7}, r"obs\['clock'\] has the number 4294967303, which int32 cannot hold\."),
+        ({"clock": 0.5}, r"obs\['clock'\] has the number 0.5, which int32 cannot hold\."),
+        ({"clock": float("nan")}, r"obs\['clock'\] has the number nan, which int32"),
+        ({"image": -1}, r"obs\['image'\] has the number -1, which uint8"),
+        ({"image": 256}, r"obs\['image'\] has the number 256, which uint8"),
+        ({"speed": 1e39}, r"obs\['speed'\] has the number 1e\+39, which float32"),
+        ({"speed": "fast"}, r"obs\['speed'\] is <U4; expected float32\."),
+        ({"speed": 2**70}, r"obs\['speed'\] is object; expected float32\."),
+        ({"speed": [[1.0], [1.0, 2.0]]}, r"obs\['speed'\] is no array: "),
+    ):
+        with pytest.raises(UsageError, match=message):
+            policy(fine | changes)
+    with pytest.raises(UsageError, match=r"obs\['image'\] has the number 300"):
+        policy({name: np.array([value, value]) for name, value in fine.items()} | {"image": np.array([1, 300])})

@@ -341,3 +341,44 @@ def test_distributions_are_pytrees_and_equal_keys_give_equal_samples(name: str) 
     jitted = jax.jit(lambda distribution, key: distribution.sample(key))
     np.testing.assert_array_equal(jitted(distribution, jax.random.key(0)), jitted(distribution, jax.random.key(0)))
     assert np.any(jitted(distribution, jax.random.key(0)) != jitted(distribution, jax.random.key(1)))
+
+
+INF = np.inf
+# Of each distribution: two arrays of logits, the places of those that are finite, a possible and an impossible x.
+EXCLUDING = {
+    "categorical": (Categorical, [1.0, -INF, 0.5], [0.2, -INF, 0.1], [0, 2], 0, 1),
+    "several": (
+        lambda logits: MultiCategorical(logits, (3, 2)),
+        [1.0, -INF, 0.5, 2.0, -INF],
+        [0.2, -INF, 0.1, 1.0, -INF],
+        [0, 2],
+        [0, 0],
+        [1, 0],
+    ),
+    "bits": (Bernoulli, [1.0, -INF, INF], [0.2, -INF, INF], [0], [1, 0, 1], [1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("case", EXCLUDING.values(), ids=EXCLUDING)
+def test_what_an_infinite_logit_excludes_adds_nothing(case: Any) -> None:
+    """Entropy and KL are those of the values that remain, and so are their gradients; nothing is NaN."""
+    make, logits, others, places, possible, impossible = case
+    logits, others, places = map(jnp.asarray, (logits, others, places))
+    rest: Any = Bernoulli if make is Bernoulli else Categorical
+    for whole, remaining in (
+        (lambda x: make(x).entropy(), lambda x: rest(x).entropy()),
+        (lambda x: make(x).kl(make(others)), lambda x: rest(x).kl(rest(others[places]))),
+        (lambda x: make(others).kl(make(x)), lambda x: rest(others[places]).kl(rest(x))),
+    ):
+        np.testing.assert_allclose(whole(logits), remaining(logits[places]), rtol=1e-5)
+        gradient = jnp.zeros_like(logits).at[places].set(jax.grad(remaining)(logits[places]))
+        np.testing.assert_allclose(jax.grad(whole)(logits), gradient, atol=1e-6)
+    for x, value in ((possible, np.isfinite), (impossible, np.isneginf)):
+        log_prob, gradient = jax.value_and_grad(lambda logits, x=x: make(logits).log_prob(jnp.asarray(x)))(logits)
+        assert value(log_prob)
+        assert np.isfinite(gradient).all()
+
+
+def test_what_the_other_distribution_excludes_is_infinitely_far() -> None:
+    assert Categorical(jnp.zeros(2)).kl(Categorical(jnp.array([0.0, -jnp.inf]))) == jnp.inf
+    assert Bernoulli(jnp.zeros(1)).kl(Bernoulli(jnp.array([-jnp.inf]))) == jnp.inf

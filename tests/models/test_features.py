@@ -83,7 +83,11 @@ def test_parts_are_read_one_after_the_other_and_images_apart(batch: tuple[int, .
     }
     arm, joint = obs["arm"]
     numbers = [np.eye(2)[obs["gears"][..., 0] - 1], np.eye(3)[obs["gears"][..., 1]]]
-    by_name = {"arm": [arm, np.eye(3)[joint - 5]], "doors": [obs["doors"].reshape(*batch, 4)], "gears": numbers}
+    by_name: dict[str | int, Any] = {
+        "arm": [arm, np.eye(3)[joint - 5]],
+        "doors": [obs["doors"].reshape(*batch, 4)],
+        "gears": numbers,
+    }
     assert isinstance(spec.obs, DictSpec)
     names = [name for name, _ in spec.obs.parts]
     assert names == list(NESTED.spaces)

@@ -30,6 +30,7 @@ T = TypeVar("T")
 NO_AGENT: Any = None
 # Fields of the state, and their names in checkpoints of earlier versions.
 EARLIER_NAMES = {"opt_state": "moments", "outer_opt_state": "outer_moments"}
+PERCENT, DOT = "%25", "%2E"  # in names of leaves
 ANY_SIZE, MAX_RATIO = (
     2**28,
     2**12,
@@ -145,9 +146,9 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
 
 
 def _earlier(name: str) -> str:
-    """The name of a leaf in checkpoints of earlier versions."""
+    """The name of a leaf in checkpoints of earlier versions, which did not mark the dots in keys."""
     field, dot, rest = name.partition(".")
-    return EARLIER_NAMES.get(field, field) + dot + rest
+    return EARLIER_NAMES.get(field, field) + dot + rest.replace(DOT, ".").replace(PERCENT, "%")
 
 
 def _check_same(wanted: dict[str, Any], stored: dict[str, Any], path: Path) -> None:
@@ -169,7 +170,9 @@ def _check_same(wanted: dict[str, Any], stored: dict[str, Any], path: Path) -> N
 
 
 def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
+    """The keys on the way to a leaf, joined by dots. A dot in a key is marked, so that no two leaves have one name."""
+    keys = (jax.tree_util.keystr((key,), simple=True) for key in path)
+    return ".".join(key.replace("%", PERCENT).replace(".", DOT) for key in keys)
 
 
 def _is_key(leaf: Any) -> bool:

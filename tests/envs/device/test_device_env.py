@@ -5,12 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.spaces import Discrete
+import pytest
+from gymnasium.spaces import Box, Discrete
 from jax import Array
 
 import rlgd.envs
 from rlgd.agents import A2C
 from rlgd.envs.device.device_env import DeviceEnv, EnvState, Timestep
+from rlgd.errors import UsageError
 from tests.support.probe_envs import Place, ScriptedOnDevice, collect, initialize
 
 STEPS, LIMIT, N = (1, 2, 3, 5), 3, 16
@@ -93,3 +95,10 @@ def test_rewards_and_ends_have_one_shape_and_type() -> None:
     np.testing.assert_array_equal(timestep.terminated, np.asarray(STEPS)[np.asarray(obs[:, 0], int)] == 1)
     for value, dtype in zip(timestep[2:], map(np.dtype, ("float32", "bool", "bool")), strict=True):
         assert (value.shape, value.dtype) == ((N,), dtype)
+
+
+def test_fractions_for_a_space_of_whole_numbers_are_refused() -> None:
+    func_env: Any = ScriptedOnDevice(STEPS, Discrete(8))
+    func_env.observation_space = Box(0, 9, (2,), np.int32)
+    with pytest.raises(UsageError, match="whole gives an observation as float32; its space is int32"):
+        DeviceEnv(func_env, "whole", LIMIT).reset(jax.random.key(0), 2)

@@ -130,7 +130,7 @@ def test_every_step_equals_gymnasiums_from_the_same_states(env_id: str, mode: Au
         compare(ours[0], given[0], ATOL)
         compare(ours[1:], given[1:], REWARD_ATOL)
 
-    _, program = vector_program.programs()
+    program = vector_program.programs()[1].program(env.env)
     compiled = program._cache_size()
     both(env.reset(seed=0), theirs.reset)
     env.action_space.seed(0)

@@ -81,3 +81,16 @@ def test_parts_of_a_mask_are_concatenated() -> None:
 def test_the_part_that_does_not_fit_is_named(obs: Any, wrong: str | None) -> None:
     found = misfit(TREE, obs)
     assert found == wrong if wrong is None else str(found).startswith(wrong)
+
+
+@pytest.mark.parametrize(
+    ("space", "fine", "wrong"),
+    [
+        (Box(-128, 127, (2,), np.int8), [1, 2], [1, 300]),
+        (Box(0, 9, (), np.int32), np.int64(9), np.int64(2**32 + 9)),
+        (gymnasium.spaces.MultiBinary(2), [0, 1], [0, 257]),
+    ],
+)
+def test_whole_numbers_that_the_space_cannot_hold_are_named(space: Any, fine: Any, wrong: Any) -> None:
+    assert misfit(space, fine) is None
+    assert (misfit(space, wrong) or "").endswith(f", which {space.dtype} cannot hold")

@@ -215,13 +215,17 @@ NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, Autores
         ),
         (
             {"obs": np.array([[0, 0], [0, 1e300]])},
-            r"environment 1 gave the observation inf, which must be finite, in step",
+            r"environment 1 gave the observation 1e\+300, which float32 cannot hold, in step",
         ),
         (
             {"reward": np.zeros((2, 1))},
             r"gave the rewards as float64 in the shape \(2, 1\), which must be numbers in the shape \(2,\), ",
         ),
         ({"reward": [None, 1.0]}, "gave the rewards as object"),
+        (
+            {"reward": [0.0, 1e300]},
+            r"environment 1 gave the reward 1e\+300, which float32 cannot hold, in step 0 .* action was 2\.",
+        ),
         (
             {"reward": [0.0, np.nan]},
             r"environment 1 gave the reward nan, which must be finite, in step 0 .* action was 2\.",

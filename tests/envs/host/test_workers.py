@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -29,8 +27,8 @@ from rlgd.envs.host.workers import WorkerVector
 from rlgd.errors import UsageError
 from tests.support import faulty_envs
 from tests.support.faulty_envs import Faulty, Locked, Slow, Tree, Wandering
+from tests.support.scripts import script
 
-ROOT = Path(__file__).resolve().parents[3]
 ACTIONS = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=20)
 END = 10.0  # seconds to wait for an end that takes a fraction of one
 
@@ -246,20 +244,6 @@ def test_an_id_that_the_caller_registered_reaches_the_workers() -> None:
     assert [vector.step(np.array([1])).truncated[0] for _ in range(4)] == [False, True, False, True]
     vector.close()
     del gymnasium.registry["local/Slow-v0"]
-
-
-def script(tmp_path: Path, text: str) -> "subprocess.Popen[str]":
-    """A user's script, in a process group of its own."""
-    path = tmp_path / "script.py"
-    path.write_text(textwrap.dedent(text))
-    return subprocess.Popen(
-        [sys.executable, path],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def read_pids(process: "subprocess.Popen[str]") -> list[int]:

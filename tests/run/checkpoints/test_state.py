@@ -100,3 +100,21 @@ def test_random_keys_are_stored_as_numbers(loop: LoopState) -> None:
     leaf = state.named_leaves(loop)["key"]
     np.testing.assert_array_equal(leaf, jax.random.key_data(loop.key))
     assert state.numbers() == {"dtype": "float32", "prng": str(jax.random.key_impl(loop.key))}
+
+
+def test_every_leaf_has_a_name_of_its_own(loop: LoopState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where keys have dots; earlier versions did not mark them."""
+    obs = {"a.b": jnp.ones(1), "a": {"b": jnp.zeros(2), "": jnp.zeros(3)}, "a.": jnp.zeros(4), "a%2Eb": jnp.zeros(5)}
+    names = state.named_leaves(obs)
+    assert len(names) == len(jax.tree.leaves(obs))
+    assert names.keys() > {"a.b"}
+    dotted = dataclasses.replace(loop, obs={"a.b%": jnp.ones(1)})
+    marked = state.named_leaves
+    with monkeypatch.context() as earlier:
+        earlier.setattr(
+            state,
+            "named_leaves",
+            lambda tree: {name.replace("%2E", ".").replace("%25", "%"): leaf for name, leaf in marked(tree).items()},
+        )
+        state.save(tmp_path, 8, dotted, ABOUT, {})
+    assert_same(state.restore(tmp_path, 8, abstract(dotted)), dotted)
