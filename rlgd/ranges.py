@@ -25,6 +25,17 @@ def validate(config: Any) -> None:
             _check(name, value, field.metadata, annotation)
 
 
+def whole_number(name: str, value: Any, low: int) -> int:
+    """A whole number of any type, NumPy's too, as Python's own.
+
+    Raises:
+        UsageError: if it is none, or below ``low``.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
+        raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
+    return int(value)
+
+
 def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> None:
     if meta.get("choices"):
         if value not in meta["choices"]:
