@@ -1,8 +1,10 @@
 """The outcome of training one member of a study, in memory and in ``members.jsonl``."""
 
+import contextlib
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,10 @@ class OutcomeFile:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / MEMBERS
-        try:
+        with self._faults_named():
             self._file = files.Appender(self.path)
             with self.path.open("rb+") as file:  # remove a last line that a kill left incomplete
                 file.truncate(file.read().rfind(b"\n") + 1)
-        except OSError as error:
-            raise StorageFault(f"{self.path} cannot be written: {files.why(error, directory)}") from error
 
     def read(self, number: int) -> dict[int, Outcome]:
         """The outcomes of finished members, by number, in a study of ``number`` members.
@@ -63,7 +63,9 @@ class OutcomeFile:
             StorageFault: if the file is damaged.
         """
         outcomes = {}
-        for line in self.path.read_bytes().split(b"\n")[:-1]:
+        with self._faults_named():
+            content = self.path.read_bytes()
+        for line in content.split(b"\n")[:-1]:
             try:
                 record = json.loads(line)
                 member, rows = record.pop("member"), record.pop("rows")
@@ -87,11 +89,24 @@ class OutcomeFile:
         self._file.append(text.encode())
         if self._file.fault is not None:
             raise StorageFault(f"{self._file.fault}.")
-        self._file.sync()
+        with self._faults_named():
+            self._file.sync()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file.
+
+        Raises:
+            StorageFault: if its content may not be on the disk.
+        """
+        with self._faults_named():
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _faults_named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageFault(f"{self.path} cannot be written: {files.why(error, self.path.parent)}.") from error
 
 
 def _record(member: int, outcome: Outcome) -> dict[str, Any]:

@@ -146,13 +146,13 @@ def _run_trials(
         record = trial_record(space, shared.study.get_trials()[trial.number])
         on_trial(record["number"], record["state"], record["score"], record["values"])
         if ending.error is not None:
-            failures += 1
             log.warning("trial %d failed: %s", trial.number, ending.why)
+            failures += 1
             if failures == MAX_FAILURES:
                 kind = type(ending.error) if isinstance(ending.error, RlgdError) else RlgdError
                 raise kind(
                     f"the search ended because {failures} trials failed; the last one, trial {trial.number}: "
-                    f"{ending.why} The others are kept; the same search in {shared.directory} continues."
+                    f"{ending.why.rstrip('.')}. The others are kept; the same search in {shared.directory} continues."
                 ) from ending.error
 
 
@@ -174,8 +174,8 @@ def _run_trial(trial: "optuna.Trial", task: Task, space: Mapping[str, Dimension]
     except StorageFault:
         raise
     except Exception as error:
-        name = "" if isinstance(error, RlgdError) else f"{type(error).__name__}: "
-        return _Ending("failed", why=f"{name}{error}", error=error)
+        text = str(error) if isinstance(error, RlgdError) else f"{type(error).__name__}: {error}"
+        return _Ending("failed", why=text.partition("\n")[0], error=error)
 
 
 def _best(study: "optuna.Study", space: Mapping[str, Dimension], directory: Path) -> TuneResult:

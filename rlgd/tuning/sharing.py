@@ -84,21 +84,24 @@ class SharedSearch:
         While other processes run the last trials, it waits, and takes over if one of them is killed. A trial that has
         not ended with the block counts as killed.
         """
+        try:
+            yield self._wait_for_trial(limit)
+        finally:
+            self._release()
+
+    def _wait_for_trial(self, limit: int) -> "optuna.Trial | None":
         waiting = False
         while True:
             with self.alone():
                 ended, running = len(counted_trials(self.study)), self._running()
-                trial = self._begin() if ended + running < limit else None
-            if trial is not None or ended >= limit:
-                break
+                if ended >= limit:
+                    return None
+                if ended + running < limit:
+                    return self._begin()
             if not waiting:
                 log.info("waiting for trials of other processes: %d", running)
                 waiting = True
             time.sleep(POLL_SECONDS)
-        try:
-            yield trial
-        finally:
-            self._release()
 
     def end(self, trial: "optuna.Trial", state: str, score: float | None, reason: str) -> None:
         """Record how a trial ended."""
@@ -117,7 +120,9 @@ class SharedSearch:
         for trial in unfinished:
             if trial not in claimed:
                 self.study.tell(trial.number, state=self._library.trial.TrialState.FAIL)
-                self._path(trial).unlink(missing_ok=True)
+        for path in (self.directory / RUNNING).glob("*.lock"):
+            if not is_claimed(path):
+                path.unlink(missing_ok=True)
         return len(claimed)
 
     def _begin(self) -> "optuna.Trial":

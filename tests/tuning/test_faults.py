@@ -162,6 +162,7 @@ def limited() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
 
+@pytest.mark.slow
 def test_a_limit_to_the_size_of_files_ends_a_search_with_exit_code_5_and_loses_nothing(tmp_path: Path) -> None:
     full = shell(tmp_path, "--trials", "30", preexec_fn=limited)
     assert full.returncode == 5

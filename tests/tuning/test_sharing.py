@@ -46,6 +46,7 @@ def test_a_killed_trial_neither_counts_nor_blocks(tmp_path: Path) -> None:
     stuck = worker(tmp_path, 3, 1)
     assert stuck.stdout is not None
     assert [stuck.stdout.readline() for _ in range(2)] == ["0\n", "1\n"]
+    (tmp_path / RUNNING / "0.lock").touch()  # as if killed just after it had recorded the end
     other = worker(tmp_path, 3)
     deadline = time.monotonic() + 60
     while states(tmp_path) != ["COMPLETE", "RUNNING", "COMPLETE"]:
