@@ -137,14 +137,17 @@ def main(parts: Parts, description: str | None) -> None:
     parser.add_argument("--peers", default=".peers/bin/python", help="the interpreter of the peers' environment")
     parser.add_argument("--only", choices=tuple(parts), help="one part of the table")
     parser.add_argument("--rounds", type=int, default=3, help="how often each pair runs")
-    parser.add_argument("--output", type=Path, help="write the table to this file as well")
+    parser.add_argument("--output", type=Path, help="write the table to this new file as well")
     args = parser.parse_args()
+    if args.output and os.path.lexists(args.output):
+        parser.error(f"{args.output} exists; name another file")
     lines = [row(COLUMNS), row(["---"] * len(COLUMNS))]
     for part in [args.only] if args.only else list(parts):
         lines += [measured(setting, args.rounds) for setting in parts[part](args.peers)]
     print("\n".join(lines))
     if args.output:
-        args.output.write_text("\n".join(lines) + "\n")
+        with args.output.open("x") as file:
+            file.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

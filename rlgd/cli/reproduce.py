@@ -47,17 +47,18 @@ class Options(OutputOptions):
 
 def run(options: Options) -> int:
     """Train what is not finished, and write the table of what is."""
+    from rlgd import ranges
     from rlgd.reproduction import jobs as jobs_module
     from rlgd.reproduction import runs as runs_module
-    from rlgd.reproduction import scoreboard, suite, workers
+    from rlgd.reproduction import scoreboard, suite
 
     rows = suite.read_suite(options.suite)
-    workers.check_workers(options.workers)
+    ranges.whole_number("workers", options.workers, 1)
     root = Path(options.run_dir or Path("runs", "reproduce", options.suite))
     all_runs = runs_module.row_runs(rows, root, options.seeds)
     wanted = runs_module.select_rows(rows, all_runs, options.only)
     set_up = _set_up(wanted, options)
-    jobs = [job for runs in wanted for job in jobs_module.unfinished_jobs(runs)]
+    jobs = jobs_module.unfinished_jobs(wanted)
     if options.dry_run or not (options.quiet or options.json):
         output = sys.stdout if options.dry_run else sys.stderr
         print(scoreboard.forecast(wanted, jobs), file=output, flush=True)
@@ -66,9 +67,10 @@ def run(options: Options) -> int:
     if all(runs.why_not for runs in wanted):
         raise UsageError(f"no row of {options.suite} can be trained yet.")
     table = _table_file(root, options)
-    _train(jobs, set_up, options)
-    results = [scoreboard.row_result(runs) for runs in all_runs]
-    scoreboard.write(table, rows, results)
+    with runs_module.writing(root):
+        _train(jobs_module.unfinished_jobs(wanted), set_up, options)
+        results = [scoreboard.row_result(runs) for runs in all_runs]
+        scoreboard.write(table, rows, results)
     return _report([result for result in results if result.runs in wanted], table, root, options)
 
 

@@ -38,7 +38,7 @@ class Options(OutputOptions):
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
     env: str | None = flag(None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs`", "ID", group="run")
     search: tuple[str, ...] = flag((), "hyper-parameters to search over", "NAME=VALUES ...", group="run")
-    trials: int = flag(30, "values to try", group="run")
+    trials: int = flag(30, "values to try, in all processes together", group="run")
     seeds: int = flag(3, "seeds of each trial", group="run")
     fresh_seeds: int = flag(
         10,
@@ -114,22 +114,23 @@ def _searched(text: str) -> tuple[str, Any]:
 
 def _show_trial(number: int, state: str, score: float, values: dict[str, Any], silent: bool) -> None:
     from rlgd.studies import arms
+    from rlgd.tuning.result import score_in_words
 
     if not silent:
         text = " ".join(f"{key}={arms.as_label(value)}" for key, value in values.items())
-        print(f"  trial {number}: {score:.1f} ({state}) {text}", file=sys.stderr, flush=True)
+        print(f"  trial {number}: {score_in_words(score)} ({state}) {text}", file=sys.stderr, flush=True)
 
 
 def _report(result: "TuneResult", options: Options) -> None:
     """Print what was found, for a person or as JSON."""
-    from rlgd.tuning.result import BEST
+    from rlgd.tuning.sharing import BEST
 
     directory = result.tune_dir
     if options.json:
         fresh = None if result.fresh is None else result.fresh._asdict()
         trials = [trial | {"score": None if math.isnan(trial["score"]) else trial["score"]} for trial in result.trials]
-        scores = {"search_score": result.search_score, "fresh": fresh, "trials": trials}
-        print(json.dumps({"tune_dir": str(directory), "best": result.best, **scores}))
+        scores = {"search_score": result.search_score, "fresh": fresh, "fresh_diverged": result.fresh_diverged}
+        print(json.dumps({"tune_dir": str(directory), "best": result.best, **scores, "trials": trials}))
         return
     print(result.table())
     print(f"\nsearch:      {directory}")

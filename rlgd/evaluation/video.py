@@ -20,6 +20,7 @@ from rlgd.errors import EnvironmentFault, StorageFault, UsageError
 from rlgd.evaluation.evaluator import EvalResult, play_in, playable
 from rlgd.evaluation.policy import Policy
 from rlgd.ranges import whole_number
+from rlgd.system.files import check_regular
 
 Recorder: TypeAlias = RecordVideo[Any, Any]
 
@@ -50,7 +51,7 @@ def play(
     Args:
         policy, env, seed, deterministic, max_steps: as for ``rlgd.evaluation.evaluator.evaluate``.
         episodes: how many, at least 1.
-        video: the ``.mp4`` or ``.gif`` file to write; an existing one is replaced when the new one is complete. Until
+        video: the ``.mp4`` or ``.gif`` file to write; an existing video is replaced when the new one is complete. Until
             then all pictures are kept in RAM, 0.7 MB a step at 600 x 400 pixels. None shows the episodes in a window.
 
     Raises:
@@ -111,14 +112,21 @@ def _folder_for(video: Path) -> Iterator[Path]:
         raise UsageError(f"the video is {str(video)!r}; its name must end with {' or '.join(FORMATS)}.")
     if importlib.util.find_spec("moviepy") is None:
         raise UsageError("a video needs MoviePy: pip install 'rlgd[video]'.")
-    if video.is_dir():
-        raise UsageError(f"the video {video} cannot be written: it is a folder.")
     try:
+        check_regular(video)
+        if video.exists() and not _is_video(video):
+            raise UsageError(f"{video} is in the way, and is no video; name another file.")
         folder = tempfile.TemporaryDirectory(prefix=f".{video.stem}-", dir=video.parent)
     except OSError as error:
         raise UsageError(f"the video {video} cannot be written: {error.strerror}: {video.parent}") from error
     with folder as name:
         yield Path(name)
+
+
+def _is_video(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head.startswith(b"GIF8") or head.endswith(b"ftyp")
 
 
 def _check_pictures(recorder: Recorder, env_id: str) -> None:

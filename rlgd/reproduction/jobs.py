@@ -4,7 +4,9 @@ Each seed is a run of its own: finished runs are kept, and interrupted ones are 
 """
 
 import json
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -12,19 +14,24 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import make
 from rlgd.errors import Interrupted, RlgdError, StorageFault
 from rlgd.evaluation.evaluator import evaluate
-from rlgd.reproduction.runs import SCORE, RowRuns, run_config
+from rlgd.reproduction.runs import SCORE, RowRuns, has_checkpoint, run_config
 from rlgd.run.api import execute, resume
 from rlgd.run.config import RunConfig
 from rlgd.run.loading import load
 from rlgd.run.summary import read_summary
 from rlgd.system.files import replace, why
+from rlgd.system.lock import LOCK, is_claimed
 from rlgd.system.signals import PollSignal
 
+POLL_SECONDS = 0.2  # between two checks for other processes and for signals
 EPISODES = 100
 # Each seed is scored in episodes of its own. With the same episodes for all seeds, their luck would be in every score
 # and in no interval.
 FIRST_EPISODES, BETWEEN_EPISODES = 2_000_000, 1_000
 INTERRUPTED_MESSAGE = "interrupted; the finished part is saved, and the same command resumes it"
+
+
+log = logging.getLogger("rlgd")
 
 
 class Job(NamedTuple):
@@ -47,13 +54,12 @@ class Job(NamedTuple):
 OnJob: TypeAlias = Callable[[Job, str | None], None]
 
 
-def unfinished_jobs(runs: RowRuns) -> list[Job]:
-    """The runs of a row that are not finished and scored."""
-    config = runs.config
-    if config is None:
-        return []
+def unfinished_jobs(rows: Iterable[RowRuns]) -> list[Job]:
+    """The runs of some rows that are not finished and scored."""
     return [
-        Job(runs.row.name, config.agent, runs.row.env, runs.total_timesteps, run.seed, run.directory, run.started)
+        Job(runs.row.name, runs.config.agent, runs.row.env, runs.total_timesteps, run.seed, run.directory, run.started)
+        for runs in rows
+        if runs.config is not None
         for run in runs.seed_runs()
         if run.score is None
     ]
@@ -74,8 +80,8 @@ def train_job(job: Job, poll_signal: PollSignal) -> str | None:
             raise Interrupted(INTERRUPTED_MESSAGE, number)
 
     try:
-        raise_on_signal()
-        if job.started:
+        _wait_for_others(job, raise_on_signal)
+        if has_checkpoint(job.directory):
             resume(job.directory, poll_signal=poll_signal, metrics=False)
         else:
             # Replaces what a kill before the first checkpoint left.
@@ -86,6 +92,18 @@ def train_job(job: Job, poll_signal: PollSignal) -> str | None:
     except RlgdError as error:
         return str(error)
     return None
+
+
+def _wait_for_others(job: Job, between: Callable[[], None]) -> None:
+    """Wait while another process writes the run: a worker whose main process was killed saves what it has."""
+    waiting = False
+    between()
+    while is_claimed(job.directory / LOCK):
+        if not waiting:
+            log.info("waiting for another process that writes in %s", job.directory)
+            waiting = True
+        time.sleep(POLL_SECONDS)
+        between()
 
 
 def _score(job: Job, between: Callable[[], None]) -> None:

@@ -1,9 +1,10 @@
 """The runs that the rows of a suite need, and how far each of them is."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,12 +12,15 @@ from rlgd.agents import preset, presets, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import UsageError, unknown
+from rlgd.ranges import whole_number
 from rlgd.reproduction.suite import ScoreRow, ScoreSuite
 from rlgd.run import changes, layout
 from rlgd.run.checkpoints import folder
 from rlgd.run.config import RunConfig
 from rlgd.run.settings import RunSettings
 from rlgd.run.summary import is_finished, read_summary
+from rlgd.system import lock
+from rlgd.system.files import check_own
 
 SCORE = "score.json"
 SEEDS_ON_DEVICE, SEEDS_ON_HOST = 20, 5
@@ -74,6 +78,10 @@ class RowRuns:
 
     def _seed_run(self, config: RunConfig, seed: int) -> SeedRun:
         directory = self.directory / f"seed{seed}"
+        for place in (self.directory, directory):
+            if place.is_symlink():
+                raise UsageError(f"{place} is a symbolic link; its runs would be written elsewhere. Remove it.")
+        check_own(directory, layout.CONFIG, (SCORE,), "run")
         if not (directory / layout.CONFIG).exists():
             return SeedRun(seed, directory)
         others = changes.other_settings(directory, config.with_settings(seed=seed))
@@ -82,8 +90,27 @@ class RowRuns:
                 f"{directory} was trained with other settings than the present preset's "
                 f"({'; '.join(map(str, others))}); remove it, or name another place by --run-dir."
             )
-        started = folder.latest_step(directory / layout.CHECKPOINTS) is not None
-        return SeedRun(seed, directory, started, *read_score(directory))
+        return SeedRun(seed, directory, has_checkpoint(directory), *read_score(directory))
+
+
+def has_checkpoint(directory: Path) -> bool:
+    """Whether a run can be resumed."""
+    return folder.latest_step(directory / layout.CHECKPOINTS) is not None
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """The right to train the runs of a suite, which one process has at a time.
+
+    Raises:
+        UsageError: if another process has it, or the directory cannot be written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{root} cannot be written: {error.strerror}.") from error
+    with lock.held(root):
+        yield
 
 
 def run_config(agent: Agent, env: Env, total_timesteps: int, seed: int = 0) -> RunConfig:
@@ -122,8 +149,8 @@ def row_runs(suite: ScoreSuite, root: Path, seeds: int | None) -> list[RowRuns]:
     """
     if suite.module and importlib.util.find_spec(suite.module) is None:
         raise UsageError(f"{suite.name} needs environments that are not installed: pip install 'rlgd[{suite.extra}]'.")
-    if seeds is not None and seeds < 1:
-        raise UsageError(f"seeds is {seeds}; allowed: a whole number from 1.")
+    if seeds is not None:
+        seeds = whole_number("seeds", seeds, 1)
     return [_runs_of_row(row, root, seeds) for row in suite.rows]
 
 

@@ -19,6 +19,7 @@ from rlgd.run import config_file
 from rlgd.system import files
 from rlgd.tables import markdown
 
+WRITTEN_BY = "Written by `rlgd reproduce"  # so a table that rlgd wrote, and may replace, is recognized
 HEADS = (
     *("environment", "agent", "steps", "seeds", "rlgd", "worst", "required", "seeds reaching it", "seconds"),
     "published",
@@ -42,14 +43,23 @@ def make_room(path: Path) -> None:
     """Make the folder of the table, so that a path that cannot be written is found before training.
 
     Raises:
-        UsageError: if the folder cannot be made, or is not writable.
+        UsageError: if the folder cannot be made, or is not writable, or there is a file that is no table of rlgd's.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        files.check_regular(path)
+        is_free = not path.exists() or _is_table(path)
     except OSError as error:
         raise UsageError(f"the table {path} cannot be written: {error.strerror}.") from error
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK):
         raise UsageError(f"the table {path} cannot be written; name another file with --out.")
+    if not is_free:
+        raise UsageError(f"{path} is in the way, and is no table of rlgd's; name another file with --out.")
+
+
+def _is_table(path: Path) -> bool:
+    with path.open("rb") as file:
+        return WRITTEN_BY.encode() in file.read(1000)
 
 
 class RowResult(NamedTuple):
@@ -170,7 +180,7 @@ def page(suite: ScoreSuite, results: Sequence[RowResult]) -> str:
     ]
     parts = [
         f"# {suite.title}",
-        f"Written by `rlgd reproduce {suite.name}`{_versions_and_devices(results)}. {suite.caption}",
+        f"{WRITTEN_BY} {suite.name}`{_versions_and_devices(results)}. {suite.caption}",
         table(results),
         "\n".join(f"- {note}" for note in notes),
         "## Settings\n\nThe presets (`rlgd list presets`); a setting that is not named has the agent's default.",

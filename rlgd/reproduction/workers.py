@@ -12,22 +12,10 @@ from ctypes import c_int
 from multiprocessing.process import BaseProcess
 
 from rlgd.envs.host.spawning import METHOD, signals_wait
-from rlgd.errors import Interrupted, UsageError
-from rlgd.reproduction.jobs import INTERRUPTED_MESSAGE, Job, OnJob, train_job
+from rlgd.errors import Interrupted
+from rlgd.reproduction.jobs import INTERRUPTED_MESSAGE, POLL_SECONDS, Job, OnJob, train_job
 from rlgd.run.config import RunConfig
 from rlgd.system.signals import SIGNALS, PollSignal
-
-POLL_SECONDS = 0.2  # between two checks for signals while worker processes train
-
-
-def check_workers(workers: int) -> None:
-    """Check a number of processes.
-
-    Raises:
-        UsageError: if it is below 1.
-    """
-    if workers < 1:
-        raise UsageError(f"workers is {workers}; allowed: a whole number from 1.")
 
 
 def train_jobs(
@@ -41,7 +29,7 @@ def train_jobs(
 
     Args:
         jobs: the runs.
-        workers: the number of processes; 1: this process.
+        workers: the number of processes, at least 1; 1: this process.
         set_up: called in each worker process before its first run.
         poll_signal: see ``rlgd.run.api.execute``.
         on_job: called for each run that has ended.

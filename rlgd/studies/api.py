@@ -1,5 +1,6 @@
 """Public ``study`` and ``resume_study``: train the members of a plan, and publish what they show."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
 from rlgd.run.config import agent_name
 from rlgd.studies.arms import Arm
-from rlgd.studies.directory import create, read
+from rlgd.studies.directory import read, writing
 from rlgd.studies.execution import Execution, train_members
 from rlgd.studies.outcome import Outcome, OutcomeFile
 from rlgd.studies.plan import Plan, make_plan
@@ -132,25 +133,33 @@ def execute(
     execution.validate()
     for group in plan.groups:
         footprint.check(plan.members[group.members[0]].agent, plan.env)
-    outcomes: dict[int, Outcome] = {}
-    file = None
-    if directory is not None:
-        if not resumed:
-            create(directory, plan.question, execution.exact)
-        file = OutcomeFile(directory)
-        outcomes = file.read(len(plan.members))
+    if directory is None:
+        outcomes = _train(plan, {}, execution, lambda new: None, on_progress)
+        return StudyResult(plan, share_time(plan, outcomes), None)
+    with writing(directory, plan.question, execution.exact, resumed):
+        with contextlib.closing(OutcomeFile(directory)) as file:
+            outcomes = _train(plan, file.read(len(plan.members)), execution, file.add, on_progress)
+        result = StudyResult(plan, share_time(plan, outcomes), directory)
+        publish(result, directory)
+    return result
+
+
+def _train(
+    plan: Plan,
+    outcomes: dict[int, Outcome],
+    execution: Execution,
+    add: Callable[[dict[int, Outcome]], None],
+    on_progress: OnProgress,
+) -> dict[int, Outcome]:
+    """Train the members that have no outcome yet, and give new outcomes to ``add``; returns all of them."""
 
     def on_finished(new: dict[int, Outcome], compile_seconds: float) -> None:
-        if file is not None:
-            file.add(new)
+        add(new)
         outcomes.update(new)
         on_progress(len(outcomes), len(plan.members), compile_seconds)
 
     train_members(plan, [n for n in range(len(plan.members)) if n not in outcomes], execution, on_finished)
-    result = StudyResult(plan, share_time(plan, outcomes), directory)
-    if directory is not None:
-        publish(result, directory)
-    return result
+    return outcomes
 
 
 def share_time(plan: Plan, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:

@@ -128,10 +128,10 @@ def _grid(name: str, grid: Mapping[str, Any]) -> list[float]:
             f'{name} varies over {dict(grid)!r}; expected a list, or {{"log": [low, high], "points": n}}, or "linear".'
         )
     ends, points = grid[spacing], grid["points"]
-    if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= MAX_MEMBERS:
+    if not isinstance(points, numbers.Integral) or isinstance(points, bool) or not 2 <= int(points) <= MAX_MEMBERS:
         raise UsageError(f"{name} has points = {points!r}; allowed: a whole number from 2 to {MAX_MEMBERS:,}.")
     low, high = bounds(name, spacing, ends)
-    values = np.geomspace(low, high, points) if spacing == "log" else np.linspace(low, high, points)
+    values = np.geomspace(low, high, int(points)) if spacing == "log" else np.linspace(low, high, int(points))
     return [float(f"{value:.3g}") for value in values]
 
 
@@ -141,7 +141,8 @@ def bounds(name: str, spacing: str, ends: Any) -> tuple[float, float]:
     Raises:
         UsageError: if they are not two finite numbers in increasing order, or not positive where spacing is "log".
     """
-    if not isinstance(ends, Sequence) or len(ends) != 2 or not all(isinstance(end, numbers.Real) for end in ends):
+    ends = _plain(ends)
+    if not isinstance(ends, tuple) or len(ends) != 2 or not all(map(_is_number, ends)):
         raise UsageError(f"{name} has {spacing} = {ends!r}; expected two numbers, the lower and the upper end.")
     low, high = map(float, ends)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -149,6 +150,10 @@ def bounds(name: str, spacing: str, ends: Any) -> tuple[float, float]:
     if spacing == "log" and low <= 0:
         raise UsageError(f"{name} runs from {low:g} to {high:g} on a log scale; expected numbers above zero.")
     return low, high
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:

@@ -1,16 +1,21 @@
 """A study's directory and its ``study.json``, which holds the question."""
 
-import json
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rlgd.errors import StorageFault, UsageError
 from rlgd.run import config_file, layout
 from rlgd.studies.question import Question
-from rlgd.system import machine, reading
+from rlgd.system import files, lock, machine, reading
 
 FORMAT_VERSION = 1
-STUDY = "study.json"
+# The names in a study's directory. ``study.json`` comes first, and makes the others the study's.
+STUDY, MEMBERS, RESULTS, SUMMARY, TENSORBOARD = (
+    "study.json", "members.jsonl", "results.csv", "summary.md", "tensorboard",
+)  # fmt: skip
+FIGURES = ("return-against-steps", "return-against-seconds", "return-by-value", "surface")  # each with ".png"
 
 
 def automatic(root: Path, name: str) -> Path:
@@ -18,17 +23,42 @@ def automatic(root: Path, name: str) -> Path:
     return layout.timed(root / "studies" / name)
 
 
-def create(directory: Path, question: Question, exact: bool) -> None:
-    """Make the directory and write the question.
+@contextlib.contextmanager
+def writing(directory: Path, question: Question, exact: bool, resumed: bool) -> Iterator[None]:
+    """The right to write in a study's directory, which one process has at a time.
+
+    Args:
+        directory: of the study; it is made, with the question in it, unless it is ``resumed``.
+        question, exact: of the study.
+        resumed: the directory holds the study already.
 
     Raises:
-        UsageError: if the directory holds a study already, or cannot be made.
+        UsageError: if it holds a study already, or files that no study wrote; if another process writes in it, or it
+            cannot be made.
     """
-    if (directory / STUDY).exists():
+    _refuse_others(directory, resumed)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(directory, error) from error
+    with lock.held(directory):
+        _refuse_others(directory, resumed)  # again: another process may have been here meanwhile
+        if not resumed:
+            _write_question(directory, question, exact)
+        yield
+
+
+def _refuse_others(directory: Path, resumed: bool) -> None:
+    names = (MEMBERS, RESULTS, SUMMARY, *(f"{name}.png" for name in FIGURES))
+    files.check_own(directory, STUDY, names, "study", folders=(TENSORBOARD,))
+    if (directory / STUDY).exists() and not resumed:
         raise UsageError(
             f"{directory} already holds a study; resume it with `rlgd study resume {directory}`, or name another "
             "directory."
         )
+
+
+def _write_question(directory: Path, question: Question, exact: bool) -> None:
     content = {
         "format_version": FORMAT_VERSION,
         "question": question.to_json(),
@@ -37,10 +67,13 @@ def create(directory: Path, question: Question, exact: bool) -> None:
         "versions": config_file.versions(),
     }
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / STUDY).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        files.write_json(directory / STUDY, content)
     except OSError as error:
-        raise UsageError(f"the study's directory {directory} cannot be written: {error.strerror}.") from error
+        raise _cannot_write(directory, error) from error
+
+
+def _cannot_write(directory: Path, error: OSError) -> UsageError:
+    return UsageError(f"the study's directory {directory} cannot be written: {error.strerror}.")
 
 
 def read(directory: Path) -> tuple[Question, dict[str, Any]]:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from rlgd.errors import Diverged, UsageError
+from rlgd.errors import Diverged
 from rlgd.evaluation import evaluator
 from rlgd.evaluation.evaluator import evaluate
+from rlgd.ranges import whole_number
 from rlgd.run import api
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
@@ -49,9 +50,8 @@ class Execution:
             UsageError: naming what was given and what is allowed.
         """
         for name in ("slice_size", "workers"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise UsageError(f"{name} is {value!r}; allowed: a whole number from 1.")
+            if (value := getattr(self, name)) is not None:
+                whole_number(name, value, 1)
 
     @property
     def num_workers(self) -> int:

@@ -1,16 +1,18 @@
 """The outcome of training one member of a study, in memory and in ``members.jsonl``."""
 
+import contextlib
 import dataclasses
 import json
 import math
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rlgd.errors import StorageFault
 from rlgd.run.sinks.rows import Row
+from rlgd.studies.directory import MEMBERS
+from rlgd.system import files
 
-FILE = "members.jsonl"
 ROWS = 50  # in the curve of a member
 DIVERGED = "diverged"  # as the reason of an outcome
 
@@ -41,11 +43,16 @@ class Outcome:
 
 
 class OutcomeFile:
-    """``members.jsonl``: one line of JSON for each finished member, on disk as soon as the outcome is known."""
+    """``members.jsonl``: one line of JSON for each finished member, on disk as soon as the outcome is known.
+
+    Raises:
+        StorageFault: if the file cannot be written.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / FILE
-        if self.path.exists():
+        self.path = directory / MEMBERS
+        with self._faults_named():
+            self._file = files.Appender(self.path)
             with self.path.open("rb+") as file:  # remove a last line that a kill left incomplete
                 file.truncate(file.read().rfind(b"\n") + 1)
 
@@ -56,16 +63,18 @@ class OutcomeFile:
             StorageFault: if the file is damaged.
         """
         outcomes = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
+        with self._faults_named():
+            content = self.path.read_bytes()
+        for line in content.split(b"\n")[:-1]:
             try:
                 record = json.loads(line)
                 member, rows = record.pop("member"), record.pop("rows")
                 outcome = Outcome(
                     **{k: _from_json(v) for k, v in record.items()}, rows=tuple(Row(*row) for row in rows)
                 )
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
                 raise StorageFault(f"{self.path} is damaged: {error!r}.") from error
-            if not 0 <= member < number:
+            if member not in range(number):
                 raise StorageFault(f"{self.path} has a member {member}, but the study has {number}.")
             outcomes[member] = outcome
         return outcomes
@@ -77,13 +86,27 @@ class OutcomeFile:
             StorageFault: if the file cannot be written.
         """
         text = "".join(json.dumps(_record(member, outcome)) + "\n" for member, outcome in sorted(outcomes.items()))
+        self._file.append(text.encode())
+        if self._file.fault is not None:
+            raise StorageFault(f"{self._file.fault}.")
+        with self._faults_named():
+            self._file.sync()
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises:
+            StorageFault: if its content may not be on the disk.
+        """
+        with self._faults_named():
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _faults_named(self) -> Iterator[None]:
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            yield
         except OSError as error:
-            raise StorageFault(f"{self.path} could not be written: {error.strerror}.") from error
+            raise StorageFault(f"{self.path} cannot be written: {files.why(error, self.path.parent)}.") from error
 
 
 def _record(member: int, outcome: Outcome) -> dict[str, Any]:

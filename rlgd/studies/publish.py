@@ -1,8 +1,9 @@
 """The result of a study, and the files that show it: tables, figures, TensorBoard."""
 
+import contextlib
 import dataclasses
+import os
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,12 @@ from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.rows import Row
 from rlgd.studies import seed_statistics, tables
 from rlgd.studies.arms import Arm, Point, as_label
+from rlgd.studies.directory import RESULTS, SUMMARY, TENSORBOARD
 from rlgd.studies.outcome import Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult
+from rlgd.system import files
 
-TENSORBOARD = "tensorboard"
 CURVES = (
     "rollout/episode_return",
     "rollout/episode_length",
@@ -66,19 +68,19 @@ def publish(result: StudyResult, directory: Path) -> None:
     plan, points = result.plan, result.point_results
     pictures = figures.draw(plan, points)
     try:
-        (directory / "results.csv").write_text(tables.results_csv(plan, result.outcomes), encoding="utf-8")
-        (directory / "summary.md").write_text(tables.summary_page(plan, points, tuple(pictures)), encoding="utf-8")
+        files.replace(directory / RESULTS, tables.results_csv(plan, result.outcomes))
+        files.replace(directory / SUMMARY, tables.summary_page(plan, points, tuple(pictures)))
         for name, png in pictures.items():
-            (directory / f"{name}.png").write_bytes(png)
-        _write_tensorboard(result, directory / TENSORBOARD, pictures)
+            files.replace(directory / f"{name}.png", png)
+        _write_tensorboard(result, directory, pictures)
     except OSError as error:
-        raise StorageFault(f"the results could not be written to {directory}: {error.strerror}.") from error
+        reason = files.why(error, directory)
+        raise StorageFault(f"the results could not be written to {directory}: {reason}.") from error
 
 
 def _write_tensorboard(result: StudyResult, directory: Path, pictures: Mapping[str, bytes]) -> None:
     """A run for each member, in a group with the members that differ by their seed alone; and the figures."""
-    if directory.exists():
-        shutil.rmtree(directory)  # written by this study, before it was resumed
+    _remove_events(files.make_folder(directory, TENSORBOARD))
     start = time.time()
     seen: set[int] = set()
     for arm, points in zip(result.plan.question.arms, result.plan.points, strict=True):
@@ -86,7 +88,17 @@ def _write_tensorboard(result: StudyResult, directory: Path, pictures: Mapping[s
             for member in sorted(set(members) & result.outcomes.keys() - seen):
                 seen.add(member)
                 _write_member(result, member, arm, point, directory, start)
-    tensorboard.add_pictures(directory, {f"figures/{name}": png for name, png in pictures.items()})
+    folder = files.make_folder(directory, TENSORBOARD)
+    tensorboard.add_pictures(folder, {f"figures/{name}": png for name, png in pictures.items()})
+
+
+def _remove_events(directory: Path) -> None:
+    """Remove the event files that this study wrote before it was resumed, and the folders that are empty then."""
+    for folder, _, _ in os.walk(directory, topdown=False):
+        for path in tensorboard.own_files(Path(folder)):
+            path.unlink()
+        with contextlib.suppress(OSError):  # somebody else's files are in it
+            Path(folder).rmdir()
 
 
 def _write_member(result: StudyResult, member: int, arm: Arm, point: Point, directory: Path, start: float) -> None:
@@ -94,7 +106,9 @@ def _write_member(result: StudyResult, member: int, arm: Arm, point: Point, dire
     group = f"{arm.name} {point.label}".strip()
     settings = {name: as_label(v) if isinstance(v, tuple) else v for name, v in point.settings.items()}
     values = ({"arm": arm.name} if arm.name else {}) | ({} if arm.axes else {"case": point.label}) | settings
-    folder = directory / re.sub(r"[^\w.=+-]+", "-", group) / f"seed{seed}"
+    # Without leading dots: a case named ".." would lead out of the directory.
+    name = re.sub(r"[^\w.=+-]+", "-", group).lstrip(".") or "all"
+    folder = files.make_folder(directory, TENSORBOARD, name, f"seed{seed}")
     end = {
         "time/training_seconds": outcome.training_seconds,
         "eval/episode_return": outcome.episode_return,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgd.errors import UsageError, unknown
+from rlgd.ranges import whole_number
 from rlgd.studies.arms import MAX_MEMBERS, Arm, as_tuples
 from rlgd.system.reading import parse_toml, read_text
 
@@ -60,9 +61,7 @@ class Question:
         if len(set(names)) < len(names):
             raise UsageError(f"the arms are named {names!r}; expected a different name for each.")
         for name, low in {"seeds": 1, "total_timesteps": 1, "eval_episodes": 1}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low))
         members = sum(map(len, self.arms)) * self.seeds
         if members > MAX_MEMBERS:
             raise UsageError(

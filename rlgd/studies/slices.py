@@ -62,11 +62,12 @@ class Member:
 
 
 def train_slice(
-    programs: Programs, members: Sequence[RunConfig], on_progress: Callable[[list[float]], None] = lambda returns: None
+    programs: Programs, members: Sequence[RunConfig], on_progress: Callable[[list[Outcome]], None] = lambda so_far: None
 ) -> list[Outcome]:
     """Train members of one group, at most ``programs.size``, and evaluate their policies.
 
-    ``on_progress`` takes the returns of all of them after each evaluation; it may raise, which ends the training.
+    ``on_progress`` takes the outcomes of all of them so far after each evaluation; it may raise, which ends the
+    training.
     """
     return MemberBatch(programs, members).train(on_progress)
 
@@ -85,7 +86,7 @@ class MemberBatch:
         per_step = np.array([1 / config.settings.total_timesteps for config in padded], np.float32)
         self.loops = programs("begin", self.agents, keys, per_step)
 
-    def train(self, on_progress: Callable[[list[float]], None]) -> list[Outcome]:
+    def train(self, on_progress: Callable[[list[Outcome]], None]) -> list[Outcome]:
         """Train the members to their ends, and evaluate their policies."""
         members = self.members
         while not all(member.status.is_over for member in members):
@@ -93,7 +94,7 @@ class MemberBatch:
             due = {n for n, chunk in chunks.items() if members[n].take(chunk)}
             self._evaluate(due)
             if due:
-                on_progress([member.evaluation[0] for member in members])
+                on_progress([member.outcome() for member in members])
         for member in members:
             member.rows += member.averager.rest()
         self._evaluate({n for n, member in enumerate(members) if member.status.evaluated_at != member.status.steps})

@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from rlgd.errors import UsageError
 
 
 def open_regular(path: Path, flags: int) -> int:
@@ -16,11 +19,13 @@ def open_regular(path: Path, flags: int) -> int:
     Raises:
         OSError: if it cannot be opened, or is a link, a named pipe or anything else that is not a regular file.
     """
-    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a named pipe would wait for its other end
+    check_regular(path)
+    # What lies there may have changed since; opening a named pipe would wait for its other end.
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags | careful, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raise FileExistsError(errno.EEXIST, f"there is {_kind(mode)}", str(path))
     return descriptor
 
 
@@ -33,17 +38,82 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace(path: Path, text: str) -> None:
+def check_regular(path: Path) -> None:
+    """Check that a path has a regular file, or nothing: no link, no folder, no FIFO.
+
+    Raises:
+        OSError: saying what is there.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, f"there is {_kind(mode)}", str(path))
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFREG: "a file"}
+    return kinds.get(stat.S_IFMT(mode), "of another kind")
+
+
+def check_own(directory: Path, marker: str, names: Iterable[str], what: str, folders: Iterable[str] = ()) -> None:
+    """Check that what rlgd is about to write in a directory is its own.
+
+    The marker file says that a directory is a study, say: then these names in it are the study's, and must be what a
+    study writes. Without the marker none of them may exist.
+
+    Args:
+        directory: to write in.
+        marker: the file that rlgd writes first.
+        names: of the other files.
+        what: "study", for messages.
+        folders: names of folders.
+
+    Raises:
+        UsageError: naming what is in the way.
+    """
+    is_ours = (directory / marker).is_file()
+    for path in (directory / name for name in (marker, *names, *folders)):
+        if not os.path.lexists(path):
+            continue
+        mode = path.lstat().st_mode
+        expected = stat.S_ISDIR if path.name in folders else stat.S_ISREG
+        if not expected(mode):
+            raise UsageError(f"{path} is {_kind(mode)}; a {what} writes in its own directory only. Remove it.")
+        if not is_ours:
+            raise UsageError(f"{path} is in the way, and belongs to no {what}; remove it, or name another directory.")
+
+
+def make_folder(directory: Path, *names: str) -> Path:
+    """Make ``directory/name/name/...``, step by step, so that no link leads out of the directory.
+
+    Raises:
+        OSError: if it cannot be made, or something else than a folder is there.
+    """
+    for name in names:
+        directory = directory / name
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            if not stat.S_ISDIR(mode := directory.lstat().st_mode):
+                raise FileExistsError(errno.EEXIST, f"there is {_kind(mode)}", str(directory)) from None
+    return directory
+
+
+def replace(path: Path, content: str | bytes) -> None:
     """Give a file new content; at any instant the file has either the old content or the new one, whole.
 
     Raises:
-        OSError: if it cannot be written; the file keeps its old content.
+        OSError: if it cannot be written, or a link or a folder is in its place; the file keeps its old content.
     """
     beside = path.with_name(path.name + ".tmp")
+    data = content.encode() if isinstance(content, str) else content
+    check_regular(path)
+    descriptor = open_regular(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
-        descriptor = open_regular(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -1,4 +1,4 @@
-"""One writer at a time in a run directory."""
+"""One writer at a time in a directory."""
 
 import contextlib
 import fcntl
@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,88 @@ class Lock:
                     os.truncate(self._file, 0)
         finally:
             os.close(self._file)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Hold the signed lock of a directory.
+
+    Raises:
+        UsageError: if another process has it, or the directory cannot be written.
+    """
+    try:
+        lock = Lock(directory)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written: {error.strerror}.") from error
+    try:
+        try:
+            lock.sign()
+        except OSError as error:
+            raise UsageError(f"{directory} cannot be written: {error.strerror}.") from error
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is inside the same block; ``path`` is a file for this lock alone.
+
+    Raises:
+        OSError: if the file cannot be opened, or is a symbolic link.
+    """
+    file = open_regular(path, os.O_RDWR | os.O_CREAT)
+    try:
+        wait(file)
+        yield
+    finally:
+        os.close(file)
+
+
+def wait(file: int) -> None:
+    """Wait for the lock on an open file; closing the file gives it back."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
+class Claim:
+    """A locked file that says that this process is at work. The lock dies with the process, the file may stay.
+
+    Raises:
+        OSError: if the file cannot be opened, is a symbolic link, or is claimed already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, open_regular(path, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def release(self) -> None:
+        """The work is over: remove the file."""
+        with contextlib.suppress(OSError):  # a file that stays claims nothing
+            self._path.unlink()
+        os.close(self._file)
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a process that lives has a ``Claim`` to this file.
+
+    Raises:
+        OSError: if the file exists and cannot be opened.
+    """
+    try:
+        file = open_regular(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def _owner(file: int) -> str:

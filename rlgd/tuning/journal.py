@@ -1,11 +1,13 @@
-"""Optuna's journal of a search, which several processes can share. Optuna is imported when a search begins."""
+"""Optuna's journal of a search: opened, resumed, read. Optuna is imported when a search begins."""
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlgd.errors import StorageFault, UsageError
+from rlgd.tuning.journal_file import JournalFile
 from rlgd.tuning.space import Dimension, values_of
 
 if TYPE_CHECKING:
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 STARTUP_TRIALS = 5  # that are never pruned: the median of fewer trials says little
 JOURNAL, STUDY_NAME = "journal.log", "rlgd"
-# Attributes in the journal: what all processes of a search have in common, and the reason of a misfit.
-IDENTITY, WHY = "asked", "why"
+# Attributes in the journal: what all processes of a search have in common; how a trial ended, and the reason.
+IDENTITY, STATE, WHY = "asked", "state", "why"
 
 
 def import_optuna() -> Any:
@@ -31,56 +33,78 @@ def import_optuna() -> Any:
     return optuna
 
 
-def open_journal(directory: Path, identity: dict[str, Any], seed: int) -> "optuna.Study":
-    """The search in ``directory``, or a new one.
+def open_journal(directory: Path, identity: dict[str, Any]) -> "optuna.Study":
+    """The search in ``directory``, or a new one. No other process may open it meanwhile.
 
     Args:
-        directory: of the search; it is made if it does not exist.
+        directory: of the search.
         identity: plain values that must equal those of an existing search.
-        seed: of the sampler.
 
     Raises:
-        UsageError: if the directory cannot be written, or holds a search with another ``identity``.
-        StorageFault: if the journal is damaged.
+        OSError: if the journal cannot be made.
+        UsageError: if it is another one, or has another ``identity``.
+        StorageFault: if it is damaged.
     """
     library = import_optuna()
     library.logging.set_verbosity(library.logging.ERROR)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        storage = library.storages.JournalStorage(library.storages.journal.JournalFileBackend(str(directory / JOURNAL)))
-        study: optuna.Study = library.create_study(
-            storage=storage, study_name=STUDY_NAME, direction="maximize", load_if_exists=True,
-            pruner=library.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
-        )  # fmt: skip
-    except OSError as error:
-        raise UsageError(f"the search's directory {directory} cannot be written: {error.strerror}.") from error
-    except ValueError as error:
-        raise StorageFault(f"{directory / JOURNAL} is damaged: {error}") from error
-    before = study.user_attrs.get(IDENTITY)
-    if before is None:
-        study.set_user_attr(IDENTITY, identity)
-    elif before != identity:
+    with _damage_named(directory / JOURNAL):
+        storage = library.storages.JournalStorage(JournalFile(directory / JOURNAL))
+        names = library.get_all_study_names(storage)
+    if names and STUDY_NAME not in names:
+        raise UsageError(f"{directory / JOURNAL} is a journal of something else; name another directory.")
+    with _damage_named(directory / JOURNAL):
+        if not names:
+            library.create_study(storage=storage, study_name=STUDY_NAME, direction="maximize")
+        pruner = library.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
+        study: optuna.Study = library.load_study(storage=storage, study_name=STUDY_NAME, pruner=pruner)
+        before = study.user_attrs.get(IDENTITY)
+        if before is None:
+            study.set_user_attr(IDENTITY, identity)
+        elif not isinstance(before, dict):
+            raise TypeError(f"{IDENTITY} is {before!r}")
+    if before is not None and before != identity:
         differ = [
             f"{name}: {before.get(name)!r}, now {value!r}" for name, value in identity.items()
             if before.get(name) != value
         ]  # fmt: skip
         raise UsageError(f"{directory} holds another search: {'; '.join(differ)}. Name another directory.")
-    # A resumed search draws other numbers than at its start.
-    study.sampler = library.samplers.TPESampler(seed=seed + len(study.get_trials()))
     return study
 
 
-def ended_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
-    """The trials that are complete or pruned, in order."""
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn the errors of Optuna, which replays the journal, into one that names the file."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise StorageFault(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def counted_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
+    """The trials that count, in order: those that were trained or could not be, but none that failed or was killed."""
     return [trial for trial in study.get_trials() if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
+def ended_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
+    """The trials that have ended, in order; a killed process ends none."""
+    return [
+        trial for trial in study.get_trials()
+        if trial.state.name in ("COMPLETE", "PRUNED") or (trial.state.name == "FAIL" and STATE in trial.user_attrs)
+    ]  # fmt: skip
+
+
 def trial_record(space: Mapping[str, Dimension], trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
-    """Number, state ("complete", "pruned" or "misfit"), score (NaN if there is none) and values of a trial."""
-    misfit = WHY in trial.user_attrs
+    """Number, state, score, values and reason of a trial.
+
+    The state is "complete", "pruned", "misfit", "diverged" or "failed"; the last three have no score (NaN), and a
+    reason ("why").
+    """
+    state = trial.user_attrs.get(STATE, trial.state.name.lower())
+    scored = state in ("complete", "pruned") and trial.value is not None
     return {
         "number": trial.number,
-        "state": "misfit" if misfit else trial.state.name.lower(),
-        "score": math.nan if misfit or trial.value is None else trial.value,
+        "state": state,
+        "score": trial.value if scored else math.nan,
         "values": values_of(space, trial.params),
+        "why": trial.user_attrs.get(WHY, ""),
     }

@@ -10,9 +10,9 @@ from rlgd import hyperparameters
 from rlgd.errors import StorageFault
 from rlgd.maths.confidence import Interval
 from rlgd.studies.arms import as_label
+from rlgd.system import files
+from rlgd.tuning.sharing import BEST, SUMMARY
 from rlgd.tuning.trials import Task
-
-BEST, SUMMARY = "best.json", "summary.md"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +24,17 @@ class TuneResult:
         search_score: their score in the search. It is too optimistic: the best of many, on the seeds that chose it.
         fresh: interquartile mean of their returns on seeds that the search did not use, with its 95% interval; None:
             they were not trained again.
-        trials: number, state, score and values of each trial that has ended.
+        fresh_diverged: how many of these seeds diverged; they count with the policy before that.
+        trials: number, state, score, values and reason ("why") of each trial that has ended. The state is "complete",
+            "pruned" (worse than most), "misfit" (values that do not fit together), "diverged" or "failed" (an
+            exception); only the first two have a score, and only a complete one can be the best.
         tune_dir: the directory of the search.
     """
 
     best: dict[str, Any]
     search_score: float
     fresh: Interval | None
+    fresh_diverged: int
     trials: tuple[dict[str, Any], ...]
     tune_dir: Path
 
@@ -43,15 +47,24 @@ class TuneResult:
             return trial["state"] != "complete", math.isnan(trial["score"]), -trial["score"]
 
         for trial in sorted(self.trials, key=rank):
-            score = f"{trial['score']:.1f}" + ("" if trial["state"] == "complete" else f" ({trial['state']})")
+            score = score_in_words(trial["score"]) + ("" if trial["state"] == "complete" else f" ({trial['state']})")
             cells = [as_label(trial["values"].get(name, "")) for name in names]
             lines.append(f"| {trial['number']} | {score} | {' | '.join(cells)} |")
+        with_reason = [trial for trial in self.trials if trial["why"]]
+        lines += [""] * bool(with_reason)
+        lines += [f"- trial {trial['number']} ({trial['state']}): {trial['why']}" for trial in with_reason]
         best = " ".join(f"{name}={as_label(value)}" for name, value in self.best.items())
         lines += ["", f"best: {best}", f"score in the search: {self.search_score:.1f}"]
         if self.fresh is not None:
             value, low, high = self.fresh
-            lines.append(f"score on fresh seeds: {value:.1f} [{low:.1f}, {high:.1f}]")
+            diverged = f"; {self.fresh_diverged} diverged" if self.fresh_diverged else ""
+            lines.append(f"score on fresh seeds: {value:.1f} [{low:.1f}, {high:.1f}]{diverged}")
         return "\n".join(lines)
+
+
+def score_in_words(score: float) -> str:
+    """A score for people; "-" if there is none."""
+    return "-" if math.isnan(score) else f"{score:.1f}"
 
 
 def publish(result: TuneResult, task: Task) -> None:
@@ -63,7 +76,8 @@ def publish(result: TuneResult, task: Task) -> None:
     run = {"env": task.env.env_id, "total_timesteps": task.total_timesteps}
     try:
         text = json.dumps({**run, **hyperparameters.changed(task.agent), **result.best}, indent=2)
-        (result.tune_dir / BEST).write_text(text + "\n", encoding="utf-8")
-        (result.tune_dir / SUMMARY).write_text(result.table() + "\n", encoding="utf-8")
+        files.replace(result.tune_dir / BEST, text + "\n")
+        files.replace(result.tune_dir / SUMMARY, result.table() + "\n")
     except OSError as error:
-        raise StorageFault(f"the results could not be written to {result.tune_dir}: {error.strerror}.") from error
+        reason = files.why(error, result.tune_dir)
+        raise StorageFault(f"the results could not be written to {result.tune_dir}: {reason}.") from error

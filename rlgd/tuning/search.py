@@ -3,28 +3,35 @@
 Optuna decides which values are tried next.
 """
 
+import dataclasses
 import itertools
-import math
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rlgd import hyperparameters
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import make
-from rlgd.errors import UsageError, unknown
+from rlgd.errors import Diverged, RlgdError, StorageFault, UsageError, unknown
 from rlgd.maths import confidence
+from rlgd.ranges import whole_number
 from rlgd.run import layout
-from rlgd.tuning.journal import WHY, ended_trials, import_optuna, open_journal, trial_record
+from rlgd.tuning.journal import ended_trials, trial_record
 from rlgd.tuning.result import TuneResult, publish
-from rlgd.tuning.space import Dimension, dimension, suggest_value, values_of
+from rlgd.tuning.sharing import SharedSearch
+from rlgd.tuning.space import Dimension, dimension, suggest_value
 from rlgd.tuning.trials import Misfit, Task
 
 if TYPE_CHECKING:
     import optuna
 
-# Takes the number of a trial that has ended, its state ("complete", "pruned", "misfit"), its score and its values.
+MAX_FAILURES = 5  # trials that may fail in one call: then the reason is hardly their values
+log = logging.getLogger("rlgd")
+
+# Takes the number of a trial that has ended, its state, its score and its values, as in ``TuneResult.trials``.
 OnTrial: TypeAlias = Callable[[int, str, float, dict[str, Any]], None]
 
 
@@ -48,12 +55,16 @@ def tune(
     than the median of earlier trials: on the device after each of ``RUNGS`` evaluations, on the host after each seed.
     Trials with the same programs share them.
 
+    A trial in which a member diverges has no score and cannot win. A trial that an exception ends, such as one of the
+    environment, has failed: it is recorded, and the search continues; after ``MAX_FAILURES`` of them it ends.
+
     Args:
         agent: the agent whose settings vary, or its name.
         env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returns.
         search: hyper-parameters by name: a list of values, or a range ``{"log": [low, high]}`` or
             ``{"linear": [low, high]}``, of whole numbers if both ends are.
-        trials: complete and pruned ones together, in all processes that share ``tune_dir`` and over all calls.
+        trials: the number of trials in all processes that share ``tune_dir``, over all calls. Failed ones and those of
+            a killed process do not count.
         seeds: of each trial: 0, 1, 2, ...
         fresh_seeds: of the best values: the seeds after those; 0: they are not trained again.
         total_timesteps: environment steps of each member.
@@ -65,25 +76,32 @@ def tune(
     Raises:
         UsageError: before anything is trained, if arguments are not valid, or differ from those of the search in
             ``tune_dir``; if Optuna is not installed; if no values of the search fit together.
-        StorageFault: if the results cannot be written.
+        Diverged: if no trial has a score because they diverged.
+        EnvironmentFault: if the environment breaks in ``MAX_FAILURES`` trials, or with the best values.
+        StorageFault: if the directory cannot be written; the trials that were recorded before are kept.
     """
-    _check_numbers(trials=(trials, 1), seeds=(seeds, 1), fresh_seeds=(fresh_seeds, 0),
-                   total_timesteps=(total_timesteps, 1))  # fmt: skip
+    trials = whole_number("trials", trials, 1)
     base = make_agent(agent) if isinstance(agent, str) else agent
     space = _space(base, search)
-    task = Task(base, make(env), total_timesteps, eval_episodes, seeds, fresh_seeds)
+    task = Task(
+        base, make(env), whole_number("total_timesteps", total_timesteps, 1),
+        whole_number("eval_episodes", eval_episodes, 1), whole_number("seeds", seeds, 1),
+        whole_number("fresh_seeds", fresh_seeds, 0),
+    )  # fmt: skip
+    seed = whole_number("seed", seed, 0)
     task.plan({})  # finds mistakes that all trials would share
-    study = open_journal(Path(tune_dir), task.identity(space), seed)
-    _run_trials(study, task, space, trials, on_trial)
-    result = _result(study, task, space, Path(tune_dir))
-    publish(result, task)
+    directory = Path(tune_dir)
+    shared = SharedSearch.open(directory, task.identity(space), seed)
+    _run_trials(shared, task, space, trials, on_trial)
+    result = _best(shared.study, space, directory)
+    with shared.alone():
+        publish(result, task)  # so that an environment that breaks with fresh seeds does not hide it
+    if task.fresh_seeds:
+        score, diverged = task.fresh_score(result.best)
+        result = dataclasses.replace(result, fresh=score, fresh_diverged=diverged)
+        with shared.alone():
+            publish(result, task)
     return result
-
-
-def _check_numbers(**numbers: tuple[int, int]) -> None:
-    for name, (value, low) in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
 
 
 def _space(agent: Agent, search: Mapping[str, Any]) -> dict[str, Dimension]:
@@ -97,49 +115,85 @@ def _space(agent: Agent, search: Mapping[str, Any]) -> dict[str, Dimension]:
     return space
 
 
+class _Pruned(Exception):
+    """The trial is worse than most at this point."""
+
+
+class _Ending(NamedTuple):
+    """How a trial ended: its state, its score, and the reason where it has none."""
+
+    state: str
+    score: float | None = None
+    why: str = ""
+    error: Exception | None = None
+
+
 def _run_trials(
-    study: "optuna.Study", task: Task, space: Mapping[str, Dimension], trials: int, on_trial: OnTrial
+    shared: SharedSearch, task: Task, space: Mapping[str, Dimension], trials: int, on_trial: OnTrial
 ) -> None:
-    """Run trials until ``trials`` have ended."""
-    library = import_optuna()
+    """Run trials until ``trials`` have ended.
 
-    def objective(trial: "optuna.Trial") -> float:
-        values = {name: suggest_value(trial, name, dimension) for name, dimension in space.items()}
-        rungs = itertools.count()
-
-        def on_returns(finished: Sequence[float], running: Sequence[float]) -> None:
-            returns = [*finished, *running]
-            if all(map(math.isfinite, returns)):
-                trial.report(float(confidence.interquartile_mean(returns)), next(rungs))
-                if trial.should_prune():
-                    raise library.TrialPruned
-
-        try:
-            return float(confidence.interquartile_mean(task.scores(values, on_returns)))
-        except Misfit as misfit:
-            trial.set_user_attr(WHY, str(misfit))
-            raise library.TrialPruned from misfit
-
-    def on_end(_: "optuna.Study", trial: "optuna.trial.FrozenTrial") -> None:
-        record = trial_record(space, trial)
+    Raises:
+        RlgdError: if ``MAX_FAILURES`` of them failed.
+    """
+    failures = 0
+    while True:
+        with shared.next_trial(trials) as trial:
+            if trial is None:
+                return
+            ending = _run_trial(trial, task, space)
+            shared.end(trial, ending.state, ending.score, ending.why)
+        record = trial_record(space, shared.study.get_trials()[trial.number])
         on_trial(record["number"], record["state"], record["score"], record["values"])
+        if ending.error is not None:
+            log.warning("trial %d failed: %s", trial.number, ending.why)
+            failures += 1
+            if failures == MAX_FAILURES:
+                kind = type(ending.error) if isinstance(ending.error, RlgdError) else RlgdError
+                raise kind(
+                    f"the search ended because {failures} trials failed; the last one, trial {trial.number}: "
+                    f"{ending.why.rstrip('.')}. The others are kept; the same search in {shared.directory} continues."
+                ) from ending.error
 
-    if len(ended_trials(study)) < trials:
-        ending = (library.trial.TrialState.COMPLETE, library.trial.TrialState.PRUNED)
-        study.optimize(objective, callbacks=[on_end, library.study.MaxTrialsCallback(trials, ending)])
+
+def _run_trial(trial: "optuna.Trial", task: Task, space: Mapping[str, Dimension]) -> _Ending:
+    rungs = itertools.count()
+
+    def on_returns(returns: Sequence[float]) -> None:
+        trial.report(float(confidence.interquartile_mean(returns)), next(rungs))
+        if trial.should_prune():
+            raise _Pruned
+
+    try:
+        values = {name: suggest_value(trial, name, dimension) for name, dimension in space.items()}
+        return _Ending("complete", task.score(values, on_returns))
+    except _Pruned:
+        return _Ending("pruned")
+    except (Misfit, Diverged) as reason:
+        return _Ending("misfit" if isinstance(reason, Misfit) else "diverged", why=str(reason))
+    except StorageFault:
+        raise
+    except Exception as error:
+        text = str(error) if isinstance(error, RlgdError) else f"{type(error).__name__}: {error}"
+        return _Ending("failed", why=text.partition("\n")[0], error=error)
 
 
-def _result(study: "optuna.Study", task: Task, space: Mapping[str, Dimension], directory: Path) -> TuneResult:
-    """The result of the trials that have ended, with the best values trained on fresh seeds."""
-    ended = ended_trials(study)
-    complete = [trial for trial in ended if trial.state.name == "COMPLETE"]
+def _best(study: "optuna.Study", space: Mapping[str, Dimension], directory: Path) -> TuneResult:
+    """The result of the trials that have ended, before the best values are trained again.
+
+    Raises:
+        UsageError, Diverged: if no trial has a score.
+    """
+    records = tuple(trial_record(space, trial) for trial in ended_trials(study))
+    complete = [record for record in records if record["state"] == "complete"]
     if not complete:
-        raise UsageError(f"none of {len(ended)} trials fitted; the last one: {ended[-1].user_attrs.get(WHY)}")
-    scores = [(trial.value, trial) for trial in complete if trial.value is not None]
-    score, winner = max(scores, key=lambda pair: pair[0])
-    best = values_of(space, winner.params)
-    fresh = task.fresh_score(best) if task.fresh_seeds else None
-    return TuneResult(best, score, fresh, tuple(trial_record(space, trial) for trial in ended), directory)
+        states = Counter(record["state"] for record in records)
+        numbers = ", ".join(f"{number} {state}" for state, number in states.items())
+        kind = Diverged if states["diverged"] else UsageError
+        last = records[-1]
+        raise kind(f"no trial has a score ({numbers}); the last one, trial {last['number']}: {last['why']}")
+    winner = max(complete, key=lambda record: record["score"])
+    return TuneResult(winner["values"], winner["score"], None, 0, records, directory)
 
 
 def automatic(root: Path, env_id: str, name: str) -> Path:

@@ -1,6 +1,7 @@
 """The space of a search: for each hyper-parameter a list of choices or a range."""
 
 import json
+import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -38,7 +39,7 @@ def dimension(name: str, values: Any) -> Dimension:
         raise UsageError(f'{name} is searched over {dict(values)!r}; expected a list, or {{"log": [low, high]}}.')
     ((spacing, ends),) = values.items()
     low, high = bounds(name, spacing, ends)
-    whole = all(isinstance(end, int) for end in ends)
+    whole = all(isinstance(end, numbers.Integral) for end in ends)
     return Range(int(low), int(high), spacing == "log") if whole else Range(low, high, spacing == "log")
 
 

@@ -1,8 +1,8 @@
 """What a trial of a search trains: the members of a study with one point."""
 
 import dataclasses
-import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +11,14 @@ import jax
 from rlgd import hyperparameters
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env
-from rlgd.errors import UsageError
+from rlgd.errors import Diverged, UsageError
 from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval
 from rlgd.run.config import RunConfig, agent_name
 from rlgd.studies import slices
 from rlgd.studies.arms import Arm
 from rlgd.studies.execution import MEMORY_SHARE, Execution, train_alone, train_members
-from rlgd.studies.outcome import Outcome
+from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.programs import ProgramCache, Programs
 from rlgd.studies.question import Question
@@ -94,30 +94,39 @@ class Task:
                 raise
             raise Misfit(str(error)) from error
 
-    def scores(
-        self, values: Mapping[str, Any], on_returns: Callable[[Sequence[float], Sequence[float]], None]
-    ) -> list[float]:
-        """Train the members of a trial; the return of each member's greedy policy.
+    def score(self, values: Mapping[str, Any], on_returns: Callable[[Sequence[float]], None]) -> float:
+        """Train the members of a trial; the interquartile mean of the returns of their greedy policies.
 
         Args:
             values: of the trial.
             on_returns: takes the returns of members that are finished, and those of running members so far. It may
                 raise, which ends the trial.
+
+        Raises:
+            Misfit: if ``values`` do not fit together.
+            Diverged: if a member diverged, or its return is not finite.
         """
         plan = self.plan(values)
         members = plan.members[: self.seeds]
-        done: list[float] = []
-        if not plan.on_device:
+        done: list[Outcome] = []
+
+        def hear(running: Sequence[Outcome]) -> None:
+            returns = _returns([*done, *running])
+            if all(map(math.isfinite, returns)):  # some may not have been evaluated yet
+                on_returns(returns)
+
+        if plan.on_device:
+            programs = self._programs(members[0])
+            for start in range(0, len(members), programs.size):
+                done += slices.train_slice(programs, members[start : start + programs.size], hear)
+        else:
             for config in members:
-                done.append(train_alone(config).episode_return)
-                on_returns(done, ())
-            return done
-        programs = self._programs(members[0])
-        for start in range(0, len(members), programs.size):
-            part = members[start : start + programs.size]
-            outcomes = slices.train_slice(programs, part, functools.partial(on_returns, tuple(done)))
-            done += [outcome.episode_return for outcome in outcomes]
-        return done
+                done.append(train_alone(config))
+                hear(())
+        score = float(confidence.interquartile_mean(_returns(done)))
+        if not math.isfinite(score):
+            raise Diverged(f"the mean return is {score}")
+        return score
 
     def _programs(self, config: RunConfig) -> Programs:
         structure = jax.tree.structure(config.agent.prepared())
@@ -126,9 +135,18 @@ class Task:
             self._caches[structure] = ProgramCache(config, self.seeds, False, budget)
         return self._caches[structure].programs()
 
-    def fresh_score(self, values: Mapping[str, Any]) -> Interval:
-        """The score of ``values`` on seeds that no trial has used."""
+    def fresh_score(self, values: Mapping[str, Any]) -> tuple[Interval, int]:
+        """The score of ``values`` on seeds that no trial has used, and how many of these seeds diverged."""
         outcomes: dict[int, Outcome] = {}
         wanted = range(self.seeds, self.seeds + self.fresh_seeds)
         train_members(self.plan(values), wanted, Execution(), lambda new, _: outcomes.update(new))
-        return confidence.interval([outcomes[number].episode_return for number in wanted])
+        diverged = sum(outcome.reason == DIVERGED for outcome in outcomes.values())
+        return confidence.interval([outcomes[number].episode_return for number in wanted]), diverged
+
+
+def _returns(outcomes: Sequence[Outcome]) -> list[float]:
+    """The returns of members, none of which has diverged: then the policy is an earlier one than the score is for."""
+    for outcome in outcomes:
+        if outcome.reason == DIVERGED:
+            raise Diverged(outcome.why)
+    return [outcome.episode_return for outcome in outcomes]

@@ -35,7 +35,7 @@ from rlgd.run.sinks.tensorboard import add_video
 
 CARTPOLE = "CartPole-v1"
 FRAMES_PER_SECOND = 50
-OLD = b"a film of long ago"
+OLD = b"\0\0\0\x20ftypisom, a film of long ago"
 
 Pictures = list[NDArray[np.uint8]]
 
@@ -296,12 +296,16 @@ def test_without_a_display_the_video_is_named(monkeypatch: pytest.MonkeyPatch) -
         ("film", r"must end with \.mp4 or \.gif"),
         ("nowhere/film.mp4", "cannot be written: No such file"),
         ("a file/film.mp4", "cannot be written: Not a directory"),
-        ("folder.gif", "cannot be written: it is a folder"),
+        ("folder.gif", "cannot be written: there is a folder"),
+        ("link.gif", "cannot be written: there is a symbolic link"),
+        ("notes.mp4", r"notes\.mp4 is in the way, and is no video"),
     ],
 )
 def test_a_place_that_will_not_do_is_refused(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     (tmp_path / "folder.gif").mkdir()
+    (tmp_path / "link.gif").symlink_to("a file")
+    (tmp_path / "notes.mp4").write_text("how to make a film")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UsageError, match=message):
         play(never, CARTPOLE, video=tmp_path / name)

@@ -68,6 +68,6 @@ def test_rows_are_selected_by_name(only: list[str], names: list[str]) -> None:
 
 
 def test_a_job_can_be_sent_to_another_process() -> None:
-    job = unfinished_jobs(runs_of())[0]
+    job = unfinished_jobs([runs_of()])[0]
     assert isinstance(job, Job)
     assert (job.row, job.env, job.seed, job.started) == ("CartPole-v1:a2c", "CartPole-v1", 0, False)

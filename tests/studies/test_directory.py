@@ -10,7 +10,7 @@ import pytest
 
 from rlgd.errors import StorageFault, UsageError
 from rlgd.studies import Arm, Question, StudyResult, resume_study
-from rlgd.studies.directory import automatic, create, read
+from rlgd.studies.directory import automatic, read, writing
 from rlgd.studies.outcome import OutcomeFile
 from tests.support.small_study import outcome
 
@@ -39,14 +39,15 @@ def test_damage_is_named(whole: StudyResult, tmp_path: Path) -> None:
         (tmp_path / "members.jsonl").write_text(line + "\n")
         with pytest.raises(StorageFault, match=r"members\.jsonl"):
             resume_study(tmp_path)
-    with pytest.raises(UsageError, match="already holds a study"):
-        create(tmp_path, whole.plan.question, False)
+    with pytest.raises(UsageError, match="already holds a study"), writing(tmp_path, whole.plan.question, False, False):
+        pass
 
 
 def test_the_question_is_stored(tmp_path: Path) -> None:
     arm = Arm("a", {"hidden_sizes": [8]}, {"gamma": [0.9, 0.99]})
     question = Question((arm,), name="mine", report=("train/entropy",))
-    create(tmp_path / "new", question, True)
+    with writing(tmp_path / "new", question, True, resumed=False):
+        pass
     stored, content = read(tmp_path / "new")
     assert stored == question
     assert content["exact"] is True

@@ -70,6 +70,6 @@ def set_nothing_up(config: RunConfig) -> None:
 def train(runs: RowRuns, processes: int = 1, poll_signal: Callable[[], int | None] = lambda: None) -> list[str | None]:
     """Train what is not finished; the problem of each run, None for success."""
     problems: list[str | None] = []
-    jobs = unfinished_jobs(runs)
+    jobs = unfinished_jobs([runs])
     workers.train_jobs(jobs, processes, set_nothing_up, poll_signal, lambda job, problem: problems.append(problem))
     return problems

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rlgd.system.files import Appender, replace, why
+from rlgd.errors import UsageError
+from rlgd.system.files import Appender, check_own, make_folder, replace, why
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -94,3 +95,55 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
     assert why(OSError(13, "Permission denied"), tmp_path).startswith("Permission denied; ")
     assert why(ValueError("one\ntwo"), tmp_path).startswith("ValueError: one; ")
     assert why(ValueError("one"), tmp_path / "missing") == "ValueError: one"
+
+
+def made(kind: str, path: Path, target: Path) -> None:
+    """What lies in the way: a link to a file of somebody else, a folder, a FIFO."""
+    {"symbolic link": lambda: path.symlink_to(target), "folder": path.mkdir, "FIFO": lambda: os.mkfifo(path)}[kind]()
+
+
+@pytest.mark.parametrize("name", ["file", "file.tmp"])
+@pytest.mark.parametrize("kind", ["symbolic link", "folder", "FIFO"])
+def test_only_a_regular_file_is_replaced(kind: str, name: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("theirs")
+    made(kind, tmp_path / name, target)
+    before = (tmp_path / name).lstat()
+    with pytest.raises(FileExistsError, match=f"there is a {kind}"):
+        replace(tmp_path / "file", "new")
+    assert target.read_text() == "theirs"
+    assert (tmp_path / name).lstat() == before
+
+
+def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+    replace(tmp_path / "file", b"\x89\r\n")
+    assert (tmp_path / "file").read_bytes() == b"\x89\r\n"
+
+
+def test_names_are_free_or_belong_to_the_marker(tmp_path: Path) -> None:
+    check_own(tmp_path / "missing", "marker", ("a",), "study")
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UsageError, match="a is in the way, and belongs to no study"):
+        check_own(tmp_path, "marker", ("a",), "study")
+    (tmp_path / "marker").write_text("")
+    check_own(tmp_path, "marker", ("a",), "study")
+    (tmp_path / "b").mkdir()
+    check_own(tmp_path, "marker", ("a",), "study", folders=("b",))
+    with pytest.raises(UsageError, match="b is a folder; a study writes"):
+        check_own(tmp_path, "marker", ("a", "b"), "study")
+    with pytest.raises(UsageError, match="a is a file; a study writes"):
+        check_own(tmp_path, "marker", (), "study", folders=("a",))
+    (tmp_path / "marker").rename(tmp_path / "elsewhere")
+    (tmp_path / "marker").symlink_to("elsewhere")
+    with pytest.raises(UsageError, match="marker is a symbolic link"):
+        check_own(tmp_path, "marker", (), "study")
+
+
+def test_folders_are_made_step_by_step_and_never_through_a_link(tmp_path: Path) -> None:
+    assert make_folder(tmp_path, "a", "b") == tmp_path / "a" / "b"
+    assert make_folder(tmp_path, "a", "b", "c").is_dir()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "theirs")
+    with pytest.raises(FileExistsError, match="there is a symbolic link"):
+        make_folder(tmp_path, "a", "link", "b")
+    assert not list((tmp_path / "theirs").iterdir())

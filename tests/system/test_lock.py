@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from rlgd.errors import UsageError
 from rlgd.system import lock
-from rlgd.system.lock import LOCK, Lock
+from rlgd.system.lock import LOCK, Claim, Lock, alone, held, is_claimed
 
 
 def test_a_lock_is_taken_once_and_names_its_owner(tmp_path: Path) -> None:
@@ -109,3 +110,53 @@ for number in range(20):
     pids = "|".join(str(process.pid) for process in both)
     assert len(refusals) == 20
     assert all(re.search(rf"\(pid ({pids}) on .+, since \d", line) for line in refusals)
+
+
+def test_a_block_is_for_one_at_a_time_and_others_wait(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def enter() -> None:
+        nonlocal inside, most
+        for _ in range(5):
+            with alone(tmp_path / "lock"):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.002)
+                inside -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_a_claim_dies_with_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    assert not is_claimed(path)
+    code = f"import time; from pathlib import Path; from rlgd.system.lock import Claim\nClaim(Path({str(path)!r}))\n"
+    code += "print('claimed', flush=True); time.sleep(1000)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "claimed\n"
+    assert is_claimed(path)
+    with pytest.raises(BlockingIOError):
+        Claim(path)
+    process.kill()
+    process.communicate()
+    assert not is_claimed(path)
+    mine = Claim(path)
+    assert is_claimed(path)
+    mine.release()
+    assert not path.exists()
+
+
+def test_a_directory_is_held_and_given_back(tmp_path: Path) -> None:
+    owner = rf"is being written by another process \(pid {os.getpid()} "
+    with held(tmp_path), pytest.raises(UsageError, match=owner), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
+    with pytest.raises(UsageError, match="cannot be written: No such file"), held(tmp_path / "missing"):
+        pass

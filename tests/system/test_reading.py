@@ -43,7 +43,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, make: Any) -
         read_text(tmp_path / "config.json")
     with pytest.raises(UsageError, match=r"holds no run: .*\(it is not a regular file\)"):
         read_versioned(tmp_path / "config.json", "run", 3)
-    with pytest.raises(OSError, match=r"regular file|Too many levels of symbolic links|Is a directory|No such device"):
+    with pytest.raises(OSError, match="there is a (FIFO|symbolic link|folder)"):
         open_regular(tmp_path / "config.json", os.O_WRONLY)
 
 
