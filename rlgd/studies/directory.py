@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from rlgd.errors import StorageFault, UsageError
 from rlgd.run import config_file, layout
@@ -16,6 +16,13 @@ STUDY, MEMBERS, RESULTS, SUMMARY, TENSORBOARD = (
     "study.json", "members.jsonl", "results.csv", "summary.md", "tensorboard",
 )  # fmt: skip
 FIGURES = ("return-against-steps", "return-against-seconds", "return-by-value", "surface")  # each with ".png"
+
+
+class _Content(TypedDict):
+    """The types in ``study.json``."""
+
+    question: dict[str, Any]
+    exact: bool
 
 
 def automatic(root: Path, name: str) -> Path:
@@ -85,6 +92,7 @@ def read(directory: Path) -> tuple[Question, dict[str, Any]]:
     """
     content = reading.read_versioned(directory / STUDY, "study", FORMAT_VERSION)
     try:
-        return Question.from_json(content["question"], content["question"]["name"]), content
-    except (KeyError, TypeError) as error:
-        raise StorageFault(f"{directory / STUDY} is damaged: {error!r}.") from error
+        file = reading.checked(content, _Content)
+    except ValueError as error:
+        raise StorageFault(f"{directory / STUDY} is damaged: {error}.") from error
+    return Question.from_json(file["question"], STUDY), content

@@ -12,6 +12,7 @@ from rlgd.errors import StorageFault
 from rlgd.run.sinks.rows import Row
 from rlgd.studies.directory import MEMBERS
 from rlgd.system import files
+from rlgd.system.reading import Count, parse_json
 
 ROWS = 50  # in the curve of a member
 DIVERGED = "diverged"  # as the reason of an outcome
@@ -42,6 +43,37 @@ class Outcome:
     rows: tuple[Row, ...]
 
 
+@dataclasses.dataclass
+class _Record:
+    """A line of ``members.jsonl``. JSON has no NaN and no infinity: null in their place."""
+
+    member: int
+    episode_return: float | None
+    episode_length: float | None
+    steps: Count
+    training_seconds: float | None
+    reason: str
+    why: str
+    objective: float | None
+    rows: list[tuple[Count, float, dict[str, float]]]
+
+    @classmethod
+    def of(cls, member: int, outcome: Outcome) -> "_Record":
+        """The line of a member."""
+        values: dict[str, Any] = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in vars(outcome).items()
+        }
+        rows = [(row.step, row.seconds, row.values) for row in outcome.rows]
+        return cls(member, **values | {"rows": rows})
+
+    def outcome(self) -> Outcome:
+        """The outcome of the member."""
+        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in vars(self).items()}
+        del values["member"]
+        return Outcome(**values | {"rows": tuple(Row(*row) for row in self.rows)})
+
+
 class OutcomeFile:
     """``members.jsonl``: one line of JSON for each finished member, on disk as soon as the outcome is known.
 
@@ -67,16 +99,12 @@ class OutcomeFile:
             content = self.path.read_bytes()
         for line in content.split(b"\n")[:-1]:
             try:
-                record = json.loads(line)
-                member, rows = record.pop("member"), record.pop("rows")
-                outcome = Outcome(
-                    **{k: _from_json(v) for k, v in record.items()}, rows=tuple(Row(*row) for row in rows)
-                )
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-                raise StorageFault(f"{self.path} is damaged: {error!r}.") from error
-            if member not in range(number):
-                raise StorageFault(f"{self.path} has a member {member}, but the study has {number}.")
-            outcomes[member] = outcome
+                record = parse_json(line, _Record)
+            except ValueError as error:
+                raise StorageFault(f"{self.path} is damaged: {error}.") from error
+            if record.member not in range(number):
+                raise StorageFault(f"{self.path} has a member {record.member}, but the study has {number}.")
+            outcomes[record.member] = record.outcome()
         return outcomes
 
     def add(self, outcomes: dict[int, Outcome]) -> None:
@@ -85,7 +113,9 @@ class OutcomeFile:
         Raises:
             StorageFault: if the file cannot be written.
         """
-        text = "".join(json.dumps(_record(member, outcome)) + "\n" for member, outcome in sorted(outcomes.items()))
+        text = "".join(
+            json.dumps(vars(_Record.of(member, outcome))) + "\n" for member, outcome in sorted(outcomes.items())
+        )
         self._file.append(text.encode())
         if self._file.fault is not None:
             raise StorageFault(f"{self._file.fault}.")
@@ -107,18 +137,3 @@ class OutcomeFile:
             yield
         except OSError as error:
             raise StorageFault(f"{self.path} cannot be written: {files.why(error, self.path.parent)}.") from error
-
-
-def _record(member: int, outcome: Outcome) -> dict[str, Any]:
-    record = {k: _to_json(v) for k, v in dataclasses.asdict(outcome).items() if k != "rows"}
-    rows = [[row.step, row.seconds, row.values] for row in outcome.rows]
-    return {"member": member} | record | {"rows": rows}
-
-
-def _to_json(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null in their place."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _from_json(value: Any) -> Any:
-    return math.nan if value is None else value

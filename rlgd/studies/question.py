@@ -5,18 +5,44 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from rlgd.errors import UsageError, unknown
 from rlgd.ranges import whole_number
 from rlgd.studies.arms import MAX_MEMBERS, Arm, as_tuples
-from rlgd.system.reading import parse_toml, read_text
+from rlgd.system.reading import checked, parse_toml, read_text
 
 FILES = files("rlgd.studies") / "questions"
 # Options of ``rlgd.train`` that an arm may set or vary, as it does hyper-parameters.
 OPTIONS = (
     "total_timesteps", "eval_every", "target_return", "patience", "min_gradient_norm", "min_objective_change",
 )  # fmt: skip
+
+
+class _ArmContent(TypedDict, total=False):
+    """The types of an arm in a file."""
+
+    name: str
+    settings: dict[str, Any]
+    vary: dict[str, list[Any] | dict[str, Any]]
+    cases: dict[str, dict[str, Any]]
+    effective_step: float | None
+
+
+class _Content(TypedDict, total=False):
+    """The types of a question in a file."""
+
+    arms: list[_ArmContent]
+    name: str
+    question: str
+    agent: str
+    env: str
+    total_timesteps: int
+    seeds: int
+    eval_episodes: int
+    settings: dict[str, Any]
+    report: list[str]
+    target_return: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,18 +117,11 @@ class Question:
         for key in content:
             if key not in known:
                 raise unknown("setting of a study", key, known)
+        try:
+            checked(dict(content), _Content)
+        except ValueError as error:
+            raise UsageError(f"the study {name!r} is not valid: {error}.") from error
         arms = content.get("arms", ())
-        if not isinstance(arms, list | tuple) or not all(isinstance(arm, Mapping) for arm in arms):
-            raise UsageError("arms is not a list of tables; write [[arms]].")
-        kinds: dict[str, type | tuple[type, ...]] = {
-            "settings": Mapping,
-            "report": (list, tuple),
-            "agent": str,
-            "env": str,
-        }
-        for key, kind in kinds.items():
-            if key in content and not isinstance(content[key], kind):
-                raise UsageError(f"{key} is {content[key]!r}; expected {'a table' if kind is Mapping else 'text'}.")
         values = {**content, "arms": tuple(map(_arm, arms)), "report": tuple(content.get("report", ()))}
         return cls(**{"name": name, **values})
 
@@ -112,19 +131,11 @@ def _arm(content: Mapping[str, Any]) -> Arm:
     for key in content:
         if key not in known:
             raise unknown("setting of an arm", key, known)
-    tables = ("settings", "vary", "cases")
-    for key in tables:
-        if not isinstance(content.get(key, {}), Mapping):
-            raise UsageError(f"{key} of an arm is {content[key]!r}; expected a table.")
-    cases = content.get("cases", {})
-    for name, case in cases.items():
-        if not isinstance(case, Mapping):
-            raise UsageError(f"case {name!r} is {case!r}; expected a table of settings.")
     return Arm(
         content.get("name", ""),
         content.get("settings", {}),
         content.get("vary", {}),
-        cases,
+        content.get("cases", {}),
         content.get("effective_step"),
     )
 

@@ -6,16 +6,18 @@ Every file of rlgd, and every file that a user names, is read by these functions
 import errno
 import json
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
 from rlgd.errors import StorageFault, UsageError
 
 T = TypeVar("T")
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # a number of steps or of other things, in a file
 
 MAX_BYTES = 2**24  # of a file
 MAX_DEPTH = 64  # of lists and tables within each other
@@ -78,7 +80,30 @@ def checked(value: Any, kind: type[T]) -> T:
         level = [inner for item in level for inner in _items(item)]
     if level:
         raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
-    return msgspec.convert(value, kind)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(_in_words(str(error))) from error
+
+
+# The types of msgspec's messages, in words.
+WORDS = {
+    "object": "a table",
+    "array": "a list",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
+
+
+def _in_words(message: str) -> str:
+    """A message of msgspec, in words; one of another form stays as it is."""
+    mismatch = re.fullmatch(r"Expected `(.+)`, got `(.+?)`(?: - at (?:`key` in )?`\$\.?(.*)`)?", message)
+    if mismatch is None:
+        return message
+    expected, given = (" or ".join(WORDS.get(kind, kind) for kind in mismatch[n].split(" | ")) for n in (1, 2))
+    return f"{mismatch[3] or 'it'} is {given}; expected {expected}"
 
 
 def _items(value: Any) -> list[Any]:

@@ -167,7 +167,7 @@ COMMANDS = [
     (f"{PPO} --config typo.toml", "unknown flag 'gama'; did you mean 'gamma'?"),
     (f"{PPO} --config torn.toml", "--config torn.toml is not a table in TOML:"),
     (f"{PPO} --config torn.json", "--config torn.json is not a table in JSON:"),
-    (f"{PPO} --config list.json", "--config list.json is not a table in JSON: Expected `object`, got `array`"),
+    (f"{PPO} --config list.json", "--config list.json is not a table in JSON: it is a list; expected a table"),
     (f"{PPO} --config deep.json", "--config deep.json is not a table in JSON:"),
     (f"{PPO} --config binary.toml", "--config binary.toml is not a table in TOML:"),
     (f"{PPO} --config other.toml", "--config other.toml is for the agent 'a2c', not for 'ppo'."),

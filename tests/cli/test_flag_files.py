@@ -23,7 +23,7 @@ def test_a_toml_file_gives_flags(tmp_path: Path, capsys: pytest.CaptureFixture[s
             '{"hyperparameters": {}}',
             "is no config.json of this version of rlgd: KeyError('format_version')",
         ),
-        ("flags.json", "[]", "is not a table in JSON: Expected `object`, got `array`"),
+        ("flags.json", "[]", "is not a table in JSON: it is a list; expected a table"),
     ],
 )
 def test_a_mistake_in_a_file_of_flags(

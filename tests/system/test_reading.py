@@ -43,7 +43,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, make: Any) -
         read_text(tmp_path / "config.json")
     with pytest.raises(UsageError, match=r"holds no run: .*\(it is not a regular file\)"):
         read_versioned(tmp_path / "config.json", "run", 3)
-    with pytest.raises(OSError, match="there is a (FIFO|symbolic link|folder)"):
+    with pytest.raises(OSError, match=r"there is a (FIFO|symbolic link|folder)"):
         open_regular(tmp_path / "config.json", os.O_WRONLY)
 
 
@@ -62,12 +62,12 @@ def test_the_size_is_bounded(tmp_path: Path) -> None:
         ("[" * 10**6, "nested too deeply"),
         ('{"x": %s}' % ("9" * 400), "a whole number of more than 20 digits"),
         ('{"x": %s}' % ("9" * 40_000), "Exceeds the limit"),
-        ('{"x": "1", "steps": 1}', r"Expected `float`, got `str` - at `\$.x`"),
-        ('{"x": 1, "steps": true}', "Expected `int`, got `bool`"),
-        ('{"x": 1, "steps": 1.5}', "Expected `int`, got `float`"),
-        ('{"x": null, "steps": 1}', "Expected `float`, got `null`"),
+        ('{"x": "1", "steps": 1}', "x is text; expected a number"),
+        ('{"x": 1, "steps": true}', "steps is true or false; expected a whole number"),
+        ('{"x": 1, "steps": 1.5}', "steps is a number; expected a whole number"),
+        ('{"x": null, "steps": 1}', "x is null; expected a number"),
         ('{"x": 1}', "missing required field `steps`"),
-        ("[[1, 2]]", "Expected `object`, got `array`"),
+        ("[[1, 2]]", "it is a list; expected a table"),
     ],
 )
 def test_a_text_with_other_types_is_refused(text: str, message: str) -> None:
@@ -101,7 +101,7 @@ def test_toml_has_the_same_bounds(text: str, message: str) -> None:
         (None, UsageError, "holds no run: .*config.json cannot be read"),
         ("{", StorageFault, "config.json is damaged: Expecting property name"),
         ("[" * 100_000, StorageFault, "is damaged"),
-        ("[1]", StorageFault, "is damaged: Expected `object`"),
+        ("[1]", StorageFault, "is damaged: it is a list; expected a table"),
         ('{"format_version": 2}', UsageError, "has format_version 2; this rlgd reads 3"),
     ],
 )
