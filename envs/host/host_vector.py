@@ -164,10 +164,9 @@ class HostVector:
                 f"gave the rewards as {rewards.dtype} in the shape {rewards.shape}, which must be numbers in the shape "
                 f"{self._everyone.shape},",
             )
-        with np.errstate(over="ignore"):
-            stored = rewards.astype(np.float32)
-        if not all_finite(stored):
-            number = int(np.flatnonzero(~np.isfinite(stored))[0])
+        if not all_finite(rewards, np.float32):
+            with np.errstate(over="ignore"):
+                number = int(np.flatnonzero(~np.isfinite(rewards.astype(np.float32)))[0])
             wrong = "float32 cannot hold" if np.isfinite(rewards[number]) else "must be finite"
             raise Broken(number, f"gave the reward {rewards[number]}, which {wrong},")
         return rewards

@@ -191,6 +191,23 @@ def test_a_process_that_may_start_none_runs_environments_itself(tmp_path: Path) 
     assert "Too many open files" in crowded
 
 
+class Parent(Slow):
+    """Starts a process of its own in each reset."""
+
+    def reset(self, **options: Any) -> Any:
+        helper = multiprocessing.get_context("fork").Process(target=int)
+        helper.start()
+        helper.join()
+        return super().reset(**options)
+
+
+def test_an_environment_may_start_processes_of_its_own() -> None:
+    vector = HostEnv.of(Parent, vectorization="async").open(1)
+    assert vector.reset(0).shape == (1, 2)
+    vector.close()
+    assert multiprocessing.active_children() == []
+
+
 STOPPED = """
 import numpy as np, time
 from rlgd.envs import HostEnv
