@@ -45,7 +45,7 @@ class PPO(ActorCriticAgent):
 
     def validate(self) -> None:
         super().validate()
-        schedules.parse(self.clip_eps_schedule)
+        schedules.check(self.clip_eps_schedule)
         self.check_minibatches(self.num_minibatches)
 
     def update(

@@ -12,6 +12,9 @@ import numpy as np
 from rlgd.errors import UsageError, unknown
 from rlgd.hyperparameters import flat_fields
 
+# Numbers of a tuple, such as layers, and characters of a text, such as a schedule: what is longer compiles for hours.
+MAX_ITEMS, MAX_TEXT = 100, 10_000
+
 
 def validate(config: Any) -> None:
     """Check every hyper-parameter against its declared range; stacked values are checked element by element.
@@ -35,12 +38,16 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
     elif annotation is str:
         if not isinstance(value, str):
             raise UsageError(f"{name} is {value!r}; allowed: text.")
+        if len(value) > MAX_TEXT:
+            raise UsageError(f"{name} has {len(value):,} characters; allowed: at most {MAX_TEXT:,}.")
     elif meta.get("within"):
         whole = meta["static"] and float not in (annotation, *typing.get_args(annotation))
         kind, what = (numbers.Integral, "a whole number") if whole else (numbers.Real, "a number")
         several = typing.get_origin(annotation) is tuple
         if several != isinstance(value, tuple):
             raise UsageError(f"{name} is {value!r}; allowed: {f'a tuple, each {what}' if several else what}.")
+        if several and len(value) > MAX_ITEMS:
+            raise UsageError(f"{name} has {len(value):,} numbers; allowed: at most {MAX_ITEMS}.")
         items = value if several else np.ravel(np.asarray(value, dtype=object))
         for number in (item.item() if isinstance(item, jax.Array | np.generic) else item for item in items):
             if not isinstance(number, kind) or isinstance(number, bool) or not contains(meta["within"], number):

@@ -38,6 +38,16 @@ class RolloutAgent(Agent):
                 f"num_envs * rollout_length is {self.num_envs} * {self.rollout_length} = {rows}; allowed: below "
                 f"{MOST_ROWS + 1:,} rows."
             )
+        if self.normalize_advantage and rows == 1:
+            raise UsageError(
+                "normalize_advantage makes the advantage 0 in a rollout of one row, from which nothing is learned; "
+                "take more num_envs or a longer rollout_length, or set normalize_advantage to False."
+            )
+        if self.recurrence is not None and self.rollout_length == 1:
+            raise UsageError(
+                f"rollout_length is 1, so network {self.network!r} never learns what to remember: gradients reach back "
+                "to the beginning of a rollout; allowed: at least 2."
+            )
         if self.memory_width is not None and self.network == "mlp":
             raise UsageError("memory_width is set, but network is 'mlp', which has no memory; choose a recurrent one.")
 

@@ -14,10 +14,18 @@ from rlgd import spaces
 from rlgd.envs.aliases import GymEnv, GymVector
 from rlgd.envs.host.checked import make_checked
 from rlgd.envs.host.envpool import PoolVector
-from rlgd.envs.host.host_vector import HostVector
+from rlgd.envs.host.host_vector import Fallback, HostVector
 from rlgd.envs.host.maker import Maker, median_step, registered, why_not_native
-from rlgd.envs.host.randomness import in_common
-from rlgd.envs.host.sources import Description, as_json, borrow, describe, describe_vector, explained, name_of
+from rlgd.envs.host.sources import (
+    Description,
+    as_json,
+    borrow,
+    describe,
+    describe_vector,
+    explained,
+    name_of,
+    warn_of_common_numbers,
+)
 from rlgd.envs.host.workers import WorkerVector
 from rlgd.errors import UsageError, unknown
 from rlgd.spaces import Spec
@@ -192,21 +200,25 @@ class HostEnv:
                 release()
                 raise
         with explained(self.env_id):
-            vector = self._opened(num_envs)
-            return HostVector(vector, self.spec, self.env_id, self.how(num_envs))
+            way, _ = self._choose(num_envs)
+            fallback = None
+            if way == "async" and not self._must_be_workers:
+                make_here = functools.partial(self._make, "sync", num_envs)
+                fallback = Fallback(make_here, functools.partial(self._without_workers, num_envs))
+            try:
+                vector, how = self._make(way, num_envs), self.how(num_envs)
+            except Exception as error:
+                if fallback is None:
+                    raise
+                vector = fallback.make()  # raises if the environment itself is at fault
+                how, fallback = fallback.report(error), None
+            return HostVector(vector, self.spec, self.env_id, how, fallback=fallback)
 
-    def _opened(self, num_envs: int) -> GymVector:
-        """The environments, in this process where "auto" chose worker processes and these cannot be used."""
-        way, _ = self._choose(num_envs)
-        if way != "async" or self._must_be_workers:
-            return self._make(way, num_envs)
-        try:
-            return self._make(way, num_envs)
-        except Exception as error:
-            vector = self._make("sync", num_envs)  # raises if the environment itself is at fault
-            self._unfit.append(f" (worker processes cannot be used: {error})")
-            warn_once(f"{self.env_id}: {self.how(num_envs)}.")
-            return vector
+    def _without_workers(self, num_envs: int, error: Exception) -> str:
+        """Remember, say and return why the environments are stepped in this process."""
+        self._unfit.append(f" (worker processes cannot be used: {error})")
+        warn_once(f"{self.env_id}: {self.how(num_envs)}.")
+        return self.how(num_envs)
 
     @property
     def _must_be_workers(self) -> bool:
@@ -237,21 +249,13 @@ class HostEnv:
                 raise UsageError(f"vectorization {way!r} has NEXT_STEP autoreset only, not {self.autoreset_mode.name}.")
             return self._pool(num_envs) if way == "envpool" else self._native(num_envs)
         maker, common_spaces = self._maker, self._described[:2]
-        if num_envs > 1:
-            self._warn_of_common_numbers()
+        if num_envs > 1 and self._described.has_generators:
+            warn_of_common_numbers(self.env_id, maker)
         makers = [functools.partial(make_checked, number, maker, common_spaces) for number in range(num_envs)]
         mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
         if way == "async":
             return WorkerVector(makers, mode, TIMEOUT if self.timeout is None else self.timeout)
         return SyncVectorEnv(makers, copy=False, autoreset_mode=mode)
-
-    def _warn_of_common_numbers(self) -> None:
-        with contextlib.suppress(Exception):  # the run itself will report what fails
-            for name in in_common(self._maker) if self._described.has_generators else []:
-                warn_once(
-                    f"{self.env_id}: its random generator {name} begins alike in every environment, whatever seed "
-                    "reset gets: all draw the same numbers. Seed it in reset(seed=...), or draw from self.np_random."
-                )
 
     def _native(self, num_envs: int) -> GymVector:
         return gymnasium.make_vec(self.env_id, num_envs, "vector_entry_point", **self._arguments)

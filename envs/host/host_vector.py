@@ -1,7 +1,7 @@
 """Running environments on the host, stepped together."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -17,6 +17,18 @@ from rlgd.pytrees import Obs
 from rlgd.spaces import Spec
 
 
+class Fallback(NamedTuple):
+    """Other environments, for the case that the first reset fails.
+
+    Attributes:
+        make: makes them.
+        report: takes what failed, says it, and returns how environments are stepped now.
+    """
+
+    make: Callable[[], GymVector]
+    report: Callable[[Exception], str]
+
+
 class HostVector:
     """Running environments; ``step`` returns the same kind of ``HostStep`` whatever their autoreset mode.
 
@@ -26,6 +38,7 @@ class HostVector:
         env_id: names them in messages.
         how: how they are stepped, for the console.
         release: what ``close`` calls; None closes ``vector``.
+        fallback: takes the place of ``vector`` if the first reset fails there; None: nothing does.
 
     Raises:
         UsageError: if the metadata have no autoreset mode.
@@ -38,12 +51,14 @@ class HostVector:
         env_id: str,
         how: str = "a vector environment",
         release: Callable[[], None] | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self.vector = vector
         self.spec = spec
         self.env_id = env_id
         self.how = how
         self._release = vector.close if release is None else release
+        self._fallback = fallback
         mode = vector.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise UsageError(
@@ -80,11 +95,25 @@ class HostVector:
         """
         self._begin()
         try:
-            obs, info = self._ask(self.vector.reset, seed=seed)
+            obs, info = self._reset(seed)
             self._masks.read(info, self._everyone, self._resetting)
             return self._storage.batch(obs)
         except Broken as broken:
             raise self._fault(broken) from broken.__cause__
+
+    def _reset(self, seed: int | None) -> Any:
+        fallback, self._fallback = self._fallback, None
+        try:
+            return self._ask(self.vector.reset, seed=seed)
+        except (Broken, EnvironmentFault) as fault:
+            if fallback is None:
+                raise
+            self.close()
+            self.vector = fallback.make()
+            self._release = self.vector.close
+            answer = self._ask(self.vector.reset, seed=seed)  # raises if the environment itself is at fault
+            self.how = fallback.report(fault)
+            return answer
 
     def step(self, action: NDArray[Any]) -> HostStep:
         """Step every environment with ``action [N, ...]``.
@@ -164,10 +193,9 @@ class HostVector:
                 f"gave the rewards as {rewards.dtype} in the shape {rewards.shape}, which must be numbers in the shape "
                 f"{self._everyone.shape},",
             )
-        with np.errstate(over="ignore"):
-            stored = rewards.astype(np.float32)
-        if not all_finite(stored):
-            number = int(np.flatnonzero(~np.isfinite(stored))[0])
+        if not all_finite(rewards, np.float32):
+            with np.errstate(over="ignore"):
+                number = int(np.flatnonzero(~np.isfinite(rewards.astype(np.float32)))[0])
             wrong = "float32 cannot hold" if np.isfinite(rewards[number]) else "must be finite"
             raise Broken(number, f"gave the reward {rewards[number]}, which {wrong},")
         return rewards

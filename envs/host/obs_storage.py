@@ -109,10 +109,13 @@ def _broken(number: int | None, index: tuple[int, ...]) -> int:
     return int(index[0]) if number is None else number
 
 
-def all_finite(values: NDArray[Any]) -> bool:
-    """Whether all numbers are finite. The sum is fast to check, but the sum of finite numbers may overflow."""
+def all_finite(values: NDArray[Any], dtype: type[np.floating[Any]] | None = None) -> bool:
+    """Whether all numbers are finite in ``dtype``; None: in their own.
+
+    The sum is fast to check, but the sum of finite numbers may overflow.
+    """
     if values.dtype.kind != "f":
         return True
     with np.errstate(over="ignore", invalid="ignore"):
-        total = np.add.reduce(values.ravel())
-    return math.isfinite(total) or bool(np.isfinite(values).all())
+        total = np.add.reduce(values.ravel(), dtype=dtype)
+        return math.isfinite(total) or bool(np.isfinite(values.astype(dtype or values.dtype)).all())

@@ -12,8 +12,9 @@ import gymnasium
 from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 
 from rlgd.envs.aliases import GymEnv, GymVector, Space
-from rlgd.envs.host.randomness import own_generators
+from rlgd.envs.host.randomness import in_common, own_generators
 from rlgd.errors import UsageError
+from rlgd.system.log import warn_once
 
 
 class Description(NamedTuple):
@@ -53,6 +54,16 @@ def statistics(env: GymEnv | GymVector) -> list[str]:
             )
         env = env.env
     return warnings + (statistics(env.envs[0]) if isinstance(env, SyncVectorEnv) else [])
+
+
+def warn_of_common_numbers(env_id: str, make: Callable[[int], GymEnv]) -> None:
+    """Name the random generators that are the same in several environments, which ``make`` makes by their numbers."""
+    with contextlib.suppress(Exception):  # the run itself will report what fails
+        for name in in_common(make):
+            warn_once(
+                f"{env_id}: its random generator {name} begins alike in every environment, whatever seed reset gets: "
+                "all draw the same numbers. Seed it in reset(seed=...), or draw from self.np_random."
+            )
 
 
 def name_of(source: Any) -> str:

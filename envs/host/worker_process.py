@@ -33,6 +33,8 @@ def serve(
         # Not SIG_IGN: processes that the environment starts would inherit that.
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_MAIN)
+    # The main process ends this one as a daemonic process; but the environment may start processes of its own.
+    multiprocessing.current_process().daemon = False
     threading.Thread(target=_end_with_main, daemon=True).start()
     try:
         env = maker()

@@ -15,7 +15,7 @@ class Outer:
     """
 
     outer_learning_rate: float | None = traced(
-        None, "share of a whole iteration's displacement that is taken; None: all of it", "[0, inf)"
+        None, "share of a whole iteration's displacement that is taken; None: all of it", "(0, inf)"
     )
     outer_momentum: float | None = traced(
         None, "Nesterov momentum over whole iterations, in addition to the optimizer's; None: none", "[0, 1)"

@@ -40,7 +40,7 @@ class Schedules:
         Raises:
             UsageError: what was given, what is allowed, the nearest name.
         """
-        parse(self.schedule)
+        check(self.schedule)
         parse(self.momentum_schedule)
 
     @property
@@ -123,6 +123,16 @@ def _number(text: str, whole: str, most: float = LARGEST) -> float:
     if not 0 <= number <= most:
         raise _refuse(whole, f"{text} does not lie in [0, {most:g}]")
     return number
+
+
+def check(text: str) -> None:
+    """Refuse what is not a schedule, and one under which nothing changes.
+
+    Raises:
+        UsageError: what was given, what is allowed.
+    """
+    if parse(text).bounds[1] == 0:
+        raise _refuse(text, "its factor is 0 in the whole run, so nothing is learned")
 
 
 @functools.lru_cache

@@ -1,8 +1,11 @@
 """JAX as the command line sets it up: device, threads, compilation cache. The library itself sets none of this."""
 
+import atexit
+import contextlib
 import os
 from pathlib import Path
 
+from rlgd.cli import compilation_cache
 from rlgd.envs import HostEnv
 from rlgd.errors import UsageError, unknown
 from rlgd.run.config import RunConfig
@@ -55,7 +58,15 @@ def _use_compilation_cache() -> None:
         if cache.stat().st_uid != os.getuid():  # another user may have written these programs
             return
         cache.chmod(0o700)
+        compilation_cache.remove_strangers(cache)
     except (OSError, RuntimeError):
         return
+    if jax.config.values["jax_compilation_cache_dir"] != str(cache):
+        atexit.register(_record, cache)
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _record(cache: Path) -> None:
+    with contextlib.suppress(OSError):  # without a list the programs are compiled again
+        compilation_cache.record(cache)

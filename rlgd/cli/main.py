@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rlgd.cli import commands
-from rlgd.cli.output import messages, say
+from rlgd.cli.output import forgiving_errors, messages, say
 from rlgd.errors import Interrupted, RlgdError, StorageFault, shortened
 from rlgd.system import signals
 
@@ -20,7 +20,11 @@ OUT_OF_MEMORY = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code (``docs/runs.md`` lists them)."""
-    argv = sys.argv[1:] if argv is None else argv
+    with forgiving_errors():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: list[str]) -> int:
     match argv:
         case [] | ["-h" | "--help", *_]:
             from rlgd.cli import help_page
@@ -61,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if debug:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{error.filename}: " if error.filename else "an output cannot be written: "
         say(f"error: {shortened(f'{where}{error.strerror or error}.')}")
         return StorageFault.exit_code
     except Exception as error:

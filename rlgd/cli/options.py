@@ -1,7 +1,6 @@
 """Options: how a command declares them, and the flags that they become."""
 
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -155,8 +154,10 @@ def _key_values(given: Any) -> Any:
 
 def json_or_text(text: str) -> Any:
     """A value as JSON if it is, else as text."""
+    from rlgd.system.reading import parse_json
+
     try:
-        return json.loads(text)
+        return parse_json(text, object)
     except ValueError:
         return text
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rlgd.cli.options import OutputOptions
 
@@ -89,9 +89,48 @@ def tensorboard_command() -> str:
 
 
 def say(message: str) -> None:
-    """Print to the error output, if it can still be written."""
-    with contextlib.suppress(OSError):
-        print(f"rlgd: {message}", file=sys.stderr, flush=True)
+    """Print to the error output."""
+    print(f"rlgd: {message}", file=sys.stderr, flush=True)
+
+
+class Forgiving:
+    """A stream that loses what cannot be written: a full disk or a reader that has gone must not end a run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if that is possible."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if that is possible."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def forgiving_errors() -> Iterator[None]:
+    """Take a standard error that cannot be written, or is closed, without an exception."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Closed: the next file would get its number, and with it what libraries write to the standard error.
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stderr
+    with contextlib.ExitStack() as stack:
+        stream = before if before is not None else stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        sys.stderr = Forgiving(stream)
+        try:
+            yield
+        finally:
+            sys.stderr = before
 
 
 class ToStderr(logging.Handler):

@@ -101,13 +101,18 @@ def make_folder(directory: Path, *names: str) -> Path:
     return directory
 
 
+def unfinished(path: Path) -> Path:
+    """Where ``replace`` builds the new content; a kill leaves this file, and the next ``replace`` takes it."""
+    return path.with_name(path.name + ".tmp")
+
+
 def replace(path: Path, content: str | bytes) -> None:
     """Give a file new content; at any instant the file has either the old content or the new one, whole.
 
     Raises:
         OSError: if it cannot be written, or a link or a folder is in its place; the file keeps its old content.
     """
-    beside = path.with_name(path.name + ".tmp")
+    beside = unfinished(path)
     data = content.encode() if isinstance(content, str) else content
     check_regular(path)
     descriptor = open_regular(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

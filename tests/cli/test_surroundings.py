@@ -31,7 +31,10 @@ def test_training_works(name: str, tmp_path: Path) -> None:
     assert "evaluation: mean return" in done.stdout
 
 
-@pytest.mark.parametrize("shell", ["{} | head -n 1", "{} | true", "{} >&-", "{} 2>&- >/dev/null", "{} </dev/null"])
+@pytest.mark.parametrize(
+    "shell",
+    ["{} | head -n 1", "{} | true", "{} >&-", "{} 2>&- >/dev/null", "{} </dev/null", "{} 2> /dev/full", "{} >&- 2>&-"],
+)
 def test_nobody_has_to_read_the_output(shell: str, tmp_path: Path) -> None:
     command = " ".join([sys.executable, "-m", "rlgd", *FLAGS])
     done = subprocess.run(
@@ -40,3 +43,9 @@ def test_nobody_has_to_read_the_output(shell: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_an_output_that_cannot_be_written_is_named() -> None:
+    command = f"{sys.executable} -m rlgd list agents > /dev/full"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (5, "rlgd: error: an output cannot be written: No space left on device.\n")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
@@ -30,12 +31,16 @@ ROUND = 50  # inputs
 
 @pytest.fixture(scope="module", name="arena")
 def _arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    monkeypatch, before = pytest.MonkeyPatch(), jax.config.values["jax_compilation_cache_dir"]
     arena = Arena(tmp_path_factory.mktemp("arena"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(arena.inside))
     small_runs.train(arena.inside / "run")
     small_study.study(study_dir=arena.inside / "sound-study", seeds=1)
     shutil.copytree(arena.inside / "run", arena.inside / "sound")
     yield arena
     print(f"\n{arena.count:,} inputs")
+    monkeypatch.undo()
+    jax.config.update("jax_compilation_cache_dir", before)
 
 
 def names_of(command: str, *but: str, **given: Any) -> list[str]:

@@ -16,7 +16,7 @@ from rlgd.run.verify import rows
 from tests.support.processes import wait_for
 from tests.support.tiny_suite import PRESETS, SUITE
 
-KILLS, SEEDS = 20, 30
+KILLS, SEEDS = 20, 50
 # The command with the tiny suite in place of the shipped ones.
 COMMAND = """
 import sys
@@ -44,7 +44,7 @@ def scores(root: Path) -> dict[str, dict[str, float]]:
 @pytest.mark.slow
 def test_a_reproduction_that_is_killed_again_and_again_has_the_same_scores(tmp_path: Path) -> None:
     """Half of the kills leave the worker processes alone, which save their runs; the others hit them too."""
-    chance, data = random.Random(0), tmp_path / "data"
+    chance, data = random.Random(0), tmp_path / "suite"
     data.mkdir()
     (data / "tiny.toml").write_text(SUITE.replace("512", "8192", 1))
     (data / "a2c.toml").write_text(PRESETS.replace("512", "8192", 1))
@@ -58,7 +58,7 @@ def test_a_reproduction_that_is_killed_again_and_again_has_the_same_scores(tmp_p
     warm = time.monotonic() - begin
     for number in range(KILLS):
         before = scores(root)
-        time.sleep(chance.uniform(0.3 * warm, 1.2 * warm) if number else 0)
+        time.sleep(chance.uniform(0.2 * warm, warm) if number else 0)
         assert process.poll() is None, f"it ended before kill {number + 1}: {process.communicate()}"
         if number % 2:
             os.killpg(process.pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlgd.errors import StorageFault, UsageError
-from rlgd.system.files import replace, why
+from rlgd.system.files import replace, unfinished, why
 from rlgd.system.reading import parse_json, read_text
 
 FORMAT_VERSION = 1
@@ -109,12 +109,15 @@ def read_manifest(directory: Path, steps: int) -> Manifest:
 
 
 def files_of(folder: Path) -> list[tuple[str, Path]]:
-    """All files but the manifest, by their path in the folder; links are not followed."""
-    found = []
+    """All files but the manifest, by their path in the folder; links are not followed.
+
+    A kill while the counters were replaced leaves an unfinished manifest, which is no part of the checkpoint either.
+    """
+    found, manifests = [], (folder / MANIFEST, unfinished(folder / MANIFEST))
     for parent, folders, names in os.walk(folder):
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         found += [Path(parent) / name for name in (*names, *links)]
-    return [(str(path.relative_to(folder)), path) for path in found if path != folder / MANIFEST]
+    return [(str(path.relative_to(folder)), path) for path in found if path not in manifests]
 
 
 def file_digest(path: Path) -> str:

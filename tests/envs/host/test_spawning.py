@@ -17,6 +17,8 @@ from gymnasium.vector import SyncVectorEnv
 
 from rlgd.envs.host.host_env import HostEnv
 from rlgd.envs.host.worker_pipe import Patience
+from rlgd.envs.host.workers import WorkerVector
+from rlgd.errors import EnvironmentFault
 from rlgd.system.log import warn_once
 from tests.support.faulty_envs import Faulty, Locked, Slow
 from tests.support.scripts import script
@@ -112,12 +114,22 @@ def ends_its_worker() -> Slow:
     return Slow()
 
 
+class Initialized(Slow):
+    """Its library is initialized in the main process only."""
+
+    def reset(self, **options: Any) -> Any:
+        if multiprocessing.parent_process() is not None:
+            raise RuntimeError("not initialized")
+        return super().reset(**options)
+
+
 @pytest.mark.parametrize(
     ("maker", "why"),
     [
         (functools.partial(holding, Locked().lock), "it cannot be sent to worker processes .*lock"),
         (in_main_only, "raised RuntimeError.*no licence"),
         (ends_its_worker, "died: exit code 3"),
+        (Initialized, "environment 0 raised RuntimeError.*not initialized"),
     ],
 )
 def test_where_no_worker_can_run_environments_run_here_and_it_is_said_once(
@@ -126,8 +138,8 @@ def test_where_no_worker_can_run_environments_run_here_and_it_is_said_once(
     env = HostEnv.of(maker)
     for _ in range(2):
         vector = env.open(2)
-        assert isinstance(vector.vector, SyncVectorEnv)
         vector.reset(0)
+        assert isinstance(vector.vector, SyncVectorEnv)
         vector.step(np.array([1, 1]))
         vector.close()
     assert multiprocessing.active_children() == []
@@ -144,7 +156,7 @@ def test_what_is_asked_for_is_not_replaced() -> None:
             env.open(2)
 
 
-def test_a_fault_of_the_environment_itself_is_reported_as_its_own() -> None:
+def test_a_fault_of_the_environment_itself_is_reported_as_its_own(caplog: pytest.LogCaptureFixture) -> None:
     made: list[Slow] = []
 
     def breaks() -> Slow:
@@ -155,6 +167,29 @@ def test_a_fault_of_the_environment_itself_is_reported_as_its_own() -> None:
 
     with pytest.raises(ValueError, match="cannot be made: broken"):
         HostEnv.of(breaks).open(2)
+    assert not caplog.messages
+
+
+class Breaking(Slow):
+    """Begins until it is broken, and never in a worker process."""
+
+    broken = False
+
+    def reset(self, **options: Any) -> Any:
+        if Breaking.broken or multiprocessing.parent_process() is not None:
+            raise RuntimeError("out of order")
+        return super().reset(**options)
+
+
+def test_a_reset_that_fails_everywhere_is_reported_as_in_this_process(caplog: pytest.LogCaptureFixture) -> None:
+    vector = HostEnv.of(Breaking).open(2)
+    assert isinstance(vector.vector, WorkerVector)
+    Breaking.broken = True
+    with pytest.raises(EnvironmentFault, match=r"Breaking: environment 0 raised RuntimeError.* in the reset"):
+        vector.reset(0)
+    vector.close()
+    assert multiprocessing.active_children() == []
+    assert not caplog.messages
 
 
 IN_A_POOL = """
@@ -189,6 +224,23 @@ def test_a_process_that_may_start_none_runs_environments_itself(tmp_path: Path) 
     assert daemonic.endswith("cannot be used: daemonic processes are not allowed to have children)"), error
     assert "in this process (worker processes cannot be used" in crowded, error
     assert "Too many open files" in crowded
+
+
+class Parent(Slow):
+    """Starts a process of its own in each reset."""
+
+    def reset(self, **options: Any) -> Any:
+        helper = multiprocessing.get_context("fork").Process(target=int)
+        helper.start()
+        helper.join()
+        return super().reset(**options)
+
+
+def test_an_environment_may_start_processes_of_its_own() -> None:
+    vector = HostEnv.of(Parent, vectorization="async").open(1)
+    assert vector.reset(0).shape == (1, 2)
+    vector.close()
+    assert multiprocessing.active_children() == []
 
 
 STOPPED = """

@@ -8,6 +8,7 @@ import pytest
 from rlgd.errors import UsageError
 from rlgd.run.checkpoints import manifest
 from rlgd.run.checkpoints.manifest import MANIFEST, Damaged, Manifest
+from rlgd.system.files import unfinished
 
 ABOUT = {"agent": "a2c", "versions": {"rlgd": "0.1.0"}}
 
@@ -35,6 +36,15 @@ def test_counters_can_be_replaced_and_files_stay(folder: Path) -> None:
     before = manifest.verified(folder.parent, 7)
     manifest.update_counters(folder.parent, 7, {"rows": 4})
     assert manifest.verified(folder.parent, 7) == before._replace(counters={"rows": 4})
+
+
+def test_a_kill_while_counters_are_replaced_is_no_damage(folder: Path) -> None:
+    before = manifest.verified(folder.parent, 7)
+    unfinished(folder / MANIFEST).write_text("{")
+    assert manifest.verified(folder.parent, 7) == before
+    manifest.update_counters(folder.parent, 7, {"rows": 4})
+    assert manifest.verified(folder.parent, 7) == before._replace(counters={"rows": 4})
+    assert not unfinished(folder / MANIFEST).exists()
 
 
 def changed(path: Path) -> None:

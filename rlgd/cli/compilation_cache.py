@@ -1,0 +1,67 @@
+"""The folder of compiled programs: JAX runs whatever it finds there under a program's name.
+
+``digests.json`` has the digest of each program that a process of rlgd wrote to its end. A program that is not in the
+list (a kill may have cut it), or that differs from it, is removed, and compiled again when it is needed.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from rlgd.system.files import replace
+from rlgd.system.reading import parse_json, read_text
+
+DIGESTS, PROGRAMS = "digests.json", "*-cache"
+
+
+class Entry(NamedTuple):
+    """A program: its size and time of change, which are compared at every start, and its SHA-256."""
+
+    size: int
+    changed_ns: int
+    digest: str
+
+
+def remove_strangers(folder: Path) -> None:
+    """Remove the programs that are not those that were written.
+
+    Raises:
+        OSError: if the folder cannot be read or changed.
+    """
+    known = _read(folder)
+    for path in folder.glob(PROGRAMS):
+        entry = known.get(path.name)
+        if entry is None or (_stamp(path) != entry[:2] and _entry(path).digest != entry.digest):
+            path.unlink(missing_ok=True)
+
+
+def record(folder: Path) -> None:
+    """Write the list of all programs in the folder.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    known = _read(folder)
+    now = {}
+    for path in sorted(folder.glob(PROGRAMS)):
+        entry = known.get(path.name)
+        now[path.name] = entry if entry is not None and _stamp(path) == entry[:2] else _entry(path)
+    if now != known:
+        replace(folder / DIGESTS, json.dumps(now))
+
+
+def _read(folder: Path) -> dict[str, Entry]:
+    try:
+        return parse_json(read_text(folder / DIGESTS), dict[str, Entry])
+    except (OSError, ValueError):
+        return {}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _entry(path: Path) -> Entry:
+    return Entry(*_stamp(path), hashlib.sha256(path.read_bytes()).hexdigest())
