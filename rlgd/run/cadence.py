@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from rlgd.envs import HostEnv
+from rlgd.evaluation.evaluator import MAX_STEPS
 from rlgd.run.config import RunConfig
 from rlgd.run.settings import CheckpointInterval
 from rlgd.run.sinks.rows import ROWS_PER_RUN
@@ -9,6 +11,7 @@ from rlgd.training import chunks
 from rlgd.training.rollout import rollout_length
 
 EVALUATIONS = 20  # in a run whose criteria need evaluations, if ``eval_every`` is not set
+LEAST_EVAL_STEPS = 1_000  # of an episode of an evaluation, however short the run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Cadence:
         chunk_length: iterations in a chunk.
         row_length: iterations that are averaged into a row of the curves.
         eval_steps: environment steps between evaluations; None: none during training.
+        eval_max_steps: the longest episode of an evaluation in an environment without a time limit, so that all
+            evaluations together take about as many steps as training; None: the environment's limit.
         checkpoints: the time between checkpoints.
     """
 
@@ -29,6 +34,7 @@ class Cadence:
     chunk_length: int
     row_length: int
     eval_steps: int | None
+    eval_max_steps: int | None
     checkpoints: CheckpointInterval
 
     @property
@@ -54,8 +60,17 @@ def cadence(config: RunConfig, rows: int = ROWS_PER_RUN) -> Cadence:
         chunk_length=config.chunk_length or chunks.chunk_length(config.agent, config.env),
         row_length=max(1, total // (iteration_steps * rows)),
         eval_steps=eval_steps,
+        eval_max_steps=_eval_max_steps(config, -(-total // (eval_steps or total))),
         checkpoints=settings.checkpoint_interval(),
     )
+
+
+def _eval_max_steps(config: RunConfig, evaluations: int) -> int | None:
+    env, settings = config.env, config.settings
+    if env.spec.max_episode_steps is not None or (isinstance(env, HostEnv) and env.running):
+        return None
+    share = settings.total_timesteps // (evaluations * settings.eval_episodes)
+    return min(max(share, LEAST_EVAL_STEPS), MAX_STEPS)
 
 
 def crosses(every: int | None, before: int, now: int) -> bool:

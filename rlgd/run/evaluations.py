@@ -1,9 +1,11 @@
 """The evaluations of a run."""
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from rlgd.envs import DeviceEnv
 from rlgd.evaluation import evaluator
@@ -12,6 +14,8 @@ from rlgd.evaluation.policy import Policy
 from rlgd.exact import comparison
 from rlgd.pytrees import AgentState, LoopState
 from rlgd.run.config import RunConfig
+
+log = logging.getLogger("rlgd")
 
 
 class EvaluationRow(NamedTuple):
@@ -26,6 +30,7 @@ class Evaluations:
 
     Args:
         config: the run's.
+        max_steps: the longest episode; None: the environment's time limit.
         stored_best: reads the best policy of an earlier part of the run.
         between: called between steps in Gymnasium; what it raises ends the evaluation.
 
@@ -34,8 +39,14 @@ class Evaluations:
         best: the agent's state at the best evaluation; None if there was none since this process began.
     """
 
-    def __init__(self, config: RunConfig, stored_best: Callable[[], Policy], between: Callable[[], None]) -> None:
-        self.config, self.env = config, config.evaluation_env
+    def __init__(
+        self,
+        config: RunConfig,
+        max_steps: int | None,
+        stored_best: Callable[[], Policy],
+        between: Callable[[], None],
+    ) -> None:
+        self.config, self.env, self.max_steps = config, config.evaluation_env, max_steps
         self.result: EvalResult | None = None
         self.best: AgentState | None = None
         self._stored_best, self._between = stored_best, between
@@ -81,4 +92,21 @@ class Evaluations:
 
     def _play(self, policy: Policy, seed: int) -> EvalResult:
         episodes = self.config.settings.eval_episodes
-        return evaluator.evaluate(policy, self.env, episodes=episodes, seed=seed, between=self._between)
+        return evaluator.evaluate(
+            policy, self.env, episodes=episodes, seed=seed, max_steps=self.max_steps, between=self._between
+        )
+
+    def announce(self) -> None:
+        """Say what is evaluated at the end of a run: it can take as long as training."""
+        limit = "" if self.max_steps is None else f", at most {self.max_steps:,} steps each, as it has no time limit"
+        episodes = self.config.settings.eval_episodes
+        log.info("evaluating the greedy policy: %d episodes in %s%s", episodes, self.env.env_id, limit)
+
+    def warn_of_cut_episodes(self) -> None:
+        """Say how many episodes of the newest evaluation had not ended at ``max_steps``."""
+        cut = 0 if self.result is None else int(np.count_nonzero(self.result.lengths == self.max_steps))
+        if cut:
+            log.warning(
+                "%d of %d episodes of the evaluation did not end within %s steps; max_episode_steps sets a time limit.",
+                cut, self.config.settings.eval_episodes, f"{self.max_steps:,}",
+            )  # fmt: skip

@@ -59,7 +59,7 @@ class Run:
         self.recording, self.caller = recording, caller
         self.loop = start.loop
         self.averager = _row_averager(cadence, start)
-        self.evaluations = Evaluations(config, recording.load_best, self._end_if_signalled)
+        self.evaluations = Evaluations(config, cadence.eval_max_steps, recording.load_best, self._end_if_signalled)
         counters = start.counters
         criteria = CriteriaState.from_dict(counters.criteria)
         self.status = RunStatus(
@@ -79,8 +79,10 @@ class Run:
             self._write_rest()
             self._save()
             if self.recording.evaluates_at_end or self.cadence.eval_steps is not None:
+                self.evaluations.announce()
                 self._evaluate()
                 self.evaluations.complete(self._result_policy())
+                self.evaluations.warn_of_cut_episodes()
         except BaseException as error:
             failure = error
             self._hand_over(error)

@@ -194,7 +194,11 @@ def train_alone(config: RunConfig) -> Outcome:
     except Diverged as error:
         policy, evaluation, diverged = error.policy, None, str(error)
     evaluation = evaluation or evaluate(
-        policy, config.evaluation_env, episodes=config.settings.eval_episodes, seed=evaluator.EVAL_SEED
+        policy,
+        config.evaluation_env,
+        episodes=config.settings.eval_episodes,
+        seed=evaluator.EVAL_SEED,
+        max_steps=cadence(config).eval_max_steps,
     )
     mean, length = evaluation.mean, float(evaluation.lengths.mean())
     if diverged is not None:

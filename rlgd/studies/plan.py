@@ -13,6 +13,7 @@ from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import UsageError, unknown
+from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.settings import RunSettings
 from rlgd.studies.arms import Point
@@ -112,7 +113,9 @@ def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[st
 def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
     by_structure: dict[Any, list[int]] = {}
     for n, config in enumerate(members):
-        by_structure.setdefault(jax.tree.structure(config.agent.prepared()), []).append(n)
+        # Without a time limit the longest episode of an evaluation depends on the length of the run.
+        key = jax.tree.structure(config.agent.prepared()), cadence(config).eval_max_steps
+        by_structure.setdefault(key, []).append(n)
     fixed = [_static(members[numbers[0]].agent) for numbers in by_structure.values()]
     differ = [name for name in fixed[0] if len({str(values[name]) for values in fixed}) > 1]
     return tuple(

@@ -71,7 +71,7 @@ class Programs:
         self._compiled: dict[str, Any] = {}
         self.chunk_length = cadence(config).chunk_length
         env, length, episodes = config.env, self.chunk_length, config.settings.eval_episodes
-        target = evaluator.playable(None, env, None)
+        target = evaluator.playable(None, env, cadence(config).eval_max_steps)
         assert isinstance(env, DeviceEnv)
         assert isinstance(target, DeviceEnv)
 

@@ -1,12 +1,20 @@
 """The numbers of a run, computed once from its configuration."""
 
 import dataclasses
+import json
+from pathlib import Path
+from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 
+import rlgd
 from rlgd import training
 from rlgd.agents import A2C, REINFORCE
 from rlgd.envs import make
+from rlgd.evaluation.evaluator import MAX_STEPS
 from rlgd.run import RunConfig, RunSettings, Stopping
 from rlgd.run.cadence import EVALUATIONS, cadence, crosses
 from rlgd.run.sinks.rows import ROWS_PER_RUN
@@ -67,3 +75,40 @@ def test_a_multiple_is_crossed_when_it_is_reached() -> None:
         False, True, False, True, True,
     ]  # fmt: skip
     assert not crosses(None, 0, 10**9)
+
+
+class Endless(gymnasium.Env[Any, Any]):
+    """An environment whose episodes never end."""
+
+    observation_space, action_space = Box(-1, 1, (2,)), Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(2, np.float32), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("total", "eval_every", "longest"),
+    [(2_048, None, 1_000), (10**6, None, 5_000), (10**6, 10**5 * 4, 1_666), (10**9, None, MAX_STEPS)],
+)
+def test_evaluations_without_a_time_limit_take_about_as_long_as_training(
+    total: int, eval_every: int | None, longest: int
+) -> None:
+    given = RunSettings.of({"total_timesteps": total, "eval_every": eval_every, "eval_episodes": 200})
+    assert cadence(RunConfig(AGENT, make(Endless), given)).eval_max_steps == longest
+    assert cadence(RunConfig(AGENT, make(Endless, max_episode_steps=7), given)).eval_max_steps is None
+
+
+def test_what_is_evaluated_is_announced_and_what_was_cut_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "rlgd"):
+        rlgd.train(AGENT, Endless, total_timesteps=32, eval_episodes=2, run_dir=tmp_path, vectorization="sync")
+    assert [record.message for record in caplog.records] == [
+        "evaluating the greedy policy: 2 episodes in Endless, at most 1,000 steps each, as it has no time limit",
+        "2 of 2 episodes of the evaluation did not end within 1,000 steps; max_episode_steps sets a time limit.",
+    ]
+    evaluation = json.loads((tmp_path / "summary.json").read_text())["evaluation"]
+    assert (evaluation["episodes"], evaluation["mean_length"]) == (2, 1000)

@@ -8,8 +8,8 @@ from rlgd.run.sinks.rows import Row
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import Stop, Stopping
 
-CADENCE = Cadence(100, 10, 1, 1, 20, CheckpointInterval(60.0, None))
-NO_EVALUATIONS = Cadence(100, 10, 1, 1, None, CheckpointInterval(60.0, None))
+CADENCE = Cadence(100, 10, 1, 1, 20, None, CheckpointInterval(60.0, None))
+NO_EVALUATIONS = Cadence(100, 10, 1, 1, None, None, CheckpointInterval(60.0, None))
 
 
 def row(step: int, **values: float) -> Row:

@@ -17,7 +17,7 @@ from rlgd.run.status import RunStatus
 from rlgd.run.stopping import CriteriaState, Stop, Stopping
 from rlgd.run.summary import describe, is_finished, read_summary, summarize, write_summary
 
-CADENCE = Cadence(100, 10, 1, 1, 20, CheckpointInterval(60.0, None))
+CADENCE = Cadence(100, 10, 1, 1, 20, None, CheckpointInterval(60.0, None))
 RESULT = EvalResult(np.array([1.0, 3.0]), np.array([10, 30]), deterministic=True)
 DESCRIBED = {
     "env": "CartPole-v1",
