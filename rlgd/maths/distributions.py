@@ -166,7 +166,7 @@ class Beta:
     """Independent Beta-distributed numbers in the box from ``low`` to ``high`` (each ``[d]``), with the positive
     parameters ``alpha`` and ``beta`` (each ``[..., d]``): bounded without clipping (Chou, Maturana & Scherer 2017).
 
-    ``sample``, ``log_prob`` and ``mode`` use the number in (0, 1), which is stored. ``log_prob`` is that of ``squash(x)``.
+    ``sample``, ``log_prob`` and ``mode`` use the number in (0, 1), which is stored; ``log_prob`` is that of ``squash``.
     """
 
     alpha: Array
