@@ -1,7 +1,6 @@
 """Action distributions. Batch axes lead; ``log_prob``, ``entropy`` and ``kl`` sum over the event axis.
 
-``log_prob`` takes one ``x`` for each distribution of the batch, and ``kl`` another batch of the same shape; other
-shapes raise ValueError.
+``log_prob`` takes one ``x`` for each distribution, ``kl`` a batch of the same shape; other shapes raise ValueError.
 """
 
 import dataclasses
@@ -167,8 +166,7 @@ class Beta:
     """Independent Beta-distributed numbers in the box from ``low`` to ``high`` (each ``[d]``), with the positive
     parameters ``alpha`` and ``beta`` (each ``[..., d]``): bounded without clipping (Chou, Maturana & Scherer 2017).
 
-    ``sample``, ``log_prob`` and ``mode`` use the number in (0, 1), which rollouts store. ``log_prob`` is the
-    log-density of ``squash(x)``.
+    ``sample``, ``log_prob`` and ``mode`` use the number in (0, 1), which is stored; ``log_prob`` is that of ``squash``.
     """
 
     alpha: Array
@@ -214,13 +212,11 @@ class Beta:
         alpha, beta = self.alpha, self.beta
         apart = betaln(other.alpha, other.beta) - betaln(alpha, beta)
         apart += (alpha - other.alpha) * digamma(alpha) + (beta - other.beta) * digamma(beta)
-        total = other.alpha - alpha + other.beta - beta
-        return jnp.sum(apart + total * digamma(alpha + beta), axis=-1)
+        return jnp.sum(apart + (other.alpha - alpha + other.beta - beta) * digamma(alpha + beta), axis=-1)
 
 
 def _inside(x: Array) -> Array:
-    epsilon = jnp.finfo(x.dtype).eps
-    return jnp.clip(x, epsilon, 1 - epsilon)
+    return jnp.clip(x, jnp.finfo(x.dtype).eps, 1 - jnp.finfo(x.dtype).eps)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["logits"], meta_fields=["nvec"])
@@ -271,6 +267,11 @@ class Bernoulli:
 
     logits: Array
 
+    @property
+    def log_probs(self) -> Array:
+        """``[..., d, 2]`` log-probabilities of 0 and 1."""
+        return jnp.stack([jax.nn.log_sigmoid(-self.logits), jax.nn.log_sigmoid(self.logits)], axis=-1)
+
     def sample(self, key: Array) -> Array:
         """``[..., d]`` int32, 0 or 1."""
         uniform = jax.random.uniform(key, self.logits.shape, self.logits.dtype)
@@ -279,12 +280,11 @@ class Bernoulli:
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-probability of ``x [..., d]``, 0 or 1."""
         check_shape("x", x, self.logits.shape)
-        sign = 2 * x.astype(self.logits.dtype) - 1
-        return jnp.sum(jax.nn.log_sigmoid(sign * self.logits), axis=-1)
+        return jnp.sum(jnp.where(x == 1, self.log_probs[..., 1], self.log_probs[..., 0]), axis=-1)
 
     def entropy(self) -> Array:
         """``[...]`` in nats."""
-        return -jnp.sum(self._mean(jax.nn.log_sigmoid(self.logits), jax.nn.log_sigmoid(-self.logits)), axis=-1)
+        return -jnp.sum(_weighted(jnp.exp(self.log_probs), self.log_probs), axis=(-2, -1))
 
     def mode(self) -> Array:
         """``[..., d]`` int32, 1 where it is the more probable."""
@@ -293,14 +293,7 @@ class Bernoulli:
     def kl(self, other: "Bernoulli") -> Array:
         """``[...]`` KL(self || other) in nats."""
         check_shape("logits of the other distribution", other.logits, self.logits.shape)
-        of_one = jax.nn.log_sigmoid(self.logits) - jax.nn.log_sigmoid(other.logits)
-        of_zero = jax.nn.log_sigmoid(-self.logits) - jax.nn.log_sigmoid(-other.logits)
-        return jnp.sum(self._mean(of_one, of_zero), axis=-1)
-
-    def _mean(self, of_one: Array, of_zero: Array) -> Array:
-        """``[..., d]``, the mean of a value of each bit."""
-        of_one = _weighted(jax.nn.sigmoid(self.logits), of_one)
-        return of_one + _weighted(jax.nn.sigmoid(-self.logits), of_zero)
+        return jnp.sum(_weighted(jnp.exp(self.log_probs), self.log_probs - other.log_probs), axis=(-2, -1))
 
 
 Distribution = Categorical | MultiCategorical | Bernoulli | DiagGaussian | TanhGaussian | Beta
