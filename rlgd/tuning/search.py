@@ -90,10 +90,13 @@ def tune(
     )  # fmt: skip
     seed = whole_number("seed", seed, 0)
     task.plan({})  # finds mistakes that all trials would share
-    directory = Path(tune_dir)
-    shared = SharedSearch.open(directory, task.identity(space), seed)
+    shared = SharedSearch.open(Path(tune_dir), task.identity(space), seed)
     _run_trials(shared, task, space, trials, on_trial)
-    result = _best(shared.study, space, directory)
+    return _published(_best(shared.study, space, shared.directory), shared, task)
+
+
+def _published(result: TuneResult, shared: SharedSearch, task: Task) -> TuneResult:
+    """The result with the best values trained again on fresh seeds, after it was written."""
     with shared.alone():
         publish(result, task)  # so that an environment that breaks with fresh seeds does not hide it
     if task.fresh_seeds:

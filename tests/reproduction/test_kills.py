@@ -58,7 +58,10 @@ def test_a_reproduction_that_is_killed_again_and_again_has_the_same_scores(tmp_p
     warm = time.monotonic() - begin
     for number in range(KILLS):
         before = scores(root)
-        time.sleep(chance.uniform(0.2 * warm, warm) if number else 0)
+        end = time.monotonic() + chance.uniform(0.2 * warm, warm)
+        while time.monotonic() < end and scores(root) == before:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.3))
         assert process.poll() is None, f"it ended before kill {number + 1}: {process.communicate()}"
         if number % 2:
             os.killpg(process.pid, signal.SIGKILL)
