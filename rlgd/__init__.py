@@ -1,8 +1,14 @@
 """rlgd: policy gradients as compiled gradient ascent. Names are resolved when used, so that importing is fast."""
 
+import os
 from typing import TYPE_CHECKING
 
 from rlgd.faces import lazy
+
+if os.name == "nt":  # no file locks as a run needs them, and no signals for worker processes
+    raise ImportError(
+        "rlgd runs on Linux and macOS; on Windows, install it in WSL: https://learn.microsoft.com/windows/wsl"
+    )
 
 if TYPE_CHECKING:
     from rlgd import agents as agents

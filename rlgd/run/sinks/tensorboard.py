@@ -1,10 +1,12 @@
 """TensorBoard's event files: curves against steps and training time, hyper-parameters and their results."""
 
+import itertools
+import os
 import re
 import socket
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,16 @@ from rlgd.system.files import Appender
 # The metrics of the HParams tab; both are scalars of the run.
 OUTCOMES = ("eval/episode_return", "time/training_seconds")
 PREFIX, IMAGE = "events.out.tfevents.", ".image-"
+DIGITS = 19  # at the end of the names of our files, by which they are known; no other program writes so many
 
 
 class EventFile:
     """An event file, written without a buffer: every event outlives the process, whatever ends it."""
 
     def __init__(self, directory: Path, kind: str = ".") -> None:
-        now = time.time_ns()  # so that no two files have the same name
-        self._file = Appender(directory / f"{PREFIX}{now // 10**9}.{socket.gethostname()}{kind}{now}")
-        self.path = self._file.path
+        now = max(time.time_ns(), 0)
+        self.path = next(path for path in _names(directory, kind, now) if not os.path.lexists(path))
+        self._file = Appender(self.path)
         self._append(Event(wall_time=now / 1e9, file_version="brain.Event:2"))
 
     def add(self, wall_time: float, step: int, summary: Any) -> None:
@@ -94,9 +97,15 @@ class TensorBoard:
         self.events.close()
 
 
+def _names(directory: Path, kind: str, now: int) -> Iterator[Path]:
+    """Names of an event file: a clock can be wrong or stand still, so time alone does not make them differ."""
+    for number in itertools.count(now):
+        yield directory / f"{PREFIX}{now // 10**9}.{socket.gethostname()}{kind}{number:0{DIGITS}}"
+
+
 def own_files(run_dir: Path) -> list[Path]:
     """The event files that rlgd wrote."""
-    name = re.compile(rf"{re.escape(PREFIX)}\d+\..*({re.escape(IMAGE)}|\.)\d{{19}}")
+    name = re.compile(rf"{re.escape(PREFIX)}\d+\..*({re.escape(IMAGE)}|\.)\d{{{DIGITS}}}")
     return sorted(path for path in run_dir.glob(f"{PREFIX}*") if name.fullmatch(path.name))
 
 

@@ -1,6 +1,7 @@
 """Event files, read back by TensorBoard."""
 
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from rlgd.errors import StorageFault
 from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.rows import Row
-from rlgd.run.sinks.tensorboard import TensorBoard
+from rlgd.run.sinks.tensorboard import TensorBoard, own_files
 
 START = 1_700_000_000.0
 HPARAMS = {"agent": "a2c", "momentum": 0.5, "hidden_sizes": "8-8", "nothing": None}
@@ -76,3 +77,18 @@ def test_what_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageFault, match=r"play/video could not be added to .*/file for TensorBoard"):
         tensorboard.add_video(tmp_path / "file", GIF, 8)
+
+
+@pytest.mark.parametrize("moments", [(5, 5), (10**18 + 7, 5), (0, 6 * 10**18), (-3, -3)])
+def test_a_resumed_run_replaces_its_file_whatever_the_clock_says(
+    moments: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "events.out.tfevents.1700000000.host.1234.0"
+    theirs.write_bytes(b"")
+    monkeypatch.setattr(time, "time_ns", lambda: moments[0])
+    TensorBoard(tmp_path, 0.0, {}, "group").close()
+    monkeypatch.setattr(time, "time_ns", lambda: moments[1])
+    TensorBoard.continued(tmp_path, 0.0, {}, "group", [Row(1, 1.0, {"a": 2.0})]).close()
+    (path,) = own_files(tmp_path)
+    assert path.stat().st_size
+    assert theirs.exists()
