@@ -27,7 +27,7 @@ agent = A2C(num_envs=2, rollout_length=8, hidden_sizes=(8,), measure_every=0)
 for backend in ("device", "host"):
     run = Path(f"run-{backend}")
     rlgd.train(agent, "CartPole-v1", total_timesteps=64, eval_episodes=2, run_dir=run, backend=backend)
-    assert rlgd.resume(run, total_timesteps=128).steps == 128
+    assert rlgd.resume(run, total_timesteps=128).steps >= 128
 """
 
 
