@@ -3,10 +3,9 @@
 import contextlib
 import dataclasses
 import importlib.util
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from rlgd.agents import preset, presets, registered_name
 from rlgd.agents.base.agent import Agent
@@ -21,10 +20,18 @@ from rlgd.run.settings import RunSettings
 from rlgd.run.summary import is_finished, read_summary
 from rlgd.system import lock
 from rlgd.system.files import check_own
+from rlgd.system.reading import parse_json, read_text
 
 SCORE = "score.json"
 SEEDS_ON_DEVICE, SEEDS_ON_HOST = 20, 5
 RUN_EPISODES = 10  # of a run's own evaluation; its score comes from other episodes
+
+
+class _Score(TypedDict):
+    """The types in ``score.json`` that are read."""
+
+    steps: int
+    mean_return: float
 
 
 class SeedRun(NamedTuple):
@@ -173,10 +180,10 @@ def _runs_of_row(row: ScoreRow, root: Path, seeds: int | None) -> RowRuns:
 def read_score(directory: Path) -> tuple[float | None, float]:
     """The score of a run (None if it has none yet), and its training seconds."""
     try:
-        score = json.loads((directory / SCORE).read_text("utf-8"))
+        score = parse_json(read_text(directory / SCORE), _Score)
         summary = read_summary(directory)
         if is_finished(directory, score["steps"]):
-            return float(score["mean_return"]), float(summary["training_seconds"])
+            return score["mean_return"], float(summary["training_seconds"])
     except (OSError, ValueError, LookupError, TypeError):
         pass
     return None, 0.0

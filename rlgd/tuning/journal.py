@@ -57,6 +57,8 @@ def open_journal(directory: Path, identity: dict[str, Any]) -> "optuna.Study":
             library.create_study(storage=storage, study_name=STUDY_NAME, direction="maximize")
         pruner = library.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
         study: optuna.Study = library.load_study(storage=storage, study_name=STUDY_NAME, pruner=pruner)
+        for trial in ended_trials(study):
+            trial_record({}, trial)  # a trial that cannot be read is found here
         before = study.user_attrs.get(IDENTITY)
         if before is None:
             study.set_user_attr(IDENTITY, identity)

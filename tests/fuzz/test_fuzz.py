@@ -36,11 +36,30 @@ def _arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(arena.inside))
     small_runs.train(arena.inside / "run")
     small_study.study(study_dir=arena.inside / "sound-study", seeds=1)
+    assert arena.attack(*TUNE, "sound-search")[0] == 0
     shutil.copytree(arena.inside / "run", arena.inside / "sound")
     yield arena
     print(f"\n{arena.count:,} inputs")
     monkeypatch.undo()
     jax.config.update("jax_compilation_cache_dir", before)
+
+
+TUNE = (
+    *(
+        "tune",
+        "a2c",
+        "--env",
+        "CartPole-v1",
+        "--search",
+        "learning_rate=log:1e-3,1e-2",
+        "--trials",
+        "2",
+        "--seeds",
+        "1",
+    ),
+    *("--fresh-seeds", "0", "--total-timesteps", "64", "--eval-episodes", "2", "--num-envs", "4"),
+    *("--rollout-length", "8", "--hidden-sizes", "8", "--measure-every", "0", "--run-dir"),
+)
 
 
 def names_of(command: str, *but: str, **given: Any) -> list[str]:
@@ -196,13 +215,13 @@ def test_directories_of_runs(arena: Arena, slow: bool) -> None:
 
 
 @st.composite
-def crafted_studies(draw: st.DrawFn, study: Path) -> tuple[str, str]:
-    """A file in a directory of a study, and another content for it."""
-    name = draw(st.sampled_from(["study.json", "members.jsonl"]))
-    text = (study / name).read_text()
+def crafted_lines(draw: st.DrawFn, folder: Path, *names: str) -> tuple[str, str]:
+    """A file in a directory, with one line of JSON changed or some text torn."""
+    name = draw(st.sampled_from(names))
+    text = (folder / name).read_text()
     if not draw(st.integers(0, 3)):
         return name, draw(torn(text))
-    lines = text.splitlines() if name == "members.jsonl" else [text]
+    lines = text.splitlines() if name.endswith((".jsonl", ".log")) else [text]
     number = draw(st.integers(0, len(lines) - 1))
     lines[number] = json.dumps(draw(changed(json.loads(lines[number]))))
     return name, "\n".join(lines) + "\n"
@@ -219,4 +238,18 @@ def test_directories_of_studies(arena: Arena, slow: bool) -> None:
         (crafted / name).write_bytes(text.encode("utf-8", "surrogatepass"))
         arena.attack("study", "resume", "crafted-study")
 
-    tried(crafted_studies(sound), attack, slow)
+    tried(crafted_lines(sound, "study.json", "members.jsonl"), attack, slow)
+
+
+@pytest.mark.parametrize("slow", EFFORTS)
+def test_directories_of_searches(arena: Arena, slow: bool) -> None:
+    sound, crafted = arena.inside / "sound-search", arena.inside / "crafted-search"
+
+    def attack(case: tuple[str, str]) -> None:
+        name, text = case
+        shutil.rmtree(crafted, ignore_errors=True)
+        shutil.copytree(sound, crafted)
+        (crafted / name).write_bytes(text.encode("utf-8", "surrogatepass"))
+        arena.attack(*TUNE, "crafted-search")
+
+    tried(crafted_lines(sound, "journal.log", "best.json"), attack, slow)
