@@ -11,6 +11,7 @@ from rlgd.errors import UsageError, unknown
 from rlgd.run.config import RunConfig
 from rlgd.training.host_rollout import is_small
 
+MIN_COMPILE_SECONDS = 0.1  # of programs that are kept
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU
 
 
@@ -62,9 +63,16 @@ def _use_compilation_cache() -> None:
     except (OSError, RuntimeError):
         return
     if jax.config.values["jax_compilation_cache_dir"] != str(cache):
+        # After each longer compilation, so that a kill loses nothing; and at the end, whatever JAX calls its events.
+
+        def after(event: str, duration_secs: float, **_: str | int) -> None:
+            if duration_secs > MIN_COMPILE_SECONDS:
+                _record(cache)
+
+        jax.monitoring.register_event_duration_secs_listener(after)
         atexit.register(_record, cache)
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
 
 
 def _record(cache: Path) -> None:
