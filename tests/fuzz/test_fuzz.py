@@ -228,28 +228,18 @@ def crafted_lines(draw: st.DrawFn, folder: Path, *names: str) -> tuple[str, str]
 
 
 @pytest.mark.parametrize("slow", EFFORTS)
-def test_directories_of_studies(arena: Arena, slow: bool) -> None:
-    sound, crafted = arena.inside / "sound-study", arena.inside / "crafted-study"
+@pytest.mark.parametrize(
+    ("kind", "files", "command"),
+    [("study", ("study.json", "members.jsonl"), ("study", "resume")), ("search", ("journal.log", "best.json"), TUNE)],
+)
+def test_directories(arena: Arena, kind: str, files: tuple[str, ...], command: tuple[str, ...], slow: bool) -> None:
+    sound, crafted = arena.inside / f"sound-{kind}", arena.inside / "crafted"
 
     def attack(case: tuple[str, str]) -> None:
         name, text = case
         shutil.rmtree(crafted, ignore_errors=True)
         shutil.copytree(sound, crafted)
         (crafted / name).write_bytes(text.encode("utf-8", "surrogatepass"))
-        arena.attack("study", "resume", "crafted-study")
+        arena.attack(*command, "crafted")
 
-    tried(crafted_lines(sound, "study.json", "members.jsonl"), attack, slow)
-
-
-@pytest.mark.parametrize("slow", EFFORTS)
-def test_directories_of_searches(arena: Arena, slow: bool) -> None:
-    sound, crafted = arena.inside / "sound-search", arena.inside / "crafted-search"
-
-    def attack(case: tuple[str, str]) -> None:
-        name, text = case
-        shutil.rmtree(crafted, ignore_errors=True)
-        shutil.copytree(sound, crafted)
-        (crafted / name).write_bytes(text.encode("utf-8", "surrogatepass"))
-        arena.attack(*TUNE, "crafted-search")
-
-    tried(crafted_lines(sound, "journal.log", "best.json"), attack, slow)
+    tried(crafted_lines(sound, *files), attack, slow)
