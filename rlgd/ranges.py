@@ -1,6 +1,5 @@
 """Checks of hyper-parameters against the types, choices and ranges that they were declared with."""
 
-import math
 import numbers
 import typing
 from collections.abc import Mapping
@@ -73,4 +72,4 @@ def contains(interval: str, number: Any) -> bool:
     low, high = (float(part) for part in interval[1:-1].split(","))
     above = number >= low if interval[0] == "[" else number > low
     below = number <= high if interval[-1] == "]" else number < high
-    return bool(above and below and not math.isnan(number))
+    return bool(above and below)

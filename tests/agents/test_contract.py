@@ -1,6 +1,7 @@
 """One table, agents times properties, and what each agent promises. A new agent gets its tests by a row in it."""
 
 import dataclasses
+import math
 from typing import Any
 
 import gymnasium
@@ -425,6 +426,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("ppo", {"clip_eps_schedule": "piecewise:0=0"}, "its factor is 0 in the whole run, so nothing is learned"),
     ("ppo", {"schedule": "piecewise:0=0,1=0"}, "its factor is 0 in the whole run, so nothing is learned"),
     ("ppo", {"outer_learning_rate": 0.0}, r"outer_learning_rate is 0.0; allowed: a number within \(0, inf\)"),
+    ("ppo", {"hidden_sizes": (10**400,)}, r"hidden_sizes is 1000.* \.\.\. .*0; allowed: a whole number below 2\*\*63"),
+    ("ppo", {"gamma": math.nan}, "gamma is nan; allowed: a number within"),
     ("ppo", {"hidden_sizes": (8,) * 101}, "hidden_sizes has 101 numbers; allowed: at most 100"),
     ("ppo", {"schedule": "piecewise:" + "0=1," * 5000 + "1=1"}, r"schedule has 20,013 characters; allowed: at most"),
     ("reinforce", {"baseline": "mean", "num_envs": 1}, "num_envs is 1; allowed: at least 2"),
