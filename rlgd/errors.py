@@ -1,6 +1,7 @@
 """The errors of rlgd, each with the exit code of the command line."""
 
 import difflib
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -85,3 +86,15 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> UsageError:
     nearest = f"did you mean {' or '.join(repr(name) for name in near)}?"
     hint = nearest if near else f"known: {_listed(names)}."
     return UsageError(f"unknown {kind} {given!r}; {hint}")
+
+
+def whole_number(name: str, value: Any, low: int = 0) -> int:
+    """``value`` as an ``int``, if it is a whole number of any type, such as NumPy's.
+
+    Raises:
+        UsageError: if it is not, or is below ``low``; ``name`` says which value it is.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < low:
+        raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
+    return int(value)

@@ -55,18 +55,6 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
                 raise UsageError(f"{name} is {number!r}; allowed: {what} below 2**63.")
 
 
-def whole_number(name: str, value: Any, low: int = 0) -> int:
-    """``value`` as an ``int``, if it is a whole number of any type, such as NumPy's.
-
-    Raises:
-        UsageError: if it is not, or is below ``low``; ``name`` says which value it is.
-    """
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < low:
-        raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
-    return int(value)
-
-
 def contains(interval: str, number: Any) -> bool:
     """Whether a number lies in an interval such as ``"[0, 1)"``; NaN lies in none."""
     low, high = (float(part) for part in interval[1:-1].split(","))

@@ -24,8 +24,7 @@ from rlgd.envs.check.vector import check_vector
 from rlgd.envs.check.worker import WorkerResult, check_in_worker
 from rlgd.envs.device.device_env import DeviceEnv
 from rlgd.envs.device.gym_vector import DeviceVectorEnv
-from rlgd.errors import UsageError, unknown
-from rlgd.ranges import whole_number
+from rlgd.errors import UsageError, unknown, whole_number
 
 NUM_ENVS = 4
 STEPS = 1_000

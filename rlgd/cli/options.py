@@ -149,7 +149,8 @@ def members(kind: Any) -> tuple[Any, ...]:
 
 
 def _key_values(given: Any) -> Any:
-    return dict(map(key_value, given)) if isinstance(given, tuple) else given
+    words = isinstance(given, tuple) and all(isinstance(word, str) for word in given)
+    return dict(map(key_value, given)) if words else given
 
 
 def json_or_text(text: str) -> Any:

@@ -110,7 +110,8 @@ def _without_box(box: str) -> str:
             sections.append([])
         else:
             sections[-1].append(line)
-    what, more = " ".join(sections[0]).replace(" ,", ",").rstrip("."), sections[1]
+    first, more = [section for section in sections if section][:2]
+    what = " ".join(first).replace(" ,", ",").rstrip(".")
     near = [line.split()[0] for line in more if line.startswith("--")] if more[0].startswith("Perhaps") else []
     return f"{what}; did you mean {near[0]}?" if near else f"{what}."
 

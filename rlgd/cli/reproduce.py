@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlgd.cli.options import OutputOptions, flag, positional
 from rlgd.cli.output import tensorboard_command
-from rlgd.errors import UsageError
+from rlgd.errors import UsageError, whole_number
 from rlgd.system import signals
 
 if TYPE_CHECKING:
@@ -47,13 +47,12 @@ class Options(OutputOptions):
 
 def run(options: Options) -> int:
     """Train what is not finished, and write the table of what is."""
-    from rlgd import ranges
     from rlgd.reproduction import jobs as jobs_module
     from rlgd.reproduction import runs as runs_module
     from rlgd.reproduction import scoreboard, suite
 
     rows = suite.read_suite(options.suite)
-    ranges.whole_number("workers", options.workers, 1)
+    whole_number("workers", options.workers, 1)
     root = Path(options.run_dir or Path("runs", "reproduce", options.suite))
     all_runs = runs_module.row_runs(rows, root, options.seeds)
     wanted = runs_module.select_rows(rows, all_runs, options.only)

@@ -15,11 +15,10 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import SUITES, DeviceEnv, Env, HostEnv, make
 from rlgd.envs.device.programs import JitPerEnv
 from rlgd.envs.host.host_vector import HostVector
-from rlgd.errors import EnvironmentFault, UsageError
+from rlgd.errors import EnvironmentFault, UsageError, whole_number
 from rlgd.evaluation.policy import Policy, env_action
 from rlgd.maths.seeds import random_key
 from rlgd.pytrees import Actor, View
-from rlgd.ranges import whole_number
 
 MAX_HOST_ENVS = 16
 MAX_NATIVE_ENVS = 1000  # NumPy steps them together

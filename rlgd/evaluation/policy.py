@@ -9,10 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from rlgd import spaces
 from rlgd.agents.base.agent import Agent
-from rlgd.errors import UsageError
+from rlgd.errors import UsageError, whole_number
 from rlgd.maths.seeds import random_key
 from rlgd.pytrees import Actor, Obs, View
-from rlgd.ranges import whole_number
 from rlgd.spaces import LeafSpec, Spec
 
 

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from rlgd.envs import Env
 from rlgd.envs.aliases import GymEnv
 from rlgd.envs.rendering import PICTURES, WINDOW, alone, rendered
-from rlgd.errors import EnvironmentFault, StorageFault, UsageError
+from rlgd.errors import EnvironmentFault, StorageFault, UsageError, whole_number
 from rlgd.evaluation.evaluator import EvalResult, play_in, playable
 from rlgd.evaluation.policy import Policy
-from rlgd.ranges import whole_number
 from rlgd.system.files import check_regular
 
 Recorder: TypeAlias = RecordVideo[Any, Any]

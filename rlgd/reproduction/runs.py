@@ -10,8 +10,7 @@ from typing import NamedTuple, TypedDict
 from rlgd.agents import preset, presets, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
-from rlgd.errors import UsageError, unknown
-from rlgd.ranges import whole_number
+from rlgd.errors import UsageError, unknown, whole_number
 from rlgd.reproduction.suite import ScoreRow, ScoreSuite
 from rlgd.run import changes, layout
 from rlgd.run.checkpoints import folder

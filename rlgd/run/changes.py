@@ -55,9 +55,18 @@ def differences(directory: Path, about: dict[str, Any], content: dict[str, Any])
         free |= resumable(agent) if about.get("agent") == content["agent"] else set()
     fixed = [change for change in changes if change.name not in free and not change.name.startswith(VERSION_OF)]
     if fixed:
-        listed = "; ".join(f"{name}: checkpoint {before}, requested {now}" for name, before, now in fixed)
+        listed = "; ".join(map(_compared, fixed))
         raise UsageError(f"the checkpoint in {directory} belongs to other settings: {listed}.")
     return changes
+
+
+def _compared(change: Change) -> str:
+    """A change as "checkpoint A, requested B"; of tables only the parts that differ."""
+    name, before, now = change
+    if isinstance(before, dict) and isinstance(now, dict):
+        parts = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        before, now = ({key: table[key] for key in parts if key in table} for table in (before, now))
+    return f"{name}: checkpoint {before}, requested {now}"
 
 
 def other_settings(directory: Path, config: RunConfig) -> list[Change]:

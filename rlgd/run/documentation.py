@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from rlgd import hyperparameters as hp
 from rlgd.run.settings import RunSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
-PLACE = "        settings: {settings}"  # of a docstring, which the settings replace
+PLACE = re.compile(r"^( *)settings: \{settings\}$", re.MULTILINE)  # of a docstring, which the settings replace
 WIDTH = 100
 
 
@@ -27,14 +28,14 @@ def documented(function: F) -> F:
     ]
     function.__signature__ = signature.replace(parameters=[*named, *others])  # type: ignore[attr-defined]
     if function.__doc__ is not None:  # python -OO has none
-        function.__doc__ = function.__doc__.replace(
-            PLACE, "\n".join(_line(name, f.field) for name, f in fields.items())
+        function.__doc__ = PLACE.sub(
+            lambda place: "\n".join(_line(place[1], name, f.field) for name, f in fields.items()), function.__doc__
         )
     return function
 
 
-def _line(name: str, field: dataclasses.Field[Any]) -> str:
+def _line(indent: str, name: str, field: dataclasses.Field[Any]) -> str:
     about = field.metadata
     allowed = ", ".join(about["choices"]) if about["choices"] else about["within"]
     text = f"{name}: {about['doc']}{f'; allowed: {allowed}' if allowed else ''}."
-    return textwrap.fill(text, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 12)
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}    ")

@@ -54,12 +54,23 @@ class EnvSettings:
         None, "arguments for the environment, key=value", resumable=True, flag="env_arg"
     )
 
+    def validate(self) -> None:
+        """Check every setting against its range.
+
+        Raises:
+            UsageError: naming the setting, what was given and what is allowed.
+        """
+        ranges.validate(self)
+        if not isinstance(self.env_args, Mapping | None):
+            raise UsageError(f"env_args is {self.env_args!r}; allowed: a table of arguments.")
+
     def make(self, env: Any) -> Env:
         """The environment of an id, or of anything else that ``rlgd.envs.make`` takes.
 
         Raises:
-            UsageError: as ``rlgd.envs.make`` does.
+            UsageError: for a setting outside its range, and as ``rlgd.envs.make`` does.
         """
+        self.validate()
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         arguments = options.pop("env_args") or {}
         if taken := [name for name in arguments if name in options]:
@@ -142,8 +153,7 @@ class RunSettings:
         """
         ranges.validate(self)
         self.checkpoint_interval()
-        if not isinstance(self.env.env_args, Mapping | None):
-            raise UsageError(f"env_args is {self.env.env_args!r}; allowed: a table of arguments.")
+        self.env.validate()
 
     @property
     def evaluates(self) -> bool:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from rlgd.errors import Diverged
+from rlgd.errors import Diverged, whole_number
 from rlgd.evaluation import evaluator
 from rlgd.evaluation.evaluator import evaluate
-from rlgd.ranges import whole_number
 from rlgd.run import api
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig

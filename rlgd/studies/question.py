@@ -7,8 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
 
-from rlgd.errors import UsageError, unknown
-from rlgd.ranges import whole_number
+from rlgd.errors import UsageError, unknown, whole_number
 from rlgd.studies.arms import MAX_MEMBERS, Arm, as_tuples
 from rlgd.system.reading import checked, parse_toml, read_text
 

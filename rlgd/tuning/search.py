@@ -15,9 +15,8 @@ from rlgd import hyperparameters
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import make
-from rlgd.errors import Diverged, RlgdError, StorageFault, UsageError, unknown
+from rlgd.errors import Diverged, RlgdError, StorageFault, UsageError, unknown, whole_number
 from rlgd.maths import confidence
-from rlgd.ranges import whole_number
 from rlgd.run import layout
 from rlgd.tuning.journal import ended_trials, trial_record
 from rlgd.tuning.result import TuneResult, publish

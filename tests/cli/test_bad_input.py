@@ -43,7 +43,7 @@ COMMANDS = [
     ("train ppo --env LunarLander-v3 --backend device", "LunarLander-v3 has no twin on the device"),
     ("train ppo --env Acrobot-v1 --vectorization native", "native"),
     (f"{PPO} --backend host --vectorization thread", "vectorization"),
-    (f"{PPO} --backend host --env-timeout -1", "the timeout of CartPole-v1 is -1.0; allowed: seconds above 0"),
+    (f"{PPO} --backend host --env-timeout -1", "env_timeout is -1.0; allowed: a number within (0, inf)"),
     (f"{PPO} --env-arg gravity", "--env-arg 'gravity' is not of the form key=value."),
     (f"{PPO} --backend host --env-arg gravity=1", "gravity"),
     (f"{PPO} --env-arg speed=3", "CartPole-v1 cannot be made"),

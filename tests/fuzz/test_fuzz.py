@@ -1,6 +1,6 @@
 """Whatever a command line or a file says: a documented exit code, one message, no traceback, nothing lost outside.
 
-``make test`` tries inputs for some three minutes, ``make test-slow`` for an hour; ``-s`` shows how many.
+``make test`` tries inputs for two minutes, ``make test-slow`` for an hour; ``-s`` shows how many.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from rlgd.studies.question import FILES, shipped_questions
 from tests.fuzz.hostile import Arena, as_toml, as_word, changed, texts, torn, values
 from tests.support import small_runs, small_study
 
-SECONDS = 25.0  # for each kind of input
+SECONDS = 20.0  # for each kind of input
 SLOW_SECONDS = 600.0
 ROUND = 50  # inputs
 

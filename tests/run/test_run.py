@@ -294,7 +294,7 @@ def test_a_damaged_directory_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="format_version 99"):
         rlgd.load(tmp_path)
     config.write_text(text[: len(text) // 2])
-    with pytest.raises(StorageFault, match="not JSON"):
+    with pytest.raises(StorageFault, match="is damaged: Unterminated string"):
         rlgd.load(tmp_path)
     config.write_text(text.replace('"hidden_sizes": [\n      8\n    ]', '"hidden_sizes": [\n      9\n    ]'))
     with pytest.raises(UsageError, match=r"other settings: hidden_sizes: checkpoint \[8\], requested \[9\]\."):

@@ -128,6 +128,7 @@ def test_a_search_is_resumed(found: TuneResult, tmp_path: Path) -> None:
         tune(tmp_path, seeds=1)
 
 
+@pytest.mark.slow
 def test_processes_share_a_search(tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "rlgd", "tune", "a2c", "--env", "CartPole-v1"),

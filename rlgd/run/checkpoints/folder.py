@@ -74,7 +74,7 @@ def newest(directory: Path) -> VerifiedCheckpoint | None:
         StorageFault: if all of them are damaged.
     """
     skipped: list[str] = []
-    damaged = False
+    tried: list[int] = []
     lost = [int(path.name) for path in incomplete(directory) if path.name.isdecimal()]
     for steps in sorted({*all_steps(directory), *lost}, reverse=True):
         try:
@@ -83,7 +83,8 @@ def newest(directory: Path) -> VerifiedCheckpoint | None:
             return VerifiedCheckpoint(steps, verified(directory, steps), tuple(skipped))
         except Damaged as damage:
             skipped.append(str(damage))
-            damaged |= steps not in lost
-    if damaged:
-        raise StorageFault("; ".join(skipped))
+            tried.append(steps)
+    if set(tried) - set(lost):
+        others = ", ".join(f"{steps:,}" for steps in tried[1:])
+        raise StorageFault(f"{skipped[0]}{f'; so are those of the steps {others}' if others else ''}")
     return None
