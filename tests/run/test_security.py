@@ -40,7 +40,7 @@ EXPLAINED = {
     # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before
     "rlgd/envs/host/maker.py": r'import_module\("ale_py"\)|import_module\(module\)',
     "rlgd/envs/check/checker.py": r"import_module\(module\)",  # `check-env module:ID`: named on the command line
-    "rlgd/envs/host/workers.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker processes, never from a file
+    "rlgd/envs/host/workers.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker processes
     "rlgd/envs/host/parcel.py": r"pickle|ForkingPickler|CloudpickleWrapper",  # to our own worker processes
     "rlgd/envs/host/randomness.py": r"import pickle|pickle\.dumps",  # states of generators, only to compare them
     "rlgd/envs/check/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
