@@ -96,5 +96,13 @@ def whole_number(name: str, value: Any, low: int = 0) -> int:
     """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or value < low:
-        raise UsageError(f"{name} is {value!r}; allowed: a whole number from {low}.")
+        raise UsageError(f"{name} is {shown(value)}; allowed: a whole number from {low}.")
     return int(value)
+
+
+def shown(value: Any) -> str:
+    """A value in a message; Python writes no number of more than some thousand digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} that is too long to write"

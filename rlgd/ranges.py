@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlgd.errors import UsageError, unknown
+from rlgd.errors import UsageError, shown, unknown
 from rlgd.hyperparameters import flat_fields
 
 # Numbers of a tuple, such as layers, and characters of a text, such as a schedule: what is longer compiles for hours.
@@ -33,10 +33,10 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
             raise unknown(name, value, meta["choices"])
     elif annotation is bool:
         if not isinstance(value, bool):
-            raise UsageError(f"{name} is {value!r}; allowed: True or False.")
+            raise UsageError(f"{name} is {shown(value)}; allowed: True or False.")
     elif annotation is str:
         if not isinstance(value, str):
-            raise UsageError(f"{name} is {value!r}; allowed: text.")
+            raise UsageError(f"{name} is {shown(value)}; allowed: text.")
         if len(value) > MAX_TEXT:
             raise UsageError(f"{name} has {len(value):,} characters; allowed: at most {MAX_TEXT:,}.")
     elif meta.get("within"):
@@ -44,15 +44,15 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
         kind, what = (numbers.Integral, "a whole number") if whole else (numbers.Real, "a number")
         several = typing.get_origin(annotation) is tuple
         if several != isinstance(value, tuple):
-            raise UsageError(f"{name} is {value!r}; allowed: {f'a tuple, each {what}' if several else what}.")
+            raise UsageError(f"{name} is {shown(value)}; allowed: {f'a tuple, each {what}' if several else what}.")
         if several and len(value) > MAX_ITEMS:
             raise UsageError(f"{name} has {len(value):,} numbers; allowed: at most {MAX_ITEMS}.")
         items = value if several else np.ravel(np.asarray(value, dtype=object))
         for number in (item.item() if isinstance(item, jax.Array | np.generic) else item for item in items):
             if not isinstance(number, kind) or isinstance(number, bool) or not contains(meta["within"], number):
-                raise UsageError(f"{name} is {number!r}; allowed: {what} within {meta['within']}.")
+                raise UsageError(f"{name} is {shown(number)}; allowed: {what} within {meta['within']}.")
             if isinstance(number, int) and abs(number) >= 2**63:
-                raise UsageError(f"{name} is {number!r}; allowed: {what} below 2**63.")
+                raise UsageError(f"{name} is {shown(number)}; allowed: {what} below 2**63.")
 
 
 def contains(interval: str, number: Any) -> bool:

@@ -247,14 +247,19 @@ def obs_shape_dtype(part: LeafSpec) -> tuple[tuple[int, ...], jnp.dtype]:
 
 
 def converted(given: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Numbers in another dtype, in which floats may be rounded and nothing else may change.
+    """Numbers in another dtype, in which floats may be rounded and nothing else may change, whole numbers neither.
 
     Raises:
         ChangedError: if a whole number changes, or a finite number becomes infinite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         values = given.astype(dtype)
-    changed = np.isinf(values) & np.isfinite(given) if values.dtype.kind == "f" else values != given
+        if values.dtype.kind != "f":
+            changed = values != given
+        elif given.dtype.kind in "iu":
+            changed = values.astype(given.dtype) != given
+        else:
+            changed = np.isinf(values) & np.isfinite(given)
     if np.any(changed):
         raise ChangedError(tuple(int(i) for i in np.argwhere(changed)[0]), given, dtype)
     return values

@@ -1,5 +1,8 @@
+from typing import Any
+
 import pytest
 
+from rlgd import errors
 from rlgd.errors import Diverged, EnvironmentFault, RlgdError, StorageFault, UsageError, unknown
 
 
@@ -32,3 +35,17 @@ def test_unknown_names_the_nearest_or_lists_all(given: str, known: list[str], me
     error = unknown("rule", given, iter(known))
     assert isinstance(error, UsageError)
     assert str(error) == message
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, None, "3", pytest.param(-(10**5000), id="huge")])
+def test_what_is_no_whole_number_is_refused_however_long_it_is(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"^n is .*; allowed: a whole number from 0\.$") as refusal:
+        errors.whole_number("n", value)
+    assert len(str(refusal.value)) <= errors.MAX_MESSAGE
+
+
+def test_a_long_message_loses_its_middle() -> None:
+    text = str(UsageError(f"name {'x' * 40_000} is too long"))
+    assert len(text) == errors.MAX_MESSAGE
+    assert text.startswith("name xxx")
+    assert text.endswith("xxx is too long")

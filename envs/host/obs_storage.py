@@ -80,12 +80,17 @@ def _stored_array(number: int | None, array: _Array, leaf: Any) -> NDArray[Any]:
         index = tuple(np.argwhere(~np.isfinite(values))[0])
         wrong = f"{array.dtype} cannot hold" if np.isfinite(given[index]) else "must be finite"
         raise Broken(_broken(number, index), f"gave the {array.name} {given[index]}, which {wrong},")
-    if array.read_as is not None and (values.astype(array.read_as) != values).any():
+    if array.read_as is not None and _may_round(values) and (values.astype(array.read_as) != values).any():
         warn_once(
             f"the {array.name} has whole numbers that networks round, because they compute in {array.read_as}, "
             "which has all of them only up to 2^24; give them shifted or scaled."
         )
     return values
+
+
+def _may_round(values: NDArray[Any]) -> bool:
+    """Whether a number is so large that float32 may round it; two passes cost less than the comparison itself."""
+    return bool(values.max() > 2**24 or values.min() < -(2**24))
 
 
 def _converted(number: int | None, array: _Array, given: NDArray[Any]) -> NDArray[Any]:
@@ -95,7 +100,7 @@ def _converted(number: int | None, array: _Array, given: NDArray[Any]) -> NDArra
             f"gave the {array.name} as {given.dtype} in the shape {given.shape}, which must be {array.dtype} in the "
             f"shape {array.shape},",
         )
-    if array.dtype.kind == "f":
+    if array.dtype.kind == given.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what becomes infinite is found after this, with what was
             return given.astype(array.dtype)
     try:

@@ -4,6 +4,7 @@ Worker processes import this module: it imports no JAX.
 """
 
 import contextlib
+import itertools
 import pickle
 import random
 import sys
@@ -46,7 +47,8 @@ def own_generators(env: GymEnv) -> dict[str, bytes]:
         seen.add(id(value))
         state = _state(value)
         if state is None:
-            waiting.extend(_parts(name, value))
+            with contextlib.suppress(Exception):  # of objects that refuse to be looked at
+                waiting.extend(itertools.islice(_parts(name, value), MAX_OBJECTS))
         else:
             found[name] = state
     return found

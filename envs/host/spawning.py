@@ -38,8 +38,11 @@ class _Launch(popen_spawn_posix.Popen):
             for fd in (tracker, child_reads, child_holds):
                 self.duplicate_for_child(fd)
             self.pid = util.spawnv_passfds(os.fsencode(spawn.get_executable()), command, self._fds)
-        with open(writes, "wb", closefd=False) as pipe:
-            pipe.write(content)
+        try:
+            with open(writes, "wb", closefd=False) as pipe:
+                pipe.write(content)
+        except BrokenPipeError as error:  # which a command takes for a reader of its output that has gone
+            raise RuntimeError("a worker process ended while it started") from error
 
     def _content(self, process: BaseProcess) -> memoryview:
         """What the new process reads first: how to prepare itself, and its main function with the arguments."""

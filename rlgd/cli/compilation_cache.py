@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from rlgd.system import lock
 from rlgd.system.files import replace
 from rlgd.system.reading import parse_json, read_text
 
-DIGESTS, PROGRAMS = "digests.json", "*-cache"
+DIGESTS, LOCK, PROGRAMS = "digests.json", "digests.lock", "*-cache"  # one process at a time has the lock
 
 
 class Entry(NamedTuple):
@@ -29,11 +30,12 @@ def remove_strangers(folder: Path) -> None:
     Raises:
         OSError: if the folder cannot be read or changed.
     """
-    known = _read(folder)
-    for path in folder.glob(PROGRAMS):
-        entry = known.get(path.name)
-        if entry is None or (_stamp(path) != entry[:2] and _entry(path).digest != entry.digest):
-            path.unlink(missing_ok=True)
+    with lock.alone(folder / LOCK):
+        known = _read(folder)
+        for path in folder.glob(PROGRAMS):
+            entry = known.get(path.name)
+            if entry is None or (_stamp(path) != entry[:2] and _entry(path).digest != entry.digest):
+                path.unlink()
 
 
 def record(folder: Path) -> None:
@@ -42,13 +44,14 @@ def record(folder: Path) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    known = _read(folder)
-    now = {}
-    for path in sorted(folder.glob(PROGRAMS)):
-        entry = known.get(path.name)
-        now[path.name] = entry if entry is not None and _stamp(path) == entry[:2] else _entry(path)
-    if now != known:
-        replace(folder / DIGESTS, json.dumps(now))
+    with lock.alone(folder / LOCK):
+        known = _read(folder)
+        now = {}
+        for path in sorted(folder.glob(PROGRAMS)):
+            entry = known.get(path.name)
+            now[path.name] = entry if entry is not None and _stamp(path) == entry[:2] else _entry(path)
+        if now != known:
+            replace(folder / DIGESTS, json.dumps(now))
 
 
 def _read(folder: Path) -> dict[str, Entry]:

@@ -1,5 +1,6 @@
 """The command line. A command's module is imported when the command is called, so that help comes at once."""
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ OUT_OF_MEMORY = (
     "out of memory; fewer --num-envs or a shorter --rollout-length need less, more --num-minibatches too; in a study a "
     "smaller --slice-size"
 )
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # what writing to an output can end with
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,9 +69,12 @@ def _main(argv: list[str]) -> int:
     except OSError as error:
         if debug:
             raise
-        where = f"{error.filename}: " if error.filename else "an output cannot be written: "
+        if error.filename is None and error.errno in FULL:
+            where = "an output cannot be written: "
+        else:
+            where = f"{error.filename}: " if error.filename else ""
         say(f"error: {shortened(f'{where}{error.strerror or error}.')}")
-        return StorageFault.exit_code
+        return StorageFault.exit_code if where else 1
     except Exception as error:
         # JAX raises it where the allocator fails, on a device or while compiling.
         if "RESOURCE_EXHAUSTED" not in str(error) or debug:

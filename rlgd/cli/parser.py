@@ -102,15 +102,14 @@ def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: b
 
 def _without_box(box: str) -> str:
     """What tyro says of a mistake, as sentences: its title, its frame and its help texts are left out."""
-    lines = [line.strip("│ ") for line in box.splitlines()]
-    _title, *lines = [line for line in lines if line]
+    lines = [text for line in box.splitlines() if (text := line.strip("│ "))]
     sections: list[list[str]] = [[]]
-    for line in lines:
+    for line in lines[1:]:
         if set(line) <= set("─-╰╯"):
             sections.append([])
         else:
             sections[-1].append(line)
-    first, more = [section for section in sections if section][:2]
+    first, more = [*(section for section in sections if section), ["it cannot be read"], [""]][:2]
     what = " ".join(first).replace(" ,", ",").rstrip(".")
     near = [line.split()[0] for line in more if line.startswith("--")] if more[0].startswith("Perhaps") else []
     return f"{what}; did you mean {near[0]}?" if near else f"{what}."

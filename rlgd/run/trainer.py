@@ -85,9 +85,10 @@ class Run:
                 self.evaluations.warn_of_cut_episodes()
         except BaseException as error:
             failure = error
-            self._hand_over(error)
             if isinstance(error, RlgdError) and not isinstance(error, Interrupted):
                 self._write_rest()  # of an interrupted run they wait in the checkpoint
+            with contextlib.suppress(Exception):  # it must not hide what ended the run
+                self._hand_over(error)
             raise
         finally:
             self._finish(failure)

@@ -74,6 +74,7 @@ def test_a_sum_that_overflows_is_finite_in_its_parts() -> None:
         (BoxSpec((), "int64"), np.array([7, -(2**31) - 1]), "int32"),
         (BoxSpec((), "uint64"), np.array([7, 2**32], np.uint64), "uint32"),
         (BoxSpec((), "int8"), np.array([7, 300]), "int8"),
+        (BoxSpec((), "float32"), np.array([7, 2**24 + 1]), "float32"),
         (DiscreteSpec(5), np.array([1, 2**32 + 1]), "int32"),
         (MultiDiscreteSpec((3,), (0,), ()), np.array([1, 2**40]), "int32"),
         (MultiBinarySpec(()), np.array([1, 256]), "int8"),
