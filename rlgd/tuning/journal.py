@@ -78,7 +78,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     """Turn the errors of Optuna, which replays the journal, into one that names the file."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
         raise StorageFault(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 

@@ -76,5 +76,5 @@ def test_without_a_whole_one_it_depends_on_whether_there_was_one(tmp_path: Path)
     assert folder.newest(tmp_path) is None
     checkpoint(tmp_path, 16)
     (tmp_path / "16" / "extra").write_text("mine")
-    with pytest.raises(StorageFault, match=r"of step 16 .*; .*of step 8"):
+    with pytest.raises(StorageFault, match=r"of step 16 .* is damaged: .*; so are those of the steps 8"):
         folder.newest(tmp_path)
