@@ -20,11 +20,11 @@ from rlgd.envs.host.sources import (
     Description,
     as_json,
     borrow,
+    common_numbers,
     describe,
     describe_vector,
     explained,
     name_of,
-    warn_of_common_numbers,
 )
 from rlgd.envs.host.workers import WorkerVector
 from rlgd.errors import UsageError, unknown
@@ -249,13 +249,19 @@ class HostEnv:
                 raise UsageError(f"vectorization {way!r} has NEXT_STEP autoreset only, not {self.autoreset_mode.name}.")
             return self._pool(num_envs) if way == "envpool" else self._native(num_envs)
         maker, common_spaces = self._maker, self._described[:2]
-        if num_envs > 1 and self._described.has_generators:
-            warn_of_common_numbers(self.env_id, maker)
+        if num_envs > 1:
+            for warning in self._common_numbers:
+                warn_once(f"{self.env_id}: {warning}")
         makers = [functools.partial(make_checked, number, maker, common_spaces) for number in range(num_envs)]
         mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
         if way == "async":
             return WorkerVector(makers, mode, TIMEOUT if self.timeout is None else self.timeout)
         return SyncVectorEnv(makers, copy=False, autoreset_mode=mode)
+
+    @functools.cached_property
+    def _common_numbers(self) -> list[str]:
+        """Warnings of generators that are the same in all environments; it makes two, so only once."""
+        return common_numbers(self._maker) if self._described.has_generators else []
 
     def _native(self, num_envs: int) -> GymVector:
         return gymnasium.make_vec(self.env_id, num_envs, "vector_entry_point", **self._arguments)

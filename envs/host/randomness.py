@@ -21,7 +21,7 @@ MAX_OBJECTS = 10_000  # of an environment that are looked at
 
 
 def set_apart(objects: Iterable[Any], number: int) -> None:
-    """Seed the generators among the objects of a copy anew: from their own state and the number of the copy."""
+    """Seed the generators among the objects of a copy again, from their own state and the number of the copy."""
     for generator in objects:
         if isinstance(generator, np.random.Generator):
             bits = generator.bit_generator

@@ -14,7 +14,6 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 from rlgd.envs.aliases import GymEnv, GymVector, Space
 from rlgd.envs.host.randomness import in_common, own_generators
 from rlgd.errors import UsageError
-from rlgd.system.log import warn_once
 
 
 class Description(NamedTuple):
@@ -56,14 +55,17 @@ def statistics(env: GymEnv | GymVector) -> list[str]:
     return warnings + (statistics(env.envs[0]) if isinstance(env, SyncVectorEnv) else [])
 
 
-def warn_of_common_numbers(env_id: str, make: Callable[[int], GymEnv]) -> None:
-    """Name the random generators that are the same in several environments, which ``make`` makes by their numbers."""
-    with contextlib.suppress(Exception):  # the run itself will report what fails
-        for name in in_common(make):
-            warn_once(
-                f"{env_id}: its random generator {name} begins alike in every environment, whatever seed reset gets: "
-                "all draw the same numbers. Seed it in reset(seed=...), or draw from self.np_random."
-            )
+def common_numbers(make: Callable[[int], GymEnv]) -> list[str]:
+    """A warning for each random generator that is the same in two environments, made by ``make`` by their numbers."""
+    try:
+        names = in_common(make)
+    except Exception:  # the run itself will report what fails
+        names = []
+    return [
+        f"its random generator {name} begins alike in every environment, whatever seed reset gets: all draw the same "
+        "numbers. Seed it in reset(seed=...), or draw from self.np_random."
+        for name in names
+    ]
 
 
 def name_of(source: Any) -> str:

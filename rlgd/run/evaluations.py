@@ -1,5 +1,6 @@
 """The evaluations of a run."""
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rlgd.envs import DeviceEnv
+from rlgd.envs import DeviceEnv, Env
 from rlgd.evaluation import evaluator
 from rlgd.evaluation.evaluator import EVAL_SEED, EvalResult
 from rlgd.evaluation.policy import Policy
@@ -92,9 +93,12 @@ class Evaluations:
 
     def _play(self, policy: Policy, seed: int) -> EvalResult:
         episodes = self.config.settings.eval_episodes
-        return evaluator.evaluate(
-            policy, self.env, episodes=episodes, seed=seed, max_steps=self.max_steps, between=self._between
-        )
+        return evaluator.evaluate(policy, self._limited_env, episodes=episodes, seed=seed, between=self._between)
+
+    @functools.cached_property
+    def _limited_env(self) -> Env:
+        """The environment with its limit: made once, because it remembers what is measured of it."""
+        return evaluator.playable(None, self.env, self.max_steps)
 
     def announce(self) -> None:
         """Say what is evaluated at the end of a run: it can take as long as training."""

@@ -42,7 +42,7 @@ def check_regular(path: Path) -> None:
     """Check that a path has a regular file, or nothing: no link, no folder, no FIFO.
 
     Raises:
-        OSError: saying what is there.
+        OSError: saying what lies there.
     """
     try:
         mode = path.lstat().st_mode

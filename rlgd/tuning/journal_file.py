@@ -9,7 +9,7 @@ from typing import Any
 
 from rlgd.errors import StorageFault
 from rlgd.system import lock
-from rlgd.system.files import check_regular, why
+from rlgd.system.files import open_regular, why
 
 HEAD = b'{"op_code":'  # of every line
 
@@ -17,7 +17,7 @@ HEAD = b'{"op_code":'  # of every line
 class JournalFile:
     """A backend for Optuna's ``JournalStorage``.
 
-    Optuna's own leaves its lock behind when the process is killed, and cannot read a journal whose last line was cut by
+    Optuna's own keeps its lock when the process is killed, and cannot read a journal whose last line was cut by
     a kill or a full disk. Here a line counts when it is whole; the next append cuts the rest.
 
     Raises:
@@ -26,8 +26,7 @@ class JournalFile:
     """
 
     def __init__(self, path: Path) -> None:
-        check_regular(path)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        file = open_regular(path, os.O_RDWR | os.O_CREAT)
         self._path, self._identity = path, _identity(file)
         head = os.pread(file, len(HEAD), 0)
         os.close(file)
@@ -76,7 +75,7 @@ class JournalFile:
     def _locked(self) -> Iterator[int]:
         """The file, which no other process reads or writes meanwhile."""
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            file = open_regular(self._path, os.O_RDWR)
             try:
                 lock.wait(file)
                 if _identity(file) != self._identity:

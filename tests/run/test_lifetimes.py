@@ -97,6 +97,6 @@ def test_an_environment_that_lives_is_compiled_once(stable: bool) -> None:
         rlgd.train(AGENT, rlgd.envs.make(env, max_episode_steps=5), total_timesteps=32)
         gc.collect()
         traced.append(env.traced)
-    made_anew = 1  # ``make`` looks at the types of its states
-    assert traced[1] - traced[0] == made_anew
-    assert traced[0] == made_anew + 1  # and the compiled loop
+    made_again = 1  # ``make`` looks at the types of its states
+    assert traced[1] - traced[0] == made_again
+    assert traced[0] == made_again + 1  # and the compiled loop

@@ -208,7 +208,7 @@ can_mount = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_mount, reason="this system allows no mounts to its users")
-def test_a_full_disk_ends_a_study_with_exit_code_5_and_it_goes_on_with_room(tmp_path: Path) -> None:
+def test_a_full_disk_ends_a_study_with_exit_code_5_and_it_continues_with_room(tmp_path: Path) -> None:
     disk, report = tmp_path / "disk", tmp_path / "report"
     disk.mkdir()
     (tmp_path / "mine.toml").write_text(TOML)

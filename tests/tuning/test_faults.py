@@ -97,7 +97,7 @@ def test_fresh_seeds_that_diverge_are_counted(tmp_path: Path) -> None:
     assert task.fresh_score({"learning_rate": 1e-3})[1] == 0
 
 
-def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(
+def test_a_trial_that_fails_is_recorded_and_the_search_continues(
     broken_env: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     plan = iter([True, False, True, False, False])
@@ -113,7 +113,7 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(
     assert [record.message.split(":")[0] for record in caplog.records] == ["trial 0 failed", "trial 2 failed"]
 
 
-def test_too_many_failures_end_the_search_and_the_same_search_goes_on(broken_env: Any, tmp_path: Path) -> None:
+def test_too_many_failures_end_the_search_and_the_same_search_continues(broken_env: Any, tmp_path: Path) -> None:
     Broken.broken, seen = True, []
     search = {"gamma": [0.9, 0.99]}
 
@@ -184,7 +184,7 @@ can_mount = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_mount, reason="this system allows no mounts to its users")
-def test_a_full_disk_ends_a_search_with_exit_code_5_and_it_goes_on_with_room(tmp_path: Path) -> None:
+def test_a_full_disk_ends_a_search_with_exit_code_5_and_it_continues_with_room(tmp_path: Path) -> None:
     disk, report = tmp_path / "disk", tmp_path / "report"
     disk.mkdir()
     command = " ".join([*COMMAND, "--trials", "20", "--run-dir", str(disk / "search")])

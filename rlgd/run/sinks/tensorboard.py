@@ -23,7 +23,7 @@ from rlgd.system.files import Appender
 # The metrics of the HParams tab; both are scalars of the run.
 OUTCOMES = ("eval/episode_return", "time/training_seconds")
 PREFIX, IMAGE = "events.out.tfevents.", ".image-"
-DIGITS = 19  # at the end of the names of our files, by which they are known; no other program writes so many
+DIGITS = 19  # at the end of the names of our files, by which they are known; no other program writes that many
 
 
 class EventFile:
