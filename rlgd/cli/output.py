@@ -145,11 +145,13 @@ class ToStderr(logging.Handler):
 def messages(quiet: bool) -> Iterator[None]:
     """Show the messages of the library: warnings, and if not ``quiet`` its information too."""
     log, handler = logging.getLogger("rlgd"), ToStderr()
-    before = log.level, log.propagate
+    level, propagate = log.level, log.propagate
     log.addHandler(handler)
-    log.level, log.propagate = logging.WARNING if quiet else logging.INFO, False
+    log.setLevel(logging.WARNING if quiet else logging.INFO)  # an assignment would leave what logging remembers of it
+    log.propagate = False
     try:
         yield
     finally:
         log.removeHandler(handler)
-        log.level, log.propagate = before
+        log.setLevel(level)
+        log.propagate = propagate

@@ -5,13 +5,87 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from rlgd.errors import StorageFault
 from rlgd.system import lock
 from rlgd.system.files import open_regular, why
+from rlgd.system.reading import Count, checked, parse_json
 
 HEAD = b'{"op_code":'  # of every line
+
+
+class _Record(Struct, tag_field="op_code"):
+    """What Optuna replays without a look at the types; "op_code" says which record it is."""
+
+    worker_id: str
+
+
+class _CreateStudy(_Record, tag=0):
+    study_name: str
+    directions: Annotated[list[int], Meta(min_length=1, max_length=1)]
+
+
+class _StudyAttribute(_Record, tag=2):
+    study_id: Count
+    user_attr: Annotated[dict[str, dict[str, Any]], Meta(min_length=1, max_length=1)]
+
+
+class _CreateTrial(_Record, tag=4):
+    study_id: Count
+    datetime_start: str | None
+
+
+class _TrialParameter(_Record, tag=5):
+    trial_id: Count
+    param_name: str
+    param_value_internal: float
+    distribution: str
+
+
+class _TrialEnd(_Record, tag=6):
+    trial_id: Count
+    state: Count
+    values: Annotated[list[float], Meta(min_length=1, max_length=1)] | None
+    datetime_complete: str
+
+    def __post_init__(self) -> None:
+        if self.state == COMPLETE and self.values is None:
+            raise ValueError("a complete trial has no value")
+
+
+class _TrialReport(_Record, tag=7):
+    trial_id: Count
+    step: Count
+    intermediate_value: float
+
+
+class _TrialAttribute(_Record, tag=8):
+    trial_id: Count
+    user_attr: Annotated[dict[str, str], Meta(min_length=1, max_length=1)]
+
+
+class _SamplerAttribute(_Record, tag=9):
+    trial_id: Count
+    system_attr: Annotated[
+        dict[Annotated[str, Meta(pattern=r"^tpe:relative_params:\d+$")], str], Meta(min_length=1, max_length=1)
+    ]
+
+
+COMPLETE = 1  # the number of this state in Optuna
+# Those that a search writes.
+RECORD: Any = (
+    _CreateStudy
+    | _StudyAttribute
+    | _CreateTrial
+    | _TrialParameter
+    | _TrialEnd
+    | _TrialReport
+    | _TrialAttribute
+    | _SamplerAttribute
+)
 
 
 class JournalFile:
@@ -88,11 +162,10 @@ class JournalFile:
 
     def _record(self, number: int, line: bytes) -> dict[str, Any]:
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise StorageFault(f"{self._path} is damaged: line {number} is not JSON.") from error
-        if not isinstance(record, dict) or not {"op_code", "worker_id"} <= record.keys():
-            raise StorageFault(f"{self._path} is damaged: line {number} is no record of Optuna.")
+            record = parse_json(line, dict[str, Any])
+            checked(record, RECORD)
+        except ValueError as error:
+            raise StorageFault(f"{self._path} is damaged, or not of rlgd: line {number}: {error}.") from error
         return record
 
 

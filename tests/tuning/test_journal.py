@@ -70,6 +70,13 @@ def test_a_journal_of_something_else_is_refused_and_not_touched(tmp_path: Path) 
 CREATE = f'{{"op_code":0,"worker_id":"w","study_name":"{STUDY_NAME}","directions":[2]}}'
 
 
+TRIAL = '{"op_code":4,"worker_id":"w","study_id":0,"datetime_start":null}'
+END = (
+    '{{"op_code":6,"worker_id":"w","trial_id":0,"state":{state},"values":{values},'
+    '"datetime_complete":"2026-01-01T00:00:00+00:00"}}\n'
+)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -82,11 +89,24 @@ CREATE = f'{{"op_code":0,"worker_id":"w","study_name":"{STUDY_NAME}","directions
         f"{CREATE}\n" + '{"op_code":2,"worker_id":"w","study_id":0}\n',
         f"{CREATE}\n" + '{"op_code":2,"worker_id":"w","study_id":0,"user_attr":{"asked":5}}\n',
         f"{CREATE}\n" + '{"op_code":' + "[" * 100_000 + "\n",
+        f"{CREATE}\n{TRIAL}\n" + END.format(state=1, values="[[1.5]]"),
+        f"{CREATE}\n{TRIAL}\n" + END.format(state=1, values='["x"]'),
+        f"{CREATE}\n{TRIAL}\n" + END.format(state=1, values="[1.0,2.0]"),
+        f"{CREATE}\n{TRIAL}\n" + END.format(state=1, values="null"),
+        f"{CREATE}\n{TRIAL}\n" + END.format(state='"1"', values="[1.0]"),
+        f"{CREATE}\n{TRIAL}\n" + '{"op_code":8,"worker_id":"w","trial_id":0,"user_attr":{"state":[]}}\n',
+        f"{CREATE}\n{TRIAL}\n" + '{"op_code":9,"worker_id":"w","trial_id":0,"system_attr":{"constraints":"x"}}\n',
     ],
-    ids=range(9),
+    ids=range(16),
 )
 def test_damage_is_named_and_not_touched(content: str, tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_text(content)
     with pytest.raises(StorageFault, match="is damaged"):
         open_journal(tmp_path, {})
     assert (tmp_path / JOURNAL).read_text() == content
+
+
+def test_a_whole_trial_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).write_text(f"{CREATE}\n{TRIAL}\n" + END.format(state=1, values="[1.5]"))
+    (trial,) = open_journal(tmp_path, {}).get_trials()
+    assert trial.value == 1.5

@@ -12,12 +12,12 @@ from rlgd.errors import StorageFault
 from rlgd.tuning.journal_file import JournalFile
 
 
-def record(number: int, **more: Any) -> dict[str, Any]:
-    return {"op_code": number, "worker_id": "w", **more}
+def record(number: int, text: str = "") -> dict[str, Any]:
+    return {"op_code": 8, "worker_id": "w", "trial_id": number, "user_attr": {"why": text}}
 
 
 def numbers(file: JournalFile, start: int = 0) -> list[int]:
-    return [line["op_code"] for line in file.read_logs(start)]
+    return [line["trial_id"] for line in file.read_logs(start)]
 
 
 def test_records_are_read_from_any_number_on(tmp_path: Path) -> None:
