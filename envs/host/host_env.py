@@ -15,7 +15,7 @@ from rlgd.envs.aliases import GymEnv, GymVector
 from rlgd.envs.host.checked import make_checked
 from rlgd.envs.host.envpool import PoolVector
 from rlgd.envs.host.host_vector import Fallback, HostVector
-from rlgd.envs.host.maker import Maker, median_step, registered, why_not_native
+from rlgd.envs.host.maker import Maker, measure, registered, why_not_native
 from rlgd.envs.host.sources import (
     Description,
     as_json,
@@ -215,10 +215,13 @@ class HostEnv:
             return HostVector(vector, self.spec, self.env_id, how, fallback=fallback)
 
     def _without_workers(self, num_envs: int, error: Exception) -> str:
-        """Remember, say and return why the environments are stepped in this process."""
-        self._unfit.append(f" (worker processes cannot be used: {error})")
-        warn_once(f"{self.env_id}: {self.how(num_envs)}.")
+        self._give_up_workers(str(error))
         return self.how(num_envs)
+
+    def _give_up_workers(self, why: str) -> None:
+        """Remember and say why environments are stepped in this process."""
+        self._unfit.append(why)
+        warn_once(f"{self.env_id} is stepped in this process (worker processes cannot be used: {why}).")
 
     @property
     def _must_be_workers(self) -> bool:
@@ -234,8 +237,10 @@ class HostEnv:
             return "async", ""
         if not 1 < num_envs <= MAX_WORKERS or num_cores() == 1:
             return "sync", ""
-        if self._unfit or self._step_time is None:
-            return "sync", "".join(self._unfit)
+        if self._step_time is None:
+            return "sync", ""
+        if self._unfit:
+            return "sync", f" (worker processes cannot be used: {self._unfit[-1]})"
         return "async" if self._step_time > SLOW_STEP else "sync", f" (a step takes {_duration(self._step_time)})"
 
     @functools.cached_property
@@ -276,12 +281,15 @@ class HostEnv:
 
     @functools.cached_property
     def _step_time(self) -> float | None:
-        """Seconds of a step, see ``median_step``; None if a step fails, which the run itself will report."""
+        """Seconds of a step; None if a step fails, which the run itself will report."""
         try:
             with contextlib.closing(self._maker()) as env:
-                return median_step(env)
+                seconds, obstacle = measure(env)
         except Exception:
             return None
+        if obstacle is not None and seconds > SLOW_STEP:
+            self._give_up_workers(obstacle)
+        return seconds
 
 
 def autoreset_mode_named(name: str | None) -> AutoresetMode | None:

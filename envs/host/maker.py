@@ -6,13 +6,14 @@ import importlib
 import statistics
 import time
 from collections.abc import Mapping
-from typing import Any
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NamedTuple
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLimit
 
-from rlgd.envs.aliases import GymEnv
+from rlgd.envs.aliases import GymEnv, Info
 from rlgd.envs.functional.registration import NAMESPACE
 from rlgd.envs.host.randomness import set_apart
 from rlgd.errors import UsageError
@@ -124,10 +125,23 @@ def why_not_native(env_id: str) -> str | None:
     return None
 
 
-def median_step(env: GymEnv) -> float:
-    """Seconds of a step: the median of a few, with random actions. The first one may compile and is left out."""
+class Measured(NamedTuple):
+    """What a few steps of an environment show.
+
+    Attributes:
+        seconds: the median of a step. The first step may compile and is left out.
+        obstacle: why a worker process could not send what the environment returns; None: it could.
+    """
+
+    seconds: float
+    obstacle: str | None
+
+
+def measure(env: GymEnv) -> Measured:
+    """Take a few steps with random actions. Raises whatever the environment raises."""
     times: list[float] = []
     _, info = env.reset(seed=0)
+    obstacle = _obstacle(info)
     env.action_space.seed(0)
     while len(times) < 2 or (len(times) <= MEASURED_STEPS and sum(times[1:]) < MEASURED_SECONDS):
         mask = info.get("action_mask")
@@ -135,9 +149,18 @@ def median_step(env: GymEnv) -> float:
         start = time.perf_counter()
         _, _, terminated, truncated, info = env.step(action)
         times.append(time.perf_counter() - start)
+        obstacle = obstacle or _obstacle(info)
         if terminated or truncated:
             _, info = env.reset()
-    return statistics.median(times[1:])
+    return Measured(statistics.median(times[1:]), obstacle)
+
+
+def _obstacle(info: Info) -> str | None:
+    try:
+        ForkingPickler.dumps(info)
+    except Exception as error:
+        return f"an info cannot be pickled: {error}"
+    return None
 
 
 def _copied(env: GymEnv, number: int) -> GymEnv:

@@ -73,10 +73,9 @@ def check_own(directory: Path, marker: str, names: Iterable[str], what: str, fol
     Raises:
         UsageError: naming what is in the way.
     """
-    is_ours = (directory / marker).is_file()
-    for path in (directory / name for name in (marker, *names, *folders)):
-        if not os.path.lexists(path):
-            continue
+    paths = [path for name in (marker, *names, *folders) if os.path.lexists(path := directory / name)]
+    is_ours = (directory / marker).is_file()  # after the look at the others: another process may begin just now
+    for path in paths:
         mode = path.lstat().st_mode
         expected = stat.S_ISDIR if path.name in folders else stat.S_ISREG
         if not expected(mode):
@@ -102,8 +101,11 @@ def make_folder(directory: Path, *names: str) -> Path:
 
 
 def unfinished(path: Path) -> Path:
-    """Where ``replace`` builds the new content; a kill leaves this file, and the next ``replace`` takes it."""
-    return path.with_name(path.name + ".tmp")
+    """Where ``replace`` builds the new content: a name that nobody else takes.
+
+    A kill leaves this file, and the next ``replace`` takes it.
+    """
+    return path.with_name(path.name + ".rlgd.tmp")
 
 
 def replace(path: Path, content: str | bytes) -> None:

@@ -104,9 +104,15 @@ class SharedSearch:
             time.sleep(POLL_SECONDS)
 
     def end(self, trial: "optuna.Trial", state: str, score: float | None, reason: str) -> None:
-        """Record how a trial ended."""
+        """Record how a trial ended.
+
+        Raises:
+            StorageFault: if that cannot be written, or another process took the trial for killed.
+        """
         states = {"complete": "COMPLETE", "failed": "FAIL"}  # the sampler learns from the others that they are bad
         with self.alone():
+            if self.study.get_trials(deepcopy=False)[trial.number].state.is_finished():
+                raise StorageFault(f"trial {trial.number} is lost: {self._path(trial)} was removed while it ran.")
             if state not in ("complete", "pruned"):
                 trial.set_user_attr(STATE, state)
                 trial.set_user_attr(WHY, reason)

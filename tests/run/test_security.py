@@ -278,7 +278,7 @@ print(done.returncode, used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)
     assert float(seconds) < 20  # 10 s are promised, on a machine of the usual speed
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "run.lock", "checkpoints", "summary.json", "config.json.tmp"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.lock", "checkpoints", "summary.json", "config.json.rlgd.tmp"])
 def test_a_resumed_run_is_written_in_its_directory_alone(name: str, run: Path, tmp_path: Path) -> None:
     target = tmp_path / "precious"
     shutil.copytree(run / "checkpoints", target) if name == "checkpoints" else target.write_text("mine")

@@ -38,7 +38,7 @@ def test_a_link_is_refused(tmp_path: Path, write: Callable[[Path], Any]) -> None
     """Nobody can make us write to a file of theirs."""
     target = tmp_path / "target"
     target.write_text("theirs")
-    for name in ("file", "file.tmp"):
+    for name in ("file", "file.rlgd.tmp"):
         (tmp_path / name).symlink_to(target)
     with pytest.raises(OSError, match="symbolic link"):
         write(tmp_path / "file")
@@ -102,7 +102,7 @@ def made(kind: str, path: Path, target: Path) -> None:
     {"symbolic link": lambda: path.symlink_to(target), "folder": path.mkdir, "FIFO": lambda: os.mkfifo(path)}[kind]()
 
 
-@pytest.mark.parametrize("name", ["file", "file.tmp"])
+@pytest.mark.parametrize("name", ["file", "file.rlgd.tmp"])
 @pytest.mark.parametrize("kind", ["symbolic link", "folder", "FIFO"])
 def test_only_a_regular_file_is_replaced(kind: str, name: str, tmp_path: Path) -> None:
     target = tmp_path / "target"

@@ -101,6 +101,37 @@ def test_threads_share_a_search_too(tmp_path: Path) -> None:
     assert states(tmp_path) == ["COMPLETE"] * 20
 
 
+def test_all_may_begin_a_search_at_once(tmp_path: Path) -> None:
+    barrier, faults = threading.Barrier(4), []
+
+    def begin() -> None:
+        for number in range(25):
+            barrier.wait(30)
+            try:
+                SharedSearch.open(tmp_path / str(number), {}, 0)
+            except Exception as error:
+                faults.append(error)
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+def test_a_trial_whose_claim_is_removed_while_it_runs_is_lost(tmp_path: Path) -> None:
+    one, other = (SharedSearch.open(tmp_path, {}, 0) for _ in range(2))
+    with one.next_trial(2) as trial:
+        assert trial is not None
+        (tmp_path / RUNNING / "0.lock").unlink()
+        with other.next_trial(2) as second:
+            assert second is not None
+            other.end(second, "complete", 1.0, "")
+        with pytest.raises(StorageFault, match=r"trial 0 is lost: .*0\.lock was removed while it ran"):
+            one.end(trial, "complete", 1.0, "")
+
+
 def test_a_trial_that_an_exception_leaves_does_not_count(tmp_path: Path) -> None:
     shared = SharedSearch.open(tmp_path, {}, 0)
     with contextlib.suppress(KeyboardInterrupt), shared.next_trial(1):

@@ -123,6 +123,13 @@ class Initialized(Slow):
         return super().reset(**options)
 
 
+class Answering(Slow):
+    """Its steps return something that is no data."""
+
+    def step(self, action: Any) -> Any:
+        return (*super().step(action)[:4], {"answer": lambda: action})
+
+
 @pytest.mark.parametrize(
     ("maker", "why"),
     [
@@ -130,6 +137,7 @@ class Initialized(Slow):
         (in_main_only, "raised RuntimeError.*no licence"),
         (ends_its_worker, "died: exit code 3"),
         (Initialized, "environment 0 raised RuntimeError.*not initialized"),
+        (Answering, "an info cannot be pickled: .*lambda"),
     ],
 )
 def test_where_no_worker_can_run_environments_run_here_and_it_is_said_once(
@@ -146,7 +154,7 @@ def test_where_no_worker_can_run_environments_run_here_and_it_is_said_once(
     assert vector.how == env.how(2)
     assert vector.how.startswith("2 environments in this process (worker processes cannot be used: ")
     (message,) = caplog.messages
-    assert vector.how in message
+    assert message.endswith(" is stepped in this process" + vector.how.partition("in this process")[2] + ".")
     assert re.search(why, message)
 
 
