@@ -22,7 +22,7 @@ train: $(VENV)/.train
 	$(BIN)/rlgd train ppo --env CartPole-v1 $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 # The tests that most likely break on another Python and its JAX: make test-core PYTHON=python3.13
 test-core: $(VENV)/.dev

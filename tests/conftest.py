@@ -49,8 +49,16 @@ def _forget_programs() -> Iterator[None]:
     jax.clear_caches()
 
 
+# The files that take longest. They begin first, so that at the end no process works alone.
+LONG = (
+    *("test_learning.py", "test_fuzz.py", "test_signals.py", "test_run.py", "test_kills.py", "test_faults.py"),
+    *("test_any_space.py", "test_comparison.py", "test_contract.py", "test_recurrent.py", "test_workers.py"),
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need a GPU where there is none."""
+    """Put long files first, and skip tests that need a GPU where there is none."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     if jax.default_backend() != "gpu":
         reason = pytest.mark.skip(reason="needs a GPU; JAX finds none")
         for item in items:

@@ -280,6 +280,7 @@ def run(agent: Agent, iterations: int) -> tuple[LoopState, dict[str, np.ndarray]
     return DeviceRunner(prepared, ENV, 8)(loop, iterations, 2**31 - 1)
 
 
+@pytest.mark.slow
 def test_measuring_changes_no_bit_of_the_training() -> None:
     # With the compiler's own settings: under those of the tests it fuses other operations, which decides the last bit.
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

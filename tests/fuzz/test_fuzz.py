@@ -1,6 +1,6 @@
 """Whatever a command line or a file says: a documented exit code, one message, no traceback, nothing lost outside.
 
-``make test`` tries the same 1,800 inputs each time; ``make test-slow`` others for an hour; ``-s`` shows how
+``make test`` tries the same 1,200 inputs each time; ``make test-slow`` others for an hour; ``-s`` shows how
 many.
 """
 
@@ -27,7 +27,7 @@ from tests.support import small_runs, small_study
 
 SECONDS, SLOW_SECONDS = 20.0, 600.0  # for each kind of input; a round that has begun is finished
 ROUND = 50  # inputs
-QUICK_ROUNDS = 6
+QUICK_ROUNDS = 4
 
 
 @pytest.fixture(scope="module", name="arena")

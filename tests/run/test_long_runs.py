@@ -41,6 +41,7 @@ class Scale:
         pass
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_over_thousands_of_chunks(tmp_path: Path) -> None:
     settings = RunSettings(5000 * STEPS, eval_episodes=2, checkpoint_every=1000 * STEPS)
     config = RunConfig(AGENT, envs.make("CartPole-v1"), settings, chunk_length=1)

@@ -26,6 +26,7 @@ def test_a_group_compiles_once_and_slices_share_it(monkeypatch: pytest.MonkeyPat
     assert all(programs.traces == {"begin": 1, "advance": 1, "evaluate": 1} for programs in made)
 
 
+@pytest.mark.slow
 def test_a_slice_that_does_not_fit_is_made_smaller() -> None:
     config = make_plan(Question((Arm(vary={"gamma": [0.9]}),), agent="a2c", total_timesteps=64)).members[0]
     need = Programs(config, 8, False).memory()

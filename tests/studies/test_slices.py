@@ -29,6 +29,7 @@ def train_like(config: RunConfig) -> TrainResult:
     return rlgd.train(config.agent, "CartPole-v1", total_timesteps=settings.total_timesteps, seed=settings.seed)
 
 
+@pytest.mark.slow
 def test_exact_members_have_the_bits_of_the_run_alone() -> None:
     # With the compiler's own settings: under those of the tests it fuses other operations, which decides the last bit.
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

@@ -55,7 +55,7 @@ def when_it_trains(run: Path) -> bool:
 
 MOMENTS = [
     (when_it_compiles, signal.SIGTERM),
-    (when_it_saves, signal.SIGINT),
+    pytest.param(when_it_saves, signal.SIGINT, marks=pytest.mark.slow),
     (when_it_saves, signal.SIGTERM),
     (when_it_trains, signal.SIGINT),
 ]
