@@ -10,7 +10,7 @@ from rlgd.agents.base.actor_critic import ActorCriticAgent
 from rlgd.agents.base.experience import Experience, experience
 from rlgd.agents.base.faults import first_fault
 from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient, squared_error
-from rlgd.agents.base.learning import applied_schedules, ascend, conclude, measure
+from rlgd.agents.base.learning import applied_schedules, ascend, conclude, kept_form, measure
 from rlgd.ascent import schedules
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
@@ -59,19 +59,23 @@ class PPO(ActorCriticAgent):
         gradient = self._surrogate_gradient(spec, progress)
         order_key, dropout_key = (jax.random.fold_in(key, purpose) for purpose in (ORDER, DROPOUT))
 
+        kept = kept_form(self, state.params)
+
         def step(climb: Climb, minibatch: tuple[Array, Array]) -> tuple[Climb, Metrics]:
             index, number = minibatch
-            found = gradient(climb.params, rows.at(index), jax.random.fold_in(dropout_key, number))
-            return self._step(climb, *found, progress, number)
+            batch, dropout = rows.at(index), jax.random.fold_in(dropout_key, number)
+            direction, metrics = gradient(kept.split(climb.params), batch, dropout)
+            return self._step(climb, kept.join(direction), metrics, progress, number)
 
         measurements, measured = measure(
             self, state, progress, lambda: self._half_gradients(gradient, state.params, rows, key)
         )
-        climb = Climb(state.params, state.opt_state, jnp.array(True))
+        climb = Climb(kept.join(state.params), kept.join_state(state.opt_state), jnp.array(True))
         climb, stacked = epochs(step, climb, order_key, len(rows.advantage), self.num_epochs, self.num_minibatches)
+        params, opt_state = kept.split(climb.params), kept.split_state(climb.opt_state)
         metrics = _mean_over_updates(stacked) | measurements | self._applied(progress)
         metrics["train/explained_variance"] = rows.explained_variance()
-        return conclude(self, spec, state, rollout, climb.params, climb.opt_state, measured, rows.value_memory), metrics
+        return conclude(self, spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that the first step of ``update`` follows, on the whole rollout: every ratio is 1."""
@@ -116,8 +120,7 @@ class PPO(ActorCriticAgent):
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(running, new, old), tuple(after), (climb.params, climb.opt_state)
         )
-        metrics |= ascent_metrics | {"train/updates": running.astype(float)}
-        return Climb(params, opt_state, running), metrics | {"first_fault": first_fault(metrics)}
+        return Climb(params, opt_state, running), metrics | ascent_metrics | {"train/updates": running.astype(float)}
 
     def _half_gradients(self, gradient: Gradient, params: Params, rows: Experience, key: Array) -> Any:
         """The policy's gradients on the two halves of a minibatch."""
@@ -131,7 +134,10 @@ class PPO(ActorCriticAgent):
 
 
 class Climb(NamedTuple):
-    """What changes from minibatch to minibatch; ``running``: no earlier one went beyond ``target_kl``."""
+    """What changes from minibatch to minibatch, in the form of ``kept_form``.
+
+    ``running``: no earlier one went beyond ``target_kl``.
+    """
 
     params: Params
     opt_state: Params
@@ -140,7 +146,7 @@ class Climb(NamedTuple):
 
 def _mean_over_updates(stacked: Metrics) -> Metrics:
     """Means of ``[num_epochs, num_minibatches]`` metrics over the minibatches learned from, and their number."""
-    updates, faults = stacked.pop("train/updates"), stacked.pop("first_fault")
+    faults, updates = first_fault(stacked), stacked.pop("train/updates")
     count = jnp.sum(updates)
     means = {name: jnp.sum(jnp.where(updates > 0, x, 0)) / jnp.maximum(count, 1) for name, x in stacked.items()}
     return means | {"train/updates": count, "first_fault": faults.reshape(-1)}

@@ -11,6 +11,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.agents.base.faults import first_fault
 from rlgd.ascent import diagnostics
 from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.joined import Form, form
 from rlgd.ascent.trees import apply_step, global_norm
 from rlgd.maths import running_statistics
 from rlgd.models.features import encode, num_features
@@ -58,6 +59,16 @@ def ascend(
         "ascent/clipped": is_clipped(ascent, norm),
     }
     return Params(policy, value), Params(policy_opt_state, value_opt_state), metrics
+
+
+def kept_form(agent: Agent, params: Params) -> Form:
+    """How parameters and optimizer states of both networks are kept while an iteration makes many steps."""
+    policy, value = form(agent.ascent, params.policy), form(agent.value_ascent, params.value)
+
+    def both(of_policy: Callable[[Any], Any], of_value: Callable[[Any], Any]) -> Callable[[Params], Params]:
+        return lambda trees: Params(of_policy(trees.policy), of_value(trees.value))
+
+    return Form(*map(both, policy, value))
 
 
 def is_clipped(ascent: Ascent, norm: Array) -> Array:

@@ -14,6 +14,7 @@ from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient, poli
 from rlgd.agents.base.learning import applied_schedules, conclude, is_clipped, measure, step
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
+from rlgd.ascent.joined import form
 from rlgd.ascent.trees import global_norm
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
@@ -183,15 +184,17 @@ def _fit_value(
     agent: NaturalAgent, state: AgentState, rows: Experience, gradient_of: Gradient, key: Array
 ) -> tuple[Any, Any, Metrics]:
     """Value function and optimizer state after all passes, and metrics ``[num_epochs, num_minibatches]``."""
+    kept = form(agent.value_ascent, state.params.value)
 
     def minibatch(carry: tuple[Any, Any], part: tuple[Array, Array]) -> tuple[tuple[Any, Any], Metrics]:
         value, opt_state = carry
-        gradient, metrics = gradient_of(Params(None, value), rows.at(part[0]))
-        metrics = metrics | {"ascent/value_gradient_norm": global_norm(gradient.value)}
-        return step(agent.value_ascent, gradient.value, opt_state, value), metrics
+        gradient, metrics = gradient_of(Params(None, kept.split(value)), rows.at(part[0]))
+        direction = kept.join(gradient.value)
+        metrics = metrics | {"ascent/value_gradient_norm": global_norm(direction)}
+        return step(agent.value_ascent, direction, opt_state, value), metrics
 
-    carry, size = (state.params.value, state.opt_state.value), len(rows.advantage)
+    carry = kept.join(state.params.value), kept.join_state(state.opt_state.value)
     (value, opt_state), metrics = minibatches.epochs(
-        minibatch, carry, key, size, agent.num_epochs, agent.num_minibatches
+        minibatch, carry, key, len(rows.advantage), agent.num_epochs, agent.num_minibatches
     )
-    return value, opt_state, metrics
+    return kept.split(value), kept.split_state(opt_state), metrics

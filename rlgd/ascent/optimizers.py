@@ -67,6 +67,7 @@ class Optimizer(NamedTuple):
         decays: the method decays the weights itself: ``build`` takes ``weight_decay``.
         excludes: fields and settings that have no effect on it, or a wrong one.
         positive: fields that may not be 0.
+        by_array: the steps, or the state, depend on how the parameters are distributed over arrays.
     """
 
     formula: str
@@ -80,6 +81,7 @@ class Optimizer(NamedTuple):
     decays: bool = False
     excludes: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
+    by_array: bool = False
 
     def uses(self, field: str) -> bool:
         """Whether a field of the rule has an effect."""
@@ -259,6 +261,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         "Ginsburg et al. 2019, arXiv 1905.11286",
         moment="mu",
         sums_gradients=True,
+        by_array=True,
     ),
     "lamb": Optimizer(
         "a |w| d / |d| for each array;  d = adam's v' / (sqrt(s') + e);  a d where w = 0",
@@ -266,6 +269,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-6},
         "You et al. 2020, arXiv 1904.00962",
         **ADAM,
+        by_array=True,
     ),
     "lars": Optimizer(
         "a v;  v = m v + 0.001 |w| g / |g| for each array;  v = m v + g where w = 0",
@@ -274,6 +278,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         "You, Gitman & Ginsburg 2017, arXiv 1708.03888",
         moment="trace",
         sums_gradients=True,
+        by_array=True,
     ),
     "sm3": Optimizer(
         "a v;  v = m v + (1 - m) g / sqrt(s + 1e-8);  s = g^2 + the least of the row's and the column's largest s "
@@ -282,6 +287,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         {"momentum": 0.9},
         "Anil et al. 2019, arXiv 1901.11150",
         moment="nu",  # optax's name for it
+        by_array=True,
     ),
     "adafactor": Optimizer(
         "a v;  v = m v + (1 - m) max(rms(w), 0.001) d;  d = g / sqrt(s), shortened to rms 1;  "
@@ -290,6 +296,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         {"momentum": 0.0, "epsilon": 1e-30},
         "Shazeer & Stern 2018, arXiv 1804.04235",
         moment="ema",
+        by_array=True,
     ),
     "muon": Optimizer(
         "a sqrt(max(1, columns / rows)) orthogonalized(m v'' + (1 - m) g') for matrices, v as in nadam;  "
@@ -298,6 +305,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         {"momentum": 0.95, "second_moment": 0.999, "epsilon": 1e-8},
         "Jordan et al. 2024 (kellerjordan.github.io/posts/muon)",
         moment="mu",
+        by_array=True,
     ),
     "schedule_free_sgd": Optimizer(
         "from w to m x + (1 - m) z;  z = z + a (g - weight_decay w);  x averages all z, weighted by the square of "
@@ -329,6 +337,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         {},
         "Liu & Nocedal 1989",
         excludes=("decay",),  # it remembers positions: a share of them is another curvature
+        by_array=True,
     ),
 }
 

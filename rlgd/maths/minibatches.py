@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from rlgd.maths.shapes import num_rows
+from rlgd.system.layout import layout
 
 T = TypeVar("T")
-BLOCK_ROWS = 1024
 
 
 def shuffle(key: Array, size: int) -> Array:
@@ -56,28 +57,38 @@ def epochs(
     """Scan ``step(carry, (index, number))`` over ``num_epochs`` passes through ``size`` rows, each in a new order.
 
     ``index [size / num_minibatches]`` are the rows of a minibatch, ``number`` counts the minibatches of all passes.
-    Returns the last carry and the outputs of ``step``, stacked, ``[num_epochs, num_minibatches, ...]``.
+    Returns the last carry and the outputs of ``step``, arrays of one dtype, stacked:
+    ``[num_epochs, num_minibatches, ...]``.
 
     Raises:
         ValueError: if ``num_minibatches`` does not divide ``size``.
     """
     if size % num_minibatches:
         raise ValueError(f"num_minibatches is {num_minibatches}, which does not divide {size} rows.")
+    split: list[Callable[[Array], Any]] = []
 
-    def epoch(carry: T, number: Array) -> tuple[T, Any]:
+    def joined(carry: T, minibatch: tuple[Array, Array]) -> tuple[T, Array]:
+        carry, outputs = step(carry, minibatch)
+        vector, splits = ravel_pytree(outputs)  # one array to write to, instead of one for each output
+        split[:] = [splits]
+        return carry, vector
+
+    def epoch(carry: T, number: Array) -> tuple[T, Array]:
         order = shuffle(jax.random.fold_in(key, number), size)
         numbers = number * num_minibatches + jnp.arange(num_minibatches)
-        return jax.lax.scan(step, carry, (order.reshape(num_minibatches, -1), numbers))
+        return jax.lax.scan(joined, carry, (order.reshape(num_minibatches, -1), numbers))
 
-    return jax.lax.scan(epoch, carry, jnp.arange(num_epochs))
+    carry, stacked = jax.lax.scan(epoch, carry, jnp.arange(num_epochs))
+    return carry, jax.vmap(jax.vmap(split[0]))(stacked)
 
 
 def num_blocks(rows: int) -> int:
-    """The number of equal blocks for this many rows: on the CPU at most ``BLOCK_ROWS`` rows, which fit the cache."""
-    if jax.default_backend() != "cpu" or rows <= BLOCK_ROWS:
+    """The number of equal blocks for this many rows, see ``Layout.block_rows``."""
+    most = layout().block_rows
+    if most is None or rows <= most:
         return 1
-    blocks = next(blocks for blocks in range(-(-rows // BLOCK_ROWS), rows + 1) if rows % blocks == 0)
-    return blocks if rows // blocks >= BLOCK_ROWS // 8 else 1
+    blocks = next(blocks for blocks in range(-(-rows // most), rows + 1) if rows % blocks == 0)
+    return blocks if rows // blocks >= most // 8 else 1
 
 
 def _cut(tree: T, blocks: int) -> T:

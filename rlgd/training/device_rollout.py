@@ -1,7 +1,6 @@
 """Collecting a rollout on the device: one compiled scan."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -12,7 +11,9 @@ from rlgd import spaces
 from rlgd.agents.base.agent import Agent
 from rlgd.envs.device.device_env import DeviceEnv, Timestep, select_envs
 from rlgd.pytrees import LoopState, Obs, Rollout, View
+from rlgd.system.layout import layout
 from rlgd.training.rollout import (
+    ACT,
     EPISODE_BLOCK,
     RESET,
     STEP,
@@ -20,6 +21,7 @@ from rlgd.training.rollout import (
     most_truncations,
     padded_limit,
     rollout_length,
+    step_key,
 )
 
 
@@ -32,6 +34,10 @@ def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[
     if agent.whole_episodes:
         return _collect_episodes(agent, env, loop, key)
     return _collect_steps(agent, env, loop, key, rollout_length(agent, env.spec))
+
+
+def _keys(key: Array, purpose: int, times: Array) -> Array:
+    return jax.vmap(lambda t: step_key(key, purpose, t))(times)
 
 
 def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:
@@ -48,16 +54,16 @@ def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:
 def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, length: int) -> tuple[Rollout, LoopState]:
     spec, actor = env.spec, loop.agent_state.actor
     num_final = most_truncations(spec, length)
-    step_key, times = jax.random.fold_in(key, STEP), jnp.arange(length)
-    reset_keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, RESET)))(times)
+    # Outside of the loop: keys take kernels of one thread.
+    act_keys, env_keys, reset_keys = (_keys(key, purpose, jnp.arange(length)) for purpose in (ACT, STEP, RESET))
     fresh_states = jax.vmap(lambda key: env.reset(key, agent.num_envs))(reset_keys)
 
     def step(carry: Any, row: Any) -> tuple[Any, Any]:
         state, obs, first, memory, final_obs, num_truncated = carry
-        t, fresh = row
+        act_key, env_key, fresh = row
         view = View(obs, first, env.action_mask(state))
-        action, env_action, memory = choose_action(agent, spec, actor, memory, view, key, t)
-        state, timestep = env.step(jax.random.fold_in(step_key, t), state, env_action, fresh)
+        action, env_action, memory = choose_action(agent, spec, actor, memory, view, act_key)
+        state, timestep = env.step(env_key, state, env_action, fresh)
         final_obs = _keep_final(final_obs, num_truncated, timestep)
         done = timestep.terminated | timestep.truncated
         carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated.astype(jnp.int32))
@@ -65,7 +71,9 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
 
     final_obs = spaces.blank(spec.obs, num_final, agent.num_envs)
     start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, jnp.zeros(loop.first.shape, jnp.int32))
-    (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, (times, fresh_states))
+    (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(
+        step, start, (act_keys, env_keys, fresh_states), unroll=layout().unroll
+    )
     rollout = Rollout(**rows, mask=None, last_obs=obs, final_obs=final_obs, first=loop.first, memory=loop.memory)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
@@ -88,13 +96,13 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
     length = padded_limit(spec)
     state, obs = env.reset(jax.random.fold_in(key, RESET), num_envs)
     alive = jnp.ones(num_envs, bool)
-    step_key = jax.random.fold_in(key, STEP)
 
-    def step(carry: Any, t: Array) -> tuple[Any, Any]:
+    def step(carry: Any, row: tuple[Array, Array]) -> tuple[Any, Any]:
         state, obs, alive, first, memory = carry
+        act_key, env_key = row
         view = View(obs, first, env.action_mask(state))
-        action, env_action, memory = choose_action(agent, spec, actor, memory, view, key, t)
-        moved, timestep = env.step_without_reset(jax.random.fold_in(step_key, t), state, env_action)
+        action, env_action, memory = choose_action(agent, spec, actor, memory, view, act_key)
+        moved, timestep = env.step_without_reset(env_key, state, env_action)
         timestep = timestep._replace(terminated=alive & timestep.terminated, truncated=alive & timestep.truncated)
         # After its end the physics of an environment may become infinite or NaN, so its state stays as it is.
         state, obs = select_envs(alive, (moved, timestep.next_obs), (state, obs))
@@ -103,7 +111,9 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
 
     def block(carry: Any) -> Any:
         index, running, rows = carry
-        running, new = jax.lax.scan(step, running, index * EPISODE_BLOCK + jnp.arange(EPISODE_BLOCK))
+        times = index * EPISODE_BLOCK + jnp.arange(EPISODE_BLOCK)
+        keys = (_keys(key, ACT, times), _keys(key, STEP, times))
+        running, new = jax.lax.scan(step, running, keys, unroll=layout().unroll)
 
         def place(whole: Array, part: Array) -> Array:
             return jax.lax.dynamic_update_slice_in_dim(whole, part, index * EPISODE_BLOCK, 0)
@@ -115,7 +125,7 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
         return (index < length // EPISODE_BLOCK) & jnp.any(running[2])
 
     start = (state, obs, alive, alive, agent.memory(spec, num_envs))
-    _, row = jax.eval_shape(step, start, jnp.zeros((), jnp.int32))
+    _, row = jax.eval_shape(step, start, (key, key))
     empty = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), row)
     _, (state, obs, _, first, memory), rows = jax.lax.while_loop(
         unfinished, block, (jnp.zeros((), jnp.int32), start, empty)

@@ -18,7 +18,7 @@ from rlgd.pytrees import LoopState, Obs, Rollout, View
 from rlgd.spaces import Spec
 from rlgd.system.machine import one_thread_options
 from rlgd.training import episodes
-from rlgd.training.rollout import choose_action, most_truncations, rollout_length
+from rlgd.training.rollout import ACT, choose_action, most_truncations, rollout_length, step_key
 
 ACT_DEVICES = ("auto", "cpu", "gpu")
 FEW_NUMBERS = 2**14  # an array with at most this many numbers is small
@@ -84,7 +84,7 @@ def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
         for n, part in zip(small, jnp.split(together, ends), strict=True):
             arrays.insert(n, part.reshape(leaves[n].shape))
         agent, actor = jax.tree.unflatten(structure, arrays)
-        action, env_action, memory = choose_action(agent, spec, actor, memory, view, key, t)
+        action, env_action, memory = choose_action(agent, spec, actor, memory, view, step_key(key, ACT, t))
         return action, None if env_action is action else env_action, memory
 
     # Otherwise XLA computes parts of vector actions in another thread.

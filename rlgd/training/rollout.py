@@ -16,12 +16,16 @@ ACT, STEP, RESET = range(3)  # purposes of the random keys of a rollout
 
 
 def choose_action(
-    agent: Agent, spec: Spec, actor: Actor, memory: Any, view: View, key: Array, t: Array
+    agent: Agent, spec: Spec, actor: Actor, memory: Any, view: View, key: Array
 ) -> tuple[Array, Array, Any]:
     """The action as sampled, as the environment receives it, and the memory."""
-    act_key = jax.random.fold_in(jax.random.fold_in(key, ACT), t)
-    action, memory = agent.act(spec, actor, memory, view, act_key)
+    action, memory = agent.act(spec, actor, memory, view, key)
     return action, agent.action_head(spec).to_env(action), memory
+
+
+def step_key(key: Array, purpose: int, t: Array) -> Array:
+    """The random key of step ``t`` of the rollout with ``key``, for a purpose such as ``ACT``."""
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), t)
 
 
 def most_truncations(spec: Spec, length: int) -> int:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from rlgd.maths import minibatches
 from rlgd.maths.objectives import masked_mean
+from rlgd.system.layout import CPU
 
 ROWS, COLUMNS = 24, 2
 
@@ -49,8 +50,7 @@ def test_minibatch_means_vary_as_those_of_a_random_sample(length: int, envs: int
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minibatches, "BLOCK_ROWS", 8)
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(minibatches, "layout", lambda: CPU._replace(block_rows=8))
 
 
 def test_epochs_go_through_every_row_in_another_order() -> None:
@@ -69,13 +69,13 @@ def test_epochs_go_through_every_row_in_another_order() -> None:
 @pytest.mark.parametrize("rows", [1, 1000, 1024, 1025, 1031, 2048, 2062, 3 * 1024, 10_000, 65_536, 100_003])
 def test_blocks_are_equal_and_fit_the_cache(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    blocks = minibatches.num_blocks(rows)
+    blocks, most = minibatches.num_blocks(rows), CPU.block_rows
+    assert most is not None
     assert rows % blocks == 0
     if blocks > 1:
-        assert minibatches.BLOCK_ROWS / 8 <= rows // blocks <= minibatches.BLOCK_ROWS
+        assert most / 8 <= rows // blocks <= most
     else:
-        sizes = range(minibatches.BLOCK_ROWS // 8, minibatches.BLOCK_ROWS + 1)
-        assert rows <= minibatches.BLOCK_ROWS or not any(rows % size == 0 for size in sizes)
+        assert rows <= most or not any(rows % size == 0 for size in range(most // 8, most + 1))
 
 
 def test_blocks_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,33 @@
+"""How programs are laid out for a processor: the one place where accelerators are treated in another way than CPUs."""
+
+from typing import NamedTuple
+
+import jax
+
+
+class Layout(NamedTuple):
+    """What computes the same, as fast as the processor allows.
+
+    A CPU wants few bytes at a time, which fit its cache. A GPU wants few kernels: each takes some microseconds to
+    launch, whatever it computes.
+
+    Attributes:
+        block_rows: at most this many rows are learned from at a time; None: all rows of a batch.
+        unroll: steps of the environments in one turn of a rollout's loop.
+        doubling: whether returns are computed in log2(T) passes over all rows instead of T steps back in time.
+        joins_params: whether the steps of an iteration keep all parameters of a network in one array.
+    """
+
+    block_rows: int | None
+    unroll: int
+    doubling: bool
+    joins_params: bool
+
+
+CPU = Layout(block_rows=1024, unroll=1, doubling=False, joins_params=False)
+ACCELERATOR = Layout(block_rows=None, unroll=8, doubling=True, joins_params=True)
+
+
+def layout() -> Layout:
+    """That of JAX's default backend."""
+    return CPU if jax.default_backend() == "cpu" else ACCELERATOR

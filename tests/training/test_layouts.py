@@ -1,0 +1,64 @@
+"""An accelerator's layout computes what a CPU's does, up to rounding: it runs on the CPU too."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from rlgd import training
+from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
+from rlgd.agents.base.agent import Agent
+from rlgd.ascent import Ascent, joined
+from rlgd.envs import DeviceEnv, make
+from rlgd.maths import minibatches, returns
+from rlgd.system.layout import ACCELERATOR, CPU, Layout
+from rlgd.training import device_rollout
+
+SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,)}
+MANY: dict[str, Any] = {**SMALL, "rollout_length": 20, "num_minibatches": 4, "num_epochs": 2}
+AGENTS: dict[str, Agent] = {
+    "ppo": PPO(**MANY, measure_every=1, ascent=Ascent("adam", max_grad_norm=0.1, weight_decay=0.1)),
+    "ppo-lamb": PPO(**MANY, ascent=Ascent("lamb"), measure_every=0),
+    "ppo-target_kl": PPO(**MANY, target_kl=1e-3, ascent=Ascent("adam", rollout_moments="reset"), measure_every=0),
+    "ppo-outer": PPO(**MANY, ascent=Ascent("momentum", outer_learning_rate=0.5), normalize_obs=True, measure_every=0),
+    "ppo-gru": PPO(**MANY, network="gru", memory_width=4, measure_every=0),
+    "a2c": A2C(**SMALL, measure_every=1),
+    "reinforce": REINFORCE(**SMALL, baseline="value", measure_every=1),
+    "npg": NPG(**MANY, measure_every=0),
+    "trpo": TRPO(**MANY, measure_every=1),
+}
+
+
+def after(agent: Agent, env: DeviceEnv, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The state after two iterations, and the metrics of the second one."""
+    for module in (joined, minibatches, returns, device_rollout):
+        monkeypatch.setattr(module, "layout", lambda: layout)
+    prepared = agent.prepared()
+    loop = training.initialize(prepared, env, jax.random.key(0), 1000)
+    iterate = jax.jit(lambda loop: training.iterate(prepared, env, loop))
+    return iterate(iterate(loop)[0])
+
+
+QUICK = [("ppo", "CartPole-v1"), ("ppo", "Pendulum-v1"), ("reinforce", "CartPole-v1"), ("trpo", "CartPole-v1")]
+CASES = [(name, env_id) for name in AGENTS for env_id in ("CartPole-v1", "Pendulum-v1")]
+
+
+@pytest.mark.parametrize(
+    ("name", "env_id"), [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+)
+def test_an_accelerators_layout_learns_the_same(name: str, env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make(env_id, max_episode_steps=11)
+    assert isinstance(env, DeviceEnv)
+    small = CPU._replace(block_rows=8)
+    # Nothing of it is left out: a loop that is unrolled with a rest, and joined arrays.
+    other = ACCELERATOR._replace(unroll=3)
+    (loop, metrics), (other_loop, other_metrics) = (
+        after(AGENTS[name], env, layout, monkeypatch) for layout in (small, other)
+    )
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-5)
+    jax.tree.map(close, loop.agent_state, other_loop.agent_state)
+    assert [x.dtype for x in jax.tree.leaves(loop)] == [x.dtype for x in jax.tree.leaves(other_loop)]
+    for key, value in metrics.items():
+        np.testing.assert_allclose(value, other_metrics[key], rtol=2e-2, atol=2e-4, err_msg=key)
