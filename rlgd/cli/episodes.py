@@ -37,7 +37,7 @@ def play_episodes(
 
     run = Path(options.directory)
     config = config_file.read(run, options.env)
-    jax_setup.set_up(config, options.device, options.deterministic_ops)
+    jax_setup.set_up(config, options.computing)
     result = how(
         load(run, options.checkpoint),
         config.evaluation_env,

@@ -3,41 +3,54 @@
 import atexit
 import contextlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from rlgd.cli import compilation_cache
+from rlgd.cli.options import Computing
 from rlgd.envs import HostEnv
 from rlgd.errors import UsageError, unknown
 from rlgd.run.config import RunConfig
+from rlgd.system import machine
 from rlgd.training.host_rollout import is_small
 
 MIN_COMPILE_SECONDS = 0.1  # of programs that are kept
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU
+ON_OFF = ("on", "off")
+AUTOTUNE = "--xla_gpu_autotune_level"
+PRECISIONS = ("default", "high", "highest")
 
 
-def set_up(config: RunConfig, device: str | None, deterministic_ops: bool, alone: bool = True) -> None:
+def set_up(config: RunConfig, computing: Computing, alone: bool = True) -> None:
     """Choose the device and its fastest settings, before JAX starts.
 
     Args:
         config: of the run that is about to start.
-        device: "cpu" or "gpu"; None takes a GPU if there is one.
-        deterministic_ops: the same bits from every run on a GPU.
+        computing: what the flags ask for.
         alone: whether it is the only run of this process; if not, each core trains runs of its own.
 
     Raises:
-        UsageError: if there is no such device.
+        UsageError: if there is no such device, or a flag has another value than those allowed.
     """
-    if device is not None and device not in PLATFORMS:
-        raise unknown("device", device, PLATFORMS)
-    if alone and is_small(config.agent, config.env.spec):
-        # Threads cost a small network more than they gain; a GPU ignores this.
+    allowed: dict[str, Collection[str]] = {"device": PLATFORMS, "autotune": ON_OFF, "matmul_precision": PRECISIONS}
+    for name, choices in allowed.items():
+        value = getattr(computing, name)
+        if value is not None and value not in choices:
+            raise unknown(name, value, choices)
+    small = is_small(config.agent, config.env.spec)
+    if alone and small and (computing.device == "cpu" or not machine.may_have_gpu()):
+        # Threads cost a small network more than they gain. On a GPU this would be the number of threads that compile.
         os.environ.setdefault("PJRT_NPROC", "1")
-    if deterministic_ops:
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    if computing.deterministic_ops:
+        _add_xla_flag("--xla_gpu_deterministic_ops=true")
+    if computing.autotune == "off" or (computing.autotune is None and small and AUTOTUNE not in _xla_flags()):
+        _add_xla_flag(f"{AUTOTUNE}=0")
     import jax
 
-    if device is not None:
-        jax.config.update("jax_platforms", PLATFORMS[device])
+    if computing.device is not None:
+        jax.config.update("jax_platforms", PLATFORMS[computing.device])
+    if computing.matmul_precision is not None:
+        jax.config.update("jax_default_matmul_precision", computing.matmul_precision)
     if isinstance(config.env, HostEnv):
         # Each step waits for its action, so asynchronous dispatch only costs time.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
@@ -45,7 +58,15 @@ def set_up(config: RunConfig, device: str | None, deterministic_ops: bool, alone
     try:
         jax.devices()
     except RuntimeError as error:
-        raise UsageError(f"there is no {device or 'device'} that JAX can use: {error}") from error
+        raise UsageError(f"there is no {computing.device or 'device'} that JAX can use: {error}") from error
+
+
+def _xla_flags() -> str:
+    return os.environ.get("XLA_FLAGS", "")
+
+
+def _add_xla_flag(flag: str) -> None:
+    os.environ["XLA_FLAGS"] = f"{_xla_flags()} {flag}".strip()
 
 
 def _use_compilation_cache() -> None:

@@ -60,6 +60,15 @@ class CommandOptions:
         return ""
 
 
+class Computing(NamedTuple):
+    """How JAX computes, by the flags of ``OutputOptions``; see there."""
+
+    device: str | None
+    deterministic_ops: bool
+    autotune: str | None
+    matmul_precision: str | None
+
+
 @dataclasses.dataclass(frozen=True)
 class OutputOptions(CommandOptions):
     """Options of every command that runs something."""
@@ -68,9 +77,28 @@ class OutputOptions(CommandOptions):
     deterministic_ops: bool = flag(
         False, "the same bits from every run on a GPU, at some cost in speed", group="output"
     )
+    autotune: str | None = flag(
+        None,
+        "whether compiling for a GPU tries several kernels for each product of matrices; the default is off for "
+        "networks of up to 256 units, where it takes longer than it gains",
+        "on|off",
+        group="output",
+    )
+    matmul_precision: str | None = flag(
+        None,
+        "how exactly a GPU multiplies matrices: default is JAX's own, TF32 with 10 bits after the point; highest is "
+        "32-bit floats",
+        "default|high|highest",
+        group="output",
+    )
     quiet: bool = flag(False, "print nothing but the result", group="output")
     json: bool = flag(False, "print one JSON document on standard output, and nothing else there", group="output")
     debug: bool = flag(False, "show the traceback of a failure", group="output")
+
+    @property
+    def computing(self) -> Computing:
+        """The flags that say how JAX computes."""
+        return Computing(*(getattr(self, name) for name in Computing._fields))
 
 
 class Flag(NamedTuple):

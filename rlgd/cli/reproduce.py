@@ -77,7 +77,7 @@ def _set_up(wanted: Sequence["RowRuns"], options: Options) -> Callable[["RunConf
     """Set JAX up in this process; returns what does the same in a worker process."""
     from rlgd.cli import jax_setup
 
-    set_up = functools.partial(jax_setup.set_up, device=options.device, deterministic_ops=options.deterministic_ops)
+    set_up = functools.partial(jax_setup.set_up, computing=options.computing)
     if options.workers > 1:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share a GPU's memory
     for config in [runs.config for runs in wanted if runs.config is not None][:1]:

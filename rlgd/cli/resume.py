@@ -47,7 +47,7 @@ def run(options: Options) -> int:
     changes = _changes(options)
     config = changes_module.with_changes(config_file.read(directory, options.env), changes)
     config.validate()
-    jax_setup.set_up(config, options.device, options.deterministic_ops)
+    jax_setup.set_up(config, options.computing)
     from rlgd.run.api import resume
 
     announce(config, options)

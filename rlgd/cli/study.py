@@ -80,7 +80,7 @@ def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution"
     """Set JAX up for a study, and check how it is to be executed."""
     from rlgd.cli import jax_setup
 
-    jax_setup.set_up(plan.members[0], options.device, options.deterministic_ops, alone=not plan.on_device)
+    jax_setup.set_up(plan.members[0], options.computing, alone=not plan.on_device)
     from rlgd.studies.execution import Execution
 
     execution = Execution(exact, options.slice_size, options.workers)

@@ -134,7 +134,7 @@ def _start(options: Options) -> int:
     agent.validate()
     config = RunConfig(agent, settings.env.make(options.env), settings)
     config.validate()
-    jax_setup.set_up(config, options.device, options.deterministic_ops)
+    jax_setup.set_up(config, options.computing)
     footprint.check(config.agent, config.env)
     if options.run_dir:
         directory = Path(options.run_dir)

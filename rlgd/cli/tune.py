@@ -85,7 +85,7 @@ def run(options: Options) -> int:
     config = RunConfig(agent, env, RunSettings(options.total_timesteps, eval_episodes=options.eval_episodes))
     config.validate()
     on_device = isinstance(env, envs.DeviceEnv)
-    jax_setup.set_up(config, options.device, options.deterministic_ops, alone=not on_device)
+    jax_setup.set_up(config, options.computing, alone=not on_device)
     from rlgd.tuning import search as tuning
 
     directory = Path(options.run_dir) if options.run_dir else tuning.automatic(Path("runs"), env.env_id, options.agent)

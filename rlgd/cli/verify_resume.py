@@ -29,8 +29,10 @@ def run(options: Options) -> int:
     agent, total = _agent_and_steps(path, options)
     from rlgd.run.verify import verify_resume
 
-    given = [] if options.device is None else ["--device", options.device]
-    given += ["--deterministic-ops"] if options.deterministic_ops else []
+    given = []
+    for name, value in options.computing._asdict().items():
+        flag_name = f"--{name.replace('_', '-')}"
+        given += [flag_name] if value is True else [flag_name, value] if value else []
 
     def on_progress(what: str) -> None:
         if not (options.quiet or options.json):

@@ -1,8 +1,13 @@
 """The machine: its cores and the device of JAX."""
 
+import importlib.metadata
 import os
+from pathlib import Path
 
 import jax
+
+DEVICES = Path("/dev")
+GPU_DEVICES = ("nvidia[0-9]*", "kfd", "dxg")  # NVIDIA's, AMD's, and those of Windows in its Linux
 
 
 def num_cores() -> int:
@@ -10,6 +15,12 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def may_have_gpu() -> bool:
+    """Whether JAX may find a GPU here: there is a plugin for one, and a device. JAX knows, but only once it started."""
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    return bool(plugins) and any(any(DEVICES.glob(name)) for name in GPU_DEVICES)
 
 
 def device_name() -> str:

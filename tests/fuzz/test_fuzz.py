@@ -67,7 +67,7 @@ def names_of(command: str, *but: str, **given: Any) -> list[str]:
     """The flags of a command, without some."""
     flags = flags_of(commands.COMMANDS[command].load().Options.defaults(given))
     # These change this process for all tests that follow, or show tracebacks on purpose.
-    unwanted = {"device", "deterministic_ops", "debug", *but}
+    unwanted = {"device", "deterministic_ops", "autotune", "matmul_precision", "debug", *but}
     return [
         f"--{name.replace('_', '-')}" for name, flag in flags.items() if not flag.is_positional and name not in unwanted
     ]

@@ -18,5 +18,5 @@ def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (data / "a2c.toml").write_text(PRESETS)
     monkeypatch.setattr(suite, "FILES", data)
     monkeypatch.setattr(presets, "FOLDER", data)
-    monkeypatch.setattr(jax_setup, "set_up", lambda config, device, deterministic_ops: None)
+    monkeypatch.setattr(jax_setup, "set_up", lambda config, computing: None)
     monkeypatch.chdir(tmp_path)
