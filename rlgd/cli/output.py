@@ -21,19 +21,24 @@ def announce(config: "RunConfig", options: OutputOptions, origin: str | None = N
     """Say what runs where and why, and where its settings come from."""
     if options.quiet or options.json:
         return
+    print(where(config), file=sys.stderr)
+    if origin is not None:
+        print(origin, file=sys.stderr)
+
+
+def where(config: "RunConfig") -> str:
+    """What runs where and why, as a line of text."""
     from rlgd.envs import DeviceEnv, device_ids
     from rlgd.system.machine import device_name
 
     if isinstance(config.env, DeviceEnv):
         twin = " (its twin of Gymnasium's)" if config.env.env_id in device_ids() else ""
-        where = f"{config.env.env_id} on the device{twin}"
+        env = f"{config.env.env_id} on the device{twin}"
     else:
         how = config.env.how(config.agent.num_envs)
         why = "; it has a twin on the device" if config.env.env_id in device_ids() else ""
-        where = f"{config.env.env_id} on the host: {how}{why}"
-    print(f"{type(config.agent).__name__} on {device_name()}; {where}", file=sys.stderr)
-    if origin is not None:
-        print(origin, file=sys.stderr)
+        env = f"{config.env.env_id} on the host: {how}{why}"
+    return f"{type(config.agent).__name__} on {device_name()}; {env}"
 
 
 def console_sinks(options: OutputOptions, total_timesteps: int) -> "list[Sink]":

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from rlgd.cli import dry_run
 from rlgd.cli.flag_files import read_flags, refuse_module_id
 from rlgd.cli.options import UNKNOWN, OutputOptions, filled, flag, flags_of, part, positional
 from rlgd.cli.output import announce, console_sinks, report
@@ -39,6 +40,11 @@ class Options(OutputOptions):
         None, "where to write; the default is runs/<env>/<agent>/<time>-seed<seed>", "DIR", group="output"
     )
     overwrite: bool = flag(False, "replace the run that --run-dir holds", group="output")
+    dry_run: bool = flag(
+        False,
+        "compile, print the settings as a file for --config, with memory and time to compile, and stop",
+        group="output",
+    )
     origin: Origin | None = None
 
     @classmethod
@@ -136,13 +142,16 @@ def _start(options: Options) -> int:
     config.validate()
     jax_setup.set_up(config, options.computing)
     footprint.check(config.agent, config.env)
+    origin = options.origin.sentence if options.origin else None
+    if options.dry_run:
+        return dry_run.show(config, options.agent, options, origin)
     if options.run_dir:
         directory = Path(options.run_dir)
     else:
         directory = layout.automatic(Path("runs"), config.env.env_id, agent_name(agent), settings.seed)
     from rlgd.run.api import execute
 
-    announce(config, options, options.origin.sentence if options.origin else None)
+    announce(config, options, origin)
     with signals.caught() as poll_signal:
         sinks = console_sinks(options, settings.total_timesteps)
         result = execute(config, directory, options.overwrite, sinks, poll_signal, metrics=False)

@@ -17,8 +17,8 @@ from rlgd.pytrees import LoopState, Metrics
 from rlgd.training.host_rollout import collect_on_host
 from rlgd.training.loop import ROLLOUT, iteration_key, learn, run_iterations
 
-_run_jitted = JitPerEnv(run_iterations, 1, static_argnums=(2,))
-_learn_jitted = jax.jit(learn, static_argnums=(1,))
+chunk_program = JitPerEnv(run_iterations, 1, static_argnums=(2,))
+learn_program = jax.jit(learn, static_argnums=(1,))
 
 
 class Runner(Protocol):
@@ -43,7 +43,7 @@ class DeviceRunner:
     """Whole chunks as one compiled program. An interrupt waits in ``cut_short`` until the program has ended."""
 
     def __init__(self, agent: Agent, env: DeviceEnv, length: int) -> None:
-        self.program = functools.partial(_run_jitted, agent, env, length)
+        self.program = functools.partial(chunk_program, agent, env, length)
         self.compile_seconds = 0.0
         self.cut_short: EnvironmentFault | KeyboardInterrupt | None = None
 
@@ -116,7 +116,7 @@ class HostRunner:
         """One iteration: the state after it, and its metrics."""
         rollout, begun = collect_on_host(self.agent, self.vector, loop, iteration_key(loop, ROLLOUT), self.act_device)
         start = time.perf_counter()
-        after, metrics = _learn_jitted(self.agent, self.vector.spec, begun, rollout)
+        after, metrics = learn_program(self.agent, self.vector.spec, begun, rollout)
         num_final = jax.tree.leaves(rollout.final_obs)[0].shape[0]
         if num_final not in self._compiled:
             self._compiled.add(num_final)

@@ -95,7 +95,7 @@ def test_steps_do_not_wrap(env: DeviceEnv) -> None:
 
 
 def test_one_program_for_every_chunk_and_every_equal_run(env: DeviceEnv) -> None:
-    program = runners._run_jitted.program(env)
+    program = runners.chunk_program.program(env)
     before = program._cache_size()
     agent = PPO(**SMALL, rollout_length=4, num_epochs=1, num_minibatches=1)
     for learning_rate in (1e-3, 0.01, 1):

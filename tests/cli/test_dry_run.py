@@ -1,0 +1,64 @@
+"""``rlgd train --dry-run``: everything about a run but the run."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlgd.cli import jax_setup, main
+from rlgd.cli.parser import parse
+from rlgd.cli.train import Options
+
+SMALL = ["--num-envs", "2", "--hidden-sizes", "4", "--measure-every", "0"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jax_setup, "set_up", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+
+
+def dry_run(*flags: str) -> int:
+    return main.main(["train", *flags, "--dry-run"])
+
+
+@pytest.mark.parametrize(
+    ("agent", "flags", "what"),
+    [
+        ("a2c", ["--env", "CartPole-v1", "--learning-rate", "0.5"], "training, .* iterations at a time"),
+        (
+            "ppo",
+            ["--env", "Pendulum-v1", "--backend", "host", "--env-arg", "g=9.5"],
+            "update",
+        ),
+        ("reinforce", ["--env", "CartPole-v1", "--max-episode-steps", "20"], "training"),
+        ("reinforce", ["--env", "Acrobot-v1", "--backend", "host", "--max-episode-steps", "20"], "update"),
+    ],
+)
+def test_what_is_printed_is_a_file_of_flags_for_the_same_run(
+    agent: str, flags: list[str], what: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert dry_run(agent, *flags, *SMALL) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
+    assert list(tmp_path.iterdir()) == []
+    (line,) = [line for line in out.splitlines() if line.startswith("# program")]
+    assert re.search(rf"{what}.*: compiled in \d+\.\d s, \d+\.\d MiB while it runs; .* GiB are free", line)
+    assert tomllib.loads(out)["hidden_sizes"] == [4]
+    (tmp_path / "flags.toml").write_text(out)
+    again = parse("train", Options, [agent, "--config", "flags.toml", "--no-preset"])
+    before = parse("train", Options, [agent, *flags, *SMALL])
+    assert (again.hyperparameters, again.settings, again.env) == (before.hyperparameters, before.settings, before.env)
+
+
+def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dry_run("a2c", "--env", "CartPole-v1", *SMALL, "--json") == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert document["rows_per_iteration"] == 2 * 5
+    assert document["flags"]["env"] == "CartPole-v1"
+    assert document["program"]["compile_seconds"] > 0
+    assert document["program"]["memory_bytes"] > 0
+    assert document["free_bytes"] > document["program"]["memory_bytes"]
