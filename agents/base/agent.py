@@ -26,7 +26,7 @@ from rlgd.maths.distributions import Distribution
 from rlgd.models import action_heads, initializers, torsos
 from rlgd.models.action_heads import ActionHead
 from rlgd.models.features import image_shapes, num_features
-from rlgd.models.networks import Network, network
+from rlgd.models.networks import COMPUTE_DTYPES, Network, network
 from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Actor, AgentState, Features, Metrics, Obs, Params, Rollout, View
 from rlgd.spaces import Spec
@@ -49,6 +49,11 @@ class Agent(abc.ABC):
     hidden_sizes: tuple[int, ...] = static((64, 64), "width of each hidden layer; none: a linear policy", "[1, inf)")
     activation: str = static("tanh", "between the layers", choices=tuple(torsos.ACTIVATIONS))
     initialization: str = static("orthogonal", "of the weights", choices=tuple(initializers.INITIALIZATIONS))
+    compute_dtype: str = static(
+        "float32",
+        "of the networks' arithmetic; parameters, gradients and optimizer stay float32",
+        choices=COMPUTE_DTYPES,
+    )
     dropout: float | None = traced(
         None, "share of each hidden layer's units that is dropped while learning, never while acting", "[0, 1)"
     )
@@ -142,6 +147,7 @@ class Agent(abc.ABC):
             self.dropout,
             image_shapes(spec.obs),
             self.recurrence,
+            self.compute_dtype,
         )
 
     def features(self, spec: Spec, obs_statistics: Any, obs: Obs, action_mask: Array | None = None) -> Features:

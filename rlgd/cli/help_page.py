@@ -38,8 +38,8 @@ OF_FLAG = {
     "value_learning_rate": "ascent",
     **dict.fromkeys(
         (
-            "hidden_sizes", "activation", "initialization", "dropout", "network", "memory_width", "box_distribution",
-            "box_std", "log_std_init", "sde_sample_freq",
+            "hidden_sizes", "activation", "initialization", "compute_dtype", "dropout", "network", "memory_width",
+            "box_distribution", "box_std", "log_std_init", "sde_sample_freq",
         ),
         "network",
     ),

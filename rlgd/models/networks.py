@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen
 from jax import Array
@@ -10,6 +11,8 @@ from jax import Array
 from rlgd.models.recurrent import Recurrence
 from rlgd.models.torsos import MLP, ImageMLP, NetworkOutput, RecurrentMLP
 from rlgd.pytrees import Features, Scalar
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 class Network(NamedTuple):
@@ -36,6 +39,7 @@ def network(
     dropout: Scalar | None = None,
     images: tuple[tuple[int, int, int], ...] = (),
     recurrence: Recurrence | None = None,
+    compute_dtype: str = "float32",
 ) -> Network:
     """A multi-layer perceptron. Images first pass through convolutions, and all inputs through the recurrent layer.
 
@@ -51,13 +55,20 @@ def network(
         dropout: the share of each hidden layer's units that is dropped when ``read`` is given a key.
         images: height, width and channels of each of ``Features.images``.
         recurrence: the recurrent layer, if there is one.
+        compute_dtype: one of ``COMPUTE_DTYPES``, of the arithmetic; parameters and outputs keep their own.
     """
     mlp = MLP((*hidden_sizes, outputs), activation, initialization, output_scale)
     blank = Features(jnp.zeros((1, inputs)), tuple(jnp.zeros((1, *shape)) for shape in images))
     if recurrence is not None:
         blank = blank._replace(first=jnp.ones(1, bool), memory=jnp.zeros((1, recurrence.memory_size)))
-        return _pair(RecurrentMLP(mlp, recurrence), _all_features, blank, dropout)
-    return _pair(ImageMLP(mlp), _all_features, blank, dropout) if images else _pair(mlp, _vector, blank, dropout)
+        return _pair(RecurrentMLP(mlp, recurrence), _all_features, blank, dropout, compute_dtype)
+    module, inputs_of = (ImageMLP(mlp), _all_features) if images else (mlp, _vector)
+    return _pair(module, inputs_of, blank, dropout, compute_dtype)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    """A tree with another dtype in place of that of its floats."""
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def _all_features(features: Features) -> Features:
@@ -68,13 +79,22 @@ def _vector(features: Features) -> Array:
     return features.vector
 
 
-def _pair(module: linen.Module, inputs: Callable[[Features], Any], blank: Features, dropout: Scalar | None) -> Network:
+def _pair(
+    module: linen.Module,
+    inputs: Callable[[Features], Any],
+    blank: Features,
+    dropout: Scalar | None,
+    compute_dtype: str,
+) -> Network:
     """A module that is called with ``inputs(features)`` as functions of parameters; ``blank`` gives the shapes."""
 
     def init(key: Array) -> Any:
         return module.init(key, inputs(blank))["params"]
 
     def read(params: Any, features: Features, key: Array | None = None) -> Any:
-        return module.apply({"params": params}, inputs(features), dropout, key)
+        if compute_dtype == "float32":
+            return module.apply({"params": params}, inputs(features), dropout, key)
+        low_params, low_inputs = _cast((params, inputs(features)), jnp.bfloat16)
+        return _cast(module.apply({"params": low_params}, low_inputs, dropout, key), features.vector.dtype)
 
     return Network(init, read)

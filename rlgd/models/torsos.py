@@ -102,11 +102,10 @@ class ImageReader(linen.Module):
     initialization: str
 
     @linen.compact
-    def __call__(self, image: Array) -> Array:
+    def __call__(self, image: Array, dtype: jnp.dtype) -> Array:
         *batch, height, width, channels = image.shape
         initializer = INITIALIZATIONS[self.initialization](2**0.5)
         x = image.reshape(-1, height, width, channels)
-        dtype = jax.dtypes.canonicalize_dtype(float)
         x = x.astype(dtype) / 255 if image.dtype == jnp.uint8 else x.astype(dtype)
         for outputs, window, stride in convolutions(height, width):
             x = jax.nn.relu(linen.Conv(outputs, (window, window), stride, "VALID", kernel_init=initializer)(x))
@@ -120,7 +119,7 @@ class ImageMLP(linen.Module):
 
     @linen.compact
     def __call__(self, features: Features, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
-        read = [ImageReader(self.mlp.initialization)(image) for image in features.images]
+        read = [ImageReader(self.mlp.initialization)(image, features.vector.dtype) for image in features.images]
         return self.mlp(jnp.concatenate([features.vector, *read], axis=-1), rate, key)
 
 
@@ -132,7 +131,7 @@ class RecurrentMLP(linen.Module):
 
     @linen.compact
     def __call__(self, features: Features, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
-        read = [ImageReader(self.mlp.initialization)(image) for image in features.images]
+        read = [ImageReader(self.mlp.initialization)(image, features.vector.dtype) for image in features.images]
         x = jnp.concatenate([features.vector, *read], axis=-1)
         assert features.first is not None
         x, memory = RecurrentLayer(self.recurrence, self.mlp.initialization)(x, features.first, features.memory)
@@ -143,5 +142,5 @@ def dropped(x: Array, rate: Scalar, key: Array) -> Array:
     """``x`` with a share ``rate`` of its values set to 0 and the others divided by 1 - rate: the mean is the same
     (Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting").
     """
-    keep = 1 - jnp.asarray(rate, x.dtype)  # linen's Dropout branches on the rate, which may be traced here
-    return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0)
+    keep = 1 - jnp.asarray(rate)  # linen's Dropout branches on the rate, which may be traced here
+    return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep.astype(x.dtype), 0)

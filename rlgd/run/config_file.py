@@ -91,7 +91,9 @@ def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
             arguments = parse_json(env.pop("kwargs"), dict[str, Any])
             settings |= {"env_args": arguments or None, "env_timeout": env.pop("timeout")}
         new["settings"] = settings | env
+    # A setting that a file lacks is newer than the file; its default is what was done before.
     new["settings"] = hp.to_dict(RunSettings()) | new["settings"]
+    new["hyperparameters"] = hp.to_dict(make_agent(new["agent"])) | new["hyperparameters"]
     return new
 
 

@@ -1,6 +1,7 @@
 """Collecting a rollout on the device: one compiled scan."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -37,7 +38,8 @@ def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[
 
 
 def _keys(key: Array, purpose: int, times: Array) -> Array:
-    return jax.vmap(lambda t: step_key(key, purpose, t))(times)
+    """The keys of several steps, as numbers: JAX's check for keys that are used twice knows no keys in a scan."""
+    return jax.random.key_data(jax.vmap(lambda t: step_key(key, purpose, t))(times))
 
 
 def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:
@@ -56,14 +58,15 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
     num_final = most_truncations(spec, length)
     # Outside of the loop: keys take kernels of one thread.
     act_keys, env_keys, reset_keys = (_keys(key, purpose, jnp.arange(length)) for purpose in (ACT, STEP, RESET))
-    fresh_states = jax.vmap(lambda key: env.reset(key, agent.num_envs))(reset_keys)
+    as_key = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(key))
+    fresh_states = jax.vmap(lambda numbers: env.reset(as_key(numbers), agent.num_envs))(reset_keys)
 
     def step(carry: Any, row: Any) -> tuple[Any, Any]:
         state, obs, first, memory, final_obs, num_truncated = carry
         act_key, env_key, fresh = row
         view = View(obs, first, env.action_mask(state))
-        action, env_action, memory = choose_action(agent, spec, actor, memory, view, act_key)
-        state, timestep = env.step(env_key, state, env_action, fresh)
+        action, env_action, memory = choose_action(agent, spec, actor, memory, view, as_key(act_key))
+        state, timestep = env.step(as_key(env_key), state, env_action, fresh)
         final_obs = _keep_final(final_obs, num_truncated, timestep)
         done = timestep.terminated | timestep.truncated
         carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated.astype(jnp.int32))
@@ -96,13 +99,14 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
     length = padded_limit(spec)
     state, obs = env.reset(jax.random.fold_in(key, RESET), num_envs)
     alive = jnp.ones(num_envs, bool)
+    as_key = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(key))
 
     def step(carry: Any, row: tuple[Array, Array]) -> tuple[Any, Any]:
         state, obs, alive, first, memory = carry
         act_key, env_key = row
         view = View(obs, first, env.action_mask(state))
-        action, env_action, memory = choose_action(agent, spec, actor, memory, view, act_key)
-        moved, timestep = env.step_without_reset(env_key, state, env_action)
+        action, env_action, memory = choose_action(agent, spec, actor, memory, view, as_key(act_key))
+        moved, timestep = env.step_without_reset(as_key(env_key), state, env_action)
         timestep = timestep._replace(terminated=alive & timestep.terminated, truncated=alive & timestep.truncated)
         # After its end the physics of an environment may become infinite or NaN, so its state stays as it is.
         state, obs = select_envs(alive, (moved, timestep.next_obs), (state, obs))
@@ -125,7 +129,7 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
         return (index < length // EPISODE_BLOCK) & jnp.any(running[2])
 
     start = (state, obs, alive, alive, agent.memory(spec, num_envs))
-    _, row = jax.eval_shape(step, start, (key, key))
+    _, row = jax.eval_shape(step, start, (jax.random.key_data(key),) * 2)
     empty = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), row)
     _, (state, obs, _, first, memory), rows = jax.lax.while_loop(
         unfinished, block, (jnp.zeros((), jnp.int32), start, empty)

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlgd.agents import make_agent
 from rlgd.errors import StorageFault, UsageError
+from rlgd.hyperparameters import to_dict
 from rlgd.tuning.journal_file import JournalFile
 from rlgd.tuning.space import Dimension, values_of
 
@@ -64,13 +66,24 @@ def open_journal(directory: Path, identity: dict[str, Any]) -> "optuna.Study":
             study.set_user_attr(IDENTITY, identity)
         elif not isinstance(before, dict):
             raise TypeError(f"{IDENTITY} is {before!r}")
+        elif "agent" in before:
+            # A hyper-parameter that the journal lacks is newer; its default is what was done before.
+            own = to_dict(make_agent(before["agent"]))
+            before = before | {"hyperparameters": own | before["hyperparameters"]}
     if before is not None and before != identity:
+        then, now = _flat(before), _flat(identity)
         differ = [
-            f"{name}: {before.get(name)!r}, now {value!r}" for name, value in identity.items()
-            if before.get(name) != value
-        ]  # fmt: skip
+            f"{name}: {then.get(name)!r}, now {value!r}" for name, value in now.items() if then.get(name) != value
+        ]
         raise UsageError(f"{directory} holds another search: {'; '.join(differ)}. Name another directory.")
     return study
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    """The values of a search, with each hyper-parameter by its own name."""
+    return {name: value for name, value in identity.items() if name != "hyperparameters"} | identity.get(
+        "hyperparameters", {}
+    )
 
 
 @contextlib.contextmanager

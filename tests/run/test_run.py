@@ -293,7 +293,7 @@ def test_a_damaged_directory_is_said_to_be_one(tmp_path: Path) -> None:
     config.write_text(text.replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 99'))
     with pytest.raises(UsageError, match="format_version 99"):
         rlgd.load(tmp_path)
-    config.write_text(text[: len(text) // 2])
+    config.write_text(text[: text.index('"CartPole-v1"') + 5])
     with pytest.raises(StorageFault, match="is damaged: Unterminated string"):
         rlgd.load(tmp_path)
     config.write_text(text.replace('"hidden_sizes": [\n      8\n    ]', '"hidden_sizes": [\n      9\n    ]'))

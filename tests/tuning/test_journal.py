@@ -7,7 +7,9 @@ from typing import Any
 import optuna
 import pytest
 
+from rlgd.agents import A2C
 from rlgd.errors import StorageFault, UsageError
+from rlgd.hyperparameters import to_dict
 from rlgd.tuning.journal import (
     JOURNAL,
     STATE,
@@ -55,6 +57,15 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
     open_journal(tmp_path, {"seeds": 1, "env": "A"})
     with pytest.raises(UsageError, match=r"holds another search: seeds: 1, now 2\. Name another directory"):
         open_journal(tmp_path, {"seeds": 2, "env": "A"})
+
+
+def test_a_hyper_parameter_that_is_newer_than_the_search_has_its_default(tmp_path: Path) -> None:
+    now: dict[str, Any] = {"agent": "a2c", "hyperparameters": to_dict(A2C())}
+    then = now | {"hyperparameters": {k: v for k, v in now["hyperparameters"].items() if k != "compute_dtype"}}
+    open_journal(tmp_path, then)
+    open_journal(tmp_path, now)
+    with pytest.raises(UsageError, match="bfloat16"):
+        open_journal(tmp_path, now | {"hyperparameters": to_dict(A2C(compute_dtype="bfloat16"))})
 
 
 def test_a_journal_of_something_else_is_refused_and_not_touched(tmp_path: Path) -> None:
