@@ -35,7 +35,8 @@ LEVEL_0, DETERMINISTIC = "--xla_gpu_autotune_level=0", "--xla_gpu_deterministic_
 
 
 def set_up(flags: str | None = None, hidden_sizes: tuple[int, ...] = (64,), **given: Any) -> list[Any]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("PJRT_NPROC", "XLA_FLAGS")}
+    own = ("PJRT_NPROC", "XLA_FLAGS", "JAX_PLATFORMS")
+    environment = {name: value for name, value in os.environ.items() if name not in own} | given.pop("variables", {})
     if flags is not None:
         environment["XLA_FLAGS"] = flags
     argument = json.dumps({**GIVEN, "hidden_sizes": hidden_sizes, **given})
@@ -51,6 +52,7 @@ def set_up(flags: str | None = None, hidden_sizes: tuple[int, ...] = (64,), **gi
         ({}, ["1", LEVEL_0, None]),
         ({"gpu": True}, [None, LEVEL_0, None]),  # it would compile in one thread
         ({"gpu": True, "device": "cpu"}, ["1", LEVEL_0, None]),
+        ({"gpu": True, "variables": {"JAX_PLATFORMS": "cpu"}}, ["1", LEVEL_0, None]),
         ({"gpu": True, "hidden_sizes": (512,)}, [None, None, None]),
         (
             {"hidden_sizes": (512,), "autotune": "off", "deterministic": True},
