@@ -22,13 +22,14 @@ def read_flags(path: str) -> tuple[dict[str, Any], str | None]:
         raise UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise UsageError(f"--config {path} is not a table in {'JSON' if is_json else 'TOML'}: {error}") from error
-    agent = content.pop("agent", None)
+    agent = content.get("agent")
     if "hyperparameters" in content:
         try:
             content = flags_of_run(content)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise UsageError(f"--config {path} is no config.json of this version of rlgd: {error!r}.") from error
-    return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}, agent
+    flags = {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+    return {name: value for name, value in flags.items() if name != "agent"}, agent
 
 
 def refuse_module_id(env_id: str) -> None:

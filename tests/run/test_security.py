@@ -37,8 +37,9 @@ EXPLAINED = {
     "rlgd/agents/registry.py": r"import_module\(module\)",
     "rlgd/envs/suites/catalog.py": r"import_module\(suite\.module\)",
     "rlgd/envs/host/envpool.py": r'import_module\("envpool"\)',
-    # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before
-    "rlgd/envs/host/maker.py": r'import_module\("ale_py"\)|import_module\(module\)',
+    # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before;
+    # and whether an info can be pickled, without reading what was written
+    "rlgd/envs/host/maker.py": r'import_module\("ale_py"\)|import_module\(module\)|ForkingPickler|cannot be pickled',
     "rlgd/envs/check/checker.py": r"import_module\(module\)",  # `check-env module:ID`: named on the command line
     "rlgd/envs/host/workers.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker processes
     "rlgd/envs/host/parcel.py": r"pickle|ForkingPickler|CloudpickleWrapper",  # to our own worker processes
