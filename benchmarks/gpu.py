@@ -228,7 +228,7 @@ def main() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     print(f"{device_name()}, JAX {jax.__version__}\n", flush=True)
     print(f"| {' | '.join(COLUMNS)} |\n| {' | '.join('-' * len(name) for name in COLUMNS)} |", flush=True)
-    left_out = []
+    left_out, about = [], None
     todo = list(settings(tuple(args.sizes)))
     for number, setting in enumerate(todo):
         if time.monotonic() > end:
@@ -240,7 +240,7 @@ def main() -> None:
             print(f"| PPO as PureJaxRL | CartPole-v1 | {setting.agent.num_envs:,} | {peer:,.0f} | | | | |", flush=True)
         if number == 0 and not args.no_study:
             about = study()  # its place is early: it answers the flagship question
-    if not args.no_study:
+    if about is not None:
         print(f"\n{about}")
     if jax.default_backend() != "cpu":
         print("\n| kernel | time | share |\n| --- | --- | --- |")

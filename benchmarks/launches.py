@@ -110,17 +110,17 @@ def lowered(agent: str, env_id: str, num_envs: int, changes: dict[str, Any]) -> 
 def read(folder: Path) -> Thunk:
     """The compiled program, from what the compiler wrote."""
 
-    def newest(pattern: str) -> str:
+    def largest(pattern: str) -> str:  # the others are of small programs that came before
         return max(folder.glob(pattern), key=lambda path: path.stat().st_size).read_text()
 
-    instructions = newest("*gpu_after_optimizations.txt")
+    instructions = largest("*gpu_after_optimizations.txt")
     trips = dict(re.findall(r'%([\w.\-]+) = [^\n]*? while\([^\n]*"known_trip_count":\{"n":"(\d+)"', instructions))
-    about = newest("*thunk_metadata.txt").split("thunk_metadata {")
+    about = largest("*thunk_metadata.txt").split("thunk_metadata {")
     found = [(re.search(r"thunk_id: (\d+)", text), re.search(r'profile_annotation: "([^"]*)"', text)) for text in about]
     names = {int(number[1]): name[1] for number, name in found if number and name}
     root = Thunk("kSequential")
     above, in_condition = [(-1, root)], False
-    for line in newest("*thunk_sequence_after_thunk_passes.txt").splitlines():
+    for line in largest("*thunk_sequence_after_thunk_passes.txt").splitlines():
         if line.strip() in ("condition:", "body:"):
             in_condition = line.strip() == "condition:"
         elif (match := re.match(r"( *)(\d+): (k\w+)", line)) and not in_condition:

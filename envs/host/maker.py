@@ -130,7 +130,7 @@ class Measured(NamedTuple):
 
     Attributes:
         seconds: the median of a step. The first step may compile and is left out.
-        obstacle: why a worker process could not send what the environment returns; None: it could.
+        obstacle: why a worker process could not send an info; None: it could send all that were seen.
     """
 
     seconds: float
@@ -152,6 +152,7 @@ def measure(env: GymEnv) -> Measured:
         obstacle = obstacle or _obstacle(info)
         if terminated or truncated:
             _, info = env.reset()
+            obstacle = obstacle or _obstacle(info)
     return Measured(statistics.median(times[1:]), obstacle)
 
 

@@ -19,52 +19,52 @@ def show(config: "RunConfig", agent: str, options: OutputOptions, origin: str | 
 
     The text is a file of flags for ``--config``: what is no flag is a comment.
     """
+    from rlgd.run.cadence import cadence
     from rlgd.system import ram
     from rlgd.training.programs import training_program
-    from rlgd.training.rollout import rollout_length
 
     flags = {"agent": agent, "env": config.env.env_id, **_flags(options)}
-    rows = config.agent.num_envs * rollout_length(config.agent, config.env.spec)
+    rows = cadence(config).iteration_steps
     program, free = training_program(config.agent, config.env), ram.free_bytes()
     if options.json:
         memory = {"free_bytes": int(free) if math.isfinite(free) else None}
         print(json.dumps({"flags": flags, "rows_per_iteration": rows, "program": program._asdict(), **memory}))
         return 0
-    iterations = -(-config.settings.total_timesteps // rows)
+    total = config.settings.total_timesteps
+    least, most = ("at least ", "at most ") if config.agent.whole_episodes else ("", "")
     comments = [
         where(config),
         *([origin] if origin else []),
-        f"{config.settings.total_timesteps:,} steps: {iterations:,} iterations of {rows:,}"
-        + (" or fewer" if config.agent.whole_episodes else ""),
+        f"{total:,} steps: {least}{-(-total // rows):,} iterations of {most}{rows:,}",
         _sentence(program, free),
     ]
-    print("\n".join(f"# {comment}" for comment in comments))
+    print("\n".join(f"# {line}" for comment in comments for line in comment.splitlines()))
     print("\n".join(f"{name} = {_toml(value)}" for name, value in flags.items()))
     return 0
 
 
 def _flags(options: OutputOptions) -> dict[str, Any]:
-    """The flags of agent and run by their names, those at None left out: that is what a missing flag means."""
-    values = {
-        name: functools.reduce(getattr, flag.path, options)
-        for name, flag in flags_of(options).items()
-        if len(flag.path) > 1
-    }
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-        if value is not None and not (isinstance(value, Mapping) and not value)
-    }
+    """The flags of agent, run and computing by their names."""
+    values = {name: functools.reduce(getattr, flag.path, options) for name, flag in flags_of(options).items()}
+    of_parts = {name for name, flag in flags_of(options).items() if len(flag.path) > 1}
+    computing = {name for name, value in options.computing._asdict().items() if value}
+    return {name: _plain(value) for name, value in values.items() if name in of_parts | computing}
+
+
+def _plain(value: Any) -> Any:
+    """A value of a flag as JSON has it; a mapping as the command line has it, ``["key=value"]``."""
+    if isinstance(value, Mapping):
+        return [f"{key}={json.dumps(inner, ensure_ascii=False)}" for key, inner in value.items()]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, float):
         return repr(value)  # as TOML has it, infinity too
-    return json.dumps(value)
+    # TOML has no null: None is written as on the command line.
+    return json.dumps("None" if value is None else value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _sentence(program: "Program", free: float) -> str:

@@ -28,8 +28,15 @@ def read_flags(path: str) -> tuple[dict[str, Any], str | None]:
             content = flags_of_run(content)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise UsageError(f"--config {path} is no config.json of this version of rlgd: {error!r}.") from error
-    flags = {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+    flags = {name.replace("-", "_"): _value(value) for name, value in content.items()}
     return {name: value for name, value in flags.items() if name != "agent"}, agent
+
+
+def _value(value: Any) -> Any:
+    """A value of a file as a flag has it. TOML has no null: "None" is written as on the command line."""
+    if value == "None":
+        return None
+    return tuple(value) if isinstance(value, list) else value
 
 
 def refuse_module_id(env_id: str) -> None:

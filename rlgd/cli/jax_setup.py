@@ -17,7 +17,7 @@ from rlgd.training.host_rollout import is_small
 MIN_COMPILE_SECONDS = 0.1  # of programs that are kept
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU
 ON_OFF = ("on", "off")
-AUTOTUNE = "--xla_gpu_autotune_level"
+AUTOTUNE, DEFAULT_LEVEL = "--xla_gpu_autotune_level", 4
 PRECISIONS = ("default", "high", "highest")
 
 
@@ -44,6 +44,8 @@ def set_up(config: RunConfig, computing: Computing, alone: bool = True) -> None:
         os.environ.setdefault("PJRT_NPROC", "1")
     if computing.deterministic_ops:
         _add_xla_flag("--xla_gpu_deterministic_ops=true")
+    if computing.autotune == "on" and AUTOTUNE in _xla_flags():
+        _add_xla_flag(f"{AUTOTUNE}={DEFAULT_LEVEL}")  # the last one counts
     if computing.autotune == "off" or (computing.autotune is None and small and AUTOTUNE not in _xla_flags()):
         _add_xla_flag(f"{AUTOTUNE}=0")
     import jax

@@ -44,7 +44,8 @@ class Categorical:
         check_shape("x", x, self.logits.shape[:-1])
         # A sum in which one value counts: the gradient of an indexed array would be a scatter, which is slow.
         chosen = jax.nn.one_hot(x, self.logits.shape[-1], dtype=bool)
-        return jnp.sum(jnp.where(chosen, self.log_probs, 0), axis=-1)
+        # An x that is no value has no probability: NaN ends a run, which a 0 would hide.
+        return jnp.where(jnp.any(chosen, axis=-1), jnp.sum(jnp.where(chosen, self.log_probs, 0), axis=-1), jnp.nan)
 
     def entropy(self) -> Array:
         """``[...]`` in nats."""

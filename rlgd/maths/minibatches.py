@@ -74,7 +74,7 @@ def epochs(
         return carry, vector
 
     # All orders before the loop: one loop instead of two, one within the other.
-    orders = jax.vmap(lambda number: shuffle(jax.random.fold_in(key, number), size))(jnp.arange(num_epochs))
+    orders = jax.lax.map(lambda number: shuffle(jax.random.fold_in(key, number), size), jnp.arange(num_epochs))
     parts = (orders.reshape(num_epochs * num_minibatches, -1), jnp.arange(num_epochs * num_minibatches))
     carry, stacked = jax.lax.scan(joined, carry, parts)
     return carry, jax.vmap(jax.vmap(split[0]))(stacked.reshape(num_epochs, num_minibatches, -1))

@@ -142,5 +142,6 @@ def dropped(x: Array, rate: Scalar, key: Array) -> Array:
     """``x`` with a share ``rate`` of its values set to 0 and the others divided by 1 - rate: the mean is the same
     (Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting").
     """
-    keep = 1 - jnp.asarray(rate)  # linen's Dropout branches on the rate, which may be traced here
+    # linen's Dropout branches on the rate, which may be traced here.
+    keep = 1 - jnp.asarray(rate, jax.dtypes.canonicalize_dtype(float))
     return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep.astype(x.dtype), 0)

@@ -13,7 +13,7 @@ import numpy as np
 
 from rlgd import hyperparameters as hp
 from rlgd import spaces
-from rlgd.agents import make_agent
+from rlgd.agents import REGISTRY, make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import SUITES, DeviceEnv, Env, make
 from rlgd.envs.host.host_env import autoreset_mode_named
@@ -91,10 +91,18 @@ def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
             arguments = parse_json(env.pop("kwargs"), dict[str, Any])
             settings |= {"env_args": arguments or None, "env_timeout": env.pop("timeout")}
         new["settings"] = settings | env
-    # A setting that a file lacks is newer than the file; its default is what was done before.
     new["settings"] = hp.to_dict(RunSettings()) | new["settings"]
-    new["hyperparameters"] = hp.to_dict(make_agent(new["agent"])) | new["hyperparameters"]
+    new["hyperparameters"] = with_newer(new["agent"], new["hyperparameters"])
     return new
+
+
+def with_newer(agent: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters from a file, and those that it lacks.
+
+    What a file lacks is newer than the file; its default is what was done before. Agents that are not in the registry
+    are not known here.
+    """
+    return (hp.to_dict(make_agent(agent)) if agent in REGISTRY else {}) | dict(values)
 
 
 def write_config(directory: Path, config: RunConfig, cadence: Cadence, history: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""How programs are laid out for a processor: the one place where accelerators are treated in another way than CPUs."""
+"""How the programs of training are laid out for a processor: the one place that knows what each kind likes."""
 
 from typing import NamedTuple
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,6 +26,8 @@ from rlgd.training.rollout import (
     step_key,
 )
 
+UNROLLED_OPERATIONS = 1600  # in a turn of a rollout's loop
+
 
 def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
     """The rows of one iteration on the device: ``rollout_length`` steps, or one whole episode of each environment.
@@ -40,6 +43,23 @@ def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[
 def _keys(key: Array, purpose: int, times: Array) -> Array:
     """The keys of several steps, as numbers: JAX's check for keys that are used twice knows no keys in a scan."""
     return jax.random.key_data(jax.vmap(lambda t: step_key(key, purpose, t))(times))
+
+
+def _steps_in_a_turn(step: Callable[[Any, Any], Any], carry: Any, row: Any) -> int:
+    """How many steps a turn of a rollout's loop makes: few where a step is a long program, which compiles long."""
+    most = layout().unroll
+    if most == 1:
+        return 1
+    operations = _num_operations(jax.make_jaxpr(step)(carry, row).jaxpr)
+    return max(1, min(most, UNROLLED_OPERATIONS // operations))
+
+
+def _num_operations(program: Any) -> int:
+    """The operations of a jaxpr, those of loops and functions inside included."""
+    values = [value for equation in program.eqns for value in equation.params.values()]
+    parts = [part for value in values for part in (value if isinstance(value, tuple | list) else (value,))]
+    inner = [getattr(part, "jaxpr", part) for part in parts]
+    return len(program.eqns) + sum(_num_operations(part) for part in inner if hasattr(part, "eqns"))
 
 
 def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:
@@ -74,9 +94,9 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
 
     final_obs = spaces.blank(spec.obs, num_final, agent.num_envs)
     start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, jnp.zeros(loop.first.shape, jnp.int32))
-    (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(
-        step, start, (act_keys, env_keys, fresh_states), unroll=layout().unroll
-    )
+    given = (act_keys, env_keys, fresh_states)
+    turn = _steps_in_a_turn(step, start, jax.tree.map(lambda x: x[0], given))
+    (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, given, unroll=turn)
     rollout = Rollout(**rows, mask=None, last_obs=obs, final_obs=final_obs, first=loop.first, memory=loop.memory)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 
@@ -117,7 +137,7 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
         index, running, rows = carry
         times = index * EPISODE_BLOCK + jnp.arange(EPISODE_BLOCK)
         keys = (_keys(key, ACT, times), _keys(key, STEP, times))
-        running, new = jax.lax.scan(step, running, keys, unroll=layout().unroll)
+        running, new = jax.lax.scan(step, running, keys, unroll=turn)
 
         def place(whole: Array, part: Array) -> Array:
             return jax.lax.dynamic_update_slice_in_dim(whole, part, index * EPISODE_BLOCK, 0)
@@ -129,7 +149,9 @@ def _collect_episodes(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array)
         return (index < length // EPISODE_BLOCK) & jnp.any(running[2])
 
     start = (state, obs, alive, alive, agent.memory(spec, num_envs))
-    _, row = jax.eval_shape(step, start, (jax.random.key_data(key),) * 2)
+    two_keys = (jax.random.key_data(key),) * 2
+    turn = _steps_in_a_turn(step, start, two_keys)
+    _, row = jax.eval_shape(step, start, two_keys)
     empty = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), row)
     _, (state, obs, _, first, memory), rows = jax.lax.while_loop(
         unfinished, block, (jnp.zeros((), jnp.int32), start, empty)

@@ -1,6 +1,7 @@
 """What a run compiles, how long that takes, and how much memory the programs take, without training."""
 
 import contextlib
+import dataclasses
 import time
 from typing import Any, NamedTuple
 
@@ -62,7 +63,8 @@ def _blank_rollout(agent: Agent, vector: HostVector, loop: Any) -> Any:
     rows = HostRows(length, view)
     rows.action = np.zeros((length, *action.shape), action.dtype)
     masked = agent.whole_episodes or vector.has_reset_rows
-    return rows.rollout(obs, first, masked, 0 if masked else most_truncations(spec, length))
+    rollout = rows.rollout(obs, first, masked, 0 if masked else most_truncations(spec, length))
+    return dataclasses.replace(rollout, memory=loop.memory)
 
 
 def _compiled(name: str, lowered: Any, start: float) -> Program:

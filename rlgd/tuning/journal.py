@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlgd.agents import make_agent
 from rlgd.errors import StorageFault, UsageError
-from rlgd.hyperparameters import to_dict
+from rlgd.run.config_file import with_newer
 from rlgd.tuning.journal_file import JournalFile
 from rlgd.tuning.space import Dimension, values_of
 
@@ -67,9 +66,8 @@ def open_journal(directory: Path, identity: dict[str, Any]) -> "optuna.Study":
         elif not isinstance(before, dict):
             raise TypeError(f"{IDENTITY} is {before!r}")
         elif "agent" in before:
-            # A hyper-parameter that the journal lacks is newer; its default is what was done before.
-            own = to_dict(make_agent(before["agent"]))
-            before = before | {"hyperparameters": own | before["hyperparameters"]}
+            values = with_newer(before["agent"], before["hyperparameters"])
+            before = before | {"hyperparameters": values}
     if before is not None and before != identity:
         then, now = _flat(before), _flat(identity)
         differ = [

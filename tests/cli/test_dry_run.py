@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from rlgd.cli import dry_run as dry_run_module
 from rlgd.cli import jax_setup, main
 from rlgd.cli.parser import parse
 from rlgd.cli.train import Options
+from rlgd.envs import make
+from rlgd.run import RunConfig
 
 SMALL = ["--num-envs", "2", "--hidden-sizes", "4", "--measure-every", "0"]
 
@@ -34,7 +37,10 @@ def dry_run(*flags: str) -> int:
             ["--env", "Pendulum-v1", "--backend", "host", "--env-arg", "g=9.5"],
             "update",
         ),
-        ("reinforce", ["--env", "CartPole-v1", "--max-episode-steps", "20"], "training"),
+        ("reinforce", ["--env", "CartPole-v1", "--max-episode-steps", "20", "--baseline", "none"], "training"),
+        ("ppo", ["--env", "Pendulum-v1", "--backend", "host", "--network", "gru", "--num-minibatches", "2"], "update"),
+        ("a2c", ["--env", "CartPole-v1", "--max-grad-norm", "None", "--patience", "3"], "training"),
+        ("a2c", ["--env", "Pendulum-v1", "--backend", "host", "--env-arg", "render_mode=null", "g=1e1"], "update"),
         ("reinforce", ["--env", "Acrobot-v1", "--backend", "host", "--max-episode-steps", "20"], "update"),
     ],
 )
@@ -52,6 +58,14 @@ def test_what_is_printed_is_a_file_of_flags_for_the_same_run(
     again = parse("train", Options, [agent, "--config", "flags.toml", "--no-preset"])
     before = parse("train", Options, [agent, *flags, *SMALL])
     assert (again.hyperparameters, again.settings, again.env) == (before.hyperparameters, before.settings, before.env)
+
+
+def test_what_is_said_is_a_comment_whatever_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    show = dry_run_module.show
+    options = parse("train", Options, ["a2c", "--env", "CartPole-v1", *SMALL])
+    config = RunConfig(options.hyperparameters, make("CartPole-v1"), options.settings)
+    assert show(config, "a2c", options, "a line\nand another\x85one") == 0
+    assert tomllib.loads(capsys.readouterr().out)["agent"] == "a2c"
 
 
 def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,7 @@ def set_up(flags: str | None = None, hidden_sizes: tuple[int, ...] = (64,), **gi
         ),
         ({"autotune": "on", "precision": "highest"}, ["1", None, "highest"]),
         ({"flags": "--xla_gpu_autotune_level=2"}, ["1", "--xla_gpu_autotune_level=2", None]),
+        ({"flags": LEVEL_0, "autotune": "on"}, ["1", f"{LEVEL_0} --xla_gpu_autotune_level=4", None]),
     ],
 )
 def test_what_is_set(given: dict[str, Any], expected: list[Any]) -> None:
