@@ -16,6 +16,7 @@ from rlgd.maths.shapes import num_rows
 from rlgd.system.layout import layout
 
 T = TypeVar("T")
+ROWS_AT_ONCE = 2**21  # that are shuffled
 
 
 def shuffle(key: Array, size: int) -> Array:
@@ -74,7 +75,10 @@ def epochs(
         return carry, vector
 
     # All orders before the loop: one loop instead of two, one within the other.
-    orders = jax.lax.map(lambda number: shuffle(jax.random.fold_in(key, number), size), jnp.arange(num_epochs))
+    at_once = min(max(ROWS_AT_ONCE // size, 1), num_epochs)  # shuffling takes several times the room of an order
+    orders = jax.lax.map(
+        lambda number: shuffle(jax.random.fold_in(key, number), size), jnp.arange(num_epochs), batch_size=at_once
+    )
     parts = (orders.reshape(num_epochs * num_minibatches, -1), jnp.arange(num_epochs * num_minibatches))
     carry, stacked = jax.lax.scan(joined, carry, parts)
     return carry, jax.vmap(jax.vmap(split[0]))(stacked.reshape(num_epochs, num_minibatches, -1))
