@@ -61,4 +61,6 @@ def test_an_accelerators_layout_learns_the_same(name: str, env_id: str, monkeypa
     jax.tree.map(close, loop.agent_state, other_loop.agent_state)
     assert [x.dtype for x in jax.tree.leaves(loop)] == [x.dtype for x in jax.tree.leaves(other_loop)]
     for key, value in metrics.items():
+        if key in ("ascent/cg_iterations", "ascent/cg_residual"):
+            continue  # rounding decides when the residual is small enough
         np.testing.assert_allclose(value, other_metrics[key], rtol=2e-2, atol=2e-4, err_msg=key)
