@@ -215,6 +215,7 @@ class HostEnv:
             return HostVector(vector, self.spec, self.env_id, how, fallback=fallback)
 
     def _without_workers(self, num_envs: int, error: Exception) -> str:
+        """For ``Fallback``: what failed is said, and how environments are stepped now is returned."""
         self._give_up_workers(str(error))
         return self.how(num_envs)
 

@@ -45,10 +45,12 @@ def show(config: "RunConfig", agent: str, options: OutputOptions, origin: str | 
 
 def _flags(options: OutputOptions) -> dict[str, Any]:
     """The flags of agent, run and computing by their names."""
-    values = {name: functools.reduce(getattr, flag.path, options) for name, flag in flags_of(options).items()}
-    of_parts = {name for name, flag in flags_of(options).items() if len(flag.path) > 1}
     computing = {name for name, value in options.computing._asdict().items() if value}
-    return {name: _plain(value) for name, value in values.items() if name in of_parts | computing}
+    return {
+        name: _plain(functools.reduce(getattr, flag.path, options))
+        for name, flag in flags_of(options).items()
+        if len(flag.path) > 1 or name in computing
+    }
 
 
 def _plain(value: Any) -> Any:

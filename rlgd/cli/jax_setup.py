@@ -38,7 +38,7 @@ def set_up(config: RunConfig, computing: Computing, alone: bool = True) -> None:
         if value is not None and value not in choices:
             raise unknown(name, value, choices)
     small = is_small(config.agent, config.env.spec)
-    on_cpu = "cpu" in (computing.device, os.environ.get("JAX_PLATFORMS")) or not machine.may_have_gpu()
+    on_cpu = (computing.device or os.environ.get("JAX_PLATFORMS")) == "cpu" or not machine.may_have_gpu()
     if alone and small and on_cpu:
         # Threads cost a small network more than they gain. On a GPU this would be the number of threads that compile.
         os.environ.setdefault("PJRT_NPROC", "1")

@@ -80,7 +80,7 @@ class OutputOptions(CommandOptions):
     autotune: str | None = flag(
         None,
         "whether compiling for a GPU tries several kernels for each product of matrices; the default is off for "
-        "networks of up to 256 units, which then compile several times as fast",
+        "networks of up to 256 units",
         "on|off",
         group="output",
     )

@@ -19,8 +19,9 @@ def num_cores() -> int:
 
 def may_have_gpu() -> bool:
     """Whether JAX may find a GPU here: there is a plugin for one, and a device. JAX knows, but only once it started."""
-    plugins = importlib.metadata.entry_points(group="jax_plugins")
-    return bool(plugins) and any(any(DEVICES.glob(name)) for name in GPU_DEVICES)
+    if not any(any(DEVICES.glob(name)) for name in GPU_DEVICES):
+        return False  # to look for plugins takes longer: it reads about every package that is installed
+    return bool(importlib.metadata.entry_points(group="jax_plugins"))
 
 
 def device_name() -> str:
