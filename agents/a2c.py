@@ -1,5 +1,8 @@
 """Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, synchronous)."""
 
+from typing import Any
+
+import jax
 from jax import Array
 
 from rlgd.agents.base.actor_critic import ActorCriticAgent
@@ -7,6 +10,7 @@ from rlgd.agents.base.experience import Experience, experience
 from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient
 from rlgd.agents.base.learning import climb_once, conclude
 from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.diagnostics import halves
 from rlgd.hyperparameters import hyperparameters, nested, static
 from rlgd.maths import objectives
 from rlgd.maths.distributions import Distribution
@@ -27,17 +31,20 @@ class A2C(ActorCriticAgent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: one step along the gradient of mean(log pi(a|s) * A), and of the value error."""
         rows = experience(self, spec, state, rollout)
-        gradient = self._score_gradient(spec, progress)
-        params, opt_state, measured, metrics = climb_once(
-            self, state, rows, lambda rows: gradient(state.params, rows, key), progress
-        )
+        gradient, metrics = self._score_gradient(spec, progress)(state.params, rows, key)
+        params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress)
         metrics["train/explained_variance"] = rows.explained_variance()
-        return conclude(self, spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
+        return conclude(self, spec, state, rollout, params, opt_state, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that ``update`` follows."""
         rows = experience(self, spec, state, rollout)
         return self._score_gradient(spec, progress)(state.params, rows, key)[0]
+
+    def half_gradients(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Any:
+        """The estimates on every other row."""
+        rows, gradient = experience(self, spec, state, rollout), self._score_gradient(spec, progress)
+        return jax.vmap(lambda half: gradient(state.params, half, key)[0].policy)(halves(rows))
 
     def passes(self) -> int:
         """Acting, and one gradient."""

@@ -10,7 +10,7 @@ from rlgd.agents.base.actor_critic import ActorCriticAgent
 from rlgd.agents.base.experience import Experience, experience
 from rlgd.agents.base.faults import first_fault
 from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient, squared_error
-from rlgd.agents.base.learning import applied_schedules, ascend, conclude, kept_form, measure
+from rlgd.agents.base.learning import applied_schedules, ascend, conclude, kept_form
 from rlgd.ascent import schedules
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
@@ -36,7 +36,7 @@ class PPO(ActorCriticAgent):
         "[1, inf)",
     )
     measure_every: int = static(
-        2, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
+        16, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
     clip_eps: float = traced(0.2, "how far the policy's ratio may move before it is clipped", "(0, inf)")
     clip_value: bool = static(False, "clip the value function's change by clip_eps too")
@@ -67,20 +67,25 @@ class PPO(ActorCriticAgent):
             direction, metrics = gradient(kept.split(climb.params), batch, dropout)
             return self._step(climb, kept.join(direction), metrics, progress, number)
 
-        measurements, measured = measure(
-            self, state, progress, lambda: self._half_gradients(gradient, state.params, rows, key)
-        )
         climb = Climb(kept.join(state.params), kept.join_state(state.opt_state), jnp.array(True))
         climb, stacked = epochs(step, climb, order_key, len(rows.advantage), self.num_epochs, self.num_minibatches)
         params, opt_state = kept.split(climb.params), kept.split_state(climb.opt_state)
-        metrics = _mean_over_updates(stacked) | measurements | self._applied(progress)
+        metrics = _mean_over_updates(stacked) | self._applied(progress)
         metrics["train/explained_variance"] = rows.explained_variance()
-        return conclude(self, spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
+        return conclude(self, spec, state, rollout, params, opt_state, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that the first step of ``update`` follows, on the whole rollout: every ratio is 1."""
         rows = experience(self, spec, state, rollout)
         return self._surrogate_gradient(spec, progress)(state.params, rows, key)[0]
+
+    def half_gradients(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Any:
+        """The gradients on the two halves of a minibatch."""
+        rows, gradient = experience(self, spec, state, rollout), self._surrogate_gradient(spec, progress)
+        size = len(rows.advantage)
+        index = shuffle(jax.random.fold_in(key, MEASURE), size)[: size // self.num_minibatches]
+        dropout_key = jax.random.fold_in(key, DROPOUT)
+        return jax.vmap(lambda half: gradient(state.params, half, dropout_key)[0].policy)(halves(rows.at(index)))
 
     def passes(self) -> int:
         """Acting, and all epochs."""
@@ -121,13 +126,6 @@ class PPO(ActorCriticAgent):
             lambda new, old: jnp.where(running, new, old), tuple(after), (climb.params, climb.opt_state)
         )
         return Climb(params, opt_state, running), metrics | ascent_metrics | {"train/updates": running.astype(float)}
-
-    def _half_gradients(self, gradient: Gradient, params: Params, rows: Experience, key: Array) -> Any:
-        """The policy's gradients on the two halves of a minibatch."""
-        size = len(rows.advantage)
-        index = shuffle(jax.random.fold_in(key, MEASURE), size)[: size // self.num_minibatches]
-        dropout_key = jax.random.fold_in(key, DROPOUT)
-        return jax.vmap(lambda half: gradient(params, half, dropout_key)[0].policy)(halves(rows.at(index)))
 
     def _applied(self, progress: Array) -> Metrics:
         return applied_schedules(self, progress) | {"train/clip_eps": self.clip_range(progress)}

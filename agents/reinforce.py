@@ -1,7 +1,7 @@
 """REINFORCE (Williams 1992): the Monte-Carlo policy gradient, on whole episodes."""
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.agents.base.gradients import dropout_keys
 from rlgd.agents.base.learning import climb_once, conclude
 from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.diagnostics import halves
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static
 from rlgd.maths import objectives, returns, running_statistics
@@ -45,7 +46,7 @@ class REINFORCE(Agent):
         "value", "what is subtracted from the return: the mean of other episodes, the value", choices=BASELINES
     )
     measure_every: int = static(
-        8, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
+        16, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
     discount_weighting: bool = static(False, "weight row t by gamma^t: the exact gradient of the discounted return")
 
@@ -61,16 +62,20 @@ class REINFORCE(Agent):
     ) -> tuple[AgentState, Metrics]:
         """One iteration: one step along the estimate; the value function moves towards the returns."""
         rows = self._rows(spec, state, rollout)
-        params, opt_state, measured, metrics = climb_once(
-            self, state, rows, lambda rows: self._gradient(spec, state.params, rows, progress, key), progress, axis=1
-        )
+        gradient, metrics = self._gradient(spec, state.params, rows, progress, key)
+        params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress)
         if self.baseline == "value":
             metrics["train/explained_variance"] = objectives.explained_variance(rows.baseline, rows.returns, rows.mask)
-        return conclude(self, spec, state, rollout, params, opt_state, measured), metrics
+        return conclude(self, spec, state, rollout, params, opt_state), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that ``update`` follows."""
         return self._gradient(spec, state.params, self._rows(spec, state, rollout), progress, key)[0]
+
+    def half_gradients(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Any:
+        """The estimates on every other episode."""
+        rows = halves(self._rows(spec, state, rollout), axis=1)
+        return jax.vmap(lambda half: self._gradient(spec, state.params, half, progress, key)[0].policy)(rows)
 
     def passes(self) -> int:
         """Acting, and one gradient."""

@@ -29,7 +29,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def seconds(runner: training.DeviceRunner, loop: LoopState, length: int) -> float:
     """The processor time of a chunk, from the same state whenever it is asked for: the same steps and updates."""
     start = time.process_time()
-    jax.block_until_ready(runner(loop, length, STEPS)[0])
+    done = 0
+    while done < length:  # the runner stops to measure
+        loop, metrics = runner(loop, length - done, STEPS)
+        done += len(metrics["rollout/steps"])
+    jax.block_until_ready(loop)
     return time.process_time() - start
 
 
@@ -40,8 +44,9 @@ def overhead(agent: Agent, env: DeviceEnv, rounds: int) -> tuple[float, float, f
     for every in (agent.measure_every, 0):
         chosen = dataclasses.replace(agent, measure_every=every).prepared()
         runner = training.DeviceRunner(chosen, env, length)
-        loop, _ = runner(training.initialize(chosen, env, jax.random.key(0)), length, STEPS)
-        chunks.append((runner, loop, length))
+        chunks.append((runner, training.initialize(chosen, env, jax.random.key(0)), length))
+        for _ in range(2):
+            seconds(*chunks[-1])  # compiles
     ratios = [seconds(*chunks[0]) / seconds(*chunks[1]) - 1 for _ in range(rounds)]
     return float(np.median(ratios)), min(ratios), max(ratios)
 

@@ -29,7 +29,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.ascent import Ascent
 from rlgd.envs import DeviceEnv
 from rlgd.system.machine import device_name
-from rlgd.training.programs import training_program
+from rlgd.training.programs import programs_of
 
 SIZES = (64, 2048, 16_384, 65_536)  # environments
 SECONDS = 2.0  # of training in each row
@@ -161,9 +161,9 @@ def stepping_speed(env: DeviceEnv, num_envs: int, length: int = 512) -> Callable
 def row(setting: Setting) -> str:
     """A row of the table."""
     jax.clear_caches()
-    cold = training_program(setting.agent, setting.env)
+    cold = next(programs_of(setting.agent, setting.env))
     jax.clear_caches()
-    warm = training_program(setting.agent, setting.env)
+    warm = next(programs_of(setting.agent, setting.env))
     trained = speed(training_speed(setting.agent, setting.env))
     stepped = speed(stepping_speed(setting.env, setting.agent.num_envs))
     memory = "-" if cold.memory_bytes is None else f"{cold.memory_bytes / 2**20:,.0f} MiB"

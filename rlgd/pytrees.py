@@ -131,7 +131,7 @@ class AgentState:
         outer_opt_state: the state of the outer step, for each of the two.
         obs_statistics: running mean and variance of the encoded observations.
         reward_statistics: running variance of the discounted return and the returns so far, ``[N]``.
-        measured: the state of the diagnostics between measurements.
+        measured: the policy's gradient when the ascent was last measured; zeros before that.
         value_memory: the memory of the value function for each environment, ``[N, size]``.
     """
 

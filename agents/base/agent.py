@@ -2,14 +2,16 @@
 
 A new agent is a subclass of ``Agent`` with hyper-parameters of its own, an ``update``, the ``gradient`` that the update
 begins with, and ``passes``. ``rlgd.agents.base.learning`` has the functions that an update is composed of, and
-``rlgd.agents.check`` says what is missing. Beside these three an agent redefines ``validate``, ``recurrence`` or
-``value_ascent`` at most.
+``rlgd.agents.check`` says what is missing. Beside these three an agent redefines ``validate``, ``half_gradients``,
+``recurrence`` or ``value_ascent`` at most.
 """
 
 import abc
 import dataclasses
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -17,7 +19,7 @@ from rlgd import hyperparameters as hp
 from rlgd import ranges
 from rlgd.agents.base import exploration
 from rlgd.agents.base.acting import Networks, features_of
-from rlgd.ascent import diagnostics, schedules
+from rlgd.ascent import schedules
 from rlgd.ascent.ascent import Ascent
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
@@ -76,7 +78,7 @@ class Agent(abc.ABC):
     normalize_obs: bool = static(False, "shift and scale observations to mean 0 and variance 1")
     scale_reward: bool = static(False, "divide rewards by the standard deviation of the discounted return")
     measure_every: int = static(
-        128, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
+        512, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
 
     def validate(self) -> None:
@@ -185,7 +187,7 @@ class Agent(abc.ABC):
             outer_opt_state=None if outer is None else _opt_state(outer, outer, params),
             obs_statistics=running_statistics.empty((num_features(spec.obs),)) if self.normalize_obs else None,
             reward_statistics=running_statistics.empty_reward_scale(self.num_envs) if self.scale_reward else None,
-            measured=diagnostics.begin(params.policy) if self.measure_every else None,
+            measured=jax.tree.map(jnp.zeros_like, params.policy) if self.measure_every else None,
             value_memory=model.blank_memory(self.num_envs),
         )
 
@@ -227,6 +229,15 @@ class Agent(abc.ABC):
         The arguments are those of ``update``. It is the gradient of the objective with its entropy bonus, before
         penalties, clipping and the optimizer.
         """
+
+    def half_gradients(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Any:
+        """What the diagnostics of the ascent measure: what the policy's step is given, on two halves of its rows.
+
+        The arguments are those of ``update``. ``[2, ...]`` like the policy's parameters, or ``[1, ...]`` where there
+        are no halves; then the noise is not measured. An agent that does not redefine it is measured by its
+        ``gradient``.
+        """
+        return jax.tree.map(lambda x: x[None], self.gradient(spec, state, rollout, progress, key).policy)
 
     @abc.abstractmethod
     def passes(self) -> int:

@@ -151,6 +151,7 @@ def _check_training(agent: Any, spec: Spec) -> None:
     _check_types(trial, after)
     _check_metrics(trial.agent, metrics)
     _check_gradient(trial, after)
+    _check_half_gradients(trial)
     _check_seeds(trial, after)
     _check_learning_rate_0(trial)
     _check_compiled_once(trial, after)
@@ -211,6 +212,16 @@ def _check_gradient(trial: _Trial, after: AgentState) -> None:
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
             if not jnp.isfinite(leaf).all():
                 raise _fail(agent, where, f"{jax.tree_util.keystr(path)} is not finite", "finite numbers")
+
+
+def _check_half_gradients(trial: _Trial) -> None:
+    agent, where, policy = trial.agent, "half_gradients", trial.state.params.policy
+    with _running(agent, where, "pure arithmetic on arrays, that JAX can compile"):
+        parts = jax.eval_shape(lambda agent, *given: agent.half_gradients(trial.spec, *given), agent, *trial.given)
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (parts, policy)]
+    if not _alike(parts, policy) or shapes[0] not in ([(number, *shape) for shape in shapes[1]] for number in (1, 2)):
+        found = f"{type(parts).__name__} of shapes {shapes[0][:3]}"
+        raise _fail(agent, where, found, f"the policy's parameters, {shapes[1][:3]}, with an axis of 1 or 2 in front")
 
 
 def _check_seeds(trial: _Trial, after: AgentState) -> None:

@@ -118,3 +118,10 @@ class AgentContract(Protocol):
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The gradient estimate that the first step of ``update`` follows, on the whole rollout."""
         ...
+
+    def half_gradients(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Any:
+        """What the policy's first step is given, on two halves of its rows, ``[2, ...]``; ``[1, ...]`` without halves.
+
+        Called only in iterations that are measured, beside ``update``.
+        """
+        ...

@@ -1,7 +1,7 @@
-"""What the updates of agents are composed of: steps of ascent, measurements, and the end of an iteration."""
+"""What the updates of agents are composed of: steps of ascent, and the end of an iteration."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ from jax import Array
 
 from rlgd.agents.base.agent import Agent
 from rlgd.agents.base.faults import first_fault
-from rlgd.ascent import diagnostics
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.joined import Form, form
 from rlgd.ascent.trees import apply_step, global_norm
@@ -17,8 +16,6 @@ from rlgd.maths import running_statistics
 from rlgd.models.features import encode, num_features
 from rlgd.pytrees import AgentState, Metrics, Params, Rollout
 from rlgd.spaces import Spec
-
-Rows = TypeVar("Rows")
 
 
 def step(
@@ -76,54 +73,22 @@ def is_clipped(ascent: Ascent, norm: Array) -> Array:
     return (norm > ascent.clipping.limit).astype(norm.dtype)
 
 
-def measure(
-    agent: Agent, state: AgentState, progress: Array, gradients: Callable[[], Any]
-) -> tuple[Metrics, diagnostics.Measured | None]:
-    """Diagnostics of the first step that follows, and what they keep until the next time; see ``diagnostics.measure``.
-
-    ``gradients`` computes the policy's gradients on ``diagnostics.halves`` of the batch, stacked.
-    """
-    if not agent.measure_every:
-        return {}, None
-    return diagnostics.measure(
-        agent.ascent,
-        state.opt_state.policy,
-        state.params.policy,
-        progress,
-        gradients,
-        state.measured,
-        agent.measure_every,
-    )
-
-
 def climb_once(
-    agent: Agent,
-    state: AgentState,
-    rows: Rows,
-    gradient: Callable[[Rows], tuple[Params, Metrics]],
-    progress: Array,
-    axis: int = 0,
-) -> tuple[Params, Params, Any, Metrics]:
-    """One step uphill on all rows of a rollout, and its diagnostics.
+    agent: Agent, state: AgentState, gradient: Params, metrics: Metrics, progress: Array
+) -> tuple[Params, Params, Metrics]:
+    """The only step of an iteration.
 
     Args:
         agent, state, progress: as in ``Agent.update``.
-        rows: what is learned from.
-        gradient: of rows, with its metrics.
-        axis: which axis of ``rows`` is cut in halves for the diagnostics.
+        gradient, metrics: on all rows of the rollout.
 
     Returns:
-        Parameters, optimizer state, what the diagnostics keep, and metrics.
+        Parameters, optimizer state, and all metrics of the step.
     """
-    halves = diagnostics.halves
-    measurements, measured = measure(
-        agent, state, progress, lambda: jax.vmap(gradient)(halves(rows, axis=axis))[0].policy
-    )
-    direction, metrics = gradient(rows)
-    params, opt_state, ascent_metrics = ascend(agent, state.params, state.opt_state, direction, progress)
-    metrics |= ascent_metrics
+    params, opt_state, ascent_metrics = ascend(agent, state.params, state.opt_state, gradient, progress)
+    metrics = metrics | ascent_metrics
     metrics["first_fault"] = first_fault(metrics)
-    return params, opt_state, measured, metrics | measurements | applied_schedules(agent, progress)
+    return params, opt_state, metrics | applied_schedules(agent, progress)
 
 
 def applied_schedules(agent: Agent, progress: Array) -> Metrics:
@@ -143,7 +108,6 @@ def conclude(
     rollout: Rollout,
     params: Params,
     opt_state: Params,
-    measured: Any,
     value_memory: Array | None = None,
 ) -> AgentState:
     """The state after an update: after the outer step from ``state`` towards ``params``, and with new normalizers.
@@ -161,7 +125,9 @@ def conclude(
             reward_statistics, rollout.reward, rollout.done, agent.gamma, rollout.mask
         )
     params, outer_opt_state = _outer_step(agent.ascent.outer_ascent(), state, params)
-    return AgentState(params, opt_state, outer_opt_state, obs_statistics, reward_statistics, measured, value_memory)
+    return AgentState(
+        params, opt_state, outer_opt_state, obs_statistics, reward_statistics, state.measured, value_memory
+    )
 
 
 def _outer_step(outer: Ascent | None, state: AgentState, params: Params) -> tuple[Params, Params | None]:

@@ -1,7 +1,8 @@
 """What NPG and TRPO share: the natural gradient of the policy, a bounded step, and the fit of the value function."""
 
+import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.experience import Experience, experience
 from rlgd.agents.base.faults import first_fault
 from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient, policy_objective
-from rlgd.agents.base.learning import applied_schedules, conclude, is_clipped, measure, step
+from rlgd.agents.base.learning import applied_schedules, conclude, is_clipped, step
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
 from rlgd.ascent.joined import form
@@ -27,7 +28,12 @@ from rlgd.spaces import Spec
 
 @hyperparameters
 class NaturalAgent(RolloutAgent):
-    """The hyper-parameters of agents that move the policy by one bounded step in each rollout."""
+    """Agents that move the policy by one bounded step in each rollout.
+
+    A step is accepted only if it raises the objective by more than ``least_gain``.
+    """
+
+    least_gain: ClassVar[float]
 
     ascent: Ascent = nested(Ascent("sgd", learning_rate=1.0, schedule="linear"))
     rollout_length: int = static(256, "steps of each environment in one iteration", "[1, inf)")
@@ -64,6 +70,32 @@ class NaturalAgent(RolloutAgent):
         rows = experience(self, spec, state, rollout)
         return policy_and_value_gradient(self, spec, progress, surrogate)(state.params, rows)[0]
 
+    def update(
+        self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
+    ) -> tuple[AgentState, Metrics]:
+        """One iteration: one step of the policy along its natural gradient, and the fit of the value function."""
+        rows = experience(self, spec, state, rollout)
+        direction, metrics = _natural_gradients(self, spec, state, progress)(rows)
+        before = metrics["train/objective"] + self.entropy_weight(progress) * metrics["train/entropy"]
+        policy, policy_opt_state, search_metrics = _bounded_step(self, spec, state, rows, progress, direction, before)
+        gradient_of = policy_and_value_gradient(self, spec, progress, surrogate)
+        value, value_opt_state, stacked = _fit_value(self, state, rows, gradient_of, key)
+        metrics |= search_metrics
+        faults = jax.vmap(lambda fit: first_fault(metrics | fit))(jax.tree.map(jnp.ravel, stacked))
+        metrics |= jax.tree.map(jnp.mean, stacked) | applied_schedules(self, progress)
+        metrics |= {"train/explained_variance": rows.explained_variance(), "first_fault": faults}
+        params, opt_state = Params(policy, value), Params(policy_opt_state, value_opt_state)
+        return conclude(self, spec, state, rollout, params, opt_state, rows.value_memory), metrics
+
+    @abc.abstractmethod
+    def direction(self, solution: Solution) -> Any:
+        """What the ascent is given as the policy's gradient, made of the natural gradient."""
+
+    def half_gradients(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Any:
+        """What the ascent would be given, on every other row."""
+        rows, direction_of = experience(self, spec, state, rollout), _natural_gradients(self, spec, state, progress)
+        return jax.vmap(direction_of)(halves(rows))[0]
+
     def passes(self) -> int:
         """Acting, one for each step of conjugate gradient, and those of the value function."""
         return 1 + self.num_epochs + self.cg_iters
@@ -74,45 +106,17 @@ def surrogate(policy: Distribution, rows: Experience) -> tuple[Array, Metrics]:
     return objectives.surrogate(policy.log_prob(rows.action), rows.log_prob, rows.advantage, rows.mask), {}
 
 
-def learn(
-    agent: NaturalAgent,
-    spec: Spec,
-    state: AgentState,
-    rollout: Rollout,
-    progress: Array,
-    key: Array,
-    scaled: Callable[[Solution], Any],
-    least_gain: float,
-) -> tuple[AgentState, Metrics]:
-    """An ``update``: one step of the policy along its natural gradient, and the fit of the value function.
-
-    The diagnostics of the ascent measure what it is given: natural gradients, on halves of the rows.
-
-    Args:
-        agent, spec, state, rollout, progress, key: as in ``Agent.update``.
-        scaled: makes of the natural gradient what the ascent is given as the gradient.
-        least_gain: how much a step has to raise the objective by to be accepted.
-    """
-    rows = experience(agent, spec, state, rollout)
+def _natural_gradients(
+    agent: NaturalAgent, spec: Spec, state: AgentState, progress: Array
+) -> Callable[[Experience], tuple[Any, Metrics]]:
+    """The function from rows to what the ascent is given, with its metrics."""
     gradient_of = policy_and_value_gradient(agent, spec, progress, surrogate)
 
     def direction_of(rows: Experience) -> tuple[Any, Metrics]:
         solution, metrics = _natural_gradient(agent, spec, state.params.policy, rows, gradient_of)
-        return scaled(solution), metrics
+        return agent.direction(solution), metrics
 
-    measurements, measured = measure(agent, state, progress, lambda: jax.vmap(direction_of)(halves(rows))[0])
-    direction, metrics = direction_of(rows)
-    before = metrics["train/objective"] + agent.entropy_weight(progress) * metrics["train/entropy"]
-    policy, policy_opt_state, search_metrics = _bounded_step(
-        agent, spec, state, rows, progress, direction, before, least_gain
-    )
-    value, value_opt_state, stacked = _fit_value(agent, state, rows, gradient_of, key)
-    metrics |= search_metrics
-    faults = jax.vmap(lambda fit: first_fault(metrics | fit))(jax.tree.map(jnp.ravel, stacked))
-    metrics |= jax.tree.map(jnp.mean, stacked) | measurements | applied_schedules(agent, progress)
-    metrics |= {"train/explained_variance": rows.explained_variance(), "first_fault": faults}
-    params, opt_state = Params(policy, value), Params(policy_opt_state, value_opt_state)
-    return conclude(agent, spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
+    return direction_of
 
 
 def _policy(agent: NaturalAgent, spec: Spec) -> natural_gradient.PolicyFunction:
@@ -145,7 +149,6 @@ def _bounded_step(
     progress: Array,
     direction: Any,
     before: Array,
-    least_gain: float,
 ) -> tuple[Any, Any, Metrics]:
     """The ascent's step along ``direction``, shortened until it lies in the trust region.
 
@@ -166,7 +169,7 @@ def _bounded_step(
         return kl, minibatches.weighted_sum(of_block, rows, rows.mask) - before
 
     search = natural_gradient.line_search(
-        old, whole, measured, agent.max_kl, agent.backtrack_coeff, agent.max_backtracks, least_gain
+        old, whole, measured, agent.max_kl, agent.backtrack_coeff, agent.max_backtracks, agent.least_gain
     )
     length = global_norm(ascent.penalties.subtracted(direction, old))
     metrics = {

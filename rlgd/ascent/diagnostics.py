@@ -1,11 +1,9 @@
-"""Diagnostics of the ascent, measured in one iteration of many. ``docs/ascent.md`` says how to read each number.
+"""Diagnostics of the ascent. ``docs/ascent.md`` says how to read each number.
 
-A measurement takes a gradient of its own and a trial step. It is made once in ``every`` iterations. The others
-cost nothing, and their numbers are NaN.
+A measurement takes a gradient of its own and a trial step, so it is made in one iteration of many.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +12,6 @@ from jax import Array
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.trees import cosine, global_norm
 from rlgd.pytrees import Metrics
-
-
-class Measured(NamedTuple):
-    """Kept between measurements: the gradient of the last one, and the number of iterations to the next one (int32)."""
-
-    gradient: Any
-    wait: Array
-
-
-def begin(params: Any) -> Measured:
-    """The value before the first measurement, for parameters like ``params``."""
-    return Measured(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
 
 
 def halves(rows: Any, axis: int = 0) -> Any:
@@ -43,54 +29,36 @@ def halves(rows: Any, axis: int = 0) -> Any:
     return jax.tree.map(cut, rows)
 
 
-def measure(
-    ascent: Ascent,
-    state: Any,
-    params: Any,
-    progress: Array,
-    gradients: Callable[[], Any],
-    last: Measured,
-    every: int,
-) -> tuple[Metrics, Measured]:
-    """Numbers about the next update, NaN in iterations without a measurement.
+def measure(ascent: Ascent, state: Any, params: Any, progress: Array, parts: Any, last: Any) -> tuple[Metrics, Any]:
+    """Numbers about the next update.
 
     Args:
         ascent: its ``transformation`` makes the update.
         state: the optimizer's state before the update.
         params: the parameters before the update.
         progress: share of the run done, a scalar.
-        gradients: computes the policy's gradients on the ``halves`` of a batch, stacked; called for a measurement.
-        last: as ``begin`` or ``measure`` returned it.
-        every: one of this many iterations is measured.
+        parts: the policy's gradients on the ``halves`` of a batch, stacked.
+        last: the gradient of the measurement before, as it was returned; zeros before the first one.
 
     Returns:
-        Scalars by their names, and the value of ``last`` for the next call.
+        Scalars by their names, and the gradient.
     """
-
-    def measured() -> tuple[Metrics, Measured]:
-        parts = gradients()
-        gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), parts)
-        step, after = ascent.transformation().update(gradient, state, params, progress, new_rollout=True)
-        length = global_norm(step)
-        metrics = {
-            "ascent/update_norm": length,
-            "ascent/update_ratio": length / global_norm(params),
-            "ascent/gradient_alignment": _angle(last.gradient, gradient),
-        }
-        if jax.tree.leaves(parts)[0].shape[0] == 2:
-            metrics["ascent/noise_to_signal"] = noise_to_signal(parts)
-        moment = ascent.first_moment(state)
-        if moment is not None and ascent.moments.rollout_moments != "reset":  # a reset moment cannot be compared
-            metrics["ascent/momentum_alignment"] = _angle(moment, gradient)
-        if (share := ascent.epsilon_share(after)) is not None:
-            metrics["ascent/epsilon_share"] = share
-        return metrics, Measured(gradient, jnp.full((), every, jnp.int32))
-
-    # A loop that runs once or not at all. Unlike a cond it does not copy the gradient while it waits, and it computes
-    # nothing then, also under vmap.
-    blank = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(measured)[0])
-    metrics, last = jax.lax.while_loop(lambda carry: carry[1].wait <= 0, lambda _: measured(), (blank, last))
-    return metrics, last._replace(wait=last.wait - 1)
+    gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), parts)
+    step, after = ascent.transformation().update(gradient, state, params, progress, new_rollout=True)
+    length = global_norm(step)
+    metrics = {
+        "ascent/update_norm": length,
+        "ascent/update_ratio": length / global_norm(params),
+        "ascent/gradient_alignment": _angle(last, gradient),
+    }
+    if jax.tree.leaves(parts)[0].shape[0] == 2:
+        metrics["ascent/noise_to_signal"] = noise_to_signal(parts)
+    moment = ascent.first_moment(state)
+    if moment is not None and ascent.moments.rollout_moments != "reset":  # a reset moment cannot be compared
+        metrics["ascent/momentum_alignment"] = _angle(moment, gradient)
+    if (share := ascent.epsilon_share(after)) is not None:
+        metrics["ascent/epsilon_share"] = share
+    return metrics, gradient
 
 
 def noise_to_signal(parts: Any) -> Array:

@@ -21,14 +21,15 @@ def show(config: "RunConfig", agent: str, options: OutputOptions, origin: str | 
     """
     from rlgd.run.cadence import cadence
     from rlgd.system import ram
-    from rlgd.training.programs import training_program
+    from rlgd.training.programs import programs_of
 
     flags = {"agent": agent, "env": config.env.env_id, **_flags(options)}
     rows = cadence(config).iteration_steps
-    program, free = training_program(config.agent, config.env), ram.free_bytes()
+    programs, free = list(programs_of(config.agent, config.env)), ram.free_bytes()
     if options.json:
         memory = {"free_bytes": int(free) if math.isfinite(free) else None}
-        print(json.dumps({"flags": flags, "rows_per_iteration": rows, "program": program._asdict(), **memory}))
+        compiled = [program._asdict() for program in programs]
+        print(json.dumps({"flags": flags, "rows_per_iteration": rows, "programs": compiled, **memory}))
         return 0
     total = config.settings.total_timesteps
     least, most = ("at least ", "at most ") if config.agent.whole_episodes else ("", "")
@@ -36,7 +37,8 @@ def show(config: "RunConfig", agent: str, options: OutputOptions, origin: str | 
         where(config),
         *([origin] if origin else []),
         f"{total:,} steps: {least}{-(-total // rows):,} iterations of {most}{rows:,}",
-        _sentence(program, free),
+        *map(_sentence, programs),
+        *([f"{free / 2**30:,.1f} GiB are free"] if math.isfinite(free) else []),
     ]
     print("\n".join(f"# {line}" for comment in comments for line in comment.splitlines()))
     print("\n".join(f"{name} = {_toml(value)}" for name, value in flags.items()))
@@ -69,7 +71,6 @@ def _toml(value: Any) -> str:
     return json.dumps("None" if value is None else value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _sentence(program: "Program", free: float) -> str:
+def _sentence(program: "Program") -> str:
     memory = "" if program.memory_bytes is None else f", {program.memory_bytes / 2**20:,.1f} MiB while it runs"
-    room = f"; {free / 2**30:,.1f} GiB are free" if math.isfinite(free) else ""
-    return f"program ({program.name}): compiled in {program.compile_seconds:.1f} s{memory}{room}"
+    return f"program ({program.name}): compiled in {program.compile_seconds:.1f} s{memory}"

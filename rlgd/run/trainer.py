@@ -26,6 +26,7 @@ from rlgd.run.summary import INTERRUPTED, summarize
 from rlgd.system.signals import PollSignal
 from rlgd.training import chunks, faults
 from rlgd.training.host_rollout import acting_device, begin_episodes
+from rlgd.training.loop import iterations_done
 from rlgd.training.runners import DeviceRunner, HostRunner, Runner
 
 
@@ -251,6 +252,6 @@ def _row_averager(cadence: Cadence, start: Start) -> RowAverager:
         start.steps,
         counters.training_seconds,
         counters.compile_seconds,
-        chunks.iterations_done(start.loop),
+        iterations_done(start.loop),
         counters.pending,
     )

@@ -17,11 +17,12 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
 from rlgd.evaluation import evaluator
 from rlgd.exact import comparison
-from rlgd.pytrees import Actor, AgentState, LoopState
+from rlgd.pytrees import Actor, AgentState, LoopState, Metrics
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.training.device_rollout import collect
 from rlgd.training.loop import initialize, run_iterations
+from rlgd.training.measuring import measure_on_device
 
 
 def _each(function: Callable[..., Any], exact: bool) -> Callable[..., Any]:
@@ -52,8 +53,9 @@ def bytes_of(config: RunConfig) -> int:
 class Programs:
     """The programs of a group, for slices of one size; each is compiled once, at its first use.
 
-    ``begin`` initializes members, ``advance`` trains them for a chunk, ``evaluate`` plays episodes with their greedy
-    policies, and ``objective`` (only where the environment can be solved exactly) gives their exact J.
+    ``begin`` initializes members, ``advance`` trains them for a chunk, ``measure`` makes the diagnostics of their next
+    iteration, ``evaluate`` plays episodes with their greedy policies, and ``objective`` (only where the environment
+    can be solved exactly) gives their exact J.
 
     Attributes:
         config: of one member of the group.
@@ -82,6 +84,9 @@ class Programs:
         def advance(agent: Agent, loop: LoopState, iterations: Array, rows: Array) -> Any:
             return run_iterations(agent, env, length, loop, iterations, rows)
 
+        def measure(agent: Agent, loop: LoopState) -> tuple[Metrics, AgentState]:
+            return measure_on_device(agent, env, loop)
+
         def evaluate(agent: Agent, actor: Actor, key: Array) -> tuple[Array, Array]:
             return evaluator.play_on_device(agent, target, actor, key, episodes, True)
 
@@ -90,7 +95,12 @@ class Programs:
             assert problem is not None
             return problem.objective(comparison.policy_of(agent, env.spec, problem, state)(state.params.policy))
 
-        self._functions: dict[str, Callable[..., Any]] = {"begin": begin, "advance": advance, "evaluate": evaluate}
+        self._functions: dict[str, Callable[..., Any]] = {
+            "begin": begin,
+            "advance": advance,
+            "measure": measure,
+            "evaluate": evaluate,
+        }
         self.is_solved = comparison.applies(config.agent, env)
         if self.is_solved:
             self._functions["objective"] = objective
@@ -113,6 +123,10 @@ class Programs:
                 self.compile_seconds += time.perf_counter() - start
             return self._compiled[name]
 
+    def shapes(self, name: str, *args: Any) -> Any:
+        """What a program returns for stacked arguments of these shapes, without arrays."""
+        return jax.eval_shape(_each(self._functions[name], self.exact), *args)
+
     def _traced(self, name: str, *args: Any) -> Any:
         self.traces[name] += 1
         return self._functions[name](*args)
@@ -122,7 +136,7 @@ class Programs:
         agents = jax.tree.map(lambda x: jnp.stack([x] * self.size), self.config.agent.prepared())
         keys = jnp.stack([jax.random.key(0)] * self.size)
         per_step, counts = np.zeros(self.size, np.float32), np.zeros(self.size, np.int32)
-        loops = jax.eval_shape(_each(self._functions["begin"], self.exact), agents, keys, per_step)
+        loops = self.shapes("begin", agents, keys, per_step)
         analysis = self.compiled("advance", agents, loops, counts, counts).memory_analysis()
         parts = ("temp", "argument", "output")
         return float(sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)) if analysis else 0.0

@@ -6,16 +6,20 @@ state, while the others continue.
 """
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from rlgd.evaluation.evaluator import EVAL_SEED
 from rlgd.maths.seeds import random_key
+from rlgd.pytrees import LoopState
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.sinks.rows import Row, RowAverager
@@ -25,6 +29,7 @@ from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
 from rlgd.studies.programs import Programs
 from rlgd.training import faults
 from rlgd.training.chunks import Chunk
+from rlgd.training.measuring import before_next, in_first, is_measured
 
 
 class Member:
@@ -78,6 +83,7 @@ class MemberBatch:
     def __init__(self, programs: Programs, members: Sequence[RunConfig]) -> None:
         self.programs = programs
         self.members = [Member(config) for config in members]
+        self.every = members[0].agent.measure_every
         # A batch that is not full repeats its last member, which does nothing: all batches have one shape.
         padded = [*members, *[members[-1]] * (programs.size - len(members))]
         agents = [config.agent.prepared() for config in padded]
@@ -117,7 +123,9 @@ class MemberBatch:
                 progress[n] = status.steps / status.cadence.total_timesteps
             iterations[n] = length - iteration % length
             rows[n] = min(status.cadence.next_pause(status.steps) - status.steps, 2**31 - 1)
-        before = dataclasses.replace(self.loops, progress=progress)
+            iterations[n] = before_next(self.every, iteration, iterations[n])
+        self.loops = dataclasses.replace(self.loops, progress=progress)
+        before, measured = self._measured(active)
         program = self.programs.compiled("advance", self.agents, before, iterations, rows)
         start = time.perf_counter()
         after, *rest = program(self.agents, before, iterations, rows)
@@ -127,6 +135,7 @@ class MemberBatch:
         if broken.any():
             # The last finite state of these members: the same iterations again, but for the last.
             after, _, _ = program(self.agents, before, np.where(broken, done - 1, iterations).astype(np.int32), rows)
+            after = _chosen(broken & (done == 1), self.loops, after)
         self.loops = jax.block_until_ready(after)
         seconds = time.perf_counter() - start
         taken = {n: int(metrics["rollout/steps"][n, : done[n]].sum(dtype=np.int64)) for n in active}
@@ -134,10 +143,28 @@ class MemberBatch:
         for n in active:
             member = self.members[n]
             history = {name: values[n, : done[n]] for name, values in metrics.items()}
+            history |= in_first({name: values[n] for name, values in measured.items()}, int(done[n]))
             share = seconds * taken[n] / max(sum(taken.values()), 1)
             fault = faults.take_fault(history, member.averager.iteration)
             chunks[n] = Chunk(after, member.status.steps + taken[n], history, share, 0.0, fault)
         return chunks
+
+    def _measured(self, active: Sequence[int]) -> tuple[LoopState, dict[str, np.ndarray]]:
+        """The states that remember what is measured of the next iterations, and the metrics, ``[size]``."""
+        if not self.every:
+            return self.loops, {}
+        due = np.zeros(self.programs.size, bool)
+        due[active] = [is_measured(self.every, self.members[n].averager.iteration) for n in active]
+        if not due.any():
+            return self.loops, dict.fromkeys(self._names, np.full(len(due), np.nan, np.float32))
+        metrics, states = self.programs("measure", self.agents, self.loops)
+        loops = dataclasses.replace(self.loops, agent_state=_chosen(due, states, self.loops.agent_state))
+        return loops, {name: np.where(due, values, np.nan) for name, values in jax.device_get(metrics).items()}
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
+        """Of what is measured."""
+        return tuple(self.programs.shapes("measure", self.agents, self.loops)[0])
 
     def _evaluate(self, which: set[int]) -> None:
         """Evaluate the policies of some members, all in one program, and let their criteria judge them."""
@@ -155,3 +182,12 @@ class MemberBatch:
         played = self.programs("evaluate", self.agents, self.loops.agent_state.actor, keys)
         returns, lengths = (np.asarray(x, np.float64).mean(axis=1) for x in jax.device_get(played))
         return list(zip(returns.tolist(), lengths.tolist(), strict=True))
+
+
+def _chosen(which: np.ndarray, new: Any, old: Any) -> Any:
+    """Of stacked states ``new`` where ``which [size]`` is true, else ``old``."""
+
+    def choose(new: Array, old: Array) -> Array:
+        return jnp.where(which.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, new, old)

@@ -15,6 +15,7 @@ from rlgd.errors import EnvironmentFault
 from rlgd.models import features, torsos
 from rlgd.pytrees import LoopState
 from rlgd.training.faults import Fault, take_fault
+from rlgd.training.loop import iterations_done
 from rlgd.training.rollout import rollout_length
 from rlgd.training.runners import Runner
 
@@ -68,8 +69,9 @@ def chunks(
     """Train to the end of the run, a chunk at a time.
 
     Chunks end at multiples of ``length`` iterations, counted from the run's beginning. They also end with the iteration
-    that reaches a multiple of one of ``pauses`` steps, and at multiples of ``row_every`` iterations. ``progress`` is
-    set from the exact number of steps only at multiples of ``length``, so pauses change no bit of the result.
+    that reaches a multiple of one of ``pauses`` steps, at multiples of ``row_every`` iterations, and where the runner
+    stops to measure. ``progress`` is set from the exact number of steps only at multiples of ``length``, so pauses
+    change no bit of the result.
     """
     iteration = iterations_done(loop)
     fault = None
@@ -93,8 +95,3 @@ def chunks(
 def next_pause(steps: int, total_timesteps: int, pauses: Sequence[int]) -> int:
     """The end of the run, or the first multiple of one of ``pauses`` after ``steps``."""
     return min([total_timesteps, *((steps // every + 1) * every for every in pauses)])
-
-
-def iterations_done(loop: LoopState) -> int:
-    """Iterations of a run so far; the counter in the state is an int32, which wraps to negative numbers."""
-    return int(loop.iteration) % 2**32

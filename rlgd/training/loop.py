@@ -69,9 +69,7 @@ def iterate(agent: Agent, env: DeviceEnv, loop: LoopState) -> tuple[LoopState, M
 
 def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[LoopState, Metrics]:
     """The second half of an iteration: the update of the agent and the statistics of episodes."""
-    agent_state, metrics = agent.update(
-        spec, loop.agent_state, rollout, jnp.clip(loop.progress, 0, 1), iteration_key(loop, UPDATE)
-    )
+    agent_state, metrics = agent.update(spec, loop.agent_state, rollout, share_done(loop), iteration_key(loop, UPDATE))
     learned = (agent_state.params, agent_state.obs_statistics, agent_state.reward_statistics)
     metrics |= find_faults(metrics.pop("first_fault"), rollout, learned)
     counters, sums = episodes.advance(loop.episodes, rollout)
@@ -83,6 +81,16 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
         progress=loop.progress + loop.progress_per_step * sums["rollout/steps"].astype(loop.progress.dtype),
     )
     return loop, metrics | sums
+
+
+def share_done(loop: LoopState) -> Array:
+    """``progress`` of the present iteration, without the rounding that may leave [0, 1]."""
+    return jnp.clip(loop.progress, 0, 1)
+
+
+def iterations_done(loop: LoopState) -> int:
+    """Iterations of a run so far; the counter in the state is an int32, which wraps to negative numbers."""
+    return int(loop.iteration) % 2**32
 
 
 def iteration_key(loop: LoopState, purpose: int) -> Array:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from rlgd.training.chunks import chunk_length
 from rlgd.training.host_rollout import HostRows
 from rlgd.training.loop import initialize
 from rlgd.training.rollout import most_truncations, rollout_length
-from rlgd.training.runners import chunk_program, learn_program
+from rlgd.training.runners import chunk_program, learn_program, measure_on_device_program, measure_program
 
 
 class Program(NamedTuple):
@@ -33,8 +34,9 @@ class Program(NamedTuple):
     memory_bytes: int | None
 
 
-def training_program(agent: Agent, env: Env) -> Program:
-    """Compile what trains: on the device a chunk of iterations, on the host the update after each rollout.
+def programs_of(agent: Agent, env: Env) -> Iterator[Program]:
+    """Compile what trains: on the device a chunk of iterations, on the host the update after each rollout; and what is
+    measured.
 
     Raises:
         UsageError: if environments on the host cannot be made.
@@ -42,14 +44,24 @@ def training_program(agent: Agent, env: Env) -> Program:
     """
     prepared = agent.prepared()
     loop = jax.eval_shape(lambda key: initialize(prepared, env, key, 1), jax.random.key(0))
-    start = time.perf_counter()
+    measured = f"what is measured, {_in_so_many(agent.measure_every)}"
     if isinstance(env, DeviceEnv):
         length, number = chunk_length(agent, env), jax.ShapeDtypeStruct((), np.int32)
-        lowered = chunk_program.program(env).lower(prepared, length, loop, number, number)
-        return _compiled(f"training, {length} iteration{'s' if length > 1 else ''} at a time", lowered, start)
+        train, measure = chunk_program.program(env), measure_on_device_program.program(env)
+        name = f"training, {length} iteration{'s' if length > 1 else ''} at a time"
+        yield _compiled(name, lambda: train.lower(prepared, length, loop, number, number))
+        if agent.measure_every:
+            yield _compiled(measured, lambda: measure.lower(prepared, loop))
+        return
     with contextlib.closing(env.open(agent.num_envs)) as vector:
-        rollout = _blank_rollout(prepared, vector, loop)
-        return _compiled("update", learn_program.lower(prepared, vector.spec, loop, rollout), start)
+        given = prepared, vector.spec, loop, _blank_rollout(prepared, vector, loop)
+        yield _compiled("update", lambda: learn_program.lower(*given))
+        if agent.measure_every:
+            yield _compiled(measured, lambda: measure_program.lower(*given))
+
+
+def _in_so_many(every: int) -> str:
+    return "in each iteration" if every == 1 else f"in 1 of {every} iterations"
 
 
 def _blank_rollout(agent: Agent, vector: HostVector, loop: Any) -> Any:
@@ -67,8 +79,9 @@ def _blank_rollout(agent: Agent, vector: HostVector, loop: Any) -> Any:
     return dataclasses.replace(rollout, memory=loop.memory)
 
 
-def _compiled(name: str, lowered: Any, start: float) -> Program:
-    sizes = lowered.compile().memory_analysis()
+def _compiled(name: str, lower: Callable[[], Any]) -> Program:
+    start = time.perf_counter()
+    sizes = lower().compile().memory_analysis()
     parts = ("argument", "output", "temp")
     memory = None if sizes is None else sum(getattr(sizes, f"{part}_size_in_bytes") for part in parts)
     return Program(name, time.perf_counter() - start, memory)

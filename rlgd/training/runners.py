@@ -15,17 +15,20 @@ from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import EnvironmentFault
 from rlgd.pytrees import LoopState, Metrics
 from rlgd.training.host_rollout import collect_on_host
-from rlgd.training.loop import ROLLOUT, iteration_key, learn, run_iterations
+from rlgd.training.loop import ROLLOUT, iteration_key, iterations_done, learn, run_iterations
+from rlgd.training.measuring import Measurements, before_next, in_first, measure, measure_on_device
 
 chunk_program = JitPerEnv(run_iterations, 1, static_argnums=(2,))
 learn_program = jax.jit(learn, static_argnums=(1,))
+measure_on_device_program = JitPerEnv(measure_on_device, 1)
+measure_program = jax.jit(measure, static_argnums=(1,))
 
 
 class Runner(Protocol):
     """Runs up to ``iterations``, on the device or on the host; it stops after the first one that reaches ``rows``.
 
-    It also stops after an iteration with something that is not finite. The state that is returned is then the one
-    before that iteration, and the metrics, ``[iterations]``, include it.
+    It may stop earlier, to measure what comes next. It also stops after an iteration with something that is not finite.
+    The state that is returned is then the one before that iteration, and the metrics, ``[iterations]``, include it.
 
     Attributes:
         compile_seconds: wall time of compiling so far.
@@ -35,41 +38,62 @@ class Runner(Protocol):
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]: ...
 
-    compile_seconds: float
+    @property
+    def compile_seconds(self) -> float: ...
+
     cut_short: EnvironmentFault | KeyboardInterrupt | None
 
 
 class DeviceRunner:
-    """Whole chunks as one compiled program. An interrupt waits in ``cut_short`` until the program has ended."""
+    """Whole chunks as one compiled program. An interrupt waits in ``cut_short`` until the program has ended.
+
+    A measured iteration is the first of a call: what is measured has a program of its own, which runs before.
+    """
 
     def __init__(self, agent: Agent, env: DeviceEnv, length: int) -> None:
         self.program = functools.partial(chunk_program, agent, env, length)
-        self.compile_seconds = 0.0
+        measure = functools.partial(measure_on_device_program, agent, env)
+        self.measurements = Measurements(agent.measure_every, measure)
+        self._compile_seconds = 0.0
+        self._is_compiled = False
         self.cut_short: EnvironmentFault | KeyboardInterrupt | None = None
 
+    @property
+    def compile_seconds(self) -> float:
+        return self._compile_seconds + self.measurements.compile_seconds
+
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
-        start = time.perf_counter()
-        # No iteration: the first time, this takes the time of compiling.
-        jax.block_until_ready(self.program(loop, np.int32(0), np.int32(0)))
-        self.compile_seconds += time.perf_counter() - start
+        iteration = iterations_done(loop)
+        begun, measured = self.measurements(loop, iteration)
+        if not self._is_compiled:
+            start = time.perf_counter()
+            # No iteration: this takes the time of compiling.
+            jax.block_until_ready(self.program(begun, np.int32(0), np.int32(0)))
+            self._compile_seconds += time.perf_counter() - start
+            self._is_compiled = True
         limit = np.int32(min(rows, 2**31 - 1))
+        number = np.int32(before_next(self.measurements.every, iteration, iterations))
         started = None
         try:
-            started = self.program(loop, np.int32(iterations), limit)
-            return self._read(started, loop, limit)
+            started = self.program(begun, number, limit)
+            after, history = self._read(started, loop, begun, limit)
         except KeyboardInterrupt as interrupt:
             if started is None:
                 raise
             self.cut_short = interrupt
-            return self._read(started, loop, limit)
+            after, history = self._read(started, loop, begun, limit)
+        return after, history | in_first(measured, len(history["rollout/steps"]))
 
-    def _read(self, started: Any, loop: LoopState, limit: np.int32) -> tuple[LoopState, dict[str, np.ndarray]]:
-        """Wait for the program, and read its metrics."""
-        after, metrics, done = started
-        history = {name: np.asarray(values)[: int(done)] for name, values in metrics.items()}
+    def _read(
+        self, started: Any, loop: LoopState, begun: LoopState, limit: np.int32
+    ) -> tuple[LoopState, dict[str, np.ndarray]]:
+        """Wait for the program that began from ``begun``, and read its metrics."""
+        after, *rest = started
+        metrics, done = jax.device_get(rest)
+        history = {name: values[:done] for name, values in metrics.items()}
         if history["fault/count"][-1] > 0:
             # The same iterations again, without the last one: a copy of each state would slow down all iterations.
-            after, _, _ = self.program(loop, np.int32(done - 1), limit)
+            after = self.program(begun, np.int32(done - 1), limit)[0] if done > 1 else loop
         return after, history
 
 
@@ -90,17 +114,24 @@ class HostRunner:
         self.act_device = act_device
         self.vector = vector
         self.pause = pause
-        self.compile_seconds = 0.0
+        measure = functools.partial(measure_program, agent, vector.spec)
+        self.measurements = Measurements(agent.measure_every, measure)
+        self._compile_seconds = 0.0
         self._compiled: set[int] = set()
         self.cut_short: EnvironmentFault | KeyboardInterrupt | None = None
 
+    @property
+    def compile_seconds(self) -> float:
+        return self._compile_seconds + self.measurements.compile_seconds
+
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         history: list[Metrics] = []
+        iteration = iterations_done(loop)
         kept = (loop, 0)  # state and number of iterations; one variable, so that an interrupt finds them together
         seen, finite = 0, True
         try:
             while len(history) < iterations and seen < rows and finite and not (history and self.pause()):
-                after, metrics = self._iterate(kept[0])
+                after, metrics = self._iterate(kept[0], iteration + len(history))
                 seen += int(metrics["rollout/steps"])
                 finite = int(metrics["fault/count"]) == 0
                 history.append(metrics)
@@ -112,14 +143,15 @@ class HostRunner:
         loop, count = kept
         return loop, {name: np.stack([np.asarray(m[name]) for m in history[:count]]) for name in history[0]}
 
-    def _iterate(self, loop: LoopState) -> tuple[LoopState, Metrics]:
+    def _iterate(self, loop: LoopState, iteration: int) -> tuple[LoopState, Metrics]:
         """One iteration: the state after it, and its metrics."""
         rollout, begun = collect_on_host(self.agent, self.vector, loop, iteration_key(loop, ROLLOUT), self.act_device)
+        begun, measured = self.measurements(begun, iteration, rollout)
         start = time.perf_counter()
         after, metrics = learn_program(self.agent, self.vector.spec, begun, rollout)
         num_final = jax.tree.leaves(rollout.final_obs)[0].shape[0]
         if num_final not in self._compiled:
             self._compiled.add(num_final)
             jax.block_until_ready(metrics)
-            self.compile_seconds += time.perf_counter() - start
-        return after, metrics
+            self._compile_seconds += time.perf_counter() - start
+        return after, metrics | measured

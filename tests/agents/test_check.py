@@ -37,11 +37,10 @@ class Exponential(RolloutAgent):
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
     ) -> tuple[AgentState, Metrics]:
         """One iteration: one step on the whole rollout."""
-        rows, gradient = experience(self, spec, state, rollout), self._weighted(spec, progress)
-        params, opt_state, measured, metrics = climb_once(
-            self, state, rows, lambda rows: gradient(state.params, rows, key), progress
-        )
-        return conclude(self, spec, state, rollout, params, opt_state, measured, rows.value_memory), metrics
+        rows = experience(self, spec, state, rollout)
+        gradient, metrics = self._weighted(spec, progress)(state.params, rows, key)
+        params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress)
+        return conclude(self, spec, state, rollout, params, opt_state, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
         """The estimate that ``update`` follows."""
@@ -121,6 +120,14 @@ class NotWritable(Exponential):
 
 
 @hyperparameters
+class Unstacked(Exponential):
+    """One gradient where halves are asked for."""
+
+    def half_gradients(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Any:
+        return self.gradient(spec, state, rollout, progress, key).policy
+
+
+@hyperparameters
 class NoRandomness(Exponential):
     """The same parameters whatever the key."""
 
@@ -174,6 +181,7 @@ BROKEN: list[tuple[Any, str]] = [
     (NoPasses(**SMALL), r"NoPasses: passes\(\): it returns 0; expected: a whole number, at least 1"),
     (NotWritable(**SMALL), "NotWritable: fields: it raises TypeError: .* not JSON serializable; expected: values that"),
     (dataclasses.replace(GOOD, temperature=-1.0), "temperature is -1.0; allowed"),
+    (Unstacked(**SMALL), "Unstacked: half_gradients: dict of shapes"),
     (NoRandomness(**SMALL), "NoRandomness: init: the same parameters from two keys"),
     (NotFinite(**SMALL), "NotFinite: gradient: .policy.* is not finite"),
     (Changed(**SMALL, fault="branch"), "Changed: update: it raises TracerBoolConversionError: .*; expected: pure"),

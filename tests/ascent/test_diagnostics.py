@@ -4,9 +4,6 @@ import dataclasses
 import functools
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +29,7 @@ from rlgd.maths import minibatches, objectives
 from rlgd.pytrees import AgentState, LoopState, Rollout
 from rlgd.run.sinks.rows import summarize
 from rlgd.training import DeviceRunner
+from rlgd.training.measuring import before_next, is_measured, measure_on_device
 from tests.support.probe_envs import collect, initialize
 
 # ---------------------------------------------------------------------------------------------------------- the halves
@@ -143,19 +141,19 @@ def at(iteration: int) -> tuple[Any, Any]:
     return both, jax.tree.map(lambda x: x.mean(axis=0), both)
 
 
-def measured(ascent: Ascent, every: int) -> dict[str, np.ndarray]:
+def measured(ascent: Ascent) -> dict[str, np.ndarray]:
     """The diagnostics of each iteration of a short ascent, compiled."""
     transformation = ascent.transformation()
 
     def iteration(carry: Any, row: Any) -> tuple[Any, Any]:
         params, state, last = carry
         both, progress = row
-        metrics, last = diagnostics.measure(ascent, state, params, progress, lambda: both, last, every)
+        metrics, last = diagnostics.measure(ascent, state, params, progress, both, last)
         gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), both)
         step, state = transformation.update(gradient, state, params, progress, new_rollout=True)
         return (apply_step(params, step), state, last), metrics
 
-    start = (PARAMS, transformation.init(PARAMS), diagnostics.begin(PARAMS))
+    start = (PARAMS, transformation.init(PARAMS), jax.tree.map(jnp.zeros_like, PARAMS))
     rows = (SERIES, jnp.arange(ITERATIONS) / ITERATIONS)
     return jax.tree.map(np.asarray, jax.jit(lambda: jax.lax.scan(iteration, start, rows)[1])())
 
@@ -163,7 +161,7 @@ def measured(ascent: Ascent, every: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", ASCENTS)
 def test_every_number_is_what_its_definition_says(name: str) -> None:
     ascent = ASCENTS[name]
-    seen = measured(ascent, 1)
+    seen = measured(ascent)
     assert set(seen) == TAGS | MORE[name]
     transformation = ascent.transformation()
     params, state, before = PARAMS, transformation.init(PARAMS), None
@@ -187,28 +185,13 @@ def test_every_number_is_what_its_definition_says(name: str) -> None:
         params, state, before = apply_step(params, step), after, gradient
 
 
-@pytest.mark.parametrize("name", ["nesterov", "adam"])
-def test_one_iteration_in_so_many_is_measured_and_gives_the_same_values(name: str) -> None:
-    always, seldom = measured(ASCENTS[name], 1), measured(ASCENTS[name], 4)
-    assert set(always) == set(seldom)
-    for tag, values in seldom.items():
-        assert values.dtype == always[tag].dtype
-        assert np.isnan(np.delete(values, [0, 4, 8])).all()
-        if tag != "ascent/gradient_alignment":
-            np.testing.assert_allclose(values[[0, 4, 8]], always[tag][[0, 4, 8]], rtol=1e-6)
-    angles = [float(cosine(at(a)[1], at(b)[1])) for a, b in [(0, 4), (4, 8)]]
-    np.testing.assert_allclose(seldom["ascent/gradient_alignment"][[0, 4, 8]], [math.nan, *angles], rtol=1e-5)
-    assert abs(float(always["ascent/gradient_alignment"][4]) - angles[0]) > 0.01
-
-
 def test_the_angle_between_gradients_is_a_cosine() -> None:
-    ascent, last = Ascent("sgd", 0.1), diagnostics.begin({"x": jnp.zeros(2)})
+    ascent, last = Ascent("sgd", 0.1), {"x": jnp.zeros(2)}
     seen = []
     for gradient in ([2.0, 0.0], [0.0, 3.0], [0.0, -1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]):
         both = {"x": jnp.stack([jnp.asarray(gradient)] * 2)}
         state = ascent.transformation().init({"x": jnp.ones(2)})
-        gradients: Any = functools.partial(dict, both)
-        metrics, last = diagnostics.measure(ascent, state, {"x": jnp.ones(2)}, jnp.zeros(()), gradients, last, 1)
+        metrics, last = diagnostics.measure(ascent, state, {"x": jnp.ones(2)}, jnp.zeros(()), both, last)
         seen.append(float(metrics["ascent/gradient_alignment"]))
     np.testing.assert_allclose(seen, [math.nan, 0, -1, -math.sqrt(0.5), 0, math.nan], rtol=1e-6)
 
@@ -238,19 +221,12 @@ def test_epsilon_share_is_the_share_of_parameters_whose_step_epsilon_decides(
 def test_one_gradient_has_no_noise_to_signal() -> None:
     ascent, gradient = Ascent("sgd", 0.5), {"x": jnp.asarray([[3.0, 4.0]])}
     params = {"x": jnp.asarray([0.0, 10.0])}
-    metrics, last = diagnostics.measure(
-        ascent,
-        ascent.transformation().init(params),
-        params,
-        jnp.zeros(()),
-        lambda: gradient,
-        diagnostics.begin(params),
-        1,
-    )
+    state, none = ascent.transformation().init(params), jax.tree.map(jnp.zeros_like, params)
+    metrics, last = diagnostics.measure(ascent, state, params, jnp.zeros(()), gradient, none)
     assert set(metrics) == TAGS - {"ascent/noise_to_signal"}
     np.testing.assert_allclose(metrics["ascent/update_norm"], 2.5)
     np.testing.assert_allclose(metrics["ascent/update_ratio"], 0.25)
-    np.testing.assert_array_equal(last.gradient["x"], [3, 4])
+    np.testing.assert_array_equal(last["x"], [3, 4])
 
 
 # ------------------------------------------------------------------------------------------------ in an agent's update
@@ -274,35 +250,29 @@ AGENTS: dict[str, Agent] = {
 }
 
 
-def run(agent: Agent, iterations: int) -> tuple[LoopState, dict[str, np.ndarray]]:
-    prepared = agent.prepared()
-    loop = initialize(prepared, ENV, jax.random.key(0), 10_000)
-    return DeviceRunner(prepared, ENV, 8)(loop, iterations, 2**31 - 1)
+def run(agent: Agent, iterations: int, total: int = 10_000) -> tuple[LoopState, dict[str, np.ndarray]]:
+    """A short training, with the metrics of all iterations."""
+    prepared, parts, done = agent.prepared(), [], 0
+    loop = initialize(prepared, ENV, jax.random.key(0), total)
+    runner = DeviceRunner(prepared, ENV, 8)
+    while done < iterations:
+        loop, metrics = runner(loop, iterations - done, 2**31 - 1)
+        parts.append(metrics)
+        done += len(metrics["rollout/steps"])
+    return loop, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-@pytest.mark.slow
-def test_measuring_changes_no_bit_of_the_training() -> None:
-    # With the compiler's own settings: under those of the tests it fuses other operations, which decides the last bit.
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    command = [
-        sys.executable,
-        "-c",
-        "from tests.ascent.test_diagnostics import compare_measured_with_plain as it; it()",
-    ]
-    subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, check=True, timeout=300)
-
-
-def compare_measured_with_plain() -> None:
-    for name, agent in AGENTS.items():
-        plain, never = run(dataclasses.replace(agent, measure_every=0), 7)
-        assert plain.agent_state.measured is None
-        for every in (1, 3) if name == "a2c" else (1,):
-            measured, metrics = run(dataclasses.replace(agent, measure_every=every), 7)
-            for part in ("params", "opt_state"):
-                one, other = (getattr(loop.agent_state, part) for loop in (measured, plain))
-                jax.tree.map(np.testing.assert_array_equal, one, other)
-            for tag, values in never.items():
-                np.testing.assert_array_equal(values, metrics[tag])
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_measuring_changes_no_bit_of_the_training(name: str) -> None:
+    plain, never = run(dataclasses.replace(AGENTS[name], measure_every=0), 7)
+    assert plain.agent_state.measured is None
+    for every in (1, 3):
+        loop, metrics = run(dataclasses.replace(AGENTS[name], measure_every=every), 7)
+        for part in ("params", "opt_state"):
+            one, other = (getattr(each.agent_state, part) for each in (loop, plain))
+            jax.tree.map(np.testing.assert_array_equal, one, other)
+        for tag, values in never.items():
+            np.testing.assert_array_equal(values, metrics[tag])
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -312,15 +282,52 @@ def test_what_was_measured_is_in_its_own_rows(name: str) -> None:
     more = set(always) - set(never)
     assert more == TAGS | MORE["adam"]
     for tag in more:
-        first = 1 if "alignment" in tag else 0
+        first = 2 if tag == "ascent/gradient_alignment" else 1
         assert np.isnan(always[tag][:first]).all()
         assert np.isfinite(always[tag][first:]).all()
+        assert always[tag].dtype == np.float32
     if name == "a2c":
         seldom = run(dataclasses.replace(AGENTS[name], measure_every=3), 7)[1]
+        assert set(seldom) == set(always)
         for tag in more:
-            assert np.isnan(np.delete(seldom[tag], [0, 3, 6])).all()
+            assert np.isnan(np.delete(seldom[tag], [3, 6])).all()
+            assert seldom[tag].dtype == np.float32
             if tag != "ascent/gradient_alignment":
-                np.testing.assert_allclose(seldom[tag][[0, 3, 6]], always[tag][[0, 3, 6]], rtol=1e-4)
+                np.testing.assert_allclose(seldom[tag][[3, 6]], always[tag][[3, 6]], rtol=1e-4)
+        assert np.isnan(seldom["ascent/gradient_alignment"][3])
+        assert abs(seldom["ascent/gradient_alignment"][6] - always["ascent/gradient_alignment"][6]) > 1e-3
+
+
+@given(every=st.integers(0, 12), start=st.integers(0, 40), most=st.integers(1, 30))
+def test_a_chunk_ends_before_the_next_measurement(every: int, start: int, most: int) -> None:
+    number = before_next(every, start, most)
+    measured = [i for i in range(start + 1, start + most) if is_measured(every, i)]
+    assert number == (measured[0] - start if measured else most)
+    assert [i for i in range(60) if is_measured(every, i)] == list(range(every, 60, every) if every else [])
+
+
+def test_a_run_that_begins_between_measurements_has_the_same_metrics() -> None:
+    """As it does after a resume: what is measured is known by its names before it is measured again."""
+    agent = dataclasses.replace(AGENTS["a2c"], measure_every=3).prepared()
+    loop, _ = run(agent, 5)
+    _, metrics = DeviceRunner(agent, ENV, 8)(loop, 8, 2**31 - 1)
+    assert len(metrics["rollout/steps"]) == 1  # the next one is measured
+    for tag in TAGS | MORE["adam"]:
+        assert np.isnan(metrics[tag]).all()
+
+
+def test_an_agent_without_halves_is_measured_by_its_gradient() -> None:
+    whole = dataclasses.replace(AGENTS["a2c"], measure_every=1).prepared()
+    loop = initialize(whole, ENV, jax.random.key(0), 10_000)
+    metrics, state = measure_on_device(whole, ENV, loop)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(A2C, "half_gradients")
+        plain, same = measure_on_device(whole, ENV, loop)
+    assert set(metrics) - set(plain) == {"ascent/noise_to_signal"}
+    for name, value in plain.items():
+        np.testing.assert_allclose(value, metrics[name], rtol=1e-4)
+    for a, b in zip(*map(jax.tree.leaves, (state.measured, same.measured)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 PLAIN = Ascent("sgd", learning_rate=1.0)
@@ -336,13 +343,14 @@ def test_the_measured_gradient_is_the_one_that_was_climbed(name: str) -> None:
     """An even number of rows, one update, and a step that is the gradient itself."""
     agent = ONE_STEP[name].prepared()
     loop = initialize(agent, ENV, jax.random.key(1), 10_000)
-    after, metrics = jax.jit(training.iterate, static_argnums=1)(agent, ENV, loop)
+    metrics, state = jax.jit(measure_on_device, static_argnums=1)(agent, ENV, loop)
+    after, trained = jax.jit(training.iterate, static_argnums=1)(agent, ENV, loop)
     climbed = jax.tree.map(jnp.subtract, after.agent_state.params.policy, loop.agent_state.params.policy)
     assert global_norm(climbed) > 0.01
-    for a, b in zip(*map(jax.tree.leaves, (after.agent_state.measured.gradient, climbed)), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (state.measured, climbed)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    for tag in ("ascent/gradient_norm", "ascent/update_norm"):
-        np.testing.assert_allclose(metrics[tag], global_norm(after.agent_state.measured.gradient), rtol=1e-5)
+    for norm in (trained["ascent/gradient_norm"], metrics["ascent/update_norm"]):
+        np.testing.assert_allclose(norm, global_norm(state.measured), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum"])
@@ -350,17 +358,16 @@ def test_what_is_applied_follows_its_schedule(name: str) -> None:
     """Without momentum each step is the rate times the gradient, which shows that the numbers are those that acted."""
     momentum: dict[str, Any] = {"momentum": 0.9, "momentum_schedule": "linear:0.5"} if name == "momentum" else {}
     ascent = Ascent(name, 0.1, schedule="linear", **momentum)
-    agent = A2C(**LINEAR, ascent=ascent, measure_every=1).prepared()
-    loop = initialize(agent, ENV, jax.random.key(0), 10 * 16)
-    _, metrics = DeviceRunner(agent, ENV, 10)(loop, 10, 2**31 - 1)
+    agent = A2C(**LINEAR, ascent=ascent, measure_every=1)
+    _, metrics = run(agent, 10, 10 * 16)
     progress = np.arange(10) / 10
     rate, coefficient = 0.1 * (1 - progress), (0.9 if momentum else 0) * (1 - 0.5 * progress)
     np.testing.assert_allclose(metrics["ascent/learning_rate"], rate, rtol=1e-4)
     np.testing.assert_allclose(metrics["ascent/momentum"], coefficient, rtol=1e-5)
     np.testing.assert_allclose(metrics["ascent/effective_step"], rate / (1 - coefficient), rtol=1e-4)
-    applied = slice(None) if name == "sgd" else slice(1)
-    steps = (rate * metrics["ascent/gradient_norm"])[applied]
-    np.testing.assert_allclose(metrics["ascent/update_norm"][applied], steps, rtol=1e-3)
+    if name == "sgd":
+        steps = rate * metrics["ascent/gradient_norm"]
+        np.testing.assert_allclose(metrics["ascent/update_norm"][1:], steps[1:], rtol=1e-3)
 
 
 def rollout_of(agent: Agent) -> tuple[AgentState, Rollout]:
@@ -443,13 +450,13 @@ def test_a_run_shows_what_was_measured_and_no_nan(tmp_path: Path) -> None:
     agent = A2C(**LINEAR, ascent=ASCENT, measure_every=4)
     result = rlgd.train(agent, ENV, total_timesteps=10 * 16, run_dir=tmp_path, eval_episodes=1)
     for tag in TAGS | MORE["adam"]:
-        assert np.isnan(np.delete(result.metrics[tag], [0, 4, 8])).all()
-        assert np.isfinite(result.metrics[tag][[4, 8]]).all()
+        assert np.isnan(np.delete(result.metrics[tag], [4, 8])).all()
+        assert np.isfinite(result.metrics[tag][8]).all()
     text = (tmp_path / "metrics.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()][:10]
     assert "NaN" not in text
-    assert [number for number, row in enumerate(rows) if "ascent/update_norm" in row] == [0, 4, 8]
-    assert [number for number, row in enumerate(rows) if "ascent/gradient_alignment" in row] == [4, 8]
+    assert [number for number, row in enumerate(rows) if "ascent/update_norm" in row] == [4, 8]
+    assert [number for number, row in enumerate(rows) if "ascent/gradient_alignment" in row] == [8]
 
 
 class Coin(FuncEnv[Array, Array, Array, Array, Array, Any, Any]):

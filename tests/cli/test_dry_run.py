@@ -52,7 +52,8 @@ def test_what_is_printed_is_a_file_of_flags_for_the_same_run(
     assert error == ""
     assert list(tmp_path.iterdir()) == []
     (line,) = [line for line in out.splitlines() if line.startswith("# program")]
-    assert re.search(rf"{what}.*: compiled in \d+\.\d s, \d+\.\d MiB while it runs; .* GiB are free", line)
+    assert re.search(rf"{what}.*: compiled in \d+\.\d s, \d+\.\d MiB while it runs", line)
+    assert re.search(r"# [\d,]+\.\d GiB are free\n", out)
     assert tomllib.loads(out)["hidden_sizes"] == [4]
     (tmp_path / "flags.toml").write_text(out)
     again = parse("train", Options, [agent, "--config", "flags.toml", "--no-preset"])
@@ -73,6 +74,16 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert document["rows_per_iteration"] == 2 * 5
     assert document["flags"]["env"] == "CartPole-v1"
-    assert document["program"]["compile_seconds"] > 0
-    assert document["program"]["memory_bytes"] > 0
-    assert document["free_bytes"] > document["program"]["memory_bytes"]
+    (program,) = document["programs"]
+    assert program["compile_seconds"] > 0
+    assert program["memory_bytes"] > 0
+    assert document["free_bytes"] > program["memory_bytes"]
+
+
+@pytest.mark.parametrize("backend", ["device", "host"])
+def test_what_is_measured_is_a_program_of_its_own(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--env", "CartPole-v1", "--backend", backend, *SMALL[:4]]
+    assert dry_run("a2c", *flags, "--measure-every", "7") == 0
+    names = re.findall(r"# program \((.*)\): compiled", capsys.readouterr().out)
+    assert len(names) == 2
+    assert names[1] == "what is measured, in 1 of 7 iterations"

@@ -18,7 +18,7 @@ from rlgd.maths import running_statistics
 from rlgd.run import RunConfig, RunSettings, execute
 from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.training import chunks
-from rlgd.training.loop import ROLLOUT, iteration_key
+from rlgd.training.loop import ROLLOUT, iteration_key, iterations_done
 
 AGENT = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0, normalize_obs=True)
 STEPS = 32  # of an iteration
@@ -70,7 +70,7 @@ def test_steps_and_iterations_count_beyond_32_bits() -> None:
             break
     iterations = 5 * 16 - (2**31 - 20) % 16  # chunks end at multiples of 16
     assert seen[-1].steps == averager.step == 2**31 - 1000 + iterations * STEPS
-    assert chunks.iterations_done(seen[-1].loop) == averager.iteration == 2**31 - 20 + iterations
+    assert iterations_done(seen[-1].loop) == averager.iteration == 2**31 - 20 + iterations
     progress = [float(chunk.loop.progress) for chunk in seen]
     assert progress == sorted(progress)
     np.testing.assert_allclose(progress[-1], seen[-1].steps / 2**40, rtol=1e-6)

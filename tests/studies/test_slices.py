@@ -58,6 +58,19 @@ def test_a_member_equals_the_run_alone_to_rounding(whole: StudyResult) -> None:
         np.testing.assert_allclose(first, alone.metrics["train/entropy"][:3], rtol=1e-4)
 
 
+def test_of_members_is_measured_what_is_measured_of_a_run() -> None:
+    """Members pause at different iterations, and the short ones end early."""
+    vary = {"eval_every": [64, 96], "total_timesteps": [STEPS, STEPS // 2]}
+    result = study(vary=None, arms=[Arm("p", {"measure_every": 3}, vary)], seeds=1)
+    assert len(result.plan.groups) == 1
+    for number, outcome in result.outcomes.items():
+        alone = train_like(result.plan.members[number]).metrics
+        for tag in ("ascent/update_norm", "ascent/gradient_alignment", "ascent/noise_to_signal"):
+            values = alone[tag][~np.isnan(alone[tag])]
+            assert len(values) == (outcome.steps // 32 - 1) // 3 - ("alignment" in tag)
+            np.testing.assert_allclose(seed_statistics.curve(outcome, tag)[:, 2], values, rtol=1e-3)
+
+
 def test_a_member_that_diverges_changes_nothing_for_the_others(whole: StudyResult) -> None:
     vary = {"learning_rate": [0.01, 1e38]}
     result = study(vary=vary, metrics=["train/entropy"])

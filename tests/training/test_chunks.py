@@ -11,7 +11,8 @@ import pytest
 
 from rlgd.errors import EnvironmentFault
 from rlgd.training import chunks
-from rlgd.training.chunks import iterations_done, next_pause
+from rlgd.training.chunks import next_pause
+from rlgd.training.loop import iterations_done
 
 PER_ITERATION, LENGTH = 8, 5
 

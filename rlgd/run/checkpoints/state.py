@@ -29,7 +29,8 @@ from rlgd.system.files import replace, sync, why
 T = TypeVar("T")
 NO_AGENT: Any = None
 # Fields of the state, and their names in checkpoints of earlier versions.
-EARLIER_NAMES = {"opt_state": "moments", "outer_opt_state": "outer_moments"}
+EARLIER_NAMES = {"opt_state": "moments", "outer_opt_state": "outer_moments", "measured": "measured.gradient"}
+EARLIER_ONLY = {"measured.wait"}  # leaves of checkpoints of earlier versions that have no successor
 PERCENT, DOT = "%25", "%2E"  # in names of leaves
 ANY_SIZE, MAX_RATIO = (
     2**28,
@@ -128,6 +129,8 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
             stored = checkpointer.metadata(path).item_metadata.tree
             on_disk = {name: name if name in stored else _earlier(name) for name in wanted}
             wanted = {on_disk[name]: leaf for name, leaf in wanted.items()}
+            ignored = {name: leaf for name, leaf in stored.items() if name in EARLIER_ONLY}
+            wanted |= ignored
             _check_same(wanted, stored, path.parent)
             # By default orbax takes the device named in the file, which this machine may not have.
             here = SingleDeviceSharding(jax.devices()[0])

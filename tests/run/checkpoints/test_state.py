@@ -13,12 +13,12 @@ from rlgd.agents import A2C
 from rlgd.ascent import Ascent
 from rlgd.envs import make
 from rlgd.errors import StorageFault
-from rlgd.pytrees import LoopState
+from rlgd.pytrees import AgentState, LoopState
 from rlgd.run.checkpoints import folder, manifest, state
 from rlgd.training import initialize
 
 AGENT = A2C(
-    num_envs=2, rollout_length=4, hidden_sizes=(4,), ascent=Ascent("adam", outer_momentum=0.5), measure_every=0
+    num_envs=2, rollout_length=4, hidden_sizes=(4,), ascent=Ascent("adam", outer_momentum=0.5), measure_every=1
 ).prepared()
 ABOUT = {"versions": {"rlgd": "0.1.0"}}
 
@@ -59,12 +59,13 @@ def test_a_checkpoint_of_the_same_step_is_replaced(loop: LoopState, tmp_path: Pa
 
 
 def test_names_of_earlier_versions_are_read(loop: LoopState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``opt_state`` was ``moments`` once, and ``outer_opt_state`` was ``outer_moments``."""
+    """``opt_state`` was ``moments`` once, ``outer_opt_state`` was ``outer_moments``, and ``measured`` counted too."""
     named = state.named_leaves
 
     def renamed(tree: Any) -> dict[str, Any]:
-        earlier = {"opt_state": "moments", "outer_opt_state": "outer_moments"}
-        return {
+        earlier = {"opt_state": "moments", "outer_opt_state": "outer_moments", "measured": "measured.gradient"}
+        counted = {"measured.wait": jnp.zeros((), jnp.int32)} if isinstance(tree, AgentState) else {}
+        return counted | {
             ".".join([earlier.get(head, head), *rest]): leaf
             for name, leaf in named(tree).items()
             for head, *rest in [name.split(".")]
