@@ -107,17 +107,19 @@ class REINFORCE(Agent):
         valid = jnp.sum(rows.mask, dtype=rows.returns.dtype)
 
         def objective(params: Params, block: EpisodeRows, number: Array) -> tuple[Array, Metrics]:
-            policy_key, value_key = dropout_keys(self, key, number)
-            policy = self.distribution(spec, params.policy, block.features, policy_key)
+            keys = dropout_keys(self, key, number)
+            learned = params if self.baseline == "value" else Params(params.policy, None)
+            policy, value = self.networks(spec).read(learned, block.features, keys)
+            assert policy is not None
             share = jnp.sum(block.mask, dtype=valid.dtype) / jnp.maximum(valid, 1)
             score = jnp.sum(jnp.where(block.mask, policy.log_prob(block.action) * block.advantage, 0)) / episodes
             entropy = jnp.sum(jnp.where(block.mask, policy.entropy(), 0)) / episodes
             mean_entropy = share * objectives.masked_mean(policy.entropy(), block.mask)
             metrics = {"train/objective": score, "train/entropy": mean_entropy}
             total = score + self.entropy_weight(progress) * entropy
-            if self.baseline == "value":
-                value = self.value(spec, params.value, block.features, value_key)
-                metrics["train/value_error"] = share * objectives.value_error(value, block.returns, block.mask)
+            if value is not None:
+                error = objectives.value_error(value.outputs[..., 0], block.returns, block.mask)
+                metrics["train/value_error"] = share * error
                 total -= metrics["train/value_error"]
             return total, metrics
 

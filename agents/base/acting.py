@@ -13,11 +13,12 @@ from rlgd.maths import running_statistics
 from rlgd.maths.distributions import Distribution
 from rlgd.models.action_heads import ActionHead
 from rlgd.models.features import encode, images
-from rlgd.models.networks import Network
+from rlgd.models.networks import Network, read_together
 from rlgd.models.recurrent import Recurrence
 from rlgd.models.torsos import NetworkOutput
 from rlgd.pytrees import Actor, Features, Obs, Params, Scalar, View
 from rlgd.spaces import Spec
+from rlgd.system.layout import layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,11 @@ class Networks:
 
     def decide(self, policy: Any, features: Features, key: Array | None = None) -> Decision:
         """What the policy with these parameters says at features ``[...]``; with a key, under dropout."""
-        output = self.policy.read(policy["network"], for_network(features, "policy"), key)
+        return self._decision(
+            policy, features, self.policy.read(policy["network"], for_network(features, "policy"), key)
+        )
+
+    def _decision(self, policy: Any, features: Features, output: NetworkOutput) -> Decision:
         log_std = policy.get("log_std")
         distribution = self.head.distribution(output.outputs, log_std, features.action_mask, output.hidden)
         return Decision(distribution, output, log_std)
@@ -75,6 +80,21 @@ class Networks:
     def read_value(self, value: Any, features: Features, key: Array | None = None) -> NetworkOutput:
         """What the value function's network returns at features ``[...]``; with a key, under dropout."""
         return self.value.read(value, for_network(features, "value"), key)
+
+    def read(
+        self, params: Params, features: Features, keys: tuple[Array | None, Array | None] = (None, None)
+    ) -> tuple[Distribution | None, NetworkOutput | None]:
+        """``distribution`` and ``read_value`` at the same features, each with a key; None where there is no tree."""
+        alone = params.policy is None or params.value is None
+        # Of convolutions with an axis more a GPU makes slow, grouped ones.
+        if alone or features.images or not layout().joins_networks:
+            policy = None if params.policy is None else self.distribution(params.policy, features, keys[0])
+            return policy, None if params.value is None else self.read_value(params.value, features, keys[1])
+        networks = params.policy["network"], params.value
+        given = for_network(features, "policy"), for_network(features, "value")
+        output, value = read_together(self.policy, networks, given, keys)
+        decision = self._decision(params.policy, features, output)
+        return decision.policy, value._replace(outputs=value.outputs[..., :1])
 
     def act(self, actor: Actor, memory: Any, view: View, key: Array, greedy: bool = False) -> tuple[Array, Any]:
         """An action for each environment; see ``Agent.act``."""

@@ -32,8 +32,10 @@ class Experience(NamedTuple):
     value_memory: Array | None = None
 
     def at(self, index: Array) -> "Experience":
-        """The rows with these numbers."""
-        return jax.tree.map(lambda x: x[index], self)
+        """The rows with these numbers, of which each must be one."""
+        # Nothing is asked about the numbers: a GPU takes a kernel less.
+        get = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+        return jax.tree.map(lambda x: x.at[index].get(**get), self)
 
     def explained_variance(self) -> Array:
         """How well the value function that acted predicts the targets."""
@@ -70,9 +72,10 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
     as_rows = by_environment if recurrent else flatten
 
     def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Array | None]:
-        log_prob = model.distribution(state.params.policy, rows[0]).log_prob(rows[1])
-        read = model.read_value(state.params.value, rows[0])
-        return log_prob, read.outputs[..., 0], read.memory
+        policy, read = model.read(state.params, rows[0])
+        assert policy is not None
+        assert read is not None
+        return policy.log_prob(rows[1]), read.outputs[..., 0], read.memory
 
     rows = agent.features(spec, state.obs_statistics, as_rows(rollout.obs), as_rows(rollout.action_mask))
     if recurrent:

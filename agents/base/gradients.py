@@ -47,16 +47,24 @@ def policy_objective(agent: Agent, spec: Spec, progress: Array, surrogate: Surro
 
     Its metrics are ``train/objective``, the surrogate alone, ``train/entropy``, and those of ``surrogate``.
     """
-    model = agent.networks(spec)
+    model, climbed = agent.networks(spec), _with_entropy(agent, progress, surrogate)
 
     def objective(policy: Any, rows: Experience, key: Array | None) -> tuple[Array, Metrics]:
-        distribution = model.distribution(policy, rows.features, key)
+        return climbed(model.distribution(policy, rows.features, key), rows)
+
+    return objective
+
+
+def _with_entropy(agent: Agent, progress: Array, surrogate: Surrogate) -> Surrogate:
+    """``policy_objective`` of a distribution at rows."""
+
+    def climbed(distribution: Distribution, rows: Experience) -> tuple[Array, Metrics]:
         gain, metrics = surrogate(distribution, rows)
         entropy = objectives.masked_mean(distribution.entropy(), rows.mask)
         metrics = {"train/objective": gain, "train/entropy": entropy} | metrics
         return gain + agent.entropy_weight(progress) * entropy, metrics
 
-    return objective
+    return climbed
 
 
 def policy_and_value_gradient(
@@ -77,15 +85,16 @@ def policy_and_value_gradient(
         value_error: what the value function descends, of its values at rows.
         vf_coef: weight of the value error.
     """
-    model, climbed = agent.networks(spec), policy_objective(agent, spec, progress, surrogate)
+    model, climbed = agent.networks(spec), _with_entropy(agent, progress, surrogate)
 
     def objective(params: Params, rows: Experience, share: Array, keys: tuple[Any, Any]) -> tuple[Array, Metrics]:
         metrics: Metrics = {}
         total = None
-        if params.policy is not None:
-            total, metrics = climbed(params.policy, rows, keys[0])
-        if params.value is not None:
-            error = value_error(model.read_value(params.value, rows.features, keys[1]).outputs[..., 0], rows)
+        policy, value = model.read(params, rows.features, keys)
+        if policy is not None:
+            total, metrics = climbed(policy, rows)
+        if value is not None:
+            error = value_error(value.outputs[..., 0], rows)
             total = -(vf_coef * error) if total is None else total - vf_coef * error
             metrics = metrics | {"train/value_error": error}
         assert total is not None

@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import jax
@@ -16,6 +17,7 @@ from jax.scipy.special import betaln, digamma
 from rlgd.maths.shapes import check_shape
 from rlgd.pytrees import pytree
 
+FEW_VALUES = 16  # of a categorical distribution, one after another
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
 
@@ -34,10 +36,18 @@ class Categorical:
 
     def sample(self, key: Array) -> Array:
         """``[...]`` int32, by the inverse of the distribution function: one uniform number a sample."""
-        cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
-        uniform = jax.random.uniform(key, (*self.logits.shape[:-1], 1), self.logits.dtype)
-        # With rounding the last cumulative sum is not exactly 1, so it is the scale; the others are the thresholds.
-        return jnp.sum(uniform * cumulative[..., -1:] >= cumulative[..., :-1], axis=-1, dtype=jnp.int32)
+        uniform = jax.random.uniform(key, self.logits.shape[:-1], self.logits.dtype)
+        # The last cumulative sum is the scale of the uniform number; the others are the thresholds.
+        if self.logits.shape[-1] > FEW_VALUES:
+            weights = jnp.exp(self.logits - jnp.max(self.logits, axis=-1, keepdims=True))
+            sums = jnp.cumsum(weights, axis=-1)
+            return jnp.sum((uniform * sums[..., -1])[..., None] >= sums[..., :-1], axis=-1, dtype=jnp.int32)
+        # Value by value: without a reduction, sampling is part of what comes before or after it, no kernel of its own.
+        values = [self.logits[..., value] for value in range(self.logits.shape[-1])]
+        largest = functools.reduce(jnp.maximum, values)
+        *thresholds, total = itertools.accumulate(jnp.exp(value - largest) for value in values)
+        passed = [(uniform * total >= threshold).astype(jnp.int32) for threshold in thresholds]
+        return functools.reduce(jnp.add, passed, jnp.zeros(uniform.shape, jnp.int32))
 
     def log_prob(self, x: Array) -> Array:
         """``[...]`` log-probability of ``x [...]`` int."""

@@ -66,6 +66,35 @@ def network(
     return _pair(module, inputs_of, blank, dropout, compute_dtype)
 
 
+def read_together(
+    wide: Network, params: tuple[Any, Any], features: tuple[Features, Features], keys: tuple[Any, Any] = (None, None)
+) -> tuple[NetworkOutput, NetworkOutput]:
+    """What two networks of the same layers read, computed as one network with an axis more.
+
+    Args:
+        wide: the network of the first parameters, which has at least as many outputs as the other one.
+        params: of both.
+        features: for both; they may differ in the memory only.
+        keys: for both, as for ``Network.read``.
+
+    Returns:
+        Both results; the second one has the outputs of ``wide``, of which only its own are not 0.
+    """
+
+    def stack(first: Array, second: Array) -> Array:
+        missing = [(0, more - size) for more, size in zip(first.shape, second.shape, strict=True)]
+        return jnp.stack([first, jnp.pad(second, missing)])
+
+    def read(params: Any, vector: Array, memory: Any, key: Any) -> NetworkOutput:
+        return wide.read(params, features[0]._replace(vector=vector, memory=memory), key)
+
+    # Inputs with the axis too: with one for both, the gradient of the first layer needs a transposed copy.
+    stacked = jax.tree.map(stack, *params)
+    memory, key = (jax.tree.map(lambda *pair: jnp.stack(pair), *pair) for pair in ([f.memory for f in features], keys))
+    both = jax.vmap(read)(stacked, jnp.stack([features[0].vector] * 2), memory, key)
+    return jax.tree.map(lambda x: x[0], both), jax.tree.map(lambda x: x[1], both)
+
+
 def _cast(tree: Any, dtype: Any) -> Any:
     """A tree with another dtype in place of that of its floats."""
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)

@@ -16,16 +16,18 @@ class Layout(NamedTuple):
         unroll: steps of the environments in one turn of a rollout's loop.
         doubling: whether returns are computed in log2(T) passes over all rows instead of T steps back in time.
         joins_params: whether the steps of an iteration keep all parameters of a network in one array.
+        joins_networks: whether policy and value function are computed as one network with an axis more.
     """
 
     block_rows: int | None
     unroll: int
     doubling: bool
     joins_params: bool
+    joins_networks: bool
 
 
-CPU = Layout(block_rows=1024, unroll=1, doubling=False, joins_params=False)
-ACCELERATOR = Layout(block_rows=None, unroll=8, doubling=True, joins_params=True)
+CPU = Layout(block_rows=1024, unroll=1, doubling=False, joins_params=False, joins_networks=False)
+ACCELERATOR = Layout(block_rows=None, unroll=8, doubling=True, joins_params=True, joins_networks=True)
 
 
 def layout() -> Layout:

@@ -9,12 +9,14 @@ import pytest
 
 from rlgd import training
 from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
+from rlgd.agents.base import acting
 from rlgd.agents.base.agent import Agent
 from rlgd.ascent import Ascent, joined
 from rlgd.envs import DeviceEnv, make
 from rlgd.maths import minibatches, returns
 from rlgd.system.layout import ACCELERATOR, CPU, Layout
 from rlgd.training import device_rollout
+from rlgd.training.measuring import measure_on_device
 
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,)}
 MANY: dict[str, Any] = {**SMALL, "rollout_length": 20, "num_minibatches": 4, "num_epochs": 2}
@@ -24,6 +26,7 @@ AGENTS: dict[str, Agent] = {
     "ppo-target_kl": PPO(**MANY, target_kl=1e-3, ascent=Ascent("adam", rollout_moments="reset"), measure_every=0),
     "ppo-outer": PPO(**MANY, ascent=Ascent("momentum", outer_learning_rate=0.5), normalize_obs=True, measure_every=0),
     "ppo-gru": PPO(**MANY, network="gru", memory_width=4, measure_every=0),
+    "ppo-dropout": PPO(**MANY, dropout=0.3, measure_every=0),
     "a2c": A2C(**SMALL, measure_every=1),
     "reinforce": REINFORCE(**SMALL, baseline="value", measure_every=1),
     "npg": NPG(**MANY, measure_every=0),
@@ -33,12 +36,15 @@ AGENTS: dict[str, Agent] = {
 
 def after(agent: Agent, env: DeviceEnv, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The state after two iterations, and the metrics of the second one."""
-    for module in (joined, minibatches, returns, device_rollout):
+    for module in (joined, minibatches, returns, device_rollout, acting):
         monkeypatch.setattr(module, "layout", lambda: layout)
     prepared = agent.prepared()
     loop = training.initialize(prepared, env, jax.random.key(0), 1000)
     iterate = jax.jit(lambda loop: training.iterate(prepared, env, loop))
-    return iterate(iterate(loop)[0])
+    loop, metrics = iterate(iterate(loop)[0])
+    if agent.measure_every:
+        metrics |= jax.jit(lambda loop: measure_on_device(prepared, env, loop))(loop)[0]
+    return loop, metrics
 
 
 QUICK = [("ppo", "CartPole-v1"), ("ppo", "Pendulum-v1"), ("reinforce", "CartPole-v1"), ("trpo", "CartPole-v1")]
@@ -51,7 +57,8 @@ CASES = [(name, env_id) for name in AGENTS for env_id in ("CartPole-v1", "Pendul
 def test_an_accelerators_layout_learns_the_same(name: str, env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env = make(env_id, max_episode_steps=11)
     assert isinstance(env, DeviceEnv)
-    small = CPU._replace(block_rows=8)
+    # Under dropout each block has a key of its own.
+    small = CPU if AGENTS[name].dropout else CPU._replace(block_rows=8)
     # Nothing of it is left out: a loop that is unrolled with a rest, and joined arrays.
     other = ACCELERATOR._replace(unroll=3)
     (loop, metrics), (other_loop, other_metrics) = (
