@@ -129,7 +129,8 @@ class MemberBatch:
         program = self.programs.compiled("advance", self.agents, before, iterations, rows)
         start = time.perf_counter()
         after, *rest = program(self.agents, before, iterations, rows)
-        metrics, done = jax.device_get(rest)
+        history, done = jax.device_get(rest)
+        metrics = history.metrics()
         broken = done > 0
         broken &= metrics["fault/count"][np.arange(size), np.maximum(done - 1, 0)] > 0
         if broken.any():
@@ -142,11 +143,11 @@ class MemberBatch:
         chunks = {}
         for n in active:
             member = self.members[n]
-            history = {name: values[n, : done[n]] for name, values in metrics.items()}
-            history |= in_first({name: values[n] for name, values in measured.items()}, int(done[n]))
+            own = {name: values[n, : done[n]] for name, values in metrics.items()}
+            own |= in_first({name: values[n] for name, values in measured.items()}, int(done[n]))
             share = seconds * taken[n] / max(sum(taken.values()), 1)
-            fault = faults.take_fault(history, member.averager.iteration)
-            chunks[n] = Chunk(after, member.status.steps + taken[n], history, share, 0.0, fault)
+            fault = faults.take_fault(own, member.averager.iteration)
+            chunks[n] = Chunk(after, member.status.steps + taken[n], own, share, 0.0, fault)
         return chunks
 
     def _measured(self, active: Sequence[int]) -> tuple[LoopState, dict[str, np.ndarray]]:

@@ -16,6 +16,7 @@ from rlgd.spaces import Spec
 from rlgd.training import episodes
 from rlgd.training.device_rollout import collect
 from rlgd.training.faults import find_faults
+from rlgd.training.history import History
 from rlgd.training.rollout import padded_limit
 
 INIT, ENV, ROLLOUT, UPDATE = range(4)  # purposes of the random keys of a run
@@ -105,29 +106,28 @@ def _fold_in_both(key: Array, purpose: int, iteration: Array) -> Array:
 
 def run_iterations(
     agent: Agent, env: DeviceEnv, length: int, loop: LoopState, iterations: Array, rows: Array
-) -> tuple[LoopState, Metrics, Array]:
+) -> tuple[LoopState, History, Array]:
     """Run up to ``iterations`` (at most ``length``) iterations. The first iteration that reaches ``rows`` real rows, or
     has something that is not finite, is the last one.
 
-    One program serves every number of iterations: metrics are ``[length]``, and only the first ``n`` are valid. The
-    third result is ``n``.
+    One program serves every number of iterations: the history has room for ``length``, and only the first ``n`` are
+    valid. The third result is ``n``.
     """
     # It is used twice, for its shapes and then for itself, but traced once.
     once_traced = jax.jit(lambda agent, loop: iterate(agent, env, loop), inline=True)
-    blank = jax.eval_shape(once_traced, agent, loop)[1]
-    stacked = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), blank)
+    history = History.blank(jax.eval_shape(once_traced, agent, loop)[1], length)
 
     def unfinished(carry: Any) -> Array:
-        _, stacked, done, seen = carry
-        finite = stacked["fault/count"][jnp.maximum(done - 1, 0)] == 0
+        _, _, done, seen, finite = carry
         return (done < iterations) & (seen < rows) & finite
 
     def body(carry: Any) -> Any:
-        loop, stacked, done, seen = carry
+        loop, history, done, seen, _ = carry
         loop, metrics = once_traced(agent, loop)
-        stacked = jax.tree.map(lambda whole, x: whole.at[done].set(x), stacked, metrics)
-        return loop, stacked, done + 1, seen + metrics["rollout/steps"]
+        history = history.with_iteration(done, metrics)
+        return loop, history, done + 1, seen + metrics["rollout/steps"], metrics["fault/count"] == 0
 
     zero = jnp.zeros((), jnp.int32)
-    loop, stacked, done, _ = jax.lax.while_loop(unfinished, body, (loop, stacked, zero, zero))
-    return loop, stacked, done
+    start = (loop, history, zero, zero, jnp.array(True))
+    loop, history, done, *_ = jax.lax.while_loop(unfinished, body, start)
+    return loop, history, done

@@ -89,8 +89,8 @@ class DeviceRunner:
     ) -> tuple[LoopState, dict[str, np.ndarray]]:
         """Wait for the program that began from ``begun``, and read its metrics."""
         after, *rest = started
-        metrics, done = jax.device_get(rest)
-        history = {name: values[:done] for name, values in metrics.items()}
+        stacked, done = jax.device_get(rest)
+        history = {name: values[:done] for name, values in stacked.metrics().items()}
         if history["fault/count"][-1] > 0:
             # The same iterations again, without the last one: a copy of each state would slow down all iterations.
             after = self.program(begun, np.int32(done - 1), limit)[0] if done > 1 else loop

@@ -1,0 +1,45 @@
+"""The metrics of many iterations in few arrays: an iteration writes one row, not one number for each metric."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.pytrees import Metrics
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["columns"], meta_fields=["names"])
+@dataclasses.dataclass(frozen=True)
+class History:
+    """Metrics of iterations, those of one dtype side by side.
+
+    Attributes:
+        columns: for each dtype ``[..., iterations, metrics]``.
+        names: of the metrics, for each dtype.
+    """
+
+    columns: tuple[Any, ...]
+    names: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def blank(cls, metrics: Metrics, iterations: int) -> "History":
+        """With room for this many iterations of metrics, each a scalar; only their dtypes matter."""
+        by_dtype: dict[Any, list[str]] = {}
+        for name, value in metrics.items():
+            by_dtype.setdefault(value.dtype, []).append(name)
+        columns = (jnp.zeros((iterations, len(names)), dtype) for dtype, names in by_dtype.items())
+        return cls(tuple(columns), tuple(map(tuple, by_dtype.values())))
+
+    def with_iteration(self, number: Array, metrics: Metrics) -> "History":
+        """With the metrics of the iteration ``number``."""
+        rows = [jnp.stack([metrics[name] for name in names]) for names in self.names]
+        columns = (whole.at[number].set(row) for whole, row in zip(self.columns, rows, strict=True))
+        return dataclasses.replace(self, columns=tuple(columns))
+
+    def metrics(self) -> dict[str, Any]:
+        """Each metric by its name, ``[..., iterations]``."""
+        pairs = zip(self.names, self.columns, strict=True)
+        return {name: column[..., place] for names, column in pairs for place, name in enumerate(names)}
