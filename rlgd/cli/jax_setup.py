@@ -12,7 +12,7 @@ from rlgd.envs import HostEnv
 from rlgd.errors import UsageError, unknown
 from rlgd.run.config import RunConfig
 from rlgd.system import machine
-from rlgd.training.host_rollout import is_small
+from rlgd.training.host_acting import is_small
 
 MIN_COMPILE_SECONDS = 0.1  # of programs that are kept
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU

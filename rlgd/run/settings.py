@@ -18,7 +18,7 @@ from rlgd.envs.registry import BACKENDS
 from rlgd.errors import UsageError, unknown
 from rlgd.hyperparameters import hyperparameters, nested, static
 from rlgd.run.stopping import NEVER, Stopping
-from rlgd.training.host_rollout import ACT_DEVICES
+from rlgd.training.host_acting import ACT_DEVICES
 
 
 class CheckpointInterval(NamedTuple):

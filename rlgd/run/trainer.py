@@ -25,7 +25,8 @@ from rlgd.run.stopping import CriteriaState
 from rlgd.run.summary import INTERRUPTED, summarize
 from rlgd.system.signals import PollSignal
 from rlgd.training import chunks, faults
-from rlgd.training.host_rollout import acting_device, begin_episodes
+from rlgd.training.host_acting import acting_device
+from rlgd.training.host_rollout import begin_episodes
 from rlgd.training.loop import iterations_done
 from rlgd.training.runners import DeviceRunner, HostRunner, Runner
 

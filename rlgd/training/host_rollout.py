@@ -1,7 +1,6 @@
 """Collecting a rollout on the host: a loop over Gymnasium's environments."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -12,42 +11,10 @@ from jax import Array
 from rlgd.agents.base.agent import Agent
 from rlgd.envs.host.host_step import HostStep
 from rlgd.envs.host.host_vector import HostVector
-from rlgd.errors import UsageError
-from rlgd.models import features
 from rlgd.pytrees import LoopState, Obs, Rollout, View
-from rlgd.spaces import Spec
-from rlgd.system.machine import one_thread_options
 from rlgd.training import episodes
-from rlgd.training.rollout import ACT, choose_action, most_truncations, rollout_length, step_key
-
-ACT_DEVICES = ("auto", "cpu", "gpu")
-FEW_NUMBERS = 2**14  # an array with at most this many numbers is small
-SMALL_LAYER = 256  # a network with at most this width is small
-
-
-def is_small(agent: Agent, spec: Spec) -> bool:
-    """Whether the networks of an agent are so small that one CPU thread runs them fastest, step by step."""
-    widths = [*agent.hidden_sizes, 0 if agent.recurrence is None else agent.recurrence.width]
-    return not features.image_shapes(spec.obs) and max(widths) <= SMALL_LAYER
-
-
-def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:
-    """Where the policy acts in environments on the host.
-
-    Args:
-        choice: "cpu" or "gpu"; "auto" takes the CPU for small networks, else the device that learns.
-        agent: the agent that acts.
-        spec: the environment's.
-
-    Raises:
-        UsageError: if there is no such device.
-    """
-    try:
-        if choice == "auto":
-            return jax.devices("cpu")[0] if is_small(agent, spec) else jax.devices()[0]
-        return jax.devices(choice)[0]
-    except RuntimeError as error:
-        raise UsageError(f"act_device is {choice!r}, but JAX finds no such device: {error}") from error
+from rlgd.training.host_acting import HostActing
+from rlgd.training.rollout import most_truncations, rollout_length
 
 
 def begin_episodes(agent: Agent, vector: HostVector, loop: LoopState, entropy: tuple[int, ...]) -> LoopState:
@@ -61,40 +28,6 @@ def begin_episodes(agent: Agent, vector: HostVector, loop: LoopState, entropy: t
         memory=agent.memory(vector.spec, agent.num_envs),
         episodes=episodes.begin(agent.num_envs),
     )
-
-
-@functools.lru_cache(maxsize=64)
-def _acting(spec: Spec, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], platform: str) -> tuple[Any, Any]:
-    """Two compiled functions for agents and actors of one structure: ``hand_over`` prepares their arrays once in a
-    rollout, and ``choose`` is ``choose_action`` with the prepared arrays.
-
-    Calling a compiled function takes longer than computing a small policy, and longer with each array. So all small
-    arrays are joined into one, and an action that reaches the environment as it was sampled is returned only once.
-    """
-    dtype = jax.dtypes.canonicalize_dtype(float)  # the type of traced hyper-parameters: some array is small
-    small = [n for n, leaf in enumerate(leaves) if leaf.dtype == dtype and leaf.size <= FEW_NUMBERS]
-    ends = np.cumsum([leaves[n].size for n in small])[:-1]
-
-    def hand_over(arrays: list[Array]) -> tuple[list[Array], Array]:
-        others = [array for n, array in enumerate(arrays) if n not in small]
-        return others, jnp.concatenate([arrays[n].reshape(-1) for n in small])
-
-    def choose(handed: tuple[list[Array], Array], memory: Any, view: View, key: Array, t: Array) -> Any:
-        arrays, together = list(handed[0]), handed[1]
-        for n, part in zip(small, jnp.split(together, ends), strict=True):
-            arrays.insert(n, part.reshape(leaves[n].shape))
-        agent, actor = jax.tree.unflatten(structure, arrays)
-        action, env_action, memory = choose_action(agent, spec, actor, memory, view, step_key(key, ACT, t))
-        return action, None if env_action is action else env_action, memory
-
-    # Otherwise XLA computes parts of vector actions in another thread.
-    return jax.jit(hand_over), jax.jit(choose, compiler_options=one_thread_options(platform))
-
-
-@functools.lru_cache(maxsize=8)
-def _times(length: int, device: jax.Device) -> tuple[Array, ...]:
-    """0 to ``length - 1``, each an array where the policy acts."""
-    return tuple(jax.device_put(list(np.arange(length, dtype=np.int32)), device))
 
 
 def collect_on_host(
@@ -117,18 +50,12 @@ def collect_on_host(
     view = View(obs, first, vector.action_mask)
     rows, alive = HostRows(length, view), np.ones(agent.num_envs, bool)
     device = jax.devices()[0] if device is None else device
-    arrays, structure = jax.tree.flatten((agent, actor))
-    leaves = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
-    hand_over, choose = _acting(spec, structure, leaves, device.platform)
-    times, handed = _times(length, device), hand_over(arrays)
-    if device != jax.devices()[0]:
-        # The parameters go to the other device once in a rollout; memory comes back as NumPy arrays.
-        handed, memory, key = jax.device_put((handed, memory, key), device)
+    acting = HostActing(agent, spec, actor, memory, view, key, length, device)
     for t in range(length):
-        action, env_action, memory = choose(handed, memory, view, key, times[t])
-        rows.see(t, view)
-        action = np.asarray(action)
-        step = vector.step(action if env_action is None else np.asarray(env_action))
+        started = acting.start(t, view)
+        rows.see(t, view)  # while the policy acts
+        action, env_action = acting.fetch(started)
+        step = vector.step(env_action)
         view = View(step.obs, step.first, vector.action_mask)
         if agent.whole_episodes:
             step = step.only(alive)
@@ -139,7 +66,7 @@ def collect_on_host(
     masked = agent.whole_episodes or vector.has_reset_rows
     least = 0 if masked else most_truncations(spec, length)
     rollout = dataclasses.replace(rows.rollout(view.obs, first, masked, least), memory=loop.memory)
-    after: dict[str, Any] = {"obs": view.obs, "first": view.first, "memory": jax.tree.map(np.asarray, memory)}
+    after: dict[str, Any] = {"obs": view.obs, "first": view.first, "memory": jax.tree.map(np.asarray, acting.memory)}
     return rollout, dataclasses.replace(loop, **after)
 
 
