@@ -30,6 +30,12 @@ SUITES = {
     "gymnax": Suite("gymnax", "gymnax", lambda suite: suite.registered_envs, load_gymnax),
     "jumanji": Suite("Jumanji", "jumanji", lambda suite: suite.registered_environments(), load_jumanji),
     "playground": Suite("MuJoCo Playground", "mujoco_playground", playground_names, load_playground),
+    "playground-warp": Suite(
+        "MuJoCo Playground in Warp",
+        "mujoco_playground",
+        playground_names,
+        functools.partial(load_playground, physics="warp"),
+    ),
 }
 
 
@@ -66,7 +72,8 @@ def load(prefix: str, name: str) -> Loaded:
     try:
         module = importlib.import_module(suite.module)
     except ImportError as error:
-        raise UsageError(f"{prefix}:{name} needs {suite.title}; pip install 'rlgd[{prefix}]' ({error}).") from error
+        extra = prefix.partition("-")[0]
+        raise UsageError(f"{prefix}:{name} needs {suite.title}; pip install 'rlgd[{extra}]' ({error}).") from error
     known = set(suite.names(module))
     if name not in known:
         raise unknown(f"{suite.title} environment", name, known)

@@ -99,6 +99,7 @@ WALKED = [
     "brax:fast",
     pytest.param("brax:inverted_pendulum", marks=slow),
     pytest.param("playground:CartpoleBalance", marks=slow),
+    pytest.param("playground-warp:CartpoleBalance", marks=slow),
 ]
 
 
@@ -321,6 +322,27 @@ def test_an_agent_trains(env_id: str) -> None:
     assert result.steps == 64
 
 
+@pytest.mark.slow
+def test_physics_in_warp_are_those_in_jax() -> None:
+    """A robot that falls on the floor, and begins again: what environments share is not part of a state."""
+    seen = []
+    for prefix in ("playground", "playground-warp"):
+        env = made(f"{prefix}:CheetahRun", max_episode_steps=15)
+        reset, step = jax.jit(functools.partial(env.reset, num_envs=N)), jax.jit(env.step)
+        state, _ = reset(jax.random.key(0))
+        fresh = reset(jax.random.key(1))
+        assert all(len(leaf) == N for leaf in jax.tree.leaves(state))
+        steps = []
+        for t in range(20):
+            action = jnp.broadcast_to(jnp.sin(jnp.arange(6.0) + t), (N, 6))
+            state, timestep = step(jax.random.key(t), state, action, fresh)
+            steps.append((timestep.obs, timestep.reward, timestep.truncated))
+        seen.append(jax.tree.map(lambda *x: np.stack(x), *steps))
+    assert seen[0][2].sum() == N
+    for one, other in zip(*seen, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
 def test_a_policy_sees_the_state_that_playground_means_for_it() -> None:
     playground = pytest.importorskip("mujoco_playground")
     config = importlib.import_module("ml_collections").config_dict
@@ -384,7 +406,8 @@ def test_a_suite_that_refuses_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_suite_that_is_not_installed_is_named_with_its_extra(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = catalog.SUITES[prefix]
     monkeypatch.setitem(sys.modules, suite.module, None)
-    with pytest.raises(UsageError, match=rf"{prefix}:any needs {suite.title}; pip install 'rlgd\[{prefix}\]'"):
+    extra = "playground" if prefix == "playground-warp" else prefix
+    with pytest.raises(UsageError, match=rf"{prefix}:any needs {suite.title}; pip install 'rlgd\[{extra}\]'"):
         rlgd.envs.make(f"{prefix}:any")
     assert catalog.names(prefix) == []
 
