@@ -1,5 +1,6 @@
 """What a GPU must do: the CPU's results to a tolerance, and the same bits twice when that is asked for."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 from rlgd import training
 from rlgd.agents import A2C, PPO, REINFORCE, TRPO
 from rlgd.agents.base.agent import Agent
-from rlgd.envs import DeviceEnv, make
+from rlgd.envs import DeviceEnv, HostEnv, make
+from rlgd.training.host_rollout import begin_episodes, collect_on_host
 
 pytestmark = pytest.mark.gpu
 TOLERANCE = 1e-4  # of parameters after one iteration, at the highest matmul precision
@@ -33,6 +35,19 @@ def test_equals_the_cpu(agent: Agent) -> None:
             loop = training.initialize(agent, env, jax.random.key(0), 10_000)
             after.append(jax.jit(training.iterate, static_argnums=1)(agent, env, loop)[0].agent_state.params)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=TOLERANCE), *map(jax.device_get, after))
+
+
+def test_the_policy_acts_on_the_gpu_as_on_the_cpu() -> None:
+    """Views go there as one array, and actions come back as one."""
+    agent, env = PPO(rollout_length=16).prepared(), make("CartPole-v1", backend="host")
+    assert isinstance(env, HostEnv)
+    rollouts = []
+    with contextlib.closing(env.open(agent.num_envs)) as vector, jax.default_matmul_precision("highest"):
+        for platform in ("cpu", "gpu"):
+            loop = begin_episodes(agent, vector, training.initialize(agent, env, jax.random.key(0)), (0, 0))
+            rollouts.append(collect_on_host(agent, vector, loop, jax.random.key(1), jax.devices(platform)[0])[0])
+    np.testing.assert_array_equal(rollouts[0].action, rollouts[1].action)
+    np.testing.assert_array_equal(rollouts[0].obs, rollouts[1].obs)
 
 
 def test_deterministic_ops_give_the_same_bits_twice(tmp_path: Path) -> None:
