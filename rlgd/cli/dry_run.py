@@ -25,7 +25,7 @@ def show(config: "RunConfig", agent: str, options: OutputOptions, origin: str | 
 
     flags = {"agent": agent, "env": config.env.env_id, **_flags(options)}
     rows = cadence(config).iteration_steps
-    programs, free = list(programs_of(config.agent, config.env)), ram.free_bytes()
+    programs, free = list(programs_of(config.agent, config.env, config.settings.devices)), ram.free_bytes()
     if options.json:
         memory = {"free_bytes": int(free) if math.isfinite(free) else None}
         compiled = [program._asdict() for program in programs]

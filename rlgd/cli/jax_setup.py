@@ -39,8 +39,9 @@ def set_up(config: RunConfig, computing: Computing, alone: bool = True) -> None:
             raise unknown(name, value, choices)
     small = is_small(config.agent, config.env.spec)
     on_cpu = (computing.device or os.environ.get("JAX_PLATFORMS")) == "cpu" or not machine.may_have_gpu()
-    if alone and small and on_cpu:
-        # Threads cost a small network more than they gain. On a GPU this would be the number of threads that compile.
+    if alone and small and on_cpu and config.settings.devices == 1:
+        # Threads cost a small network more than they gain; several devices share them. On a GPU this would be the
+        # number of threads that compile.
         os.environ.setdefault("PJRT_NPROC", "1")
     if computing.deterministic_ops:
         _add_xla_flag("--xla_gpu_deterministic_ops=true")

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from rlgd.maths.shapes import num_rows
 from rlgd.system.layout import layout
+from rlgd.system.mesh import divided
 
 T = TypeVar("T")
 ROWS_AT_ONCE = 2**21  # that are shuffled
@@ -69,7 +70,8 @@ def epochs(
     split: list[Callable[[Array], Any]] = []
 
     def joined(carry: T, minibatch: tuple[Array, Array]) -> tuple[T, Array]:
-        carry, outputs = step(carry, minibatch)
+        index, number = minibatch
+        carry, outputs = step(carry, (divided(index), number))
         vector, splits = ravel_pytree(outputs)  # one array to write to, instead of one for each output
         split[:] = [splits]
         return carry, vector

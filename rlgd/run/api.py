@@ -20,6 +20,7 @@ from rlgd.run.settings import RunSettings
 from rlgd.run.sinks import Sink
 from rlgd.run.start import beginning
 from rlgd.run.trainer import Caller, Run
+from rlgd.system.mesh import make_mesh
 from rlgd.system.signals import PollSignal
 from rlgd.training import footprint
 
@@ -75,6 +76,7 @@ def execute(
     """
     config.validate()
     footprint.check(config.agent, config.env)
+    make_mesh(config.settings.devices)  # fails before anything is written
     pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
     if run_dir is None:
         return Run(config, pace, beginning(config), NoRecording(), caller).train()
@@ -121,6 +123,7 @@ def resume(
     config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
     config.validate()
     footprint.check(config.agent, config.env)
+    make_mesh(config.settings.devices)  # fails before anything is written
     has_changes = bool(changes or new_end)
     # A fault may come from another process that is writing; then the lock below says so.
     with contextlib.suppress(StorageFault):

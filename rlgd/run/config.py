@@ -12,6 +12,7 @@ from rlgd.envs import DeviceEnv, Env, HostEnv
 from rlgd.errors import UsageError
 from rlgd.models import features
 from rlgd.run.settings import RunSettings
+from rlgd.training.placement import check_divides
 from rlgd.training.rollout import padded_limit
 
 
@@ -53,6 +54,10 @@ class RunConfig:
                 f"act_device is {act_device!r}, but {self.env.env_id} runs on the device, where its policy acts "
                 "too; leave it out, or use backend 'host'."
             )
+        if (devices := self.settings.devices) > 1:
+            if isinstance(self.env, HostEnv):
+                raise UsageError(f"devices is {devices}, but {self.env.env_id} runs on the host, where one learns.")
+            check_divides(self.agent.num_envs, devices)
         if isinstance(self.env, HostEnv) and self.env.running and self.settings.evaluates:
             raise UsageError(
                 f"{self.env.env_id} is a running vector environment, which cannot evaluate while it trains; "

@@ -131,6 +131,13 @@ class RunSettings:
         resumable=True,
         decides_result=False,
     )
+    devices: int = static(
+        1,
+        "devices that train together, each with its share of the environments",
+        "[1, inf)",
+        resumable=True,
+        decides_result=False,
+    )
     checkpoint_every: int | str = static(
         "60s",
         "seconds between checkpoints, such as 60s, or steps, such as 100000",

@@ -11,6 +11,7 @@ import numpy as np
 from rlgd.envs import DeviceEnv
 from rlgd.errors import Interrupted, RlgdError
 from rlgd.evaluation.policy import Policy
+from rlgd.pytrees import LoopState
 from rlgd.run.cadence import Cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.counters import Counters
@@ -23,11 +24,13 @@ from rlgd.run.start import Start
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import CriteriaState
 from rlgd.run.summary import INTERRUPTED, summarize
+from rlgd.system.mesh import make_mesh, together
 from rlgd.system.signals import PollSignal
 from rlgd.training import chunks, faults
 from rlgd.training.host_acting import acting_device
 from rlgd.training.host_rollout import begin_episodes
 from rlgd.training.loop import iterations_done
+from rlgd.training.placement import place
 from rlgd.training.runners import DeviceRunner, HostRunner, Runner
 
 
@@ -59,7 +62,8 @@ class Run:
     def __init__(self, config: RunConfig, cadence: Cadence, start: Start, recording: Recording, caller: Caller) -> None:
         self.config, self.cadence, self.start = config, cadence, start
         self.recording, self.caller = recording, caller
-        self.loop = start.loop
+        self._loop = start.loop
+        self._mesh = make_mesh(config.settings.devices)
         self.averager = _row_averager(cadence, start)
         self.evaluations = Evaluations(config, cadence.eval_max_steps, recording.load_best, self._end_if_signalled)
         counters = start.counters
@@ -68,6 +72,11 @@ class Run:
             config.settings.stopping, cadence, start.steps, counters.evaluated_at, criteria, counters.stop
         )
         self.history: list[dict[str, np.ndarray]] = []
+
+    @property
+    def loop(self) -> LoopState:
+        """The state after the newest chunk, on one device."""
+        return together(self._loop)
 
     def train(self) -> TrainResult:
         """Train to the end; whatever ends it, the last state is saved and the sinks are closed."""
@@ -106,7 +115,7 @@ class Run:
             # On the host environments can be slow, so criteria are checked after every row of the curves.
             row_length = None if isinstance(self.config.env, DeviceEnv) else self.cadence.row_length
             length, total, pauses = self.cadence.chunk_length, self.cadence.total_timesteps, self.cadence.pauses
-            for chunk in chunks.chunks(runner, self.loop, length, total, self.status.steps, pauses, row_length):
+            for chunk in chunks.chunks(runner, self._loop, length, total, self.status.steps, pauses, row_length):
                 self._take(chunk)
                 if self.status.stop is not None or self.caller.poll_signal() is not None:
                     return
@@ -118,11 +127,12 @@ class Run:
         """What runs iterations; on the host the environments are open, with new episodes in all of them."""
         agent, env = self.config.agent.prepared(), self.config.env
         if isinstance(env, DeviceEnv):
-            yield DeviceRunner(agent, env, self.cadence.chunk_length)
+            self._loop = place(agent, env, self._loop, self._mesh)
+            yield DeviceRunner(agent, env, self.cadence.chunk_length, self._mesh)
             return
         with contextlib.closing(env.open(agent.num_envs)) as vector:
             settings = self.config.settings
-            self.loop = begin_episodes(agent, vector, self.loop, (settings.seed, self.start.steps))
+            self._loop = begin_episodes(agent, vector, self._loop, (settings.seed, self.start.steps))
             device = acting_device(settings.act_device, agent, vector.spec)
             yield HostRunner(agent, vector, self._pause_on_host, device)
 
@@ -133,7 +143,7 @@ class Run:
             Diverged, EnvironmentFault: if something in the chunk is not finite.
             EnvironmentFault, KeyboardInterrupt: if that cut the chunk short.
         """
-        self.loop, self.status = chunk.loop, self.status.reached(chunk.steps)
+        self._loop, self.status = chunk.loop, self.status.reached(chunk.steps)
         if self.caller.metrics:
             self.history.append(chunk.metrics)
         self._write(self.averager.rows(chunk))

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import jax
 
+from rlgd.system.mesh import num_devices
+
 
 class Layout(NamedTuple):
     """What computes the same, as fast as the processor allows.
@@ -31,5 +33,7 @@ ACCELERATOR = Layout(block_rows=None, unroll=8, doubling=True, joins_params=True
 
 
 def layout() -> Layout:
-    """That of JAX's default backend."""
-    return CPU if jax.default_backend() == "cpu" else ACCELERATOR
+    """That of JAX's default backend; several devices take all rows at a time, so that each has its share."""
+    if jax.default_backend() != "cpu":
+        return ACCELERATOR
+    return CPU if num_devices() == 1 else CPU._replace(block_rows=None)

@@ -13,9 +13,11 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.pytrees import View
+from rlgd.system.mesh import active, make_mesh
 from rlgd.training.chunks import chunk_length
 from rlgd.training.host_rollout import HostRows
 from rlgd.training.loop import initialize
+from rlgd.training.placement import shardings
 from rlgd.training.rollout import most_truncations, rollout_length
 from rlgd.training.runners import chunk_program, learn_program, measure_on_device_program, measure_program
 
@@ -26,7 +28,8 @@ class Program(NamedTuple):
     Attributes:
         name: what it does.
         compile_seconds: wall time; a program in the compilation cache is only read.
-        memory_bytes: of its arguments, results and temporary arrays; None where the compiler does not say.
+        memory_bytes: of its arguments, results and temporary arrays, on each device; None where the compiler does not
+            say.
     """
 
     name: str
@@ -34,7 +37,7 @@ class Program(NamedTuple):
     memory_bytes: int | None
 
 
-def programs_of(agent: Agent, env: Env) -> Iterator[Program]:
+def programs_of(agent: Agent, env: Env, devices: int = 1) -> Iterator[Program]:
     """Compile what trains: on the device a chunk of iterations, on the host the update after each rollout; and what is
     measured.
 
@@ -47,11 +50,15 @@ def programs_of(agent: Agent, env: Env) -> Iterator[Program]:
     measured = f"what is measured, {_in_so_many(agent.measure_every)}"
     if isinstance(env, DeviceEnv):
         length, number = chunk_length(agent, env), jax.ShapeDtypeStruct((), np.int32)
+        if (mesh := make_mesh(devices)) is not None:
+            where = shardings(prepared, env, mesh)
+            loop = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), loop, where)
         train, measure = chunk_program.program(env), measure_on_device_program.program(env)
         name = f"training, {length} iteration{'s' if length > 1 else ''} at a time"
-        yield _compiled(name, lambda: train.lower(prepared, length, loop, number, number))
-        if agent.measure_every:
-            yield _compiled(measured, lambda: measure.lower(prepared, loop))
+        with active(mesh):
+            yield _compiled(name, lambda: train.lower(prepared, length, loop, number, number))
+            if agent.measure_every:
+                yield _compiled(measured, lambda: measure.lower(prepared, loop))
         return
     with contextlib.closing(env.open(agent.num_envs)) as vector:
         given = prepared, vector.spec, loop, _blank_rollout(prepared, vector, loop)

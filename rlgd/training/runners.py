@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
@@ -14,6 +15,7 @@ from rlgd.envs.device.programs import JitPerEnv
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import EnvironmentFault
 from rlgd.pytrees import LoopState, Metrics
+from rlgd.system.mesh import active
 from rlgd.training.host_rollout import collect_on_host
 from rlgd.training.loop import ROLLOUT, iteration_key, iterations_done, learn, run_iterations
 from rlgd.training.measuring import Measurements, before_next, in_first, measure, measure_on_device
@@ -47,10 +49,12 @@ class Runner(Protocol):
 class DeviceRunner:
     """Whole chunks as one compiled program. An interrupt waits in ``cut_short`` until the program has ended.
 
-    A measured iteration is the first of a call: what is measured has a program of its own, which runs before.
+    A measured iteration is the first of a call: what is measured has a program of its own, which runs before. With a
+    ``mesh`` the states lie on its devices, see ``rlgd.training.placement``.
     """
 
-    def __init__(self, agent: Agent, env: DeviceEnv, length: int) -> None:
+    def __init__(self, agent: Agent, env: DeviceEnv, length: int, mesh: Mesh | None = None) -> None:
+        self.mesh = mesh
         self.program = functools.partial(chunk_program, agent, env, length)
         measure = functools.partial(measure_on_device_program, agent, env)
         self.measurements = Measurements(agent.measure_every, measure)
@@ -63,6 +67,10 @@ class DeviceRunner:
         return self._compile_seconds + self.measurements.compile_seconds
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
+        with active(self.mesh):
+            return self._run(loop, iterations, rows)
+
+    def _run(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         iteration = iterations_done(loop)
         begun, measured = self.measurements(loop, iteration)
         if not self._is_compiled:

@@ -1,0 +1,63 @@
+"""The devices that train one program together: a mesh of one axis, over which environments and rows are divided.
+
+XLA divides the program itself: it means what it means on one device, random numbers included.
+"""
+
+import contextlib
+from typing import Any, TypeVar
+
+import jax
+from jax.sharding import AxisType, Mesh, PartitionSpec, SingleDeviceSharding
+
+from rlgd.errors import UsageError
+
+T = TypeVar("T")
+AXIS = "data"
+
+
+def make_mesh(devices: int) -> Mesh | None:
+    """The first ``devices`` devices; None for a single one.
+
+    Raises:
+        UsageError: if there are fewer.
+    """
+    found = jax.devices()
+    if devices > len(found):
+        hint = f"; JAX_NUM_CPU_DEVICES={devices} divides a CPU" if found[0].platform == "cpu" else ""
+        there = f"{len(found)} {found[0].platform} device{'s' if len(found) > 1 else ''}"
+        raise UsageError(f"devices is {devices}, but JAX finds {there}{hint}.")
+    if devices == 1:
+        return None
+    return jax.make_mesh((devices,), (AXIS,), devices=found[:devices], axis_types=(AxisType.Auto,))
+
+
+def active(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
+    """Where programs for the devices of a mesh are called."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def num_devices() -> int:
+    """How many devices the program that is traced has."""
+    return jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
+
+
+def divided(rows: T) -> T:
+    """Arrays whose leading axis is divided over the devices of the traced program, where it can be."""
+    devices = num_devices()
+    if devices == 1:
+        return rows
+
+    def divide(x: jax.Array) -> jax.Array:
+        return x if x.shape[0] % devices else jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS))
+
+    return jax.tree.map(divide, rows)
+
+
+def together(tree: T) -> T:
+    """Arrays of several devices on one of them; those of one device as they are."""
+
+    def gather(x: Any) -> Any:
+        devices = sorted(x.sharding.device_set, key=lambda device: device.id)
+        return x if len(devices) == 1 else jax.device_put(x, SingleDeviceSharding(devices[0]))
+
+    return jax.tree.map(gather, tree)

@@ -1,0 +1,51 @@
+"""Where the training state lies on several devices: what belongs to an environment is divided, the rest is copied."""
+
+import dataclasses
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rlgd.agents.base.agent import Agent
+from rlgd.envs import DeviceEnv
+from rlgd.errors import UsageError
+from rlgd.pytrees import LoopState
+from rlgd.system.mesh import AXIS
+from rlgd.training.loop import initialize
+
+
+def check_divides(num_envs: int, devices: int) -> None:
+    """Refuse environments that cannot be divided over the devices.
+
+    Raises:
+        UsageError: naming the nearest numbers that can.
+    """
+    if num_envs % devices:
+        less, more = num_envs // devices * devices, -(-num_envs // devices) * devices
+        nearest = f"{less} or {more}" if less else f"{more}"
+        raise UsageError(f"num_envs is {num_envs}, which {devices} devices do not divide; nearest that do: {nearest}.")
+
+
+def shardings(agent: Agent, env: DeviceEnv, mesh: Mesh) -> LoopState:
+    """Where each array of the state lies.
+
+    An array is divided if its leading axis is the environments: if it grows with their number.
+    """
+
+    def shapes(num_envs: int) -> LoopState:
+        same = dataclasses.replace(agent, num_envs=num_envs)
+        state: LoopState = jax.eval_shape(lambda key: initialize(same, env, key), jax.random.key(0))
+        return state
+
+    def sharding(one: jax.ShapeDtypeStruct, other: jax.ShapeDtypeStruct) -> NamedSharding:
+        return NamedSharding(mesh, PartitionSpec(AXIS) if one.shape != other.shape else PartitionSpec())
+
+    divided: LoopState = jax.tree.map(sharding, shapes(agent.num_envs), shapes(2 * agent.num_envs))
+    return divided
+
+
+def place(agent: Agent, env: DeviceEnv, loop: LoopState, mesh: Mesh | None) -> LoopState:
+    """The state on the devices of a mesh; as it is without one."""
+    if mesh is None:
+        return loop
+    placed: LoopState = jax.device_put(loop, shardings(agent, env, mesh))
+    return placed

@@ -1,0 +1,99 @@
+"""What the tests of several devices do in a process that has eight of them."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from rlgd import training
+from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
+from rlgd.agents.base.agent import Agent
+from rlgd.envs import DeviceEnv, make
+from rlgd.pytrees import LoopState
+from rlgd.system.mesh import active, make_mesh
+from rlgd.training.device_rollout import collect
+from rlgd.training.loop import ROLLOUT, UPDATE, iteration_key
+from rlgd.training.placement import place
+from rlgd.training.runners import chunk_program, measure_on_device_program
+
+DEVICES = (1, 2, 8)
+SMALL: dict[str, Any] = {"num_envs": 16, "hidden_sizes": (16,), "measure_every": 0}
+MANY: dict[str, Any] = {**SMALL, "rollout_length": 16, "num_minibatches": 2, "num_epochs": 2}
+AGENTS: dict[str, Agent] = {
+    "reinforce": REINFORCE(**SMALL),
+    "a2c": A2C(**SMALL, scale_reward=True),
+    "ppo": PPO(**MANY, normalize_obs=True),
+    "ppo-gru": PPO(**MANY, network="gru", memory_width=8),
+    "npg": NPG(**MANY),
+    "trpo": TRPO(**MANY),
+}
+
+
+def _made(env_id: str) -> DeviceEnv:
+    env = make(env_id, max_episode_steps=24)
+    assert isinstance(env, DeviceEnv)
+    return env
+
+
+def _begun(agent: Agent, env: DeviceEnv, devices: int) -> LoopState:
+    loop = training.initialize(agent, env, jax.random.key(0), 10_000)
+    return place(agent, env, loop, make_mesh(devices))
+
+
+def _first_gradient(agent: Agent, env: DeviceEnv, loop: LoopState) -> Any:
+    rollout, loop = collect(agent, env, loop, iteration_key(loop, ROLLOUT))
+    return agent.gradient(env.spec, loop.agent_state, rollout, loop.progress, iteration_key(loop, UPDATE))
+
+
+def _largest_difference(one: Any, other: Any) -> float:
+    pairs = zip(*map(jax.tree.leaves, jax.device_get((one, other))), strict=True)
+    return max((float(np.abs(a - b).max()) for a, b in pairs if a.size), default=0.0)
+
+
+def gradients(name: str, tolerance: float) -> None:
+    """The gradient of the first iteration is the same on any number of devices."""
+    assert len(jax.devices()) == DEVICES[-1]
+    agent, found = AGENTS[name].prepared(), []
+    for devices in DEVICES:
+        env = _made("CartPole-v1")
+        with active(make_mesh(devices)):
+            found.append(jax.jit(lambda loop, env=env: _first_gradient(agent, env, loop))(_begun(agent, env, devices)))
+    assert all(jnp.linalg.norm(leaf) > 0 for leaf in jax.tree.leaves(found[0].policy))
+    for gradient in found[1:]:
+        difference = _largest_difference(found[0], gradient)
+        assert difference <= tolerance, (name, difference)
+
+
+def training_drifts(name: str, iterations: int, tolerance: float) -> None:
+    """Parameters after some iterations are the same up to rounding, and the state stays where it was placed."""
+    agent, found = AGENTS[name].prepared(), []
+    for devices in DEVICES:
+        env, mesh = _made("CartPole-v1"), make_mesh(devices)
+        loop = _begun(agent, env, devices)
+        runner = training.DeviceRunner(agent, env, iterations, mesh)
+        after, metrics = runner(loop, iterations, 2**31 - 1)
+        assert len(metrics["rollout/steps"]) == iterations
+        found.append((after.agent_state.params, metrics["train/objective"]))
+        if mesh is not None:
+            for leaf, before in zip(jax.tree.leaves(after), jax.tree.leaves(loop), strict=True):
+                assert leaf.sharding.is_equivalent_to(before.sharding, leaf.ndim)
+            assert after.obs.sharding.spec == PartitionSpec("data")
+    for other in found[1:]:
+        difference = _largest_difference(found[0][0], other[0])
+        assert difference <= tolerance, (name, difference)
+
+
+def update_is_divided() -> None:
+    """Each device has its share of a minibatch's rows in every product of the networks, and measures too."""
+    agent, env, devices = dataclasses.replace(AGENTS["ppo"], measure_every=1).prepared(), _made("CartPole-v1"), 8
+    loop, rows = _begun(agent, env, devices), 16 * 16 // 2
+    with active(make_mesh(devices)):
+        text = chunk_program.program(env).lower(agent, 4, loop, np.int32(1), np.int32(1)).compile().as_text()
+        metrics, _ = measure_on_device_program(agent, env, loop)
+    assert "all-reduce" in text
+    assert f"f32[{rows // devices},16]" in text
+    assert f"f32[{rows},16]" not in text
+    assert np.isfinite(metrics["ascent/update_norm"])
