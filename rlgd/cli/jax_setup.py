@@ -2,32 +2,36 @@
 
 import atexit
 import contextlib
+import logging
 import os
 from collections.abc import Collection
 from pathlib import Path
 
 from rlgd.cli import compilation_cache
-from rlgd.cli.options import Computing
+from rlgd.cli.options import Computing, Processes
 from rlgd.envs import HostEnv
 from rlgd.errors import UsageError, unknown
 from rlgd.run.config import RunConfig
 from rlgd.system import machine
+from rlgd.system.log import log
 from rlgd.training.host_acting import is_small
 
 MIN_COMPILE_SECONDS = 0.1  # of programs that are kept
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}  # a small policy may act on the CPU beside a GPU
 ON_OFF = ("on", "off")
+ONE_AFTER_THE_OTHER = "--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
 AUTOTUNE, DEFAULT_LEVEL = "--xla_gpu_autotune_level", 4
 PRECISIONS = ("default", "high", "highest")
 
 
-def set_up(config: RunConfig, computing: Computing, alone: bool = True) -> None:
+def set_up(config: RunConfig, computing: Computing, alone: bool = True, processes: Processes | None = None) -> None:
     """Choose the device and its fastest settings, before JAX starts.
 
     Args:
         config: of the run that is about to start.
         computing: what the flags ask for.
         alone: whether it is the only run of this process; if not, each core trains runs of its own.
+        processes: those that train the run together; None for this one alone.
 
     Raises:
         UsageError: if there is no such device, or a flag has another value than those allowed.
@@ -49,16 +53,25 @@ def set_up(config: RunConfig, computing: Computing, alone: bool = True) -> None:
         _add_xla_flag(f"{AUTOTUNE}={DEFAULT_LEVEL}")  # the last one counts
     if computing.autotune == "off" or (computing.autotune is None and small and AUTOTUNE not in _xla_flags()):
         _add_xla_flag(f"{AUTOTUNE}=0")
+    if processes is not None and on_cpu:
+        # Two CPUs exchange what comes first; so all must compute one operation after the other, in the same order.
+        _add_xla_flag(ONE_AFTER_THE_OTHER)
     import jax
 
     if computing.device is not None:
         jax.config.update("jax_platforms", PLATFORMS[computing.device])
     if computing.matmul_precision is not None:
         jax.config.update("jax_default_matmul_precision", computing.matmul_precision)
-    if isinstance(config.env, HostEnv):
-        # Each step waits for its action, so asynchronous dispatch only costs time.
+    if isinstance(config.env, HostEnv) or processes is not None:
+        # On the host each step waits for its action, so asynchronous dispatch only costs time.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     _use_compilation_cache()
+    if processes is not None:
+        from rlgd.system.processes import is_first, join
+
+        join(processes.coordinator, processes.num_processes, processes.process_id)
+        if not is_first():  # one of them speaks
+            log.setLevel(logging.ERROR)
     try:
         jax.devices()
     except RuntimeError as error:

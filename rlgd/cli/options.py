@@ -101,6 +101,50 @@ class OutputOptions(CommandOptions):
         return Computing(*(getattr(self, name) for name in Computing._fields))
 
 
+class Processes(NamedTuple):
+    """The processes that train together, by the flags of ``RunOptions``; see there."""
+
+    distributed: bool
+    coordinator: str | None
+    num_processes: int | None
+    process_id: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions(OutputOptions):
+    """Options of the commands that train one run."""
+
+    distributed: bool = flag(
+        False, "this is one of several processes that a scheduler started (Slurm, MPI, Kubernetes)", group="run"
+    )
+    coordinator: str | None = flag(
+        None, "without a scheduler: where process 0 listens for the others", "HOST:PORT", group="run"
+    )
+    num_processes: int | None = flag(None, "how many processes train together", "N", group="run")
+    process_id: int | None = flag(None, "which of them this is, from 0", "N", group="run")
+
+    @property
+    def processes(self) -> Processes | None:
+        """The processes that train together; None for a single one.
+
+        Raises:
+            UsageError: if the flags do not say which they are.
+        """
+        chosen = Processes(*(getattr(self, name) for name in Processes._fields))
+        given = [chosen.coordinator, chosen.num_processes, chosen.process_id]
+        if all(value is None for value in given):
+            return chosen if chosen.distributed else None
+        if any(value is None for value in given):
+            raise UsageError("--coordinator, --num-processes and --process-id belong together; one of them is missing.")
+        assert chosen.num_processes is not None
+        assert chosen.process_id is not None
+        if not 0 <= chosen.process_id < chosen.num_processes:
+            raise UsageError(
+                f"process_id is {chosen.process_id}; allowed: 0 to {chosen.num_processes - 1}, as num_processes says."
+            )
+        return chosen
+
+
 class Flag(NamedTuple):
     """An option on the command line.
 

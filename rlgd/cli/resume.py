@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from rlgd.cli.options import UNKNOWN, OutputOptions, flag, flags_of, part, positional
+from rlgd.cli.options import UNKNOWN, RunOptions, flag, flags_of, part, positional
 from rlgd.cli.output import announce, console_sinks, report
 from rlgd.system import signals
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(OutputOptions):
+class Options(RunOptions):
     """Continue a run from its newest checkpoint, to its end or to a new one.
 
     Traced hyper-parameters may change, and so may the criteria to stop and how often the run is evaluated and saved.
@@ -47,20 +47,23 @@ def run(options: Options) -> int:
     changes = _changes(options)
     config = changes_module.with_changes(config_file.read(directory, options.env), changes)
     config.validate()
-    jax_setup.set_up(config, options.computing)
+    jax_setup.set_up(config, options.computing, processes=options.processes)
     from rlgd.run.api import resume
+    from rlgd.system.processes import is_first
 
-    announce(config, options)
+    first = is_first()
+    if first:
+        announce(config, options)
     with signals.caught() as poll_signal:
         result = resume(
             directory,
             env=options.env,
-            sinks=console_sinks(options, config.settings.total_timesteps),
+            sinks=console_sinks(options, config.settings.total_timesteps) if first else (),
             poll_signal=poll_signal,
             metrics=False,
             **changes,
         )
-    return report(result, config.evaluation_env.env_id, options)
+    return report(result, config.evaluation_env.env_id, options) if first else 0
 
 
 def _changes(options: Options) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rlgd.cli import dry_run
 from rlgd.cli.flag_files import read_flags, refuse_module_id
-from rlgd.cli.options import UNKNOWN, OutputOptions, filled, flag, flags_of, part, positional
+from rlgd.cli.options import UNKNOWN, RunOptions, filled, flag, flags_of, part, positional
 from rlgd.cli.output import announce, console_sinks, report
 from rlgd.errors import UsageError
 from rlgd.system import signals
@@ -25,7 +25,7 @@ class Origin(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(OutputOptions):
+class Options(RunOptions):
     """Train an agent, write its curves and its checkpoints to runs/, and evaluate it."""
 
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
@@ -140,7 +140,7 @@ def _start(options: Options) -> int:
     agent.validate()
     config = RunConfig(agent, settings.env.make(options.env), settings)
     config.validate()
-    jax_setup.set_up(config, options.computing)
+    jax_setup.set_up(config, options.computing, processes=options.processes)
     footprint.check(config.agent, config.env)
     origin = options.origin.sentence if options.origin else None
     if options.dry_run:
@@ -150,7 +150,12 @@ def _start(options: Options) -> int:
     else:
         directory = layout.automatic(Path("runs"), config.env.env_id, agent_name(agent), settings.seed)
     from rlgd.run.api import execute
+    from rlgd.system.processes import is_first
 
+    if not is_first():  # it trains, and says nothing
+        with signals.caught() as poll_signal:
+            execute(config, directory, options.overwrite, (), poll_signal, metrics=False)
+        return 0
     announce(config, options, origin)
     with signals.caught() as poll_signal:
         sinks = console_sinks(options, settings.total_timesteps)

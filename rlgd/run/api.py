@@ -20,6 +20,7 @@ from rlgd.run.settings import RunSettings
 from rlgd.run.sinks import Sink
 from rlgd.run.start import beginning
 from rlgd.run.trainer import Caller, Run
+from rlgd.system import processes
 from rlgd.system.mesh import make_mesh
 from rlgd.system.signals import PollSignal
 from rlgd.training import footprint
@@ -78,8 +79,9 @@ def execute(
     footprint.check(config.agent, config.env)
     make_mesh(config.settings.devices)  # fails before anything is written
     pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
-    if run_dir is None:
-        return Run(config, pace, beginning(config), NoRecording(), caller).train()
+    processes.check_same("the settings", config_file.digest(config, pace))
+    if run_dir is None or not processes.is_first():
+        return Run(config, pace, beginning(config), NoRecording(run_dir is not None), caller).train()
     directory = Path(run_dir)
     lock = create(directory, config, pace, overwrite)
     try:
@@ -131,6 +133,10 @@ def resume(
         if (why := resuming.why_finished(directory, config, point, has_changes)) is not None:
             return resuming.finished(directory, config, point, why)
     pace = cadence(config)
+    processes.check_same("the settings", config_file.digest(config, pace))
+    if not processes.is_first():
+        start = resuming.joined(directory, config)
+        return Run(config, pace, start, NoRecording(another_writes=True), Caller(sinks, poll_signal, metrics)).train()
     lock = open_to_write(directory)
     try:
         start = resuming.prepare_resume(directory, config, pace, has_changes)

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -73,6 +75,14 @@ def to_json(config: RunConfig, cadence: Cadence) -> dict[str, Any]:
         "device": device_name(),
         "versions": versions(),
     }
+
+
+def digest(config: RunConfig, cadence: Cadence) -> bytes:
+    """SHA-256 of everything that processes of one run must agree about."""
+    content = to_json(config, cadence)
+    for name in ("device", "versions"):
+        del content[name]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
 
 
 def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:

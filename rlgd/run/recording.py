@@ -51,12 +51,18 @@ class Recording(Protocol):
 
 
 class NoRecording:
-    """The recording of a run that writes nothing."""
+    """The recording of a run that writes nothing: there is no directory, or another process writes it.
+
+    Args:
+        another_writes: whether another process does.
+    """
 
     directory = None
     rows = 0
-    evaluates_at_end = False
     how_to_resume = ""
+
+    def __init__(self, another_writes: bool = False) -> None:
+        self.evaluates_at_end = another_writes  # all processes evaluate, if one does
 
     def write(self, row: Row) -> None:
         """Write nothing."""

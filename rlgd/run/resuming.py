@@ -112,6 +112,16 @@ def prepare_resume(directory: Path, config: RunConfig, cadence: Cadence, has_cha
     return Start(began_at, loop, steps, counters, resumed=True)
 
 
+def joined(directory: Path, config: RunConfig) -> Start:
+    """Where the rest of a run begins in a process that writes nothing; another one prepares the directory."""
+    began_at, point = time.monotonic(), newest(directory)
+    loop, counters = read_state(directory, config, point.steps), point.counters
+    before = config_file.upgraded(point.checkpoint.manifest.about)["settings"]
+    if before["total_timesteps"] != config.settings.total_timesteps:
+        loop = _stretched(loop, point.steps, config.settings.total_timesteps)
+    return Start(began_at, loop, point.steps, dataclasses.replace(counters, stop=None), resumed=True)
+
+
 def _drop_later_best(directory: Path, steps: int, criteria: CriteriaState) -> CriteriaState:
     """Drop best checkpoints newer than the one resumed from; what the criteria know without a best one that is lost."""
     best = directory / layout.BEST

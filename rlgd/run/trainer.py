@@ -1,7 +1,6 @@
 """One run from its first chunk, or the first after a resume, to its summary."""
 
 import contextlib
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -25,12 +24,12 @@ from rlgd.run.status import RunStatus
 from rlgd.run.stopping import CriteriaState
 from rlgd.run.summary import INTERRUPTED, summarize
 from rlgd.system.mesh import make_mesh, together
+from rlgd.system.processes import are_several, end_together, largest, of_first
 from rlgd.system.signals import PollSignal
 from rlgd.training import chunks, faults
 from rlgd.training.host_acting import acting_device
 from rlgd.training.host_rollout import begin_episodes
 from rlgd.training.loop import iterations_done
-from rlgd.training.placement import place
 from rlgd.training.runners import DeviceRunner, HostRunner, Runner
 
 
@@ -65,7 +64,7 @@ class Run:
         self._loop = start.loop
         self._mesh = make_mesh(config.settings.devices)
         self.averager = _row_averager(cadence, start)
-        self.evaluations = Evaluations(config, cadence.eval_max_steps, recording.load_best, self._end_if_signalled)
+        self.evaluations = Evaluations(config, cadence.eval_max_steps, recording.load_best, self._between_steps)
         counters = start.counters
         criteria = CriteriaState.from_dict(counters.criteria)
         self.status = RunStatus(
@@ -94,6 +93,7 @@ class Run:
                 self._evaluate()
                 self.evaluations.complete(self._result_policy())
                 self.evaluations.warn_of_cut_episodes()
+            end_together()
         except BaseException as error:
             failure = error
             if isinstance(error, RlgdError) and not isinstance(error, Interrupted):
@@ -117,9 +117,10 @@ class Run:
             length, total, pauses = self.cadence.chunk_length, self.cadence.total_timesteps, self.cadence.pauses
             for chunk in chunks.chunks(runner, self._loop, length, total, self.status.steps, pauses, row_length):
                 self._take(chunk)
-                if self.status.stop is not None or self.caller.poll_signal() is not None:
+                if self.status.stop is not None or self._signal() is not None:
                     return
-                if self.recording.save_is_due(self.status.steps):
+                (due,) = of_first(self.recording.save_is_due(self.status.steps))
+                if due:
                     self._save()
 
     @contextlib.contextmanager
@@ -127,7 +128,6 @@ class Run:
         """What runs iterations; on the host the environments are open, with new episodes in all of them."""
         agent, env = self.config.agent.prepared(), self.config.env
         if isinstance(env, DeviceEnv):
-            self._loop = place(agent, env, self._loop, self._mesh)
             yield DeviceRunner(agent, env, self.cadence.chunk_length, self._mesh)
             return
         with contextlib.closing(env.open(agent.num_envs)) as vector:
@@ -143,7 +143,9 @@ class Run:
             Diverged, EnvironmentFault: if something in the chunk is not finite.
             EnvironmentFault, KeyboardInterrupt: if that cut the chunk short.
         """
-        self._loop, self.status = chunk.loop, self.status.reached(chunk.steps)
+        # With several processes all gather at the same place: later each may do something else.
+        self._loop = together(chunk.loop) if are_several() else chunk.loop
+        self.status = self.status.reached(chunk.steps)
         if self.caller.metrics:
             self.history.append(chunk.metrics)
         self._write(self.averager.rows(chunk))
@@ -175,10 +177,11 @@ class Run:
         if self.status.evaluated_at == self.status.steps:
             return
         result, values = self.evaluations.measure(self.loop)
-        needs_second = self.status.needs_second_evaluation(result.mean)
-        second = self.evaluations.second_mean(self.loop) if needs_second else None
+        (mean,) = of_first(result.mean)
+        needs_second = self.status.needs_second_evaluation(mean)
+        second = of_first(self.evaluations.second_mean(self.loop))[0] if needs_second else None
         # Nothing below takes long: the evaluation and what is recorded of it change together.
-        self.status = self.status.after_evaluation(result.mean, second)
+        self.status = self.status.after_evaluation(mean, second)
         self.evaluations.keep(result, self.loop.agent_state, self.status.is_best)
         if self.status.is_best:
             self.recording.save_best(self.status.steps, self.loop, self._counters())
@@ -203,14 +206,26 @@ class Run:
 
     def _is_out_of_time(self) -> bool:
         limit = self.config.settings.stopping.max_seconds
-        return time.monotonic() > self.start.began_at + (math.inf if limit is None else limit)
+        if limit is None:
+            return False
+        (is_over,) = of_first(time.monotonic() > self.start.began_at + limit)
+        return bool(is_over)
+
+    def _signal(self) -> int | None:
+        """The signal that asks this process, or another one, to end the run."""
+        return largest(self.caller.poll_signal() or 0) or None
 
     def _pause_on_host(self) -> bool:
         """Whether something waits for the end of a chunk."""
         return self.recording.seconds_are_over() or self.caller.poll_signal() is not None or self._is_out_of_time()
 
+    def _between_steps(self) -> None:
+        """What happens between the steps of an evaluation: one process alone must not end it."""
+        if not are_several():
+            self._end_if_signalled()
+
     def _end_if_signalled(self) -> None:
-        number = self.caller.poll_signal()
+        number = self._signal()
         if number is not None:
             where = f"interrupted at step {self.status.steps:,}"
             raise Interrupted(f"{where}{self.recording.how_to_resume}", number)

@@ -26,7 +26,7 @@ def may_have_gpu() -> bool:
 
 def device_name() -> str:
     """Where JAX computes, such as "cpu" or "gpu (NVIDIA H200)"."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     return device.platform if device.platform == "cpu" else f"{device.platform} ({device.device_kind})"
 
 

@@ -7,21 +7,27 @@ import contextlib
 from typing import Any, TypeVar
 
 import jax
-from jax.sharding import AxisType, Mesh, PartitionSpec, SingleDeviceSharding
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from rlgd.errors import UsageError
+from rlgd.system.processes import are_several
 
 T = TypeVar("T")
 AXIS = "data"
 
 
 def make_mesh(devices: int) -> Mesh | None:
-    """The first ``devices`` devices; None for a single one.
+    """The first ``devices`` devices, with several processes all of them; None for a single one.
 
     Raises:
-        UsageError: if there are fewer.
+        UsageError: if there are fewer, or several processes and not as many devices.
     """
     found = jax.devices()
+    if are_several():
+        if devices not in (1, len(found)):
+            raise UsageError(f"devices is {devices}, but the processes have {len(found)}, of which all train.")
+        devices = len(found)
     if devices > len(found):
         hint = f"; JAX_NUM_CPU_DEVICES={devices} divides a CPU" if found[0].platform == "cpu" else ""
         there = f"{len(found)} {found[0].platform} device{'s' if len(found) > 1 else ''}"
@@ -54,10 +60,30 @@ def divided(rows: T) -> T:
 
 
 def together(tree: T) -> T:
-    """Arrays of several devices on one of them; those of one device as they are."""
+    """Arrays of several devices on one of them, of which each process has one; those of one device as they are.
+
+    With several processes every one must call it.
+    """
 
     def gather(x: Any) -> Any:
         devices = sorted(x.sharding.device_set, key=lambda device: device.id)
         return x if len(devices) == 1 else jax.device_put(x, SingleDeviceSharding(devices[0]))
 
-    return jax.tree.map(gather, tree)
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
+        return jax.tree.map(gather, tree)
+    everywhere = jax.tree.map(lambda x: NamedSharding(x.sharding.mesh, PartitionSpec()), tree)
+    copied = jax.jit(_as_numbers, out_shardings=everywhere)(tree)
+    return jax.tree.map(_first_copy, copied, tree)
+
+
+def _as_numbers(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _first_copy(copied: jax.Array, like: jax.Array) -> jax.Array:
+    here = copied.addressable_data(0)
+    return jax.random.wrap_key_data(here, impl=jax.random.key_impl(like)) if _is_key(like) else here
+
+
+def _is_key(x: jax.Array) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jax.dtypes.prng_key))

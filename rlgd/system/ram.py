@@ -14,7 +14,7 @@ except ImportError:  # not every system has limits for a process
 
 def free_bytes() -> float:
     """Bytes of the GPU that are free; without one, of the machine, within this process's limits, swap included."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     statistics = device.memory_stats() or {}
     if "bytes_limit" in statistics:
         return float(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))

@@ -41,8 +41,8 @@ def acting_device(choice: str, agent: Agent, spec: Spec) -> jax.Device:
     """
     try:
         if choice == "auto":
-            return jax.devices("cpu")[0] if is_small(agent, spec) else jax.devices()[0]
-        return jax.devices(choice)[0]
+            return jax.local_devices(backend="cpu")[0] if is_small(agent, spec) else jax.local_devices()[0]
+        return jax.local_devices(backend=choice)[0]
     except RuntimeError as error:
         raise UsageError(f"act_device is {choice!r}, but JAX finds no such device: {error}") from error
 
@@ -147,7 +147,7 @@ class HostActing:
         packing = Packing.of(seen)
         self._programs = _programs(spec, structure, leaves, view_structure, packing, device.platform)
         self._times, handed = _times(length, device), self._programs.hand_over(arrays)
-        if device != jax.devices()[0]:
+        if device != jax.local_devices()[0]:
             # The parameters go to the other device once in a rollout; memory comes back as NumPy arrays.
             handed, memory, key = jax.device_put((handed, memory, key), device)
         self._handed, self.memory, self._key = handed, memory, key

@@ -49,7 +49,7 @@ def collect_on_host(
     length = rollout_length(agent, spec)
     view = View(obs, first, vector.action_mask)
     rows, alive = HostRows(length, view), np.ones(agent.num_envs, bool)
-    device = jax.devices()[0] if device is None else device
+    device = jax.local_devices()[0] if device is None else device
     acting = HostActing(agent, spec, actor, memory, view, key, length, device)
     for t in range(length):
         started = acting.start(t, view)

@@ -1,8 +1,12 @@
 """Where the training state lies on several devices: what belongs to an environment is divided, the rest is copied."""
 
 import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlgd.agents.base.agent import Agent
@@ -43,9 +47,21 @@ def shardings(agent: Agent, env: DeviceEnv, mesh: Mesh) -> LoopState:
     return divided
 
 
-def place(agent: Agent, env: DeviceEnv, loop: LoopState, mesh: Mesh | None) -> LoopState:
-    """The state on the devices of a mesh; as it is without one."""
-    if mesh is None:
-        return loop
-    placed: LoopState = jax.device_put(loop, shardings(agent, env, mesh))
-    return placed
+def placed(loop: LoopState, where: LoopState) -> LoopState:
+    """The state with each array where ``shardings`` says; arrays that lie there already are not touched.
+
+    With several processes each has the whole state before it is placed.
+    """
+
+    def put(x: Any, sharding: NamedSharding) -> Any:
+        if isinstance(x, Array) and x.sharding.is_equivalent_to(sharding, x.ndim):
+            return x
+        if sharding.is_fully_addressable:
+            return jax.device_put(x, sharding)
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
+        whole = np.asarray(x)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    state: LoopState = jax.tree.map(put, loop, where)
+    return state

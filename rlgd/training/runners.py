@@ -19,6 +19,7 @@ from rlgd.system.mesh import active
 from rlgd.training.host_rollout import collect_on_host
 from rlgd.training.loop import ROLLOUT, iteration_key, iterations_done, learn, run_iterations
 from rlgd.training.measuring import Measurements, before_next, in_first, measure, measure_on_device
+from rlgd.training.placement import placed, shardings
 
 chunk_program = JitPerEnv(run_iterations, 1, static_argnums=(2,))
 learn_program = jax.jit(learn, static_argnums=(1,))
@@ -50,11 +51,11 @@ class DeviceRunner:
     """Whole chunks as one compiled program. An interrupt waits in ``cut_short`` until the program has ended.
 
     A measured iteration is the first of a call: what is measured has a program of its own, which runs before. With a
-    ``mesh`` the states lie on its devices, see ``rlgd.training.placement``.
+    ``mesh`` the states that it returns lie on its devices, see ``rlgd.training.placement``.
     """
 
     def __init__(self, agent: Agent, env: DeviceEnv, length: int, mesh: Mesh | None = None) -> None:
-        self.mesh = mesh
+        self.mesh, self._where = mesh, None if mesh is None else shardings(agent, env, mesh)
         self.program = functools.partial(chunk_program, agent, env, length)
         measure = functools.partial(measure_on_device_program, agent, env)
         self.measurements = Measurements(agent.measure_every, measure)
@@ -68,7 +69,7 @@ class DeviceRunner:
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         with active(self.mesh):
-            return self._run(loop, iterations, rows)
+            return self._run(loop if self._where is None else placed(loop, self._where), iterations, rows)
 
     def _run(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         iteration = iterations_done(loop)

@@ -16,7 +16,7 @@ from rlgd.pytrees import LoopState
 from rlgd.system.mesh import active, make_mesh
 from rlgd.training.device_rollout import collect
 from rlgd.training.loop import ROLLOUT, UPDATE, iteration_key
-from rlgd.training.placement import place
+from rlgd.training.placement import placed, shardings
 from rlgd.training.runners import chunk_program, measure_on_device_program
 
 DEVICES = (1, 2, 8)
@@ -40,7 +40,8 @@ def _made(env_id: str) -> DeviceEnv:
 
 def _begun(agent: Agent, env: DeviceEnv, devices: int) -> LoopState:
     loop = training.initialize(agent, env, jax.random.key(0), 10_000)
-    return place(agent, env, loop, make_mesh(devices))
+    mesh = make_mesh(devices)
+    return loop if mesh is None else placed(loop, shardings(agent, env, mesh))
 
 
 def _first_gradient(agent: Agent, env: DeviceEnv, loop: LoopState) -> Any:

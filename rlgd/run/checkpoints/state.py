@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jax import Array
 from jax.sharding import SingleDeviceSharding
@@ -25,6 +26,7 @@ from rlgd.pytrees import AgentState, LoopState
 from rlgd.run.checkpoints.folder import BUILDING, remove
 from rlgd.run.checkpoints.manifest import MANIFEST, Manifest, as_damaged, file_digest, files_of, manifest_text
 from rlgd.system.files import replace, sync, why
+from rlgd.system.processes import are_several
 
 T = TypeVar("T")
 NO_AGENT: Any = None
@@ -68,8 +70,8 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
         _ask_for_room(building, loop)
         rest: Any = dataclasses.replace(loop, agent_state=NO_AGENT)
         for part, tree in (("agent", loop.agent_state), ("loop", rest)):
-            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-                checkpointer.save((building / part).absolute(), args=ocp.args.StandardSave(named_leaves(tree)))
+            with _checkpointer() as checkpointer:
+                checkpointer.save((building / part).absolute(), args=ocp.args.StandardSave(_stored(tree)))
         for path in sorted(building.rglob("*")):
             sync(path)
         files = {name: (path.stat().st_size, file_digest(path)) for name, path in files_of(building)}
@@ -81,6 +83,23 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
         shutil.rmtree(building, ignore_errors=True)
         reason = why(error, directory.parent)
         raise StorageFault(f"the checkpoint of step {steps:,} cannot be written to {directory}: {reason}") from error
+
+
+def _stored(tree: Any) -> dict[str, Any]:
+    """The arrays as orbax takes them: with several processes it refuses those of JAX that one process alone has."""
+    arrays = named_leaves(tree)
+    return {name: np.asarray(array) for name, array in arrays.items()} if are_several() else arrays
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax for this process alone: others that train with it do not write, and read what they need themselves."""
+    options: dict[str, Any] = {}
+    if are_several():
+        this = jax.process_index()
+        options["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+            primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process-{this}"
+        )
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler(**options), **options)
 
 
 def _ask_for_room(folder: Path, loop: LoopState) -> None:
@@ -125,7 +144,7 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
     if sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in wanted.values()) > max(ANY_SIZE, size * MAX_RATIO):
         raise as_damaged(directory, steps, f"{part} has {size:,} bytes, too few for the arrays of its configuration")
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             stored = checkpointer.metadata(path).item_metadata.tree
             on_disk = {name: name if name in stored else _earlier(name) for name in wanted}
             wanted = {on_disk[name]: leaf for name, leaf in wanted.items()}
@@ -133,7 +152,7 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
             wanted |= ignored
             _check_same(wanted, stored, path.parent)
             # By default orbax takes the device named in the file, which this machine may not have.
-            here = SingleDeviceSharding(jax.devices()[0])
+            here = SingleDeviceSharding(jax.local_devices()[0])
             placed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here) for name, x in wanted.items()}
             named = checkpointer.restore(path, args=ocp.args.StandardRestore(placed))
     except StorageFault:

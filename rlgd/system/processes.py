@@ -1,0 +1,75 @@
+"""The processes that train one program together: each has its devices, all run the same program."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from rlgd.errors import RlgdError, UsageError
+
+COORDINATOR_SECONDS = 60  # to find all processes
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Find the other processes, before JAX starts; what is None is what the scheduler says (Slurm, MPI, Kubernetes).
+
+    Raises:
+        UsageError: if the scheduler says nothing, or not all processes come.
+    """
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=COORDINATOR_SECONDS)
+    except Exception as error:  # JAX raises what gRPC and its cluster detection raise
+        where = "the processes of this job" if coordinator is None else f"all processes at {coordinator}"
+        reason = str(error).splitlines()[0][:150]
+        raise UsageError(f"{where} did not find one another within {COORDINATOR_SECONDS} seconds: {reason}") from error
+
+
+def are_several() -> bool:
+    """Whether there are other processes."""
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return jax.process_index() == 0
+
+
+def of_first(*values: float) -> tuple[float, ...]:
+    """The numbers that the first process has, so that all decide alike; every process must call it."""
+    if not are_several():
+        return values
+    return tuple(float(x) for x in multihost_utils.broadcast_one_to_all(np.array(values, np.float64)))
+
+
+def largest(value: int) -> int:
+    """The largest number that a process has; every process must call it."""
+    if not are_several():
+        return value
+    return int(multihost_utils.process_allgather(np.int32(value)).max())
+
+
+def check_same(what: str, digest: bytes) -> None:
+    """Compare ``digest [32]`` with those of the other processes; every process must call it.
+
+    Raises:
+        UsageError: if one has another digest.
+    """
+    if are_several():
+        found: Any = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+        others = [number for number, row in enumerate(found) if not np.array_equal(row, found[0])]
+        if others:
+            raise UsageError(f"processes disagree about {what}: {', '.join(map(str, others))} differ from process 0.")
+
+
+def end_together() -> None:
+    """Wait until every process has come here: the first one must not leave while others compute.
+
+    Raises:
+        RlgdError: if one has ended before.
+    """
+    if are_several():
+        try:
+            multihost_utils.sync_global_devices("end")
+        except Exception as error:
+            raise RlgdError(f"a process ended before the others: {str(error).splitlines()[0][:150]}") from error

@@ -1,0 +1,118 @@
+"""Several processes that train one run: what one process does, written once; and what they say of bad input."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rlgd.cli import main
+
+ROOT = Path(__file__).parents[2]
+TRAIN = [
+    "train", "a2c", "--env", "CartPole-v1", "--no-preset", "--num-envs", "4", "--rollout-length", "8",
+    "--hidden-sizes", "4", "--measure-every", "20", "--eval-every", "640", "--eval-episodes", "2",
+]  # fmt: skip
+BOUND = 120  # seconds in which a process that lost another one has ended
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return int(listener.getsockname()[1])
+
+
+def start(cwd: Path, arguments: list[str], *together: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlgd", *arguments, *together],
+        cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def start_two(cwd: Path, first: list[str], second: list[str] | None = None) -> "list[subprocess.Popen[str]]":
+    """Two processes that train together."""
+    together = ["--coordinator", f"localhost:{free_port()}", "--num-processes", "2", "--process-id"]
+    commands = (first, first if second is None else second)
+    return [start(cwd, command, *together, str(number)) for number, command in enumerate(commands)]
+
+
+def ended(processes: "list[subprocess.Popen[str]]") -> list[tuple[int, str]]:
+    """Exit codes and what was said on standard error."""
+    said = [process.communicate(timeout=300) for process in processes]
+    return [(process.returncode, error) for process, (_, error) in zip(processes, said, strict=True)]
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds" and not k.startswith("time/")} for row in lines]
+
+
+def test_two_processes_train_what_one_trains_and_one_goes_on(tmp_path: Path) -> None:
+    flags = [*TRAIN, "--total-timesteps", "1280"]
+    for code, error in ended(start_two(tmp_path, [*flags, "--run-dir", "two", "--quiet"])):
+        assert code == 0, error
+    (alone,) = ended([start(tmp_path, [*flags, "--run-dir", "one", "--quiet"])])
+    assert alone[0] == 0, alone[1]
+    for run in ("one", "two"):
+        (rest,) = ended([start(tmp_path, ["resume", run, "--total-timesteps", "1920", "--quiet"])])
+        assert rest[0] == 0, rest[1]
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert len(one) == len(two)
+    for row, other in zip(one, two, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            assert other[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_what_one_began(tmp_path: Path) -> None:
+    (begun,) = ended([start(tmp_path, [*TRAIN, "--total-timesteps", "640", "--run-dir", "run", "--quiet"])])
+    assert begun[0] == 0, begun[1]
+    for code, error in ended(start_two(tmp_path, ["resume", "run", "--total-timesteps", "1280", "--quiet"])):
+        assert code == 0, error
+    assert rows(tmp_path / "run")[-1]["step"] == 1280
+
+
+@pytest.mark.slow
+def test_processes_that_disagree_do_not_train(tmp_path: Path) -> None:
+    flags = [*TRAIN, "--total-timesteps", "640", "--run-dir", "run"]
+    for code, error in ended(start_two(tmp_path, flags, [*flags, "--learning-rate", "0.5"])):
+        assert code == 2, error
+        assert "processes disagree about the settings: 1 differ from process 0" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--coordinator", "localhost:1"], "--coordinator, --num-processes and --process-id belong together"),
+        (["--num-processes", "2", "--process-id", "0"], "belong together"),
+        (["--coordinator", "x:1", "--num-processes", "2", "--process-id", "2"], "process_id is 2; allowed: 0 to 1"),
+    ],
+)
+def test_flags_say_which_process_this_is(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([*TRAIN, *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_the_others_end_soon_after_one_is_killed_and_the_run_goes_on(killed: int, tmp_path: Path) -> None:
+    flags = [*TRAIN, "--run-dir", "run", "--checkpoint-every", "320", "--quiet", "--total-timesteps"]
+    both = start_two(tmp_path, [*flags, "1000000"])
+    checkpoints = tmp_path / "run" / "checkpoints"
+    while len(list(checkpoints.glob("*"))) < 2:
+        time.sleep(0.1)
+        assert all(process.poll() is None for process in both)
+    both[killed].kill()
+    left = both[1 - killed]
+    start_of_end = time.monotonic()
+    left.communicate(timeout=BOUND)
+    assert time.monotonic() - start_of_end < BOUND
+    assert left.returncode != 0
+    (rest,) = ended([start(tmp_path, ["resume", "run", "--total-timesteps", "20000", "--quiet"])])
+    assert rest[0] == 0, rest[1]
