@@ -10,6 +10,7 @@ import numpy as np
 from rlgd.evaluation.evaluator import EvalResult
 from rlgd.evaluation.policy import Policy
 from rlgd.pytrees import LoopState
+from rlgd.run.sinks.rows import concatenated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class TrainResult:
         state: the complete training state at the end.
         metrics: every metric as an array ``[iterations]``, with ``step``, the environment steps after each iteration.
             ``rollout/episode_return`` and ``rollout/episode_length`` are NaN where no episode ended, diagnostics where
-            they were not measured.
+            they were not measured, and absent if they never were.
         run_dir: where it was written, or None.
         reason: what ended it: "total_timesteps", the name of a criterion, or "already complete".
         why: what the criterion saw.
@@ -46,7 +47,7 @@ def curves(chunks: Sequence[dict[str, np.ndarray]], first_step: int) -> dict[str
     """The metrics of chunks as arrays ``[iterations]``, see ``TrainResult``; ``first_step`` is where they begin."""
     if not chunks:
         return {}
-    raw = {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
+    raw = concatenated(chunks)
     ended = raw["rollout/episodes"]
     joined = {"step": first_step + np.cumsum(raw.pop("rollout/steps"), dtype=np.int64)}
     for name, values in raw.items():

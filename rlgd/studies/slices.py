@@ -6,7 +6,6 @@ state, while the others continue.
 """
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -152,20 +151,13 @@ class MemberBatch:
 
     def _measured(self, active: Sequence[int]) -> tuple[LoopState, dict[str, np.ndarray]]:
         """The states that remember what is measured of the next iterations, and the metrics, ``[size]``."""
-        if not self.every:
-            return self.loops, {}
         due = np.zeros(self.programs.size, bool)
         due[active] = [is_measured(self.every, self.members[n].averager.iteration) for n in active]
         if not due.any():
-            return self.loops, dict.fromkeys(self._names, np.full(len(due), np.nan, np.float32))
+            return self.loops, {}
         metrics, states = self.programs("measure", self.agents, self.loops)
         loops = dataclasses.replace(self.loops, agent_state=_chosen(due, states, self.loops.agent_state))
         return loops, {name: np.where(due, values, np.nan) for name, values in jax.device_get(metrics).items()}
-
-    @functools.cached_property
-    def _names(self) -> tuple[str, ...]:
-        """Of what is measured."""
-        return tuple(self.programs.shapes("measure", self.agents, self.loops)[0])
 
     def _evaluate(self, which: set[int]) -> None:
         """Evaluate the policies of some members, all in one program, and let their criteria judge them."""

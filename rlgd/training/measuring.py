@@ -62,20 +62,14 @@ class Measurements:
     def __init__(self, every: int, program: Callable[..., tuple[Metrics, AgentState]]) -> None:
         self.every, self._program = every, program
         self.compile_seconds = 0.0
-        self._names: frozenset[str] | None = None
         self._compiled: set[tuple[Any, ...]] = set()
 
     def __call__(self, loop: LoopState, iteration: int, *rest: Any) -> tuple[LoopState, dict[str, Any]]:
-        """The state that remembers a measurement, and its metrics; where none is due, ``loop`` and NaN."""
-        if not self.every:
+        """The state that remembers a measurement, and its metrics; ``loop`` and none where none is due."""
+        if not is_measured(self.every, iteration):
             return loop, {}
-        if is_measured(self.every, iteration):
-            metrics, state = self._run(loop, *rest)
-            self._names = frozenset(metrics)
-            return dataclasses.replace(loop, agent_state=state), metrics
-        if self._names is None:
-            self._names = frozenset(jax.eval_shape(self._program, loop, *rest)[0])
-        return loop, dict.fromkeys(self._names, np.float32(np.nan))
+        metrics, state = self._run(loop, *rest)
+        return dataclasses.replace(loop, agent_state=state), metrics
 
     def _run(self, *given: Any) -> tuple[Metrics, AgentState]:
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(given))

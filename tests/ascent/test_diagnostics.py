@@ -27,7 +27,7 @@ from rlgd.ascent.diagnostics import halves, noise_to_signal
 from rlgd.envs import DeviceEnv, make
 from rlgd.maths import minibatches, objectives
 from rlgd.pytrees import AgentState, LoopState, Rollout
-from rlgd.run.sinks.rows import summarize
+from rlgd.run.sinks.rows import concatenated, summarize
 from rlgd.training import DeviceRunner
 from rlgd.training.measuring import before_next, is_measured, measure_on_device
 from tests.support.probe_envs import collect, initialize
@@ -259,7 +259,7 @@ def run(agent: Agent, iterations: int, total: int = 10_000) -> tuple[LoopState, 
         loop, metrics = runner(loop, iterations - done, 2**31 - 1)
         parts.append(metrics)
         done += len(metrics["rollout/steps"])
-    return loop, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return loop, concatenated(parts)
 
 
 @pytest.mark.parametrize("name", ["a2c", "ppo"])
@@ -304,16 +304,6 @@ def test_a_chunk_ends_before_the_next_measurement(every: int, start: int, most: 
     measured = [i for i in range(start + 1, start + most) if is_measured(every, i)]
     assert number == (measured[0] - start if measured else most)
     assert [i for i in range(60) if is_measured(every, i)] == list(range(every, 60, every) if every else [])
-
-
-def test_a_run_that_begins_between_measurements_has_the_same_metrics() -> None:
-    """As it does after a resume: what is measured is known by its names before it is measured again."""
-    agent = dataclasses.replace(AGENTS["a2c"], measure_every=3).prepared()
-    loop, _ = run(agent, 5)
-    _, metrics = DeviceRunner(agent, ENV, 8)(loop, 8, 2**31 - 1)
-    assert len(metrics["rollout/steps"]) == 1  # the next one is measured
-    for tag in TAGS | MORE["adam"]:
-        assert np.isnan(metrics[tag]).all()
 
 
 def test_an_agent_without_halves_is_measured_by_its_gradient() -> None:

@@ -47,15 +47,13 @@ class RowAverager:
 
     def pending(self) -> dict[str, list[float]]:
         """Metrics of the iterations that are in no row yet, as plain values; float64 represents each exactly."""
-        return {name: values.tolist() for name, values in _joined(self._pending).items()}
+        return {name: values.tolist() for name, values in concatenated(self._pending, np.float64).items()}
 
     def rows(self, chunk: Chunk) -> Iterator[Row]:
         """The rows that a chunk completes; its training time is divided among them by steps."""
         steps = chunk.metrics["rollout/steps"].astype(np.int64)
         share = chunk.training_seconds / max(int(steps.sum()), 1)
         self.compile_seconds += chunk.compile_seconds
-        if self._pending and self._pending[0].keys() != chunk.metrics.keys():
-            self._pending = []  # from a checkpoint with other metrics
         start = 0
         while start < len(steps):
             stop = min(start + self.every - self.iteration % self.every, len(steps))
@@ -73,7 +71,7 @@ class RowAverager:
             yield self._row()
 
     def _row(self) -> Row:
-        metrics = _joined(self._pending)
+        metrics = concatenated(self._pending, np.float64)
         self._pending = []
         values = summarize(metrics)
         values["time/training_seconds"] = self.seconds
@@ -82,10 +80,16 @@ class RowAverager:
         return Row(self.step, self.seconds, values)
 
 
-def _joined(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    if not parts:
-        return {}
-    return {name: np.concatenate([part[name] for part in parts], dtype=np.float64) for name in parts[0]}
+def concatenated(
+    parts: Sequence[Mapping[str, np.ndarray]], dtype: type[np.float64] | None = None
+) -> dict[str, np.ndarray]:
+    """Metrics ``[iterations]`` of several parts one after the other, NaN where a part has not been measured."""
+    names = dict.fromkeys(name for part in parts for name in part)
+
+    def column(part: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+        return part[name] if name in part else np.full(len(part["rollout/steps"]), np.nan, np.float32)
+
+    return {name: np.concatenate([column(part, name) for part in parts], dtype=dtype) for name in names}
 
 
 def summarize(metrics: dict[str, np.ndarray]) -> dict[str, float]:

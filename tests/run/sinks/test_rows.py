@@ -65,12 +65,14 @@ def test_a_resumed_run_completes_the_row_that_was_begun() -> None:
     assert [*second.rest()] == []
 
 
-def test_pending_metrics_of_other_names_are_dropped() -> None:
+def test_a_row_has_the_metrics_of_all_its_chunks() -> None:
+    """Where a chunk lacks one, it was not measured there."""
     averager = RowAverager(every=3)
     assert [*averager.rows(chunk(1.0, 2.0, name="b"))] == []
     (row,) = averager.rows(chunk(6.0))
     assert row.values["a"] == 6.0
-    assert "b" not in row.values
+    assert row.values["b"] == 1.5
+    assert row.values["rollout/episodes"] == 3
 
 
 def test_what_was_not_measured_is_absent() -> None:
