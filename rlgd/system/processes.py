@@ -1,28 +1,55 @@
 """The processes that train one program together: each has its devices, all run the same program."""
 
+import os
+import sys
+import threading
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from rlgd.errors import RlgdError, UsageError
+from rlgd.errors import EnvironmentFault, RlgdError, UsageError
 
 COORDINATOR_SECONDS = 60  # to find all processes
+HEARTBEAT_SECONDS = 20  # without a sign of life of a process, after which the others end
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Find the other processes, before JAX starts; what is None is what the scheduler says (Slurm, MPI, Kubernetes).
 
+    If not all come in time, this process ends with exit code 3 and one message: JAX would abort it.
+
     Raises:
-        UsageError: if the scheduler says nothing, or not all processes come.
+        UsageError: if there is no scheduler that says which process this is.
     """
+    where = "the processes of this job" if coordinator is None else f"all processes at {coordinator}"
+    timer = threading.Timer(COORDINATOR_SECONDS, _give_up, [where])
+    timer.daemon = True
+    timer.start()
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=COORDINATOR_SECONDS)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=2 * COORDINATOR_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
     except Exception as error:  # JAX raises what gRPC and its cluster detection raise
-        where = "the processes of this job" if coordinator is None else f"all processes at {coordinator}"
-        reason = str(error).splitlines()[0][:150]
-        raise UsageError(f"{where} did not find one another within {COORDINATOR_SECONDS} seconds: {reason}") from error
+        if coordinator is None:
+            raise UsageError(
+                "no scheduler (Slurm, MPI, Kubernetes) says which process this is; without one give --coordinator, "
+                "--num-processes and --process-id."
+            ) from error
+        raise UsageError(f"{where} cannot be joined: {str(error).splitlines()[0][:150]}") from error
+    finally:
+        timer.cancel()
+
+
+def _give_up(where: str) -> None:
+    sys.stderr.write(f"rlgd: error: {where} did not find one another within {COORDINATOR_SECONDS} seconds.\n")
+    sys.stderr.flush()
+    os._exit(EnvironmentFault.exit_code)
 
 
 def are_several() -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ TRAIN = [
     "train", "a2c", "--env", "CartPole-v1", "--no-preset", "--num-envs", "4", "--rollout-length", "8",
     "--hidden-sizes", "4", "--measure-every", "20", "--eval-every", "640", "--eval-episodes", "2",
 ]  # fmt: skip
-BOUND = 120  # seconds in which a process that lost another one has ended
+BOUND = 60  # seconds in which a process that lost another one has ended
 
 
 def free_port() -> int:
@@ -97,6 +98,47 @@ def test_processes_that_disagree_do_not_train(tmp_path: Path) -> None:
 def test_flags_say_which_process_this_is(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main([*TRAIN, *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["0", "1"])
+def test_processes_that_do_not_come_are_waited_for_a_bounded_time(number: str, tmp_path: Path) -> None:
+    together = ["--coordinator", f"localhost:{free_port()}", "--num-processes", "2", "--process-id", number]
+    code = (
+        "import sys; from rlgd.system import processes; processes.COORDINATOR_SECONDS = 3; "
+        "from rlgd.cli import main; sys.exit(main.main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *TRAIN, *together, "--run-dir", "run"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 3
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rlgd: error")]
+    assert line.endswith("did not find one another within 3 seconds.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_scheduler_it_says_what_to_give(tmp_path: Path) -> None:
+    (done,) = ended([start(tmp_path, [*TRAIN, "--distributed", "--run-dir", "run"])])
+    assert done[0] == 2
+    assert "no scheduler (Slurm, MPI, Kubernetes) says which process this is" in done[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_signal_to_any_process_ends_the_run_with_a_checkpoint(number: int, tmp_path: Path) -> None:
+    both = start_two(tmp_path, [*TRAIN, "--run-dir", "run", "--quiet", "--total-timesteps", "1000000"])
+    while not (tmp_path / "run" / "metrics.jsonl").exists() or not rows(tmp_path / "run"):
+        time.sleep(0.1)
+        assert all(process.poll() is None for process in both)
+    both[number].terminate()
+    for code, error in ended(both):
+        assert code == 128 + signal.SIGTERM, error
+        assert "interrupted at step" in error
+    steps = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert steps > 0
+    (rest,) = ended([start(tmp_path, ["resume", "run", "--total-timesteps", str(steps + 320), "--quiet"])])
+    assert rest[0] == 0, rest[1]
 
 
 @pytest.mark.slow
