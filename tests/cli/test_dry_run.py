@@ -20,7 +20,7 @@ SMALL = ["--num-envs", "2", "--hidden-sizes", "4", "--measure-every", "0"]
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(jax_setup, "set_up", lambda *_: None)
+    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
 
 

@@ -572,7 +572,7 @@ def test_divergence_on_the_host_keeps_the_state_before_it(tmp_path: Path) -> Non
 
 
 def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(jax_setup, "set_up", lambda *_: None)
+    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
     command = [
         *("train", "a2c", "--env", "guard/Broken-v0", "--total-timesteps", str(TOTAL), "--num-envs", "1", "--quiet"),

@@ -582,7 +582,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
 @pytest.fixture
 def _no_set_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The command line in this process: JAX stays as it is."""
-    monkeypatch.setattr(jax_setup, "set_up", lambda *_: None)
+    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
 
 

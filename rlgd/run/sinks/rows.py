@@ -9,6 +9,7 @@ from rlgd.training.chunks import Chunk
 
 ROWS_PER_RUN = 400
 SUMS = {"rollout/return_sum": "rollout/episode_return", "rollout/length_sum": "rollout/episode_length"}
+ALWAYS = {"rollout/steps", "rollout/episodes", *SUMS}  # metrics that every iteration has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class RowAverager:
     """Averages every ``every`` iterations into one row. Rows end at multiples of ``every``, however chunks end.
 
     Args:
-        pending: what ``pending()`` returned before the run was resumed.
+        pending: what ``pending()`` returned before the run was resumed; anything else is ignored.
 
     Attributes:
         step, seconds, compile_seconds, iteration: of the whole run so far.
@@ -42,7 +43,7 @@ class RowAverager:
         self.every, self.step, self.iteration = every, step, iteration
         self.seconds, self.compile_seconds = seconds, compile_seconds
         self._pending: list[Mapping[str, np.ndarray]] = []
-        if pending:
+        if pending and pending.keys() >= ALWAYS:
             self._pending.append({name: np.array(values, np.float64) for name, values in pending.items()})
 
     def pending(self) -> dict[str, list[float]]:
