@@ -79,7 +79,8 @@ def execute(
     footprint.check(config.agent, config.env)
     make_mesh(config.settings.devices)  # fails before anything is written
     pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
-    processes.check_same("the settings", config_file.digest(config, pace))
+    if processes.are_several():
+        processes.check_same("the settings", config_file.digest(config, pace))
     if run_dir is None or not processes.is_first():
         return Run(config, pace, beginning(config), NoRecording(run_dir is not None), caller).train()
     directory = Path(run_dir)
@@ -133,7 +134,8 @@ def resume(
         if (why := resuming.why_finished(directory, config, point, has_changes)) is not None:
             return resuming.finished(directory, config, point, why)
     pace = cadence(config)
-    processes.check_same("the settings", config_file.digest(config, pace))
+    if processes.are_several():
+        processes.check_same("the settings", config_file.digest(config, pace))
     if not processes.is_first():
         start = resuming.joined(directory, config)
         return Run(config, pace, start, NoRecording(another_writes=True), Caller(sinks, poll_signal, metrics)).train()

@@ -82,11 +82,10 @@ def check_same(what: str, digest: bytes) -> None:
     Raises:
         UsageError: if one has another digest.
     """
-    if are_several():
-        found: Any = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
-        others = [number for number, row in enumerate(found) if not np.array_equal(row, found[0])]
-        if others:
-            raise UsageError(f"processes disagree about {what}: {', '.join(map(str, others))} differ from process 0.")
+    found: Any = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    others = [number for number, row in enumerate(found) if not np.array_equal(row, found[0])]
+    if others:
+        raise UsageError(f"processes disagree about {what}: {', '.join(map(str, others))} differ from process 0.")
 
 
 def end_together() -> None:
