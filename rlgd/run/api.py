@@ -82,7 +82,9 @@ def execute(
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
     if run_dir is None or not processes.is_first():
-        return Run(config, pace, beginning(config), NoRecording(run_dir is not None), caller).train()
+        return Run(
+            config, pace, beginning(config), NoRecording(None if run_dir is None else Path(run_dir)), caller
+        ).train()
     directory = Path(run_dir)
     lock = create(directory, config, pace, overwrite)
     try:
@@ -138,7 +140,7 @@ def resume(
         processes.check_same("the settings", config_file.digest(config, pace))
     if not processes.is_first():
         start = resuming.joined(directory, config)
-        return Run(config, pace, start, NoRecording(another_writes=True), Caller(sinks, poll_signal, metrics)).train()
+        return Run(config, pace, start, NoRecording(directory), Caller(sinks, poll_signal, metrics)).train()
     lock = open_to_write(directory)
     try:
         start = resuming.prepare_resume(directory, config, pace, has_changes)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from rlgd.evaluation.policy import Policy
 from rlgd.pytrees import LoopState
 from rlgd.run.counters import Counters
+from rlgd.run.loading import load
 from rlgd.run.sinks.rows import Row
 
 
@@ -54,15 +55,16 @@ class NoRecording:
     """The recording of a run that writes nothing: there is no directory, or another process writes it.
 
     Args:
-        another_writes: whether another process does.
+        another_writes: the directory that another process writes; None: there is none.
     """
 
     directory = None
     rows = 0
     how_to_resume = ""
 
-    def __init__(self, another_writes: bool = False) -> None:
-        self.evaluates_at_end = another_writes  # all processes evaluate, if one does
+    def __init__(self, another_writes: Path | None = None) -> None:
+        self._written = another_writes
+        self.evaluates_at_end = another_writes is not None  # all processes evaluate, if one does
 
     def write(self, row: Row) -> None:
         """Write nothing."""
@@ -82,8 +84,10 @@ class NoRecording:
         """Save nothing."""
 
     def load_best(self) -> Policy:
-        """A run that is not on disk was never resumed: it has its best policy in memory."""
-        raise LookupError("nothing was written")
+        """That of an earlier part of the run; a run that is not on disk has its best policy in memory."""
+        if self._written is None:
+            raise LookupError("nothing was written")
+        return load(self._written, "best")
 
     def close(self, steps: int, loop: LoopState, counters: Counters, summary: dict[str, Any], failed: bool) -> None:
         """Save nothing."""
