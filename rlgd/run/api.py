@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rlgd.agents.base.agent import Agent
-from rlgd.errors import StorageFault
+from rlgd.envs import HostEnv
+from rlgd.errors import StorageFault, UsageError
 from rlgd.run import changes as run_changes
 from rlgd.run import config_file, resuming
 from rlgd.run.cadence import cadence
@@ -24,6 +25,7 @@ from rlgd.system import processes
 from rlgd.system.mesh import make_mesh
 from rlgd.system.signals import PollSignal
 from rlgd.training import footprint
+from rlgd.training.placement import check_divides
 
 
 @documented
@@ -77,7 +79,7 @@ def execute(
     """
     config.validate()
     footprint.check(config.agent, config.env)
-    make_mesh(config.settings.devices)  # fails before anything is written
+    _check_devices(config)
     pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
@@ -92,6 +94,19 @@ def execute(
         return Run(config, pace, start, DiskRecording(directory, config, pace, start), caller).train()
     finally:
         lock.release()
+
+
+def _check_devices(config: RunConfig) -> None:
+    """Refuse devices that are not there, or cannot share the environments, before anything is written.
+
+    Raises:
+        UsageError: what was given, what is allowed.
+    """
+    mesh = make_mesh(config.settings.devices)
+    if mesh is not None:
+        check_divides(config.agent.num_envs, mesh.size)
+    if processes.are_several() and isinstance(config.env, HostEnv):
+        raise UsageError(f"{config.env.env_id} runs on the host, where one process trains alone.")
 
 
 def resume(
@@ -128,7 +143,7 @@ def resume(
     config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
     config.validate()
     footprint.check(config.agent, config.env)
-    make_mesh(config.settings.devices)  # fails before anything is written
+    _check_devices(config)
     has_changes = bool(changes or new_end)
     # A fault may come from another process that is writing; then the lock below says so.
     with contextlib.suppress(StorageFault):

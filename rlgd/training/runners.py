@@ -150,7 +150,9 @@ class HostRunner:
                 raise
             self.cut_short = fault
         loop, count = kept
-        return loop, {name: np.stack([np.asarray(m[name]) for m in history[:count]]) for name in history[0]}
+        names = dict.fromkeys(name for metrics in history[:count] for name in metrics)
+        missing = np.float32(np.nan)  # of what was not measured in an iteration
+        return loop, {name: np.stack([np.asarray(m.get(name, missing)) for m in history[:count]]) for name in names}
 
     def _iterate(self, loop: LoopState, iteration: int) -> tuple[LoopState, Metrics]:
         """One iteration: the state after it, and its metrics."""
