@@ -13,7 +13,7 @@ from rlgd.maths import running_statistics
 from rlgd.maths.distributions import Distribution
 from rlgd.models.action_heads import ActionHead
 from rlgd.models.features import encode, images
-from rlgd.models.networks import Network, read_together
+from rlgd.models.networks import Network, are_alike, read_together
 from rlgd.models.recurrent import Recurrence
 from rlgd.models.torsos import NetworkOutput
 from rlgd.pytrees import Actor, Features, Obs, Params, Scalar, View
@@ -85,12 +85,11 @@ class Networks:
         self, params: Params, features: Features, keys: tuple[Array | None, Array | None] = (None, None)
     ) -> tuple[Distribution | None, NetworkOutput | None]:
         """``distribution`` and ``read_value`` at the same features, each with a key; None where there is no tree."""
-        alone = params.policy is None or params.value is None
+        networks = None if params.policy is None else params.policy["network"], params.value
         # Of convolutions with an axis more a GPU makes slow, grouped ones.
-        if alone or features.images or not layout().joins_networks:
+        if features.images or not (layout().joins_networks and are_alike(*networks)):
             policy = None if params.policy is None else self.distribution(params.policy, features, keys[0])
             return policy, None if params.value is None else self.read_value(params.value, features, keys[1])
-        networks = params.policy["network"], params.value
         given = for_network(features, "policy"), for_network(features, "value")
         output, value = read_together(self.policy, networks, given, keys)
         decision = self._decision(params.policy, features, output)

@@ -67,15 +67,19 @@ def set_up(config: RunConfig, computing: Computing, alone: bool = True, processe
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     _use_compilation_cache()
     if processes is not None:
-        from rlgd.system.processes import is_first, join
-
-        join(processes.coordinator, processes.num_processes, processes.process_id)
-        if not is_first():  # one of them speaks
-            log.setLevel(logging.ERROR)
+        _join(processes)
     try:
         jax.devices()
     except RuntimeError as error:
         raise UsageError(f"there is no {computing.device or 'device'} that JAX can use: {error}") from error
+
+
+def _join(processes: Processes) -> None:
+    from rlgd.system.processes import is_first, join
+
+    join(processes.coordinator, processes.num_processes, processes.process_id)
+    if not is_first():  # one of them speaks
+        log.setLevel(logging.ERROR)
 
 
 def _xla_flags() -> str:

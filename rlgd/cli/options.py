@@ -138,6 +138,8 @@ class RunOptions(OutputOptions):
             raise UsageError("--coordinator, --num-processes and --process-id belong together; one of them is missing.")
         assert chosen.num_processes is not None
         assert chosen.process_id is not None
+        if chosen.num_processes < 1:
+            raise UsageError(f"num_processes is {chosen.num_processes}; allowed: a whole number from 1.")
         if not 0 <= chosen.process_id < chosen.num_processes:
             raise UsageError(
                 f"process_id is {chosen.process_id}; allowed: 0 to {chosen.num_processes - 1}, as num_processes says."

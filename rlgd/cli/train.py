@@ -145,14 +145,17 @@ def _start(options: Options) -> int:
     origin = options.origin.sentence if options.origin else None
     if options.dry_run:
         return dry_run.show(config, options.agent, options, origin)
-    if options.run_dir:
-        directory = Path(options.run_dir)
-    else:
-        directory = layout.automatic(Path("runs"), config.env.env_id, agent_name(agent), settings.seed)
     from rlgd.run.api import execute
     from rlgd.system.processes import is_first
 
-    if not is_first():  # it trains, and says nothing
+    first = is_first()
+    if options.run_dir:
+        directory = Path(options.run_dir)
+    elif first:
+        directory = layout.automatic(Path("runs"), config.env.env_id, agent_name(agent), settings.seed)
+    else:
+        directory = Path("runs")  # another process chooses where in it
+    if not first:  # it trains, and says nothing
         with signals.caught() as poll_signal:
             execute(config, directory, options.overwrite, (), poll_signal, metrics=False)
         return 0

@@ -66,6 +66,14 @@ def network(
     return _pair(module, inputs_of, blank, dropout, compute_dtype)
 
 
+def are_alike(wide: Any, other: Any) -> bool:
+    """Whether two networks with these parameters can be read together: they differ in the number of outputs at most."""
+    if jax.tree.structure(wide) != jax.tree.structure(other):
+        return False
+    pairs = zip(jax.tree.leaves(wide), jax.tree.leaves(other), strict=True)
+    return all(a.shape[1:] == b.shape[1:] and a.shape[0] >= b.shape[0] for a, b in pairs)
+
+
 def read_together(
     wide: Network, params: tuple[Any, Any], features: tuple[Features, Features], keys: tuple[Any, Any] = (None, None)
 ) -> tuple[NetworkOutput, NetworkOutput]:
@@ -73,7 +81,7 @@ def read_together(
 
     Args:
         wide: the network of the first parameters, which has at least as many outputs as the other one.
-        params: of both.
+        params: of both, which ``are_alike``.
         features: for both; they may differ in the memory only.
         keys: for both, as for ``Network.read``.
 

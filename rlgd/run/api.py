@@ -132,7 +132,8 @@ def resume(
         sinks: as for ``train``.
         poll_signal, metrics: as for ``execute``.
         changes: traced hyper-parameters by flat name, such as ``learning_rate=1e-4``, and settings of the run that
-            decide no bit of the training, such as ``eval_every``; they are recorded in ``config.json``.
+            decide no bit of the training, such as ``eval_every``, or its rounding alone, such as ``devices``; they are
+            recorded in ``config.json``.
 
     Raises:
         UsageError: if there is nothing to resume, a change is not possible, or another process writes the run.

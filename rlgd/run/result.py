@@ -10,7 +10,7 @@ import numpy as np
 from rlgd.evaluation.evaluator import EvalResult
 from rlgd.evaluation.policy import Policy
 from rlgd.pytrees import LoopState
-from rlgd.run.sinks.rows import concatenated
+from rlgd.training.history import concatenated
 
 
 @dataclasses.dataclass(frozen=True)

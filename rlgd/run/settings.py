@@ -133,7 +133,7 @@ class RunSettings:
     )
     devices: int = static(
         1,
-        "devices that train together, each with its share of the environments",
+        "devices that train together, each with its share of the environments; they round in another order than one",
         "[1, inf)",
         resumable=True,
         decides_result=False,

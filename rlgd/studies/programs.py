@@ -123,10 +123,6 @@ class Programs:
                 self.compile_seconds += time.perf_counter() - start
             return self._compiled[name]
 
-    def shapes(self, name: str, *args: Any) -> Any:
-        """What a program returns for stacked arguments of these shapes, without arrays."""
-        return jax.eval_shape(_each(self._functions[name], self.exact), *args)
-
     def _traced(self, name: str, *args: Any) -> Any:
         self.traces[name] += 1
         return self._functions[name](*args)
@@ -136,7 +132,7 @@ class Programs:
         agents = jax.tree.map(lambda x: jnp.stack([x] * self.size), self.config.agent.prepared())
         keys = jnp.stack([jax.random.key(0)] * self.size)
         per_step, counts = np.zeros(self.size, np.float32), np.zeros(self.size, np.int32)
-        loops = self.shapes("begin", agents, keys, per_step)
+        loops = jax.eval_shape(_each(self._functions["begin"], self.exact), agents, keys, per_step)
         analysis = self.compiled("advance", agents, loops, counts, counts).memory_analysis()
         parts = ("temp", "argument", "output")
         return float(sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)) if analysis else 0.0

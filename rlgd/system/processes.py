@@ -41,9 +41,13 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
                 "no scheduler (Slurm, MPI, Kubernetes) says which process this is; without one give --coordinator, "
                 "--num-processes and --process-id."
             ) from error
-        raise UsageError(f"{where} cannot be joined: {str(error).splitlines()[0][:150]}") from error
+        raise UsageError(f"{where} cannot be joined: {_in_short(error)}") from error
     finally:
         timer.cancel()
+
+
+def _in_short(error: Exception) -> str:
+    return str(error).partition("\n")[0][:150] or type(error).__name__
 
 
 def _give_up(where: str) -> None:
@@ -98,4 +102,4 @@ def end_together() -> None:
         try:
             multihost_utils.sync_global_devices("end")
         except Exception as error:
-            raise RlgdError(f"a process ended before the others: {str(error).splitlines()[0][:150]}") from error
+            raise RlgdError(f"a process ended before the others: {_in_short(error)}") from error

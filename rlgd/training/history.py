@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from rlgd.pytrees import Metrics
@@ -43,3 +45,15 @@ class History:
         """Each metric by its name, ``[..., iterations]``."""
         pairs = zip(self.names, self.columns, strict=True)
         return {name: column[..., place] for names, column in pairs for place, name in enumerate(names)}
+
+
+def concatenated(
+    parts: Sequence[Mapping[str, np.ndarray]], dtype: type[np.float64] | None = None
+) -> dict[str, np.ndarray]:
+    """Metrics ``[iterations]`` of several parts one after the other, NaN where a part has not been measured."""
+    names = dict.fromkeys(name for part in parts for name in part)
+
+    def column(part: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+        return part[name] if name in part else np.full(len(part["rollout/steps"]), np.nan, np.float32)
+
+    return {name: np.concatenate([column(part, name) for part in parts], dtype=dtype) for name in names}

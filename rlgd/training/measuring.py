@@ -1,8 +1,8 @@
 """What is measured of the ascent in one iteration of many: a program of its own, beside the one that trains.
 
 An iteration is measured after every ``measure_every`` of them; the first one is not, so that training begins before
-this program is compiled. A measurement reads the state before the iteration and
-the rollout that the iteration learns from, and changes nothing but what it keeps for the next one.
+this program is compiled. A measurement reads the state before the iteration and the rollout that the iteration learns
+from, and changes nothing but what it keeps for the next one.
 """
 
 import dataclasses

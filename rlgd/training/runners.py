@@ -16,6 +16,7 @@ from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import EnvironmentFault
 from rlgd.pytrees import LoopState, Metrics
 from rlgd.system.mesh import active
+from rlgd.training.history import concatenated
 from rlgd.training.host_rollout import collect_on_host
 from rlgd.training.loop import ROLLOUT, iteration_key, iterations_done, learn, run_iterations
 from rlgd.training.measuring import Measurements, before_next, in_first, measure, measure_on_device
@@ -150,9 +151,7 @@ class HostRunner:
                 raise
             self.cut_short = fault
         loop, count = kept
-        names = dict.fromkeys(name for metrics in history[:count] for name in metrics)
-        missing = np.float32(np.nan)  # of what was not measured in an iteration
-        return loop, {name: np.stack([np.asarray(m.get(name, missing)) for m in history[:count]]) for name in names}
+        return loop, concatenated([{name: np.asarray(x)[None] for name, x in m.items()} for m in history[:count]])
 
     def _iterate(self, loop: LoopState, iteration: int) -> tuple[LoopState, Metrics]:
         """One iteration: the state after it, and its metrics."""

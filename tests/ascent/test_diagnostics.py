@@ -27,8 +27,9 @@ from rlgd.ascent.diagnostics import halves, noise_to_signal
 from rlgd.envs import DeviceEnv, make
 from rlgd.maths import minibatches, objectives
 from rlgd.pytrees import AgentState, LoopState, Rollout
-from rlgd.run.sinks.rows import concatenated, summarize
+from rlgd.run.sinks.rows import summarize
 from rlgd.training import DeviceRunner
+from rlgd.training.history import concatenated
 from rlgd.training.measuring import before_next, is_measured, measure_on_device
 from tests.support.probe_envs import collect, initialize
 

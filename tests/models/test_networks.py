@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from rlgd.models.networks import Network, network, read_together
+from rlgd.models.networks import Network, are_alike, network, read_together
 from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Features
 
@@ -73,6 +73,15 @@ def test_together_they_read_what_each_reads_alone(name: str, outputs: int) -> No
 
     for one, other in zip(*map(jax.tree.leaves, (weighted(alone), weighted(together))), strict=True):
         np.testing.assert_allclose(one, other, **{key: 10 * size for key, size in loose.items()})
+
+
+def test_networks_of_other_layers_are_not_alike() -> None:
+    policy, value = (each.init(jax.random.key(0)) for each in pair({}, 3))
+    assert are_alike(policy, value)
+    assert not are_alike(value, policy)
+    assert not are_alike(policy, None)
+    for sizes in ((5, 6), (6, 5), (4, 5), (5,), ()):
+        assert not are_alike(policy, pair({"hidden_sizes": sizes}, 3)[1].init(jax.random.key(1)))
 
 
 def test_what_the_wider_network_has_more_of_is_0() -> None:

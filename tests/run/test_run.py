@@ -20,6 +20,7 @@ from rlgd import hyperparameters
 from rlgd.agents import A2C, PPO, REINFORCE
 from rlgd.agents.base.agent import Agent
 from rlgd.ascent import Ascent
+from rlgd.envs import DeviceEnv
 from rlgd.errors import Diverged, Interrupted, StorageFault, UsageError
 from rlgd.evaluation import EvalResult, evaluator
 from rlgd.run import RunConfig, RunSettings, Stopping, TrainResult, execute, layout
@@ -28,6 +29,7 @@ from rlgd.run.checkpoints import state as state_module
 from rlgd.run.config_file import FORMAT_VERSION
 from rlgd.run.disk_recording import DiskRecording
 from rlgd.run.sinks.rows import Row
+from rlgd.training.runners import chunk_program
 
 TOTAL = 1024
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "measure_every": 0}
@@ -175,6 +177,15 @@ def test_resume_is_exact(name: str, tmp_path: Path) -> None:
     again = rlgd.load(tmp_path / "run")
     obs = np.random.default_rng(0).normal(size=(50, 4))
     np.testing.assert_array_equal(again(obs), resumed.policy(obs))
+
+
+def test_a_resumed_run_compiles_nothing_twice(tmp_path: Path) -> None:
+    env = rlgd.envs.make("CartPole-v1")
+    assert isinstance(env, DeviceEnv)
+    train(dataclasses.replace(A2C_SMALL, hidden_sizes=(7,)), tmp_path)
+    before = chunk_program.program(env)._cache_size()
+    rlgd.resume(tmp_path, total_timesteps=3 * TOTAL, eval_every=640)
+    assert chunk_program.program(env)._cache_size() == before
 
 
 def test_resume_of_a_complete_run_touches_nothing(written: TrainResult) -> None:

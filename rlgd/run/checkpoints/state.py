@@ -161,7 +161,9 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
         raise as_damaged(directory, steps, f"{part} cannot be read ({type(error).__name__})") from error
 
     def restored(path: Any, leaf: Any) -> Any:
-        value = named[on_disk[_name(path)]]
+        # By way of NumPy: arrays that orbax has put on a device are of another kind than those of a new run, and the
+        # program that trains would be compiled a second time for what it returns.
+        value = jnp.asarray(np.asarray(named[on_disk[_name(path)]]))
         return jax.random.wrap_key_data(value) if _is_key(leaf) else value
 
     return jax.tree_util.tree_map_with_path(restored, like)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from rlgd.training.chunks import Chunk
+from rlgd.training.history import concatenated
 
 ROWS_PER_RUN = 400
 SUMS = {"rollout/return_sum": "rollout/episode_return", "rollout/length_sum": "rollout/episode_length"}
@@ -79,18 +80,6 @@ class RowAverager:
         values["time/compile_seconds"] = self.compile_seconds
         values["time/steps_per_second"] = self.step / max(self.seconds, 1e-9)
         return Row(self.step, self.seconds, values)
-
-
-def concatenated(
-    parts: Sequence[Mapping[str, np.ndarray]], dtype: type[np.float64] | None = None
-) -> dict[str, np.ndarray]:
-    """Metrics ``[iterations]`` of several parts one after the other, NaN where a part has not been measured."""
-    names = dict.fromkeys(name for part in parts for name in part)
-
-    def column(part: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-        return part[name] if name in part else np.full(len(part["rollout/steps"]), np.nan, np.float32)
-
-    return {name: np.concatenate([column(part, name) for part in parts], dtype=dtype) for name in names}
 
 
 def summarize(metrics: dict[str, np.ndarray]) -> dict[str, float]:
