@@ -85,7 +85,7 @@ class Networks:
         self, params: Params, features: Features, keys: tuple[Array | None, Array | None] = (None, None)
     ) -> tuple[Distribution | None, NetworkOutput | None]:
         """``distribution`` and ``read_value`` at the same features, each with a key; None where there is no tree."""
-        networks = None if params.policy is None else params.policy["network"], params.value
+        networks = (None if params.policy is None else params.policy["network"]), params.value
         # Of convolutions with an axis more a GPU makes slow, grouped ones.
         if features.images or not (layout().joins_networks and are_alike(*networks)):
             policy = None if params.policy is None else self.distribution(params.policy, features, keys[0])

@@ -68,7 +68,8 @@ def network(
 
 def are_alike(wide: Any, other: Any) -> bool:
     """Whether two networks with these parameters can be read together: they differ in the number of outputs at most."""
-    if jax.tree.structure(wide) != jax.tree.structure(other):
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (wide, other)]
+    if structures[0] != structures[1]:
         return False
     pairs = zip(jax.tree.leaves(wide), jax.tree.leaves(other), strict=True)
     return all(a.shape[1:] == b.shape[1:] and a.shape[0] >= b.shape[0] for a, b in pairs)
