@@ -1,7 +1,8 @@
 """Public ``train`` and ``resume``."""
 
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,19 @@ from rlgd.envs import HostEnv
 from rlgd.errors import StorageFault, UsageError
 from rlgd.run import changes as run_changes
 from rlgd.run import config_file, resuming
-from rlgd.run.cadence import cadence
+from rlgd.run.cadence import Cadence, cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.directory import create, open_to_write
 from rlgd.run.disk_recording import DiskRecording
 from rlgd.run.documentation import documented
-from rlgd.run.recording import NoRecording
+from rlgd.run.recording import NoRecording, Recording
 from rlgd.run.result import TrainResult
 from rlgd.run.settings import RunSettings
 from rlgd.run.sinks import Sink
-from rlgd.run.start import beginning
+from rlgd.run.start import Start, beginning
 from rlgd.run.trainer import Caller, Run
 from rlgd.system import processes
+from rlgd.system.lock import Lock
 from rlgd.system.mesh import make_mesh
 from rlgd.system.signals import PollSignal
 from rlgd.training import footprint
@@ -83,17 +85,27 @@ def execute(
     pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
-    if run_dir is None or not processes.is_first():
-        return Run(
-            config, pace, beginning(config), NoRecording(None if run_dir is None else Path(run_dir)), caller
-        ).train()
+    if run_dir is None:
+        return Run(config, pace, beginning(config), NoRecording(), caller).train()
     directory = Path(run_dir)
-    lock = create(directory, config, pace, overwrite)
-    try:
-        start = beginning(config)
-        return Run(config, pace, start, DiskRecording(directory, config, pace, start), caller).train()
-    finally:
-        lock.release()
+    lock = functools.partial(create, directory, config, pace, overwrite)
+    with _writing(directory, lock, lambda: beginning(config), config, pace) as (start, recording):
+        return Run(config, pace, start or beginning(config), recording, caller).train()
+
+
+@contextlib.contextmanager
+def _writing(
+    directory: Path, lock: Callable[[], Lock], begin: Callable[[], Start], config: RunConfig, pace: Cadence
+) -> Iterator[tuple[Start | None, Recording]]:
+    """Where the run begins and where it is written, in the process that writes; None and nowhere in the others."""
+    with contextlib.ExitStack() as held:
+
+        def prepare() -> tuple[Start, Recording]:
+            held.callback(lock().release)
+            start = begin()
+            return start, DiskRecording(directory, config, pace, start)
+
+        yield processes.first_makes(prepare) or (None, NoRecording(directory))
 
 
 def _check_devices(config: RunConfig) -> None:
@@ -154,13 +166,8 @@ def resume(
     pace = cadence(config)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
-    if not processes.is_first():
-        start = resuming.joined(directory, config)
-        return Run(config, pace, start, NoRecording(directory), Caller(sinks, poll_signal, metrics)).train()
-    lock = open_to_write(directory)
-    try:
-        start = resuming.prepare_resume(directory, config, pace, has_changes)
-        recording = DiskRecording(directory, config, pace, start)
+    lock = functools.partial(open_to_write, directory)
+    begin = functools.partial(resuming.prepare_resume, directory, config, pace, has_changes)
+    with _writing(directory, lock, begin, config, pace) as (prepared, recording):
+        start = resuming.joined(directory, config, prepared)
         return Run(config, pace, start, recording, Caller(sinks, poll_signal, metrics)).train()
-    finally:
-        lock.release()

@@ -1,6 +1,7 @@
 """The newest checkpoint of a run, and resuming from it."""
 
 import dataclasses
+import json
 import logging
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from rlgd.run import config_file, layout
 from rlgd.run.cadence import Cadence
 from rlgd.run.changes import differences
 from rlgd.run.checkpoints.folder import VerifiedCheckpoint, all_steps, keep_only
+from rlgd.run.checkpoints.manifest import Manifest
 from rlgd.run.checkpoints.state import numbers, restore
 from rlgd.run.config import RunConfig
 from rlgd.run.counters import Counters, read_counters
@@ -23,6 +25,7 @@ from rlgd.run.result import TrainResult
 from rlgd.run.start import Start
 from rlgd.run.stopping import CriteriaState
 from rlgd.run.summary import is_finished
+from rlgd.system.processes import are_several, bytes_of_first, of_first
 from rlgd.training.loop import initialize
 
 log = logging.getLogger("rlgd")
@@ -112,14 +115,26 @@ def prepare_resume(directory: Path, config: RunConfig, cadence: Cadence, has_cha
     return Start(began_at, loop, steps, counters, resumed=True)
 
 
-def joined(directory: Path, config: RunConfig) -> Start:
-    """Where the rest of a run begins in a process that writes nothing; another one prepares the directory."""
-    began_at, point = time.monotonic(), newest(directory)
-    loop, counters = read_state(directory, config, point.steps), point.counters
-    before = config_file.upgraded(point.checkpoint.manifest.about)["settings"]
-    if before["total_timesteps"] != config.settings.total_timesteps:
-        loop = _stretched(loop, point.steps, config.settings.total_timesteps)
-    return Start(began_at, loop, point.steps, dataclasses.replace(counters, stop=None), resumed=True)
+def joined(directory: Path, config: RunConfig, start: Start | None) -> Start:
+    """Where the rest of a run begins, in every process: as the first one says, which has prepared the directory.
+
+    ``start`` is what ``prepare_resume`` gave there, and None in the others.
+    """
+    if not are_several():
+        assert start is not None
+        return start
+    began_at = time.monotonic()
+    said = b"" if start is None else json.dumps(dataclasses.asdict(start.counters)).encode()
+    loop = None if start is None else start.loop
+    numbers = (0.0,) * 4
+    if start is not None:
+        numbers = len(said), start.steps, float(start.loop.progress), float(start.loop.progress_per_step)
+    size, steps, *progress = of_first(*numbers)
+    counters = read_counters(Manifest({}, json.loads(bytes_of_first(said, int(size))), {}), int(steps))
+    loop = read_state(directory, config, int(steps)) if loop is None else loop
+    share, per_step = (jnp.asarray(number, loop.progress.dtype) for number in progress)
+    loop = dataclasses.replace(loop, progress=share, progress_per_step=per_step)
+    return Start(began_at, loop, int(steps), counters, resumed=True)
 
 
 def _drop_later_best(directory: Path, steps: int, criteria: CriteriaState) -> CriteriaState:

@@ -3,7 +3,8 @@
 import os
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from rlgd.errors import EnvironmentFault, RlgdError, UsageError
 
+T = TypeVar("T")
 COORDINATOR_SECONDS = 60  # to find all processes
 HEARTBEAT_SECONDS = 20  # without a sign of life of a process, after which the others end
 
@@ -68,9 +70,39 @@ def is_first() -> bool:
 
 def of_first(*values: float) -> tuple[float, ...]:
     """The numbers that the first process has, so that all decide alike; every process must call it."""
+    return tuple(np.frombuffer(bytes_of_first(np.array(values, np.float64).tobytes(), 8 * len(values))).tolist())
+
+
+def bytes_of_first(data: bytes, size: int) -> bytes:
+    """The ``size`` bytes that the first process has; every process must call it, with the same size."""
     if not are_several():
-        return values
-    return tuple(float(x) for x in multihost_utils.broadcast_one_to_all(np.array(values, np.float64)))
+        return data
+    given = np.frombuffer(data, np.uint8) if is_first() else np.zeros(size, np.uint8)
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(given)).astype(np.uint8))
+
+
+def first_makes(make: Callable[[], T]) -> T | None:
+    """What the first process makes; None in the others. Every process must call it.
+
+    If it fails there, all fail: nothing else would end the others, which wait for the first one.
+
+    Raises:
+        RlgdError: in the others, if it failed in the first one, where the error itself is raised.
+    """
+    if not are_several():
+        return make()
+    made, failure = None, None
+    if is_first():
+        try:
+            made = make()
+        except BaseException as error:  # it is raised below, after the others know
+            failure = error
+    (failed,) = of_first(failure is not None)
+    if failure is not None:
+        raise failure
+    if failed:
+        raise RlgdError("process 0 could not begin; it says why.")
+    return made
 
 
 def largest(value: int) -> int:

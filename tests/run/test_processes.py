@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,6 +77,58 @@ def test_two_processes_go_on_with_what_one_began(tmp_path: Path) -> None:
     for code, error in ended(start_two(tmp_path, ["resume", "run", "--total-timesteps", "1280", "--quiet"])):
         assert code == 0, error
     assert rows(tmp_path / "run")[-1]["step"] == 1280
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["summary.json", "best"])
+def test_processes_begin_alike_whatever_a_run_has_lost(lost: str, tmp_path: Path) -> None:
+    """A run that a criterion stopped is not finished without its summary; one without its best policy knows of none."""
+    flags = [*TRAIN, "--total-timesteps", "1280", "--patience", "50", "--run-dir", "run", "--quiet"]
+    stops = ["--min-gradient-norm", "1e9"] if lost == "summary.json" else []
+    (begun,) = ended([start(tmp_path, [*flags, *stops])])
+    assert begun[0] == 0, begun[1]
+    path = tmp_path / "run" / lost
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    more = [] if stops else ["--total-timesteps", "1920"]
+    for code, error in ended(start_two(tmp_path, ["resume", "run", *more, "--quiet"])):
+        assert code == 0, error
+
+
+@pytest.mark.slow
+def test_what_fails_in_the_first_process_ends_all_of_them_soon(tmp_path: Path) -> None:
+    flags = [*TRAIN, "--total-timesteps", "320", "--run-dir", "run", "--quiet"]
+    assert ended([start(tmp_path, flags)])[0][0] == 0
+    began = time.monotonic()
+    (first, said), (second, why) = ended(start_two(tmp_path, flags))
+    assert time.monotonic() - began < BOUND
+    assert (first, second) == (2, 1)
+    assert "run holds a run" in said or "--overwrite" in said
+    assert "process 0 could not begin" in why
+
+
+@pytest.mark.slow
+def test_without_a_name_one_process_chooses_the_directory(tmp_path: Path) -> None:
+    for code, error in ended(start_two(tmp_path, [*TRAIN, "--total-timesteps", "320", "--quiet"])):
+        assert code == 0, error
+    (run,) = (tmp_path / "runs" / "CartPole-v1" / "a2c").iterdir()
+    assert rows(run)[-1]["step"] == 320
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--backend", "host"], "CartPole-v1 runs on the host, where one process trains alone"),
+        (["--num-envs", "3"], "num_envs is 3, which 2 devices do not divide"),
+    ],
+)
+def test_what_processes_cannot_share_is_refused_before_anything_is_written(
+    flags: list[str], message: str, tmp_path: Path
+) -> None:
+    for code, error in ended(start_two(tmp_path, [*TRAIN, *flags, "--total-timesteps", "320", "--run-dir", "run"])):
+        assert code == 2
+        assert message in error
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
