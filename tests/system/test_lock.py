@@ -85,24 +85,30 @@ import sys, time
 from pathlib import Path
 from rlgd.system.lock import Lock
 from rlgd.errors import UsageError
-for number in range(20):
-    while time.time() < float(sys.argv[2]) + number * 0.2:
+
+def both(word, directory):  # say the word, and wait until the other process has said it
+    (directory / f"{word}-{sys.argv[2]}").touch()
+    while len(list(directory.glob(f"{word}-*"))) < 2:
         pass
+
+for number in range(20):
+    directory = Path(sys.argv[1]) / str(number)
+    both("here", directory)
     try:
-        lock = Lock(Path(sys.argv[1]) / str(number))
+        lock = Lock(directory)
     except UsageError as error:
         print(2, error)
+        both("tried", directory)
         continue
     lock.sign()
-    time.sleep(0.1)
+    both("tried", directory)
     lock.release()
     print(0)
 """
     for number in range(20):
         (tmp_path / str(number)).mkdir()
-    start = str(time.time() + 5)
-    argv = [sys.executable, "-c", script, str(tmp_path), start]
-    both = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    argv = [sys.executable, "-c", script, str(tmp_path)]
+    both = [subprocess.Popen([*argv, name], stdout=subprocess.PIPE, text=True) for name in ("one", "other")]
     outputs = [process.communicate(timeout=60)[0].splitlines() for process in both]
     for one, other in zip(*outputs, strict=True):
         assert sorted([one[0], other[0]]) == ["0", "2"]
