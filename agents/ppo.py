@@ -17,7 +17,7 @@ from rlgd.ascent.diagnostics import halves
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
 from rlgd.maths import objectives
 from rlgd.maths.distributions import Distribution
-from rlgd.maths.minibatches import epochs, shuffle
+from rlgd.maths.minibatches import epochs, minibatch
 from rlgd.pytrees import AgentState, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
@@ -61,14 +61,13 @@ class PPO(ActorCriticAgent):
 
         kept = kept_form(self, state.params)
 
-        def step(climb: Climb, minibatch: tuple[Array, Array]) -> tuple[Climb, Metrics]:
-            index, number = minibatch
-            batch, dropout = rows.at(index), jax.random.fold_in(dropout_key, number)
+        def step(climb: Climb, batch: Experience, number: Array) -> tuple[Climb, Metrics]:
+            dropout = jax.random.fold_in(dropout_key, number)
             direction, metrics = gradient(kept.split(climb.params), batch, dropout)
             return self._step(climb, kept.join(direction), metrics, progress, number)
 
         climb = Climb(kept.join(state.params), kept.join_state(state.opt_state), jnp.array(True))
-        climb, stacked = epochs(step, climb, order_key, len(rows.advantage), self.num_epochs, self.num_minibatches)
+        climb, stacked = epochs(step, climb, rows, self.num_envs, order_key, self.num_epochs, self.num_minibatches)
         params, opt_state = kept.split(climb.params), kept.split_state(climb.opt_state)
         metrics = _mean_over_updates(stacked) | self._applied(progress)
         metrics["train/explained_variance"] = rows.explained_variance()
@@ -82,10 +81,9 @@ class PPO(ActorCriticAgent):
     def half_gradients(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Any:
         """The gradients on the two halves of a minibatch."""
         rows, gradient = experience(self, spec, state, rollout), self._surrogate_gradient(spec, progress)
-        size = len(rows.advantage)
-        index = shuffle(jax.random.fold_in(key, MEASURE), size)[: size // self.num_minibatches]
+        batch = minibatch(rows, self.num_envs, jax.random.fold_in(key, MEASURE), self.num_minibatches)
         dropout_key = jax.random.fold_in(key, DROPOUT)
-        return jax.vmap(lambda half: gradient(state.params, half, dropout_key)[0].policy)(halves(rows.at(index)))
+        return jax.vmap(lambda half: gradient(state.params, half, dropout_key)[0].policy)(halves(batch))
 
     def passes(self) -> int:
         """Acting, and all epochs."""

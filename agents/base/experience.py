@@ -31,20 +31,9 @@ class Experience(NamedTuple):
     mask: Array | None
     value_memory: Array | None = None
 
-    def at(self, index: Array) -> "Experience":
-        """The rows with these numbers, of which each must be one."""
-        # Nothing is asked about the numbers: a GPU takes a kernel less.
-        get = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
-        return jax.tree.map(lambda x: x.at[index].get(**get), self)
-
     def explained_variance(self) -> Array:
         """How well the value function that acted predicts the targets."""
         return objectives.explained_variance(self.value, self.value_target, self.mask)
-
-
-def flatten(tree: T) -> T:
-    """``[T, N, ...]`` to rows, ``[T * N, ...]``, in every array."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
 def by_environment(tree: T) -> T:
@@ -69,7 +58,7 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
 def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
     """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
     model, recurrent = agent.networks(spec), agent.recurrence is not None
-    as_rows = by_environment if recurrent else flatten
+    as_rows = by_environment if recurrent else minibatches.as_rows
 
     def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Array | None]:
         policy, read = model.read(state.params, rows[0])
@@ -83,7 +72,7 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
         rows = rows._replace(first=by_environment(rollout.firsts), memory=memory)
     action = as_rows(rollout.action)
     log_prob, value, remembered = minibatches.map_rows(evaluate, (rows, action))
-    by_time = by_environment(value) if recurrent else value.reshape(rollout.reward.shape)
+    by_time = by_environment(value) if recurrent else minibatches.by_time(value, agent.num_envs)
     next_value = _next_value(agent, spec, state, rollout, by_time, by_environment(remembered) if recurrent else None)
     reward = running_statistics.scale_reward(state.reward_statistics, rollout.reward)
     advantage, value_target = returns.gae(
@@ -110,11 +99,12 @@ def _next_value(
     last_and_final: Any = jax.tree.map(
         lambda last, final: jnp.concatenate([last[None], final]), rollout.last_obs, rollout.final_obs
     )
-    features = agent.features(spec, state.obs_statistics, flatten(last_and_final))
+    features = agent.features(spec, state.obs_statistics, minibatches.as_rows(last_and_final))
     if memory is not None:
         before = _memory_before(memory, rollout.truncated, len(features.vector))
-        features = features._replace(first=jnp.zeros(len(features.vector), bool), memory=Params(None, flatten(before)))
-    values = agent.value(spec, state.params.value, features).reshape(-1, rollout.reward.shape[1])
+        memory_before = Params(None, minibatches.as_rows(before))
+        features = features._replace(first=jnp.zeros(len(features.vector), bool), memory=memory_before)
+    values = minibatches.by_time(agent.value(spec, state.params.value, features), agent.num_envs)
     following = jnp.concatenate([value[1:], values[:1]])
     return true_next(following, values[1:], rollout.truncated)
 

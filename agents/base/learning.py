@@ -13,7 +13,8 @@ from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.joined import Form, form
 from rlgd.ascent.trees import apply_step, global_norm
 from rlgd.maths import running_statistics
-from rlgd.models.features import encode, num_features
+from rlgd.maths.minibatches import as_rows
+from rlgd.models.features import encode
 from rlgd.pytrees import AgentState, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
@@ -117,8 +118,8 @@ def conclude(
     """
     obs_statistics, reward_statistics = state.obs_statistics, state.reward_statistics
     if obs_statistics is not None:
-        mask = None if rollout.mask is None else rollout.mask.reshape(-1)
-        rows = encode(spec.obs, rollout.obs).reshape(-1, num_features(spec.obs))
+        mask = as_rows(rollout.mask)
+        rows = as_rows(encode(spec.obs, rollout.obs))
         obs_statistics = running_statistics.merge(obs_statistics, running_statistics.of_batch(rows, mask))
     if reward_statistics is not None:
         reward_statistics = running_statistics.observe_reward(

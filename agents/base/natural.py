@@ -189,15 +189,15 @@ def _fit_value(
     """Value function and optimizer state after all passes, and metrics ``[num_epochs, num_minibatches]``."""
     kept = form(agent.value_ascent, state.params.value)
 
-    def minibatch(carry: tuple[Any, Any], part: tuple[Array, Array]) -> tuple[tuple[Any, Any], Metrics]:
+    def climb(carry: tuple[Any, Any], batch: Experience, number: Array) -> tuple[tuple[Any, Any], Metrics]:
         value, opt_state = carry
-        gradient, metrics = gradient_of(Params(None, kept.split(value)), rows.at(part[0]))
+        gradient, metrics = gradient_of(Params(None, kept.split(value)), batch)
         direction = kept.join(gradient.value)
         metrics = metrics | {"ascent/value_gradient_norm": global_norm(direction)}
         return step(agent.value_ascent, direction, opt_state, value), metrics
 
     carry = kept.join(state.params.value), kept.join_state(state.opt_state.value)
     (value, opt_state), metrics = minibatches.epochs(
-        minibatch, carry, key, len(rows.advantage), agent.num_epochs, agent.num_minibatches
+        climb, carry, rows, agent.num_envs, key, agent.num_epochs, agent.num_minibatches
     )
     return kept.split(value), kept.split_state(opt_state), metrics

@@ -21,11 +21,13 @@ def show(config: "RunConfig", agent: str, options: OutputOptions, origin: str | 
     """
     from rlgd.run.cadence import cadence
     from rlgd.system import ram
+    from rlgd.system.mesh import make_mesh
     from rlgd.training.programs import programs_of
 
     flags = {"agent": agent, "env": config.env.env_id, **_flags(options)}
     rows = cadence(config).iteration_steps
-    programs, free = list(programs_of(config.agent, config.env, config.settings.devices)), ram.free_bytes()
+    mesh = make_mesh(config.settings.devices, config.settings.shuffle)
+    programs, free = list(programs_of(config.agent, config.env, mesh)), ram.free_bytes()
     if options.json:
         memory = {"free_bytes": int(free) if math.isfinite(free) else None}
         compiled = [program._asdict() for program in programs]

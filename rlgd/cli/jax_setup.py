@@ -72,6 +72,10 @@ def set_up(config: RunConfig, computing: Computing, alone: bool = True, processe
         jax.devices()
     except RuntimeError as error:
         raise UsageError(f"there is no {computing.device or 'device'} that JAX can use: {error}") from error
+    if processes is not None:
+        from rlgd.system.watch import watch
+
+        watch(None if processes.coordinator is None else processes.coordinator.rpartition(":")[0].strip("[]"))
 
 
 def _join(processes: Processes) -> None:

@@ -35,8 +35,7 @@ def normalize_advantage(advantage: Array, mask: Array | None = None, epsilon: fl
     """
     check_same_shape(advantage=advantage, mask=mask)
     # Subtract a real row first: equal advantages then give exactly 0, not rounding errors that the scale enlarges.
-    rows = advantage.reshape(-1)
-    first = rows[0] if mask is None else rows[jnp.argmax(mask.reshape(-1))]
+    first = advantage[(0,) * advantage.ndim] if mask is None else advantage.reshape(-1)[jnp.argmax(mask.reshape(-1))]
     shifted = _real(advantage - first, mask)
     centred = shifted - masked_mean(shifted, mask)
     return centred / (jnp.sqrt(masked_mean(jnp.square(centred), mask)) + epsilon)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.maths.minibatches import as_rows
 from rlgd.maths.shapes import check_same_shape, check_shape
 from rlgd.pytrees import Scalar, pytree
 
@@ -130,5 +131,5 @@ def observe_reward(
         return jnp.where(done, 0, running), running
 
     running, returns = jax.lax.scan(step, scale.running, (reward, done))
-    batch = of_batch(returns.reshape(-1), None if mask is None else mask.reshape(-1))
+    batch = of_batch(as_rows(returns), as_rows(mask))
     return RewardScale(merge(scale.statistics, batch), running)

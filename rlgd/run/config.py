@@ -57,7 +57,7 @@ class RunConfig:
         if (devices := self.settings.devices) > 1:
             if isinstance(self.env, HostEnv):
                 raise UsageError(f"devices is {devices}, but {self.env.env_id} runs on the host, where one learns.")
-            check_divides(self.agent.num_envs, devices)
+            check_divides(self.agent, devices, self.settings.shuffle)
         if isinstance(self.env, HostEnv) and self.env.running and self.settings.evaluates:
             raise UsageError(
                 f"{self.env.env_id} is a running vector environment, which cannot evaluate while it trains; "

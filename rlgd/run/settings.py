@@ -18,6 +18,7 @@ from rlgd.envs.registry import BACKENDS
 from rlgd.errors import UsageError, unknown
 from rlgd.hyperparameters import hyperparameters, nested, static
 from rlgd.run.stopping import NEVER, Stopping
+from rlgd.system.mesh import SHUFFLES
 from rlgd.training.host_acting import ACT_DEVICES
 
 
@@ -137,6 +138,12 @@ class RunSettings:
         "[1, inf)",
         resumable=True,
         decides_result=False,
+    )
+    shuffle: str = static(
+        "global",
+        "rows of a minibatch: from all devices, or as many of each device's own, which moves no rows between them",
+        choices=SHUFFLES,
+        resumable=True,
     )
     checkpoint_every: int | str = static(
         "60s",

@@ -62,7 +62,7 @@ class Run:
         self.config, self.cadence, self.start = config, cadence, start
         self.recording, self.caller = recording, caller
         self._loop = start.loop
-        self._mesh = make_mesh(config.settings.devices)
+        self._mesh = make_mesh(config.settings.devices, config.settings.shuffle)
         self.averager = _row_averager(cadence, start)
         self.evaluations = Evaluations(config, cadence.eval_max_steps, recording.load_best, self._between_steps)
         counters = start.counters

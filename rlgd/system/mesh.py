@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from rlgd.errors import UsageError
@@ -15,10 +16,15 @@ from rlgd.system.processes import are_several
 
 T = TypeVar("T")
 AXIS = "data"
+# An axis of one place: by it a traced program knows that each device shuffles its own rows.
+OWN_ROWS = "own_rows"
+SHUFFLES = ("global", "local")
 
 
-def make_mesh(devices: int) -> Mesh | None:
+def make_mesh(devices: int, shuffle: str = "global") -> Mesh | None:
     """The first ``devices`` devices, with several processes all of them; None for a single one.
+
+    With ``shuffle`` "local" each device shuffles its own rows, see ``rlgd.maths.minibatches``.
 
     Raises:
         UsageError: if there are fewer, or several processes and not as many devices.
@@ -34,7 +40,9 @@ def make_mesh(devices: int) -> Mesh | None:
         raise UsageError(f"devices is {devices}, but JAX finds {there}{hint}.")
     if devices == 1:
         return None
-    return jax.make_mesh((devices,), (AXIS,), devices=found[:devices], axis_types=(AxisType.Auto,))
+    axes = {AXIS: devices} | ({OWN_ROWS: 1} if shuffle == "local" else {})
+    types = (AxisType.Auto,) * len(axes)
+    return jax.make_mesh(tuple(axes.values()), tuple(axes), devices=found[:devices], axis_types=types)
 
 
 def active(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
@@ -47,6 +55,11 @@ def num_devices() -> int:
     return jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)
 
 
+def num_shuffles() -> int:
+    """Into how many parts the traced program divides rows to shuffle them: one, or one for each device."""
+    return num_devices() if OWN_ROWS in jax.sharding.get_abstract_mesh().shape else 1
+
+
 def divided(rows: T) -> T:
     """Arrays whose leading axis is divided over the devices of the traced program, where it can be."""
     devices = num_devices()
@@ -57,6 +70,11 @@ def divided(rows: T) -> T:
         return x if x.shape[0] % devices else jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS))
 
     return jax.tree.map(divide, rows)
+
+
+def everywhere(x: Array) -> Array:
+    """An array as each device of the traced program has it whole."""
+    return x if num_devices() == 1 else jax.lax.with_sharding_constraint(x, PartitionSpec())
 
 
 def together(tree: T) -> T:

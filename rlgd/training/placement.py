@@ -17,16 +17,24 @@ from rlgd.system.mesh import AXIS
 from rlgd.training.loop import initialize
 
 
-def check_divides(num_envs: int, devices: int) -> None:
-    """Refuse environments that cannot be divided over the devices.
+def check_divides(agent: Agent, devices: int, shuffle: str) -> None:
+    """Refuse environments that cannot be divided over the devices, and rows that each device cannot shuffle for itself.
 
     Raises:
-        UsageError: naming the nearest numbers that can.
+        UsageError: what was given, what is allowed; naming the nearest numbers of environments that can be divided.
     """
+    num_envs = agent.num_envs
     if num_envs % devices:
         less, more = num_envs // devices * devices, -(-num_envs // devices) * devices
         nearest = f"{less} or {more}" if less else f"{more}"
         raise UsageError(f"num_envs is {num_envs}, which {devices} devices do not divide; nearest that do: {nearest}.")
+    if shuffle == "local":
+        try:
+            dataclasses.replace(agent, num_envs=num_envs // devices).validate()
+        except UsageError as error:
+            raise UsageError(
+                f"shuffle is 'local', so each of {devices} devices has rows of its own: {error}"
+            ) from error
 
 
 def shardings(agent: Agent, env: DeviceEnv, mesh: Mesh) -> LoopState:

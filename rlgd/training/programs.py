@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.pytrees import View
-from rlgd.system.mesh import active, make_mesh
+from rlgd.system.mesh import active
 from rlgd.training.chunks import chunk_length
 from rlgd.training.host_rollout import HostRows
 from rlgd.training.loop import initialize
@@ -37,7 +38,7 @@ class Program(NamedTuple):
     memory_bytes: int | None
 
 
-def programs_of(agent: Agent, env: Env, devices: int = 1) -> Iterator[Program]:
+def programs_of(agent: Agent, env: Env, mesh: Mesh | None = None) -> Iterator[Program]:
     """Compile what trains: on the device a chunk of iterations, on the host the update after each rollout; and what is
     measured.
 
@@ -50,7 +51,7 @@ def programs_of(agent: Agent, env: Env, devices: int = 1) -> Iterator[Program]:
     measured = f"what is measured, {_in_so_many(agent.measure_every)}"
     if isinstance(env, DeviceEnv):
         length, number = chunk_length(agent, env), jax.ShapeDtypeStruct((), np.int32)
-        if (mesh := make_mesh(devices)) is not None:
+        if mesh is not None:
             where = shardings(prepared, env, mesh)
             loop = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), loop, where)
         train, measure = chunk_program.program(env), measure_on_device_program.program(env)

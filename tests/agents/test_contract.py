@@ -18,6 +18,7 @@ from rlgd.agents.base.experience import Experience, experience
 from rlgd.ascent import Ascent
 from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
+from rlgd.maths import minibatches
 from rlgd.models import action_heads
 from rlgd.pytrees import Features, LoopState, Rollout, View
 from rlgd.training import rollout
@@ -260,14 +261,15 @@ def test_target_kl_skips_the_rest(env: DeviceEnv) -> None:
 def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = PPO(**SMALL, rollout_length=8, num_epochs=3, num_minibatches=4)
     seen: list[np.ndarray] = []
-    original = Experience.at
 
-    def spy(self: Experience, index: Array) -> Experience:
-        batch = original(self, index)
-        jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.features.vector[:, 0])
-        return batch
+    def spy(step: Any, *rest: Any) -> Any:
+        def seeing(climb: Any, batch: Experience, number: Array) -> Any:
+            jax.debug.callback(lambda x: seen.append(np.asarray(x)), batch.features.vector[:, 0])
+            return step(climb, batch, number)
 
-    monkeypatch.setattr(Experience, "at", spy)
+        return minibatches.epochs(seeing, *rest)
+
+    monkeypatch.setattr("rlgd.agents.ppo.epochs", spy)
     data = dataclasses.replace(box_rollout(agent, jax.random.key(0), 8, None), obs=jnp.arange(96.0).reshape(8, 4, 3))
     agent.update(BOX, agent.init(BOX, jax.random.key(1)), data, jnp.float32(0), jax.random.key(2))
     jax.effects_barrier()

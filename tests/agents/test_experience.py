@@ -18,6 +18,7 @@ from rlgd.agents.base.experience import Experience, experience
 from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import UsageError
+from rlgd.maths import minibatches
 from rlgd.pytrees import Params, Rollout
 from rlgd.training import loop as training
 from rlgd.training.device_rollout import collect
@@ -143,14 +144,15 @@ def test_minibatches_are_whole_sequences(monkeypatch: pytest.MonkeyPatch) -> Non
     agent, env = agent_of("gru", num_envs=4, num_minibatches=2, num_epochs=2), make("CartPole-v1")
     assert isinstance(env, DeviceEnv)
     seen: list[tuple[int, ...]] = []
-    original = Experience.at
 
-    def spy(self: Experience, index: Array) -> Experience:
-        batch = original(self, index)
-        seen.append(batch.features.vector.shape)
-        return batch
+    def spy(step: Any, *rest: Any) -> Any:
+        def seeing(climb: Any, batch: Experience, number: Array) -> Any:
+            seen.append(batch.features.vector.shape)
+            return step(climb, batch, number)
 
-    monkeypatch.setattr(Experience, "at", spy)
+        return minibatches.epochs(seeing, *rest)
+
+    monkeypatch.setattr("rlgd.agents.ppo.epochs", spy)
     loop = training.initialize(agent, env, jax.random.key(0))
     jax.eval_shape(lambda loop: training.iterate(agent, env, loop), loop)
     assert (2, T, 4) in seen

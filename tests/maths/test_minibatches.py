@@ -54,10 +54,11 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_epochs_go_through_every_row_in_another_order() -> None:
-    def step(count: Array, part: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-        return count + 1, part
+    def step(count: Array, rows: Array, number: Array) -> tuple[Array, tuple[Array, Array]]:
+        return count + 1, (rows, number)
 
-    count, (index, number) = minibatches.epochs(step, jnp.zeros((), jnp.int32), jax.random.key(0), ROWS, 3, 4)
+    start, rows = jnp.zeros((), jnp.int32), jnp.arange(ROWS)
+    count, (index, number) = minibatches.epochs(step, start, rows, ROWS, jax.random.key(0), 3, 4)
     assert count == 12
     np.testing.assert_array_equal(number, np.arange(12).reshape(3, 4))
     assert index.shape == (3, 4, ROWS // 4)

@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "envs": (lambda: running_statistics.observe_reward(SCALE, ONES((4, 3)), ONES((4, 3)), 0.9), "expected (3,)"),
     "shuffle": (lambda: minibatches.shuffle(jax.random.key(0), 0), "size is 0; allowed: at least 1"),
     "minibatches": (
-        lambda: minibatches.epochs(lambda carry, part: (carry, part), 0, jax.random.key(0), 10, 1, 3),
+        lambda: minibatches.epochs(lambda carry, rows, n: (carry, rows), 0, ONES(10), 10, jax.random.key(0), 1, 3),
         "num_minibatches is 3, which does not divide 10 rows",
     ),
     "rows": (lambda: minibatches.map_rows(lambda x: x, (ONES(4), ONES(5))), "leading axes have the lengths"),

@@ -206,8 +206,10 @@ def test_the_others_end_soon_after_one_is_killed_and_the_run_goes_on(killed: int
     both[killed].kill()
     left = both[1 - killed]
     start_of_end = time.monotonic()
-    left.communicate(timeout=BOUND)
+    _, error = left.communicate(timeout=BOUND)
     assert time.monotonic() - start_of_end < BOUND
-    assert left.returncode != 0
+    assert left.returncode == 3, error
+    (line,) = [line for line in error.splitlines() if line.startswith("rlgd: ")]
+    assert line.startswith(f"rlgd: error: process {killed} has died, so this one ends too; `rlgd resume` continues")
     (rest,) = ended([start(tmp_path, ["resume", "run", "--total-timesteps", "20000", "--quiet"])])
     assert rest[0] == 0, rest[1]

@@ -12,8 +12,9 @@ from rlgd import training
 from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, make
+from rlgd.maths.minibatches import as_rows, epochs
 from rlgd.pytrees import LoopState
-from rlgd.system.mesh import active, make_mesh
+from rlgd.system.mesh import SHUFFLES, active, make_mesh
 from rlgd.training.device_rollout import collect
 from rlgd.training.loop import ROLLOUT, UPDATE, iteration_key
 from rlgd.training.placement import placed, shardings
@@ -85,6 +86,46 @@ def training_drifts(name: str, iterations: int, tolerance: float) -> None:
     for other in found[1:]:
         difference = _largest_difference(found[0][0], other[0])
         assert difference <= tolerance, (name, difference)
+
+
+def own_rows_stay(name: str) -> None:
+    """If each device shuffles its own rows, nothing is gathered; otherwise only what is shuffled is."""
+    agent, env = AGENTS[name].prepared(), _made("CartPole-v1")
+    for shuffle in SHUFFLES:
+        loop = jax.eval_shape(lambda key: training.initialize(agent, env, key, 1), jax.random.key(0))
+        mesh = make_mesh(8, shuffle)
+        assert mesh is not None
+        where = shardings(agent, env, mesh)
+        loop = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), loop, where)
+        with active(mesh):
+            text = chunk_program.program(env).lower(agent, 4, loop, np.int32(1), np.int32(1)).compile().as_text()
+        assert ("all-gather" in text) == (shuffle == "global" and hasattr(agent, "num_minibatches")), shuffle
+        assert "all-reduce" in text
+
+
+def minibatches_are_of_all_devices() -> None:
+    """A pass takes each row once; a minibatch has as many rows of each device where each shuffles its own."""
+    num_envs, length, passes = 16, 6, 3
+    envs = jnp.broadcast_to(jnp.arange(num_envs), (length, num_envs))
+    numbers = jnp.arange(length * num_envs).reshape(length, num_envs)
+
+    def seen(key: jax.Array) -> Any:
+        rows = as_rows((envs, numbers))
+        return epochs(lambda carry, batch, _: (carry, batch), 0, rows, num_envs, key, passes, 4)[1]
+
+    found = {}
+    for devices, shuffle in ((1, "global"), (8, "global"), (8, "local")):
+        with active(make_mesh(devices, shuffle)):
+            found[devices, shuffle] = jax.device_get(jax.jit(seen)(jax.random.key(0)))
+    for env, number in found.values():
+        np.testing.assert_array_equal(np.sort(number.reshape(passes, -1)), np.tile(np.arange(96), (passes, 1)))
+        np.testing.assert_array_equal(env, number % num_envs)
+        assert len(np.unique(number.reshape(passes, -1), axis=0)) == passes
+    np.testing.assert_array_equal(found[1, "global"][1], found[8, "global"][1])
+    device = found[8, "local"][0] // 2
+    for part in range(8):
+        np.testing.assert_array_equal((device == part).sum(-1), 24 // 8)
+    assert ((found[8, "global"][0] // 2 == 0).sum(-1) != 24 // 8).any()
 
 
 def update_is_divided() -> None:

@@ -11,8 +11,11 @@ import jax
 import pytest
 
 import rlgd
-from rlgd.agents import A2C
+from rlgd.agents import A2C, PPO
+from rlgd.envs import make
 from rlgd.errors import UsageError
+from rlgd.run.config import RunConfig
+from rlgd.run.settings import RunSettings
 from rlgd.system import mesh
 from tests.support.many_devices import AGENTS
 
@@ -51,6 +54,16 @@ def test_in_double_precision_the_gradient_is_the_same_to_twelve_places(name: str
 @pytest.mark.parametrize("name", AGENTS)
 def test_training_drifts_by_rounding_alone(name: str) -> None:
     on_eight(f"training_drifts({name!r}, 3, 1e-5)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AGENTS)
+def test_where_each_device_shuffles_its_own_rows_none_moves(name: str) -> None:
+    on_eight(f"own_rows_stay({name!r})")
+
+
+def test_minibatches_of_several_devices() -> None:
+    on_eight("minibatches_are_of_all_devices()")
 
 
 @pytest.mark.slow
@@ -93,6 +106,15 @@ def test_environments_that_devices_do_not_divide_are_refused(num_envs: int, devi
     agent = A2C(**SMALL | {"num_envs": num_envs})
     with pytest.raises(UsageError, match=f"num_envs is {num_envs}, which {devices} .* nearest that do: {nearest}"):
         rlgd.train(agent, "CartPole-v1", total_timesteps=64, devices=devices)
+
+
+def test_each_device_must_be_able_to_shuffle_its_own_rows() -> None:
+    agent = PPO(num_envs=4, rollout_length=8, num_minibatches=32)
+    config = RunConfig(agent, make("CartPole-v1"), RunSettings(devices=2))
+    config.validate()
+    message = "shuffle is 'local', with rows of its own on each of 2 devices: num_minibatches is 32, .* = 2 . 8 = 16"
+    with pytest.raises(UsageError, match=message):
+        config.with_settings(shuffle="local").validate()
 
 
 def test_on_the_host_one_device_learns() -> None:
