@@ -117,8 +117,8 @@ def _check_devices(config: RunConfig) -> None:
     mesh = make_mesh(config.settings.devices)
     if mesh is not None:
         check_divides(config.agent, mesh.size, config.settings.shuffle)
-    if processes.are_several() and isinstance(config.env, HostEnv):
-        raise UsageError(f"{config.env.env_id} runs on the host, where one process trains alone.")
+    if processes.are_several() and isinstance(config.env, HostEnv) and config.env.running:
+        raise UsageError(f"{config.env.env_id} is a running vector environment, of which each process would have all.")
 
 
 def resume(

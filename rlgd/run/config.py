@@ -55,8 +55,6 @@ class RunConfig:
                 "too; leave it out, or use backend 'host'."
             )
         if (devices := self.settings.devices) > 1:
-            if isinstance(self.env, HostEnv):
-                raise UsageError(f"devices is {devices}, but {self.env.env_id} runs on the host, where one learns.")
             check_divides(self.agent, devices, self.settings.shuffle)
         if isinstance(self.env, HostEnv) and self.env.running and self.settings.evaluates:
             raise UsageError(

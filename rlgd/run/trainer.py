@@ -28,9 +28,9 @@ from rlgd.system.processes import are_several, end_together, largest, of_first
 from rlgd.system.signals import PollSignal
 from rlgd.training import chunks, faults
 from rlgd.training.host_acting import acting_device
-from rlgd.training.host_rollout import begin_episodes
 from rlgd.training.loop import iterations_done
 from rlgd.training.runners import DeviceRunner, HostRunner, Runner
+from rlgd.training.shares import share_of
 
 
 class Caller(NamedTuple):
@@ -130,11 +130,11 @@ class Run:
         if isinstance(env, DeviceEnv):
             yield DeviceRunner(agent, env, self.cadence.chunk_length, self._mesh)
             return
-        with contextlib.closing(env.open(agent.num_envs)) as vector:
-            settings = self.config.settings
-            self._loop = begin_episodes(agent, vector, self._loop, (settings.seed, self.start.steps))
+        share, settings = share_of(agent.num_envs, self._mesh), self.config.settings
+        with contextlib.closing(env.open(share.number)) as vector:
+            self._loop = share.begin_episodes(agent, vector, self._loop, (settings.seed, self.start.steps))
             device = acting_device(settings.act_device, agent, vector.spec)
-            yield HostRunner(agent, vector, self._pause_on_host, device)
+            yield HostRunner(agent, vector, self._pause_on_host, device, share)
 
     def _take(self, chunk: chunks.Chunk) -> None:
         """Record a chunk, evaluate if it is due, and check the criteria.
@@ -217,7 +217,8 @@ class Run:
 
     def _pause_on_host(self) -> bool:
         """Whether something waits for the end of a chunk."""
-        return self.recording.seconds_are_over() or self.caller.poll_signal() is not None or self._is_out_of_time()
+        waits = self.recording.seconds_are_over() or self.caller.poll_signal() is not None
+        return largest(int(waits)) > 0 or self._is_out_of_time()
 
     def _between_steps(self) -> None:
         """What happens between the steps of an evaluation: one process alone must not end it."""

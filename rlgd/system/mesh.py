@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
@@ -92,6 +93,20 @@ def together(tree: T) -> T:
     everywhere = jax.tree.map(lambda x: NamedSharding(x.sharding.mesh, PartitionSpec()), tree)
     copied = jax.jit(_as_numbers, out_shardings=everywhere)(tree)
     return jax.tree.map(_first_copy, copied, tree)
+
+
+def here(tree: T) -> T:
+    """The part of arrays of several devices that this process has: the rows of its devices, or its copy of a whole."""
+
+    def own(x: Any) -> Any:
+        if not isinstance(x, Array) or len(x.sharding.device_set) == 1:
+            return x
+        if x.is_fully_replicated:
+            return _first_copy(jax.random.key_data(x) if _is_key(x) else x, x)
+        parts = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return np.concatenate([np.asarray(part.data) for part in parts])
+
+    return jax.tree.map(own, tree)
 
 
 def _as_numbers(tree: Any) -> Any:

@@ -17,10 +17,12 @@ from rlgd.training.host_acting import HostActing
 from rlgd.training.rollout import most_truncations, rollout_length
 
 
-def begin_episodes(agent: Agent, vector: HostVector, loop: LoopState, entropy: tuple[int, ...]) -> LoopState:
-    """New episodes in every environment; their seeds derive from ``entropy``."""
+def begin_episodes(
+    agent: Agent, vector: HostVector, loop: LoopState, entropy: tuple[int, ...], first: int = 0
+) -> LoopState:
+    """New episodes in every environment; their seeds derive from ``entropy`` and their number, from ``first`` on."""
     sequence = np.random.SeedSequence(entropy)
-    obs = vector.reset(int(sequence.generate_state(1)[0] >> 1))
+    obs = vector.reset(int(sequence.generate_state(1)[0] >> 1) + first)
     return dataclasses.replace(
         loop,
         obs=jax.tree.map(jnp.asarray, obs),

@@ -13,8 +13,9 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
 from rlgd.errors import UsageError
 from rlgd.pytrees import LoopState
+from rlgd.spaces import Spec
 from rlgd.system.mesh import AXIS
-from rlgd.training.loop import initialize
+from rlgd.training.loop import initialize, initialize_on_host
 
 
 def check_divides(agent: Agent, devices: int, shuffle: str) -> None:
@@ -37,15 +38,19 @@ def check_divides(agent: Agent, devices: int, shuffle: str) -> None:
             ) from error
 
 
-def shardings(agent: Agent, env: DeviceEnv, mesh: Mesh) -> LoopState:
-    """Where each array of the state lies.
+def shardings(agent: Agent, env: DeviceEnv | Spec, mesh: Mesh) -> LoopState:
+    """Where each array of the state lies; of environments on the host the spec is enough.
 
     An array is divided if its leading axis is the environments: if it grows with their number.
     """
 
     def shapes(num_envs: int) -> LoopState:
         same = dataclasses.replace(agent, num_envs=num_envs)
-        state: LoopState = jax.eval_shape(lambda key: initialize(same, env, key), jax.random.key(0))
+
+        def begin(key: Array) -> LoopState:
+            return initialize(same, env, key) if isinstance(env, DeviceEnv) else initialize_on_host(same, env, key)
+
+        state: LoopState = jax.eval_shape(begin, jax.random.key(0))
         return state
 
     def sharding(one: jax.ShapeDtypeStruct, other: jax.ShapeDtypeStruct) -> NamedSharding:

@@ -7,20 +7,20 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
 from rlgd.envs.device.programs import JitPerEnv
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import EnvironmentFault
-from rlgd.pytrees import LoopState, Metrics
+from rlgd.pytrees import LoopState, Metrics, Rollout
 from rlgd.system.mesh import active
 from rlgd.training.history import concatenated
-from rlgd.training.host_rollout import collect_on_host
-from rlgd.training.loop import ROLLOUT, iteration_key, iterations_done, learn, run_iterations
+from rlgd.training.loop import iterations_done, learn, run_iterations
 from rlgd.training.measuring import Measurements, before_next, in_first, measure, measure_on_device
 from rlgd.training.placement import placed, shardings
+from rlgd.training.shares import Share, share_of
 
 chunk_program = JitPerEnv(run_iterations, 1, static_argnums=(2,))
 learn_program = jax.jit(learn, static_argnums=(1,))
@@ -110,7 +110,8 @@ class DeviceRunner:
 class HostRunner:
     """Rollouts from Gymnasium, one compiled update each.
 
-    ``pause``: whether to end the chunk before its next iteration. ``act_device``: where the policy acts.
+    ``pause``: whether to end the chunk before its next iteration. ``act_device``: where the policy acts. ``share``: the
+    environments of ``vector`` among those of all processes; None: it has all, and one device learns.
     """
 
     def __init__(
@@ -119,8 +120,15 @@ class HostRunner:
         vector: HostVector,
         pause: Callable[[], bool] = lambda: False,
         act_device: jax.Device | None = None,
+        share: Share | None = None,
     ) -> None:
         self.agent = agent
+        self.share = share_of(agent.num_envs, None) if share is None else share
+        self._where, self._learn = None, learn_program
+        if (mesh := self.share.mesh) is not None:
+            self._where = shardings(agent, vector.spec, mesh)
+            everywhere = NamedSharding(mesh, PartitionSpec())
+            self._learn = jax.jit(learn, static_argnums=(1,), out_shardings=(self._where, everywhere))
         self.act_device = act_device
         self.vector = vector
         self.pause = pause
@@ -135,6 +143,7 @@ class HostRunner:
         return self._compile_seconds + self.measurements.compile_seconds
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
+        loop = loop if self._where is None else placed(loop, self._where)
         history: list[Metrics] = []
         iteration = iterations_done(loop)
         kept = (loop, 0)  # state and number of iterations; one variable, so that an interrupt finds them together
@@ -155,10 +164,14 @@ class HostRunner:
 
     def _iterate(self, loop: LoopState, iteration: int) -> tuple[LoopState, Metrics]:
         """One iteration: the state after it, and its metrics."""
-        rollout, begun = collect_on_host(self.agent, self.vector, loop, iteration_key(loop, ROLLOUT), self.act_device)
+        rollout, begun = self.share.collect(self.agent, self.vector, loop, self.act_device)
+        with active(self.share.mesh):  # of learning: the policy acts on one device
+            return self._learn_from(rollout, begun, iteration)
+
+    def _learn_from(self, rollout: Rollout, begun: LoopState, iteration: int) -> tuple[LoopState, Metrics]:
         begun, measured = self.measurements(begun, iteration, rollout)
         start = time.perf_counter()
-        after, metrics = learn_program(self.agent, self.vector.spec, begun, rollout)
+        after, metrics = self._learn(self.agent, self.vector.spec, begun, rollout)
         num_final = jax.tree.leaves(rollout.final_obs)[0].shape[0]
         if num_final not in self._compiled:
             self._compiled.add(num_final)

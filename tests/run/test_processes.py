@@ -1,6 +1,7 @@
 """Several processes that train one run: what one process does, written once; and what they say of bad input."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -70,6 +71,17 @@ def test_two_processes_train_what_one_trains_and_one_goes_on(tmp_path: Path) -> 
             assert other[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
+def test_each_process_steps_its_share_of_the_environments_on_the_host(tmp_path: Path) -> None:
+    flags = [*TRAIN, "--backend", "host", "--measure-every", "5", "--total-timesteps", "640", "--run-dir", "run"]
+    for code, error in ended(start_two(tmp_path, [*flags, "--checkpoint-every", "1s", "--quiet"])):
+        assert code == 0, error
+    (rest,) = ended([start(tmp_path, ["resume", "run", "--total-timesteps", "1280", "--quiet"])])
+    assert rest[0] == 0, rest[1]
+    found = rows(tmp_path / "run")
+    assert found[-1]["step"] >= 1280  # resets of environments are rows, but not steps
+    assert all(math.isfinite(row["train/entropy"]) for row in found if "train/entropy" in row)
+
+
 @pytest.mark.slow
 def test_two_processes_go_on_with_what_one_began(tmp_path: Path) -> None:
     (begun,) = ended([start(tmp_path, [*TRAIN, "--total-timesteps", "640", "--run-dir", "run", "--quiet"])])
@@ -118,7 +130,6 @@ def test_without_a_name_one_process_chooses_the_directory(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--backend", "host"], "CartPole-v1 runs on the host, where one process trains alone"),
         (["--num-envs", "3"], "num_envs is 3, which 2 devices do not divide"),
     ],
 )

@@ -1,5 +1,6 @@
 """What the tests of several devices do in a process that has eight of them."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax.sharding import PartitionSpec
 from rlgd import training
 from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
 from rlgd.agents.base.agent import Agent
-from rlgd.envs import DeviceEnv, make
+from rlgd.envs import DeviceEnv, HostEnv, make
 from rlgd.maths.minibatches import as_rows, epochs
 from rlgd.pytrees import LoopState
 from rlgd.system.mesh import SHUFFLES, active, make_mesh
@@ -19,6 +20,7 @@ from rlgd.training.device_rollout import collect
 from rlgd.training.loop import ROLLOUT, UPDATE, iteration_key
 from rlgd.training.placement import placed, shardings
 from rlgd.training.runners import chunk_program, measure_on_device_program
+from rlgd.training.shares import share_of
 
 DEVICES = (1, 2, 8)
 SMALL: dict[str, Any] = {"num_envs": 16, "hidden_sizes": (16,), "measure_every": 0}
@@ -86,6 +88,25 @@ def training_drifts(name: str, iterations: int, tolerance: float) -> None:
     for other in found[1:]:
         difference = _largest_difference(found[0][0], other[0])
         assert difference <= tolerance, (name, difference)
+
+
+def host_training_drifts(name: str, iterations: int, tolerance: float) -> None:
+    """On the host, too, parameters after some iterations are the same up to rounding."""
+    agent, found = dataclasses.replace(AGENTS[name], measure_every=1).prepared(), []
+    env = make("CartPole-v1", backend="host", max_episode_steps=24)
+    assert isinstance(env, HostEnv)
+    for devices in (1, 8):
+        share = share_of(agent.num_envs, make_mesh(devices))
+        with contextlib.closing(env.open(share.number)) as vector:
+            loop = training.initialize(agent, env, jax.random.key(0), 10_000)
+            loop = share.begin_episodes(agent, vector, loop, (0, 0))
+            runner = training.HostRunner(agent, vector, share=share)
+            after, metrics = runner(loop, iterations, 2**31 - 1)
+        assert np.isfinite(metrics["ascent/update_norm"]).any()
+        found.append((after.agent_state.params, after.obs, metrics["train/objective"]))
+    assert found[1][1].sharding.spec == PartitionSpec("data")
+    difference = _largest_difference(found[0], found[1])
+    assert difference <= tolerance, (name, difference)
 
 
 def own_rows_stay(name: str) -> None:

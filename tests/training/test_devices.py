@@ -117,9 +117,11 @@ def test_each_device_must_be_able_to_shuffle_its_own_rows() -> None:
         config.with_settings(shuffle="local").validate()
 
 
-def test_on_the_host_one_device_learns() -> None:
-    with pytest.raises(UsageError, match="devices is 2, but CartPole-v1 runs on the host"):
-        rlgd.train(A2C(**SMALL), "CartPole-v1", total_timesteps=64, devices=2, backend="host")
+@pytest.mark.parametrize(
+    "name", [name if name == "ppo-gru" else pytest.param(name, marks=pytest.mark.slow) for name in AGENTS]
+)
+def test_several_devices_learn_from_environments_on_the_host_as_one_does(name: str) -> None:
+    on_eight(f"host_training_drifts({name!r}, 2, 1e-5)")
 
 
 def test_one_device_needs_no_mesh() -> None:
