@@ -120,6 +120,13 @@ class Actor(NamedTuple):
     obs_statistics: Any
 
 
+class Met(NamedTuple):
+    """What the climbers of a federated ascent had in common when they last met: that is their policy."""
+
+    params: Params
+    obs_statistics: Any
+
+
 @pytree
 @dataclasses.dataclass(frozen=True)
 class AgentState:
@@ -133,6 +140,7 @@ class AgentState:
         reward_statistics: running variance of the discounted return and the returns so far, ``[N]``.
         measured: the policy's gradient when the ascent was last measured; zeros before that.
         value_memory: the memory of the value function for each environment, ``[N, size]``.
+        met: of a federated ascent, whose other arrays but ``outer_opt_state`` have a leading axis of climbers.
     """
 
     params: Params
@@ -142,9 +150,12 @@ class AgentState:
     reward_statistics: Any = None
     measured: Any = None
     value_memory: Any = None
+    met: Met | None = None
 
     @property
     def actor(self) -> Actor:
+        if self.met is not None:
+            return Actor(self.met.params.policy, self.met.obs_statistics)
         return Actor(self.params.policy, self.obs_statistics)
 
 

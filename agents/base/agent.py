@@ -21,6 +21,7 @@ from rlgd.agents.base import exploration
 from rlgd.agents.base.acting import Networks, features_of
 from rlgd.ascent import schedules
 from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.outer import Outer
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
 from rlgd.maths import running_statistics
@@ -97,10 +98,29 @@ class Agent(abc.ABC):
         exploration.validate(self.box_std, self.hidden_sizes, self.sde_sample_freq)
         if self.log_std_init is not None and self.box_distribution == "beta":
             raise UsageError("log_std_init is set, but box_distribution is 'beta', which has no such parameter.")
+        if (climbers := self.climbers) is not None:
+            if self.num_envs % climbers:
+                raise UsageError(f"num_envs is {self.num_envs}, which {climbers} climbers do not divide.")
+            try:
+                self.climber().validate()
+            except UsageError as error:
+                raise UsageError(f"each of {climbers} climbers has rows of its own: {error}") from error
 
     def prepared(self) -> "Agent":
         """A copy ready for tracing: optimizer defaults filled in, traced values as arrays of one type."""
         return hp.as_arrays(dataclasses.replace(self, ascent=self.ascent.resolved()))
+
+    @property
+    def climbers(self) -> int | None:
+        """How many groups of environments climb alone; None if all climb together."""
+        outer = self.ascent.outer
+        return None if outer.sync_every is None else outer.climbers or 1
+
+    def climber(self) -> "Agent":
+        """The agent of one of the groups that climb alone."""
+        assert self.climbers is not None
+        ascent = dataclasses.replace(self.ascent, outer=Outer())
+        return dataclasses.replace(self, num_envs=self.num_envs // self.climbers, ascent=ascent)
 
     @property
     def recurrence(self) -> Recurrence | None:
@@ -183,8 +203,8 @@ class Agent(abc.ABC):
         params, outer = model.init(key), self.ascent.outer_ascent()
         return AgentState(
             params=params,
-            opt_state=_opt_state(self.ascent, self.value_ascent, params),
-            outer_opt_state=None if outer is None else _opt_state(outer, outer, params),
+            opt_state=opt_state(self.ascent, self.value_ascent, params),
+            outer_opt_state=None if outer is None else opt_state(outer, outer, params),
             obs_statistics=running_statistics.empty((num_features(spec.obs),)) if self.normalize_obs else None,
             reward_statistics=running_statistics.empty_reward_scale(self.num_envs) if self.scale_reward else None,
             measured=jax.tree.map(jnp.zeros_like, params.policy) if self.measure_every else None,
@@ -244,5 +264,5 @@ class Agent(abc.ABC):
         """How often an iteration passes through the rows of a rollout, acting included; lengths of chunks follow it."""
 
 
-def _opt_state(ascent: Ascent, value_ascent: Ascent, params: Params) -> Params:
+def opt_state(ascent: Ascent, value_ascent: Ascent, params: Params) -> Params:
     return Params(ascent.transformation().init(params.policy), value_ascent.transformation().init(params.value))

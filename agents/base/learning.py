@@ -125,19 +125,22 @@ def conclude(
         reward_statistics = running_statistics.observe_reward(
             reward_statistics, rollout.reward, rollout.done, agent.gamma, rollout.mask
         )
-    params, outer_opt_state = _outer_step(agent.ascent.outer_ascent(), state, params)
+    params, outer_opt_state = outer_step(agent.ascent.outer_ascent(), state.params, params, state.outer_opt_state)
     return AgentState(
         params, opt_state, outer_opt_state, obs_statistics, reward_statistics, state.measured, value_memory
     )
 
 
-def _outer_step(outer: Ascent | None, state: AgentState, params: Params) -> tuple[Params, Params | None]:
-    if outer is None or state.outer_opt_state is None:
-        return params, None
+def outer_step(
+    outer: Ascent | None, start: Params, end: Params, opt_state: Params | None
+) -> tuple[Params, Params | None]:
+    """Parameters and optimizer state after the outer ascent's step from ``start`` towards ``end``."""
+    if outer is None or opt_state is None:
+        return end, None
 
-    def outer_step(start: Any, end: Any, opt_state: Any) -> tuple[Any, Any]:
+    def one(start: Any, end: Any, opt_state: Any) -> tuple[Any, Any]:
         return step(outer, jax.tree.map(jnp.subtract, end, start), opt_state, start, jnp.zeros(()))
 
-    policy, policy_opt_state = outer_step(state.params.policy, params.policy, state.outer_opt_state.policy)
-    value, value_opt_state = outer_step(state.params.value, params.value, state.outer_opt_state.value)
+    policy, policy_opt_state = one(start.policy, end.policy, opt_state.policy)
+    value, value_opt_state = one(start.value, end.value, opt_state.value)
     return Params(policy, value), Params(policy_opt_state, value_opt_state)

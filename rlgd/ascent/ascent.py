@@ -66,6 +66,7 @@ class Ascent:
             UsageError: naming the field, what was given and what is allowed.
         """
         ranges.validate(self)
+        self.outer.validate()
         momentum = self.resolved().rule.momentum
         text = self.schedules.momentum_schedule
         least, most = schedules.parse(text).bounds

@@ -27,6 +27,7 @@ def show(config: "RunConfig", agent: str, options: OutputOptions, origin: str | 
     flags = {"agent": agent, "env": config.env.env_id, **_flags(options)}
     rows = cadence(config).iteration_steps
     mesh = make_mesh(config.settings.devices, config.settings.shuffle)
+    config = config.for_devices(config.settings.devices)
     programs, free = list(programs_of(config.agent, config.env, mesh)), ram.free_bytes()
     if options.json:
         memory = {"free_bytes": int(free) if math.isfinite(free) else None}

@@ -72,6 +72,13 @@ def merge(a: RunningStatistics, b: RunningStatistics) -> RunningStatistics:
     return RunningStatistics(count, jnp.where(b.count > 0, mean, a.mean), jnp.where(b.count > 0, variance, a.variance))
 
 
+def pooled(each: RunningStatistics) -> RunningStatistics:
+    """One for several statistics ``[n, ...]`` of as many rows each; the count stays that of one of them."""
+    mean = jnp.mean(each.mean, axis=0)
+    variance = jnp.mean(each.variance + jnp.square(each.mean - mean[None]), axis=0)
+    return RunningStatistics(jnp.mean(each.count, axis=0), mean, variance)
+
+
 def normalize(statistics: RunningStatistics | None, x: Array) -> Array:
     """``x [..., *shape]`` at mean 0 and variance 1, clipped to +-10; unchanged without statistics.
 

@@ -79,9 +79,7 @@ def execute(
     Raises:
         Interrupted: if a signal ended the run; the state is saved.
     """
-    config.validate()
-    footprint.check(config.agent, config.env)
-    _check_devices(config)
+    config = _for_devices(config)
     pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
@@ -108,17 +106,23 @@ def _writing(
         yield processes.first_makes(prepare) or (None, NoRecording(directory))
 
 
-def _check_devices(config: RunConfig) -> None:
-    """Refuse devices that are not there, or cannot share the environments, before anything is written.
+def _for_devices(config: RunConfig) -> RunConfig:
+    """The configuration as it trains here, checked before anything is written.
 
     Raises:
-        UsageError: what was given, what is allowed.
+        UsageError: what was given, what is allowed; also for devices that are not there, or cannot share the
+            environments.
     """
+    config.validate()
     mesh = make_mesh(config.settings.devices)
+    config = config.for_devices(1 if mesh is None else mesh.size)
+    config.validate()
+    footprint.check(config.agent, config.env)
     if mesh is not None:
         check_divides(config.agent, mesh.size, config.settings.shuffle)
     if processes.are_several() and isinstance(config.env, HostEnv) and config.env.running:
         raise UsageError(f"{config.env.env_id} is a running vector environment, of which each process would have all.")
+    return config
 
 
 def resume(
@@ -154,9 +158,7 @@ def resume(
     directory = Path(run_dir)
     new_end = {} if total_timesteps is None else {"total_timesteps": total_timesteps}
     config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
-    config.validate()
-    footprint.check(config.agent, config.env)
-    _check_devices(config)
+    config = _for_devices(config)
     has_changes = bool(changes or new_end)
     # A fault may come from another process that is writing; then the lock below says so.
     with contextlib.suppress(StorageFault):

@@ -56,11 +56,20 @@ class RunConfig:
             )
         if (devices := self.settings.devices) > 1:
             check_divides(self.agent, devices, self.settings.shuffle)
+        if isinstance(self.env, HostEnv) and self.agent.climbers is not None:
+            raise UsageError(f"sync_every is set, but {self.env.env_id} runs on the host; groups climb on the device.")
         if isinstance(self.env, HostEnv) and self.env.running and self.settings.evaluates:
             raise UsageError(
                 f"{self.env.env_id} is a running vector environment, which cannot evaluate while it trains; "
                 "give its class or id, or set neither eval_every nor a criterion that needs evaluations."
             )
+
+    def for_devices(self, number: int) -> "RunConfig":
+        """A copy in which a federated ascent has climbers: if none are named, one for each of so many devices."""
+        outer = self.agent.ascent.outer
+        if outer.sync_every is None or outer.climbers is not None:
+            return self
+        return dataclasses.replace(self, agent=hp.with_values(self.agent, {"climbers": number}))
 
     def with_settings(self, **values: Any) -> "RunConfig":
         """A copy with other values of settings, by their flat names."""

@@ -17,6 +17,7 @@ from rlgd.run.checkpoints.folder import VerifiedCheckpoint, all_steps, incomplet
 from rlgd.run.checkpoints.state import restore_agent
 from rlgd.run.config_file import read_config, reading
 from rlgd.run.layout import BEST, CHECKPOINTS
+from rlgd.training import federation
 
 T = TypeVar("T")
 log = logging.getLogger("rlgd")
@@ -38,7 +39,7 @@ def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
     directory = Path(run_dir)
     agent, spec = config_file.read_agent(directory)
     folder, found = find_checkpoint(directory, checkpoint)
-    like = shapes(directory, lambda key: agent.prepared().init(spec, key))
+    like = shapes(directory, lambda key: federation.init(agent.prepared(), spec, key))
     return Policy(agent, spec, restore_agent(folder, found.steps, like).actor)
 
 

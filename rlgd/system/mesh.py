@@ -51,6 +51,11 @@ def active(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
+def undivided() -> contextlib.AbstractContextManager[Any]:
+    """Where a traced program does not know of its devices: what each of them does alone."""
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
+
+
 def num_devices() -> int:
     """How many devices the program that is traced has."""
     return jax.sharding.get_abstract_mesh().shape.get(AXIS, 1)

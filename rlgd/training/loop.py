@@ -13,7 +13,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env
 from rlgd.pytrees import LoopState, Metrics, Obs, Rollout
 from rlgd.spaces import Spec
-from rlgd.training import episodes
+from rlgd.training import episodes, federation
 from rlgd.training.device_rollout import collect
 from rlgd.training.faults import find_faults
 from rlgd.training.history import History
@@ -49,7 +49,7 @@ def _beginning(
     if agent.whole_episodes:
         padded_limit(spec)
     return LoopState(
-        agent_state=agent.init(spec, jax.random.fold_in(key, INIT)),
+        agent_state=federation.init(agent, spec, jax.random.fold_in(key, INIT)),
         env_state=env_state,
         obs=obs,
         first=jnp.ones(num_envs, bool),
@@ -64,6 +64,8 @@ def _beginning(
 
 def iterate(agent: Agent, env: DeviceEnv, loop: LoopState) -> tuple[LoopState, Metrics]:
     """One iteration on the device: collect a rollout, learn from it. Pure: jit it, vmap it over agents and states."""
+    if agent.climbers is not None:
+        return federation.iterate(agent, loop, lambda climber, own: iterate(climber, env, own))
     rollout, loop = collect(agent, env, loop, iteration_key(loop, ROLLOUT))
     return learn(agent, env.spec, loop, rollout)
 

@@ -19,6 +19,7 @@ from rlgd.ascent import diagnostics
 from rlgd.envs import DeviceEnv
 from rlgd.pytrees import AgentState, LoopState, Metrics, Rollout
 from rlgd.spaces import Spec
+from rlgd.training import federation
 from rlgd.training.device_rollout import collect
 from rlgd.training.loop import ROLLOUT, UPDATE, iteration_key, share_done
 
@@ -35,6 +36,11 @@ def measure(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tupl
 
 def measure_on_device(agent: Agent, env: DeviceEnv, loop: LoopState) -> tuple[Metrics, AgentState]:
     """``measure`` of the next iteration on the device, whose rollout is collected for it alone."""
+    if agent.climbers is not None:
+        metrics, states = federation.each(agent, loop, lambda climber, own: measure_on_device(climber, env, own))
+        whole = loop.agent_state
+        states = dataclasses.replace(states, outer_opt_state=whole.outer_opt_state, met=whole.met)
+        return federation.joined_metrics(metrics), states
     return measure(agent, env.spec, loop, collect(agent, env, loop, iteration_key(loop, ROLLOUT))[0])
 
 

@@ -29,6 +29,8 @@ def check_divides(agent: Agent, devices: int, shuffle: str) -> None:
         less, more = num_envs // devices * devices, -(-num_envs // devices) * devices
         nearest = f"{less} or {more}" if less else f"{more}"
         raise UsageError(f"num_envs is {num_envs}, which {devices} devices do not divide; nearest that do: {nearest}.")
+    if agent.climbers is not None and agent.climbers % devices:
+        raise UsageError(f"climbers is {agent.climbers}, which {devices} devices do not divide.")
     if shuffle == "local":
         try:
             dataclasses.replace(agent, num_envs=num_envs // devices).validate()
@@ -41,11 +43,14 @@ def check_divides(agent: Agent, devices: int, shuffle: str) -> None:
 def shardings(agent: Agent, env: DeviceEnv | Spec, mesh: Mesh) -> LoopState:
     """Where each array of the state lies; of environments on the host the spec is enough.
 
-    An array is divided if its leading axis is the environments: if it grows with their number.
+    An array is divided if its leading axis is the environments, or groups of them: if it grows with their number.
     """
 
     def shapes(num_envs: int) -> LoopState:
         same = dataclasses.replace(agent, num_envs=num_envs)
+        if agent.climbers is not None:
+            outer = dataclasses.replace(agent.ascent.outer, climbers=agent.climbers * num_envs // agent.num_envs)
+            same = dataclasses.replace(same, ascent=dataclasses.replace(agent.ascent, outer=outer))
 
         def begin(key: Array) -> LoopState:
             return initialize(same, env, key) if isinstance(env, DeviceEnv) else initialize_on_host(same, env, key)

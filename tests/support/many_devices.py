@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from rlgd import training
 from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, HostEnv, make
+from rlgd.hyperparameters import with_values
 from rlgd.maths.minibatches import as_rows, epochs
 from rlgd.pytrees import LoopState
 from rlgd.system.mesh import SHUFFLES, active, make_mesh
@@ -107,6 +109,25 @@ def host_training_drifts(name: str, iterations: int, tolerance: float) -> None:
     assert found[1][1].sharding.spec == PartitionSpec("data")
     difference = _largest_difference(found[0], found[1])
     assert difference <= tolerance, (name, difference)
+
+
+def climbers_are_divided() -> None:
+    """A federated ascent is the same on any number of devices, and exchanges parameters in meetings alone."""
+    agent = with_values(AGENTS["ppo"], {"sync_every": 2.0, "climbers": 8, "num_minibatches": 1}).prepared()
+    found = []
+    for devices in (1, 8):
+        env, mesh = _made("CartPole-v1"), make_mesh(devices)
+        after, _ = training.DeviceRunner(agent, env, 4, mesh)(_begun(agent, env, devices), 3, 2**31 - 1)
+        found.append(after.agent_state.params)
+    assert jax.tree.leaves(found[1])[0].sharding.spec == PartitionSpec("data")
+    assert _largest_difference(*found) <= 1e-5
+    with active(make_mesh(8)):
+        loop = _begun(agent, env, 8)
+        text = chunk_program.program(env).lower(agent, 4, loop, np.int32(1), np.int32(1)).compile().as_text()
+    moved = [line for line in text.splitlines() if re.search(r" (all-reduce|all-gather|all-to-all)(-start)?\(", line)]
+    outside = [line for line in moved if "/cond/" not in line]
+    assert len(moved) > len(outside)
+    assert not any(re.search(r"f32\[\d+", line.partition("(")[0]) for line in outside), outside
 
 
 def own_rows_stay(name: str) -> None:

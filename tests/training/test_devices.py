@@ -67,6 +67,11 @@ def test_minibatches_of_several_devices() -> None:
 
 
 @pytest.mark.slow
+def test_climbers_are_divided_over_the_devices() -> None:
+    on_eight("climbers_are_divided()")
+
+
+@pytest.mark.slow
 def test_each_device_has_its_share_of_the_update() -> None:
     on_eight("update_is_divided()")
 
