@@ -1,4 +1,4 @@
-"""Engines: where jobs run that are more than one process can do. Slurm, Dask and Ray are executors like Python's own."""
+"""Engines: where jobs run that one process is too few for; Slurm, Dask and Ray as executors like Python's own."""
 
 from typing import TYPE_CHECKING
 

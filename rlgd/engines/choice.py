@@ -46,7 +46,7 @@ class EngineChoice:
             )
         if self.arguments and self.name != SLURM:
             raise UsageError(f"engine_arg {next(iter(self.arguments))!r} is for the engine {SLURM}, not {self.name}.")
-        if self.name != LOCAL and importlib.util.find_spec(MODULES[self.name]) is None:
+        if self.name != LOCAL and not _is_installed(MODULES[self.name]):
             raise UsageError(f"the engine {self.name} is not installed: pip install 'rlgd[{self.name}]'.")
 
     @contextlib.contextmanager
@@ -78,3 +78,9 @@ class EngineChoice:
 
             with ray_cluster.opened(self.address, workers) as executor:
                 yield executor
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module can be imported. A folder of this name in the working directory has a spec, but no origin."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None

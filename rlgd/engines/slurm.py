@@ -11,8 +11,8 @@ from typing import Any
 
 import submitit
 
-from rlgd.errors import UsageError
-from rlgd.system.files import make_folder
+from rlgd.errors import StorageFault, UsageError
+from rlgd.system.files import make_folder, why
 
 POLL_SECONDS = 0.5  # between two looks at the jobs; submitit asks Slurm less often
 TIMEOUT_MINUTES = 24 * 60  # of a job, unless ``timeout_min`` says otherwise; submitit's own is 5 minutes
@@ -42,7 +42,7 @@ def opened(logs: Path, arguments: Mapping[str, Any]) -> Iterator[Executor]:
             make(folder)
     except (OSError, RuntimeError, ValueError, TypeError, NameError) as error:
         hint = "; --engine-arg cluster=local runs the jobs on this machine" if cluster == "slurm" else ""
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise UsageError(f"submitit cannot use the cluster {cluster!r}: {reason}{hint}.") from error
     jobs = SubmititExecutor(make, logs)
     try:
@@ -75,15 +75,21 @@ class SubmititExecutor(Executor):
         if self._closed.is_set():
             raise RuntimeError("cannot schedule new futures after shutdown")
         if self._executor is None:
-            # A folder of its own: the number of a job, such as a process's, may have been another one's before.
-            make_folder(self._logs.parent, self._logs.name)
-            self._executor = self._make(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=self._logs))
+            self._executor = self._make(self._new_folder())
         job = self._executor.submit(fn, *args, **kwargs)
         future: Future[Any] = Future()
         with self._lock:
             self._jobs[future] = job
         future.add_done_callback(lambda future: _cancel(job) if future.cancelled() else None)
         return future
+
+    def _new_folder(self) -> str:
+        """A folder of its own: the number of a job, such as a process's, may have been another one's before."""
+        try:
+            make_folder(self._logs.parent, self._logs.name)
+            return tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=self._logs)
+        except OSError as error:
+            raise StorageFault(f"{self._logs} cannot be written: {why(error, self._logs)}.") from error
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Cancel the jobs that have not ended, or wait for them."""
@@ -106,7 +112,8 @@ class SubmititExecutor(Executor):
                     with self._lock:
                         del self._jobs[future]
                     if future.set_running_or_notify_cancel():
-                        _end(future, job)
+                        # For the result of a job that has died submitit waits a quarter of a minute.
+                        threading.Thread(target=_end, args=(future, job), daemon=True).start()
 
 
 def _end(future: "Future[Any]", job: Any) -> None:

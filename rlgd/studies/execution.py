@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
@@ -147,7 +146,8 @@ def _slices(plan: Plan, wanted: set[int], execution: Execution) -> list[Slice]:
 
 def _train_in_threads(plan: Plan, slices: Sequence[Slice], execution: Execution, on_finished: OnFinished) -> None:
     """Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs."""
-    programs = {part.group: part.programs(plan, execution.exact) for part in slices}
+    first = {part.group: part for part in reversed(slices)}
+    programs = {group: part.programs(plan, execution.exact) for group, part in first.items()}
     available = MEMORY_SHARE * ram.free_bytes() / execution.num_workers
     with concurrent.futures.ThreadPoolExecutor(execution.num_workers) as pool:
         futures = [pool.submit(part.train, plan, programs[part.group], available) for part in slices]

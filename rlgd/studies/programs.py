@@ -128,11 +128,11 @@ class Programs:
         with self._fit_lock:
             if self._fits:
                 return
-            needed = self.memory()
-            if needed > available:
+            needed, free = (size / 2**20 for size in (self.memory(), available))
+            if needed > free:
                 raise UsageError(
-                    f"{self.size} members side by side take {needed / 2**20:,.0f} MiB, and {available / 2**20:,.0f} MiB "
-                    "are free for them; a smaller --slice-size or fewer --workers take less."
+                    f"{self.size} members side by side take {needed:,.0f} MiB, but {free:,.0f} MiB are free for "
+                    "them; a smaller --slice-size or fewer --workers take less."
                 )
             self._fits = True
 

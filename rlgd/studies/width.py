@@ -14,8 +14,8 @@ from rlgd.run.config import RunConfig
 from rlgd.training.device_rollout import collect
 from rlgd.training.loop import initialize
 
-ROWS = {"cpu": 32, "gpu": 1024}  # environments that a slice steps together, by platform
-MOST = {"cpu": 8, "gpu": 128}  # members: a slice that is not full computes its empty places too
+ROWS = {"cpu": 64, "gpu": 1024}  # environments that a slice steps together, by platform
+MOST = {"cpu": 4, "gpu": 128}  # members: a slice that is not full computes its empty places too
 MOST_BYTES = 2**31  # of a slice, by the estimate of ``bytes_of``
 
 

@@ -16,8 +16,8 @@ from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval
 from rlgd.run.config import RunConfig, agent_name
 from rlgd.studies import slices
-from rlgd.studies.arms import Arm
 from rlgd.studies.alone import train_alone
+from rlgd.studies.arms import Arm
 from rlgd.studies.execution import MEMORY_SHARE, Execution, train_members
 from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Plan, make_plan
