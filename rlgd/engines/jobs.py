@@ -3,7 +3,7 @@
 import concurrent.futures
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
 
@@ -69,7 +69,7 @@ def run_jobs(
     jobs: Sequence[Any],
     at_once: int | None = None,
     between: Callable[[], None] = lambda: None,
-) -> Iterator[Ended]:
+) -> Generator[Ended, None, None]:
     """Run ``function(job)`` for each job; yields them as they end.
 
     What the function raises is raised here, and not tried again. So an exception of a future is the executor's own: its
@@ -79,7 +79,7 @@ def run_jobs(
     Args:
         executor: where they run.
         function: of a module that workers can import.
-        jobs: the arguments, which can be pickled.
+        jobs: the arguments, which can be sent to other processes.
         at_once: jobs that are submitted at a time; None: all, and the executor decides.
         between: called every ``POLL_SECONDS``; it may raise, which ends all.
 

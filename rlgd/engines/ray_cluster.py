@@ -1,6 +1,7 @@
 """Ray: jobs run in the workers of a cluster, or of one that is started on this machine."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -29,7 +30,7 @@ def opened(address: str | None, workers: int | None) -> Iterator[Executor]:
         _check_answers(address)
     here: dict[str, Any] = {"num_cpus": workers or num_cores(), "include_dashboard": False}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **(here if address is None else {}))
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **(here if address is None else {}))
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"no Ray cluster can be used at {address!r}: {str(error).partition(chr(10))[0]}.") from error
     try:

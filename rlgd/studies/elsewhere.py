@@ -39,7 +39,7 @@ class Study:
 
     Attributes:
         question: as JSON.
-        objects: the agent and the environment that the question does not name, pickled.
+        objects: the agent and the environment that the question does not name, as cloudpickle writes them.
         exact: see ``Execution``.
         set_up: see ``Execution``.
         numbers: the values of ``NUMBERS``.
@@ -60,7 +60,7 @@ class Study:
         """
         try:
             objects = cloudpickle.dumps(plan.given)
-        except Exception as error:  # pickling calls code of the objects
+        except Exception as error:  # the objects' own code runs
             raise UsageError(
                 f"the agent or the environment cannot be sent to another process ({error}); give the environment as an "
                 "id or a class."
