@@ -31,8 +31,9 @@ class ExecutionOptions(EngineOptions):
 
     slice_size: int | None = flag(None, "members side by side; the default follows from the number of environments")
     workers: int | None = flag(
-        None, "slices that run at once; the default is one for each core, one on a GPU, all with Slurm"
+        None, "slices that run at once; the default is one for each core or GPU, with an engine all that it takes"
     )
+    devices: int = flag(1, "devices of this machine over which slices are divided")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution"
     set_up(plan.members[0])
     from rlgd.studies.execution import Execution
 
-    execution = Execution(exact, options.slice_size, options.workers, set_up=set_up)
+    execution = Execution(exact, options.slice_size, options.workers, set_up=set_up, devices=options.devices)
     execution.validate()
     return execution
 

@@ -43,6 +43,7 @@ def study(
     slice_size: int | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
+    devices: int = 1,
 ) -> StudyResult:
     """Train an agent with every combination of some values and with many seeds, in few compiled programs.
 
@@ -67,6 +68,7 @@ def study(
         workers: slices trained at once, in threads; None: one for each core of a CPU, one on a GPU.
         executor: trains the slices in place of threads, ``workers`` at once (None: as many as it likes): in processes,
             or on other machines, such as Dask's ``Client.get_executor()``. A slice whose worker dies is trained again.
+        devices: of this machine, over which the slices are divided; it changes no result.
 
     Raises:
         UsageError: for arguments that are not valid, before anything is compiled or written.
@@ -87,7 +89,7 @@ def study(
         target_return=target_return,
     )
     plan = make_plan(question, None if isinstance(agent, str) else type(base)(), env)
-    execution = Execution(exact, slice_size, workers, executor)
+    execution = Execution(exact, slice_size, workers, executor, devices=devices)
     return execute(plan, None if study_dir is None else Path(study_dir), execution)
 
 
@@ -99,6 +101,7 @@ def resume_study(
     slice_size: int | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
+    devices: int = 1,
     on_progress: OnProgress = lambda done, of, seconds: None,
 ) -> StudyResult:
     """Train the members of a study that are not finished, and publish its results again.
@@ -108,7 +111,7 @@ def resume_study(
         agent: needed if the study's agent is not registered under a name.
         env: needed if the study's environment was not given as an id.
         slice_size: that of the study, if it was given there.
-        workers, executor: as for ``study``.
+        workers, executor, devices: as for ``study``.
         on_progress: called when members have finished, see ``OnProgress``.
 
     Raises:
@@ -119,7 +122,8 @@ def resume_study(
     question, content = read(directory)
     if not question.env and env is None:
         raise UsageError(f"{directory} does not name its environment, which was not given as an id; give env.")
-    execution = Execution(content["exact"], recorded_slice_size(directory, content, slice_size), workers, executor)
+    size = recorded_slice_size(directory, content, slice_size)
+    execution = Execution(content["exact"], size, workers, executor, devices=devices)
     return execute(make_plan(question, agent, env), directory, execution, on_progress, resumed=True)
 
 
@@ -140,6 +144,7 @@ def execute(
         resumed: the directory already holds the study; otherwise it is made.
     """
     execution.validate()
+    execution.check_devices(plan)
     for group in plan.groups:
         footprint.check(plan.members[group.members[0]].agent, plan.env)
     if directory is None:

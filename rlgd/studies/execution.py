@@ -3,23 +3,25 @@
 import concurrent.futures
 import dataclasses
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 import jax
 
 from rlgd.engines.jobs import check_executor
-from rlgd.errors import whole_number
+from rlgd.errors import UsageError, whole_number
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.studies import elsewhere
 from rlgd.studies.alone import train_alone
-from rlgd.studies.outcome import OnFinished
+from rlgd.studies.outcome import OnFinished, Outcome
 from rlgd.studies.plan import Group, Plan
 from rlgd.studies.slices import Slice
 from rlgd.studies.width import bytes_of, width_of
 from rlgd.system import ram
 from rlgd.system.machine import num_cores
+from rlgd.system.mesh import make_mesh
 
 MEMORY_SHARE = 0.5  # share of the available memory for all slices that run at once
 COMPILE_SECONDS = 15.0  # to compile the programs of a group, roughly
@@ -33,9 +35,11 @@ class Execution:
         exact: the members of a slice train one after another, with the bits of a run alone. Otherwise they train side
             by side, and equal a run alone to rounding at first.
         slice_size: members trained side by side; None: ``width.width_of`` says it for each group.
-        workers: slices trained at once; None: one for each core of a CPU, one on a GPU, as many as an executor likes.
+        workers: slices trained at once; None: one for each core of a CPU or each GPU, as many as an executor likes.
         executor: trains the slices in other processes; None: threads of this one do.
         set_up: prepares JAX in such a process, given a member; it must be importable there.
+        devices: of this machine, which take turns in training slices: none waits for another, and a member has the same
+            bits on each.
     """
 
     exact: bool = False
@@ -43,6 +47,7 @@ class Execution:
     workers: int | None = None
     executor: Executor | None = None
     set_up: Callable[[RunConfig], None] | None = None
+    devices: int = 1
 
     def validate(self) -> None:
         """Check the numbers.
@@ -53,14 +58,27 @@ class Execution:
         for name in ("slice_size", "workers"):
             if (value := getattr(self, name)) is not None:
                 whole_number(name, value, 1)
+        whole_number("devices", self.devices, 1)
         check_executor(self.executor)
+
+    def check_devices(self, plan: Plan) -> None:
+        """Check that the devices are there, and have something to do.
+
+        Raises:
+            UsageError: if they are not, or have not.
+        """
+        if self.devices > 1 and not plan.on_device:
+            raise UsageError(f"devices is {self.devices}, but {plan.env.env_id} runs on the host.")
+        if self.devices > 1 and self.executor is not None:
+            raise UsageError(f"devices is {self.devices}, but an executor trains; give it a worker for each device.")
+        make_mesh(self.devices)
 
     @property
     def num_workers(self) -> int:
         """The number of slices trained at once."""
         if self.workers is not None:
             return self.workers
-        return num_cores() if jax.default_backend() == "cpu" else 1
+        return max(num_cores() if jax.default_backend() == "cpu" else 1, self.devices)
 
     def size_of(self, plan: Plan, group: Group) -> int:
         """The number of members in a slice of a group."""
@@ -146,11 +164,25 @@ def _slices(plan: Plan, wanted: set[int], execution: Execution) -> list[Slice]:
 
 def _train_in_threads(plan: Plan, slices: Sequence[Slice], execution: Execution, on_finished: OnFinished) -> None:
     """Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs."""
+    devices = itertools.cycle(jax.local_devices()[: execution.devices])
+    mine = threading.local()  # each thread has a device
     first = {part.group: part for part in reversed(slices)}
-    programs = {group: part.programs(plan, execution.exact) for group, part in first.items()}
+    programs = {
+        (group, device): part.programs(plan, execution.exact)
+        for group, part in first.items()
+        for device in jax.local_devices()[: execution.devices]
+    }
     available = MEMORY_SHARE * ram.free_bytes() / execution.num_workers
-    with concurrent.futures.ThreadPoolExecutor(execution.num_workers) as pool:
-        futures = [pool.submit(part.train, plan, programs[part.group], available) for part in slices]
+
+    def start() -> None:
+        mine.device = next(devices)
+
+    def train(part: Slice) -> dict[int, Outcome]:
+        with jax.default_device(mine.device):
+            return part.train(plan, programs[part.group, mine.device], available)
+
+    with concurrent.futures.ThreadPoolExecutor(execution.num_workers, initializer=start) as pool:
+        futures = [pool.submit(train, part) for part in slices]
         try:
             for future in concurrent.futures.as_completed(futures):
                 on_finished(future.result(), sum(made.compile_seconds for made in programs.values()))

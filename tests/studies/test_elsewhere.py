@@ -24,7 +24,10 @@ from tests.support.small_study import A2C_SMALL, STEPS, study
 ENGINES = {"slurm": EngineChoice("slurm", arguments={"cluster": "local"}), "dask": EngineChoice("dask")}
 ENGINES["ray"] = EngineChoice("ray")
 MODULES = {"slurm": "submitit", "dask": "distributed", "ray": "ray"}
-VARY: dict[str, list[Any]] = {"learning_rate": [0.01, 1e37], "num_envs": [2, 4]}  # a member that diverges, and two programs
+VARY: dict[str, list[Any]] = {
+    "learning_rate": [0.01, 1e37],
+    "num_envs": [2, 4],
+}  # a member that diverges, and two programs
 SEEDS = 5  # so that each program has a slice that is full and one that is not
 RESULTS = "results.csv"
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 import rlgd
@@ -15,6 +16,7 @@ from rlgd.errors import UsageError
 from rlgd.run.config import RunConfig
 from rlgd.run.settings import RunSettings
 from rlgd.studies import Outcome, StudyResult, execution, resume_study
+from rlgd.studies.programs import Programs
 from rlgd.studies.width import MOST, ROWS, width_of
 from rlgd.system import machine, ram
 from tests.support.small_study import A2C_SMALL, STEPS
@@ -83,6 +85,40 @@ def test_so_it_is_with_the_compilers_own_settings(agent: str) -> None:
 
 def make(name: str) -> Agent:
     return rlgd.agents.make_agent(name, num_envs=8, hidden_sizes=(16,), measure_every=3)
+
+
+def on_devices(agent: Agent) -> None:
+    """What two devices give is what one gives."""
+    assert len(jax.devices()) == 2
+    used = set()
+    compiled = Programs.compiled
+
+    def spy(self: Programs, name: str, *args: Any) -> Any:
+        program = compiled(self, name, *args)
+        used.update(jax.tree.leaves(program.input_shardings)[0].device_set)
+        return program
+
+    Programs.compiled = spy  # type: ignore[method-assign]
+    one = study(agent, [1e-3, 1e37])
+    assert len(used) == 1
+    assert study(agent, [1e-3, 1e37], devices=2) == one
+    assert len(used) == 2
+    assert len(set(one.values())) == 6
+    with pytest.raises(UsageError, match="devices is 3, but JAX finds 2 cpu devices"):
+        study(agent, [1e-3], devices=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["a2c", "ppo"])
+def test_two_devices_give_the_bits_of_one(agent: str) -> None:
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+    text = f"from tests.studies.test_width import make, on_devices; on_devices(make({agent!r}))"
+    subprocess.run([sys.executable, "-c", text], cwd=ROOT, env=environment, check=True, timeout=600)
+
+
+def test_on_the_host_devices_have_nothing_to_do() -> None:
+    with pytest.raises(UsageError, match="devices is 2, but CartPole-v1 runs on the host"):
+        rlgd.study("a2c", rlgd.envs.make("CartPole-v1", backend="host"), {"gamma": [0.9]}, devices=2)
 
 
 def test_a_resumed_study_keeps_its_slice_size(tmp_path: Path) -> None:
