@@ -1,4 +1,4 @@
-"""How fast members train side by side, by the width of a slice: where ``ROWS`` and ``MOST`` in studies/width.py are from.
+"""How fast members train side by side, by the width of a slice: whence ``ROWS`` and ``MOST`` in studies/width.py.
 
 For example ``python benchmarks/widths.py ppo 8 1 2 4 8 16 32`` for PPO with 8 environments. It counts seconds of the
 processor, of which a machine with other work has as many as an idle one.
@@ -18,7 +18,9 @@ STEPS, REPEATS = 10_000, 5
 def main(agent: str, num_envs: int, widths: list[int]) -> None:
     """Print a line for each width: environment steps of all members by seconds of the processor."""
     arm = Arm(vary={"learning_rate": [1e-3]})
-    question = Question((arm,), agent=agent, settings={"num_envs": num_envs}, total_timesteps=STEPS, seeds=max(widths))
+    question = Question(
+        (arm,), agent=agent, settings={"num_envs": num_envs}, total_timesteps=STEPS, seeds=max(widths), eval_episodes=2
+    )
     members = make_plan(question).members
     made = {width: Programs(members[0], width, False) for width in widths}
     best = dict.fromkeys(widths, float("inf"))
