@@ -21,6 +21,9 @@ PUBLIC = {
         Ascent Clipping OPTIMIZERS Outer Penalties RolloutMoments Rule Schedules apply_step clip_by_norm
         cosine global_norm
     """,
+    "rlgd.engines": """
+        ENGINES Ended EngineChoice RESTARTS run_jobs
+    """,
     "rlgd.envs": """
         DeviceEnv Env HostEnv SUITES TWINS check device_ids full_id functional make
     """,

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlgd.cli.options import OutputOptions, flag, positional
+from rlgd.cli.engine_options import EngineOptions
+from rlgd.cli.options import flag, positional
 from rlgd.cli.output import tensorboard_command
+from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError, whole_number
 from rlgd.system import signals
 
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from rlgd.reproduction.scoreboard import RowResult
     from rlgd.run.config import RunConfig
 
+JOBS = "jobs"  # the folder of an engine's files, beside the runs
+
 
 @dataclasses.dataclass(frozen=True)
-class Options(OutputOptions):
+class Options(EngineOptions):
     """Train a table of environments and agents from the presets, and set the scores beside published ones.
 
     Suites: classic, box2d, mujoco. The exit code is 1 if a published score is not reached.
@@ -32,7 +36,9 @@ class Options(OutputOptions):
     suite: str = positional("SUITE", "classic, box2d or mujoco")
     seeds: int | None = flag(None, "seeds of each row; the default is 20 on the device, 5 on the host")
     only: tuple[str, ...] = flag((), "train only these rows", "ENV[:AGENT] ...")
-    workers: int = flag(1, "processes that train, each one seed at a time")
+    workers: int | None = flag(
+        None, "runs that train at once, each in a process; the default is 1, with an engine all that it takes"
+    )
     dry_run: bool = flag(False, "say what would be trained, and stop")
     run_dir: str | None = flag(
         None, "where the runs are; those in it are continued. The default is runs/reproduce/<suite>", "DIR"
@@ -47,12 +53,14 @@ class Options(OutputOptions):
 
 def run(options: Options) -> int:
     """Train what is not finished, and write the table of what is."""
+    _ = options.engine_choice  # a mistake in it is found first
     from rlgd.reproduction import jobs as jobs_module
     from rlgd.reproduction import runs as runs_module
     from rlgd.reproduction import scoreboard, suite
 
     rows = suite.read_suite(options.suite)
-    whole_number("workers", options.workers, 1)
+    if options.workers is not None:
+        whole_number("workers", options.workers, 1)
     root = Path(options.run_dir or Path("runs", "reproduce", options.suite))
     all_runs = runs_module.row_runs(rows, root, options.seeds)
     wanted = runs_module.select_rows(rows, all_runs, options.only)
@@ -67,7 +75,7 @@ def run(options: Options) -> int:
         raise UsageError(f"no row of {options.suite} can be trained yet.")
     table = _table_file(root, options)
     with runs_module.writing(root):
-        _train(jobs_module.unfinished_jobs(wanted), set_up, options)
+        _train(jobs_module.unfinished_jobs(wanted), root, set_up, options)
         results = [scoreboard.row_result(runs) for runs in all_runs]
         scoreboard.write(table, rows, results)
     return _report([result for result in results if result.runs in wanted], table, root, options)
@@ -78,7 +86,7 @@ def _set_up(wanted: Sequence["RowRuns"], options: Options) -> Callable[["RunConf
     from rlgd.cli import jax_setup
 
     set_up = functools.partial(jax_setup.set_up, computing=options.computing)
-    if options.workers > 1:
+    if options.engine != LOCAL or (options.workers or 1) > 1:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the processes share a GPU's memory
     for config in [runs.config for runs in wanted if runs.config is not None][:1]:
         set_up(config)
@@ -95,9 +103,9 @@ def _table_file(root: Path, options: Options) -> Path:
     return path
 
 
-def _train(jobs: Sequence["Job"], set_up: Callable[["RunConfig"], None], options: Options) -> None:
+def _train(jobs: Sequence["Job"], root: Path, set_up: Callable[["RunConfig"], None], options: Options) -> None:
     """Train the runs, and say how each ended."""
-    from rlgd.reproduction import scoreboard, workers
+    from rlgd.reproduction import elsewhere, scoreboard, workers
 
     ended = itertools.count(1)
 
@@ -107,8 +115,14 @@ def _train(jobs: Sequence["Job"], set_up: Callable[["RunConfig"], None], options
             result = problem or scoreboard.score_text(job)
             print(f"  {number} of {len(jobs)}: {job.row} seed {job.seed}: {result}", file=sys.stderr, flush=True)
 
-    with signals.caught() as poll_signal:
-        workers.train_jobs(jobs, options.workers, set_up, poll_signal, on_job)
+    with (
+        options.engine_choice.executor(options.workers, root / JOBS) as executor,
+        signals.caught() as poll_signal,
+    ):
+        if executor is None:
+            workers.train_jobs(jobs, options.workers or 1, set_up, poll_signal, on_job)
+        else:
+            elsewhere.train_jobs(jobs, root, executor, options.workers, set_up, poll_signal, on_job)
 
 
 def _report(results: Sequence["RowResult"], table: Path, root: Path, options: Options) -> int:

@@ -1,6 +1,7 @@
 """``rlgd study``."""
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -8,8 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.flag_files import refuse_module_id
-from rlgd.cli.options import OutputOptions, flag, positional
+from rlgd.cli.options import flag, positional
 from rlgd.cli.output import tensorboard_command
 from rlgd.system import signals
 
@@ -24,11 +26,14 @@ NAME is one of `rlgd study list`. A FILE.toml of your own has the form of those 
 
 
 @dataclasses.dataclass(frozen=True)
-class ExecutionOptions(OutputOptions):
+class ExecutionOptions(EngineOptions):
     """Options of the commands that train the members of a study."""
 
-    slice_size: int | None = flag(None, "members side by side; the default is as many as are fastest and fit")
-    workers: int | None = flag(None, "slices that run at once; the default is one for each core, or one on a GPU")
+    slice_size: int | None = flag(None, "members side by side; the default follows from the number of environments")
+    workers: int | None = flag(
+        None, "slices that run at once; the default is one for each core or GPU, with an engine all that it takes"
+    )
+    devices: int = flag(1, "devices of this machine over which slices are divided")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Options(ExecutionOptions):
 
 def run(options: Options) -> int:
     """Plan the study, and run it."""
+    _ = options.engine_choice  # a mistake in it is found first
     from rlgd.studies import directory as study_directory
     from rlgd.studies import execution as execution_module
     from rlgd.studies import plan as plan_module
@@ -80,10 +86,11 @@ def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution"
     """Set JAX up for a study, and check how it is to be executed."""
     from rlgd.cli import jax_setup
 
-    jax_setup.set_up(plan.members[0], options.computing, alone=not plan.on_device)
+    set_up = functools.partial(jax_setup.set_up, computing=options.computing, alone=not plan.on_device)
+    set_up(plan.members[0])
     from rlgd.studies.execution import Execution
 
-    execution = Execution(exact, options.slice_size, options.workers)
+    execution = Execution(exact, options.slice_size, options.workers, set_up=set_up, devices=options.devices)
     execution.validate()
     return execution
 
@@ -91,9 +98,12 @@ def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution"
 def execute(plan: "Plan", directory: Path, execution: "Execution", options: ExecutionOptions, resumed: bool) -> int:
     """Train the members that are not finished, show how many are, and print what was found."""
     from rlgd.studies import api
+    from rlgd.studies.directory import JOBS
 
     try:
-        result = api.execute(plan, directory, execution, Progress(options), resumed)
+        with options.engine_choice.executor(execution.workers, directory / JOBS) as executor:
+            execution = dataclasses.replace(execution, executor=executor)
+            result = api.execute(plan, directory, execution, Progress(options), resumed)
     except KeyboardInterrupt as interrupt:
         print(f"rlgd: interrupted; continue with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
         # Threads are still busy; what is finished is on disk.
@@ -122,7 +132,7 @@ class Progress:
 def report(result: "StudyResult", directory: Path, options: ExecutionOptions) -> None:
     """Print what was found, for a person or as JSON."""
     if options.json:
-        print(json.dumps({"study_dir": str(directory), "results": result.records()}))
+        print(json.dumps({"study_dir": str(directory), "results": result.records(), "times": result.times()}))
         return
     print(result.table())
     print(f"\nstudy:       {directory}")

@@ -19,6 +19,7 @@ class Options(study.ExecutionOptions):
 
 def run(options: Options) -> int:
     """Continue the study."""
+    _ = options.engine_choice  # a mistake in it is found first
     from rlgd.studies import directory as study_directory
     from rlgd.studies import plan as plan_module
 
@@ -31,5 +32,6 @@ def run(options: Options) -> int:
     elif options.env != question.env:
         raise UsageError(f"{directory} is a study of {question.env!r}, not of {options.env!r}.")
     plan = plan_module.make_plan(question)
-    execution = study.prepare(plan, content["exact"], options)
+    slice_size = study_directory.recorded_slice_size(directory, content, options.slice_size)
+    execution = study.prepare(plan, content["exact"], dataclasses.replace(options, slice_size=slice_size))
     return study.execute(plan, directory, execution, options, resumed=True)

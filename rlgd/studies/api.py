@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
 from rlgd.run.config import agent_name
 from rlgd.studies.arms import Arm
-from rlgd.studies.directory import read, writing
+from rlgd.studies.directory import read, recorded_slice_size, writing
 from rlgd.studies.execution import Execution, train_members
 from rlgd.studies.outcome import Outcome, OutcomeFile
 from rlgd.studies.plan import Plan, make_plan
@@ -41,6 +42,8 @@ def study(
     exact: bool = False,
     slice_size: int | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
+    devices: int = 1,
 ) -> StudyResult:
     """Train an agent with every combination of some values and with many seeds, in few compiled programs.
 
@@ -60,12 +63,17 @@ def study(
         name: the study's name.
         study_dir: the directory to write to; None writes nothing.
         exact: give each member the bits of ``rlgd.train`` with its values and seed; slower.
-        slice_size: members trained side by side; None: as many as are fastest and fit into memory.
+        slice_size: members trained side by side; None: about as many as are fastest. It decides the last bits of all
+            results, so a resumed study keeps it.
         workers: slices trained at once, in threads; None: one for each core of a CPU, one on a GPU.
+        executor: trains the slices in place of threads, ``workers`` at once (None: as many as it likes): in processes,
+            or on other machines, such as Dask's ``Client.get_executor()``. A slice whose worker dies is trained again.
+        devices: of this machine, over which the slices are divided; it changes no result.
 
     Raises:
         UsageError: for arguments that are not valid, before anything is compiled or written.
-        EnvironmentFault: if an environment on the host breaks; ``study_dir`` keeps the members that were finished.
+        EnvironmentFault: if an environment on the host breaks, or the workers of a slice die again and again;
+            ``study_dir`` keeps the members that were finished.
     """
     base = make_agent(agent) if isinstance(agent, str) else agent
     question = Question(
@@ -80,8 +88,9 @@ def study(
         report=tuple(metrics),
         target_return=target_return,
     )
-    plan = make_plan(question, type(base)(), env)
-    return execute(plan, None if study_dir is None else Path(study_dir), Execution(exact, slice_size, workers))
+    plan = make_plan(question, None if isinstance(agent, str) else type(base)(), env)
+    execution = Execution(exact, slice_size, workers, executor, devices=devices)
+    return execute(plan, None if study_dir is None else Path(study_dir), execution)
 
 
 def resume_study(
@@ -91,6 +100,8 @@ def resume_study(
     *,
     slice_size: int | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
+    devices: int = 1,
     on_progress: OnProgress = lambda done, of, seconds: None,
 ) -> StudyResult:
     """Train the members of a study that are not finished, and publish its results again.
@@ -99,7 +110,8 @@ def resume_study(
         study_dir: a directory that ``study`` wrote.
         agent: needed if the study's agent is not registered under a name.
         env: needed if the study's environment was not given as an id.
-        slice_size, workers: as for ``study``.
+        slice_size: that of the study, if it was given there.
+        workers, executor, devices: as for ``study``.
         on_progress: called when members have finished, see ``OnProgress``.
 
     Raises:
@@ -110,7 +122,8 @@ def resume_study(
     question, content = read(directory)
     if not question.env and env is None:
         raise UsageError(f"{directory} does not name its environment, which was not given as an id; give env.")
-    execution = Execution(content["exact"], slice_size, workers)
+    size = recorded_slice_size(directory, content, slice_size)
+    execution = Execution(content["exact"], size, workers, executor, devices=devices)
     return execute(make_plan(question, agent, env), directory, execution, on_progress, resumed=True)
 
 
@@ -131,12 +144,13 @@ def execute(
         resumed: the directory already holds the study; otherwise it is made.
     """
     execution.validate()
+    execution.check_devices(plan)
     for group in plan.groups:
         footprint.check(plan.members[group.members[0]].agent, plan.env)
     if directory is None:
         outcomes = _train(plan, {}, execution, lambda new: None, on_progress)
         return StudyResult(plan, share_time(plan, outcomes), None)
-    with writing(directory, plan.question, execution.exact, resumed):
+    with writing(directory, plan.question, execution.exact, resumed, execution.slice_size):
         with contextlib.closing(OutcomeFile(directory)) as file:
             outcomes = _train(plan, file.read(len(plan.members)), execution, file.add, on_progress)
         result = StudyResult(plan, share_time(plan, outcomes), directory)

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from rlgd.errors import StorageFault, UsageError
 from rlgd.run import config_file, layout
@@ -12,8 +12,8 @@ from rlgd.system import files, lock, machine, reading
 
 FORMAT_VERSION = 1
 # The names in a study's directory. ``study.json`` comes first, and makes the others the study's.
-STUDY, MEMBERS, RESULTS, SUMMARY, TENSORBOARD = (
-    "study.json", "members.jsonl", "results.csv", "summary.md", "tensorboard",
+STUDY, MEMBERS, RESULTS, TIMES, SUMMARY, TENSORBOARD, JOBS = (
+    "study.json", "members.jsonl", "results.csv", "times.csv", "summary.md", "tensorboard", "jobs",
 )  # fmt: skip
 FIGURES = ("return-against-steps", "return-against-seconds", "return-by-value", "surface")  # each with ".png"
 
@@ -23,6 +23,7 @@ class _Content(TypedDict):
 
     question: dict[str, Any]
     exact: bool
+    slice_size: NotRequired[int | None]
 
 
 def automatic(root: Path, name: str) -> Path:
@@ -31,13 +32,16 @@ def automatic(root: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def writing(directory: Path, question: Question, exact: bool, resumed: bool) -> Iterator[None]:
+def writing(
+    directory: Path, question: Question, exact: bool, resumed: bool, slice_size: int | None = None
+) -> Iterator[None]:
     """The right to write in a study's directory, which one process has at a time.
 
     Args:
         directory: of the study; it is made, with the question in it, unless it is ``resumed``.
         question, exact: of the study.
         resumed: the directory holds the study already.
+        slice_size: of the study; None if it was not given.
 
     Raises:
         UsageError: if it holds a study already, or files that no study wrote; if another process writes in it, or it
@@ -51,13 +55,13 @@ def writing(directory: Path, question: Question, exact: bool, resumed: bool) -> 
     with lock.held(directory):
         _refuse_others(directory, resumed)  # again: another process may have been here meanwhile
         if not resumed:
-            _write_question(directory, question, exact)
+            _write_question(directory, question, exact, slice_size)
         yield
 
 
 def _refuse_others(directory: Path, resumed: bool) -> None:
-    names = (MEMBERS, RESULTS, SUMMARY, *(f"{name}.png" for name in FIGURES))
-    files.check_own(directory, STUDY, names, "study", folders=(TENSORBOARD,))
+    names = (MEMBERS, RESULTS, TIMES, SUMMARY, *(f"{name}.png" for name in FIGURES))
+    files.check_own(directory, STUDY, names, "study", folders=(TENSORBOARD, JOBS))
     if (directory / STUDY).exists() and not resumed:
         raise UsageError(
             f"{directory} already holds a study; resume it with `rlgd study resume {directory}`, or name another "
@@ -65,11 +69,12 @@ def _refuse_others(directory: Path, resumed: bool) -> None:
         )
 
 
-def _write_question(directory: Path, question: Question, exact: bool) -> None:
+def _write_question(directory: Path, question: Question, exact: bool, slice_size: int | None) -> None:
     content = {
         "format_version": FORMAT_VERSION,
         "question": question.to_json(),
         "exact": exact,
+        "slice_size": slice_size,
         "device": machine.device_name(),
         "versions": config_file.versions(),
     }
@@ -96,3 +101,16 @@ def read(directory: Path) -> tuple[Question, dict[str, Any]]:
     except ValueError as error:
         raise StorageFault(f"{directory / STUDY} is damaged: {error}.") from error
     return Question.from_json(file["question"], STUDY), content
+
+
+def recorded_slice_size(directory: Path, content: dict[str, Any], given: int | None) -> int | None:
+    """The slice size that the members of a study have in common; its ``content`` is what ``read`` returns.
+
+    Raises:
+        UsageError: if another one is given: the new members would not be comparable to the last bit.
+    """
+    recorded: int | None = content.get("slice_size")
+    if given not in (None, recorded):
+        began = "without a slice_size" if recorded is None else f"with slice_size {recorded}"
+        raise UsageError(f"slice_size is {given}, but {directory} was begun {began}; leave it out.")
+    return recorded

@@ -1,28 +1,28 @@
-"""Train the members of a study: on the device in slices that fit into memory, on the host one after another."""
+"""Train the members of a study: slices in threads or on an engine, members on the host one after another."""
 
 import concurrent.futures
 import dataclasses
 import itertools
-import math
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
 import jax
 
-from rlgd.errors import Diverged, whole_number
-from rlgd.evaluation import evaluator
-from rlgd.evaluation.evaluator import evaluate
-from rlgd.run import api
+from rlgd.engines.jobs import check_executor
+from rlgd.errors import UsageError, whole_number
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
-from rlgd.run.sinks.rows import Row
-from rlgd.studies.outcome import DIVERGED, Outcome
+from rlgd.studies import elsewhere
+from rlgd.studies.alone import train_alone
+from rlgd.studies.outcome import OnFinished, Outcome
 from rlgd.studies.plan import Group, Plan
-from rlgd.studies.programs import ProgramCache, bytes_of
-from rlgd.studies.slices import train_slice
+from rlgd.studies.slices import Slice
+from rlgd.studies.width import bytes_of, width_of
 from rlgd.system import ram
 from rlgd.system.machine import num_cores
+from rlgd.system.mesh import make_mesh
 
-SLICE_ROWS = 128  # environments that the members of a slice step together on a CPU: about the fastest number
 MEMORY_SHARE = 0.5  # share of the available memory for all slices that run at once
 COMPILE_SECONDS = 15.0  # to compile the programs of a group, roughly
 
@@ -34,13 +34,20 @@ class Execution:
     Attributes:
         exact: the members of a slice train one after another, with the bits of a run alone. Otherwise they train side
             by side, and equal a run alone to rounding at first.
-        slice_size: members trained side by side; None: as many as are fastest and fit into memory.
-        workers: slices trained at once; None: one for each core of a CPU, one on a GPU.
+        slice_size: members trained side by side; None: ``width.width_of`` says it for each group.
+        workers: slices trained at once; None: one for each core of a CPU or each GPU, as many as an executor likes.
+        executor: trains the slices in other processes; None: threads of this one do.
+        set_up: prepares JAX in such a process, given a member; it must be importable there.
+        devices: of this machine, which take turns in training slices: none waits for another, and a member has the same
+            bits on each.
     """
 
     exact: bool = False
     slice_size: int | None = None
     workers: int | None = None
+    executor: Executor | None = None
+    set_up: Callable[[RunConfig], None] | None = None
+    devices: int = 1
 
     def validate(self) -> None:
         """Check the numbers.
@@ -51,25 +58,31 @@ class Execution:
         for name in ("slice_size", "workers"):
             if (value := getattr(self, name)) is not None:
                 whole_number(name, value, 1)
+        whole_number("devices", self.devices, 1)
+        check_executor(self.executor)
+
+    def check_devices(self, plan: Plan) -> None:
+        """Check that the devices are there, and have something to do.
+
+        Raises:
+            UsageError: if they are not, or have not.
+        """
+        if self.devices > 1 and not plan.on_device:
+            raise UsageError(f"devices is {self.devices}, but {plan.env.env_id} runs on the host.")
+        if self.devices > 1 and self.executor is not None:
+            raise UsageError(f"devices is {self.devices}, but an executor trains; give it a worker for each device.")
+        make_mesh(self.devices)
 
     @property
     def num_workers(self) -> int:
         """The number of slices trained at once."""
         if self.workers is not None:
             return self.workers
-        return num_cores() if jax.default_backend() == "cpu" else 1
+        return max(num_cores() if jax.default_backend() == "cpu" else 1, self.devices)
 
     def size_of(self, plan: Plan, group: Group) -> int:
         """The number of members in a slice of a group."""
-        members = len(group.members)
-        if self.slice_size is not None:
-            return min(self.slice_size, members)
-        if jax.default_backend() != "cpu":
-            return members
-        fastest = max(1, SLICE_ROWS // plan.members[group.members[0]].agent.num_envs)
-        shares = -(-members // self.num_workers)  # so that every core has work
-        slices = -(-shares // fastest)
-        return -(-shares // slices)
+        return self.slice_size or width_of(plan.members[group.members[0]])
 
 
 def forecast(plan: Plan, execution: Execution) -> str:
@@ -116,9 +129,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
-def train_members(
-    plan: Plan, wanted: Sequence[int], execution: Execution, on_finished: Callable[[dict[int, Outcome], float], None]
-) -> None:
+def train_members(plan: Plan, wanted: Sequence[int], execution: Execution, on_finished: OnFinished) -> None:
     """Train members slice by slice.
 
     Args:
@@ -127,82 +138,54 @@ def train_members(
         execution: how they are trained.
         on_finished: called after each slice with its outcomes by number, and the seconds of compilation so far.
     """
-    if not plan.on_device:
-        for number in wanted:
-            on_finished({number: train_alone(plan.members[number])}, 0.0)
-        return
-    groups = _slices_of_groups(plan, set(wanted), execution)
+    slices = _slices(plan, set(wanted), execution)
+    if execution.executor is not None:
+        elsewhere.train_slices(
+            plan, slices, execution.exact, execution.executor, execution.workers, execution.set_up, on_finished
+        )
+    elif plan.on_device:
+        _train_in_threads(plan, slices, execution, on_finished)
+    else:
+        for part in slices:
+            on_finished({number: train_alone(plan.members[number]) for number in part.members}, 0.0)
+
+
+def _slices(plan: Plan, wanted: set[int], execution: Execution) -> list[Slice]:
+    """The wanted members in slices. On the host each member is one."""
+    groups = []
+    for label, group in enumerate(plan.groups):
+        numbers = [n for n in group.members if n in wanted]
+        size = execution.size_of(plan, group) if plan.on_device and numbers else 1
+        starts = range(0, len(numbers), size)
+        groups.append([Slice(label, size, tuple(numbers[start : start + size])) for start in starts])
     # Groups take turns: while one group is compiled, another one is compiled too, or trains.
-    tasks = [task for turn in itertools.zip_longest(*groups) for task in turn if task is not None]
-    # Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs.
-    with concurrent.futures.ThreadPoolExecutor(execution.num_workers) as pool:
-        futures = [pool.submit(_train_in_parts, plan, *task) for task in tasks]
+    return [part for turn in itertools.zip_longest(*groups) for part in turn if part is not None]
+
+
+def _train_in_threads(plan: Plan, slices: Sequence[Slice], execution: Execution, on_finished: OnFinished) -> None:
+    """Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs."""
+    devices = itertools.cycle(jax.local_devices()[: execution.devices])
+    mine = threading.local()  # each thread has a device
+    first = {part.group: part for part in reversed(slices)}
+    programs = {
+        (group, device): part.programs(plan, execution.exact)
+        for group, part in first.items()
+        for device in jax.local_devices()[: execution.devices]
+    }
+    available = MEMORY_SHARE * ram.free_bytes() / execution.num_workers
+
+    def start() -> None:
+        mine.device = next(devices)
+
+    def train(part: Slice) -> dict[int, Outcome]:
+        with jax.default_device(mine.device):
+            return part.train(plan, programs[part.group, mine.device], available)
+
+    with concurrent.futures.ThreadPoolExecutor(execution.num_workers, initializer=start) as pool:
+        futures = [pool.submit(train, part) for part in slices]
         try:
             for future in concurrent.futures.as_completed(futures):
-                on_finished(future.result(), sum(group[0][0].compile_seconds for group in groups))
+                on_finished(future.result(), sum(made.compile_seconds for made in programs.values()))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _slices_of_groups(plan: Plan, wanted: set[int], execution: Execution) -> list[list[tuple[ProgramCache, list[int]]]]:
-    """For each group its slices: the programs of the group, and the numbers of a slice's members."""
-    budget = MEMORY_SHARE * ram.free_bytes() / execution.num_workers
-    groups = []
-    for group in plan.groups:
-        numbers = [n for n in group.members if n in wanted]
-        if numbers:
-            config = plan.members[numbers[0]]
-            size = min(execution.size_of(plan, group), len(numbers))
-            cache = ProgramCache(config, size, execution.exact, budget)
-            groups.append([(cache, numbers[start : start + size]) for start in range(0, len(numbers), size)])
-    return groups
-
-
-def _train_in_parts(plan: Plan, cache: ProgramCache, numbers: Sequence[int]) -> dict[int, Outcome]:
-    """Train the members of a slice; in several parts if the programs had to be made smaller to fit into memory."""
-    programs = cache.programs()
-    outcomes: dict[int, Outcome] = {}
-    for start in range(0, len(numbers), programs.size):
-        part = numbers[start : start + programs.size]
-        trained = train_slice(programs, [plan.members[n] for n in part])
-        outcomes |= dict(zip(part, trained, strict=True))
-    return outcomes
-
-
-class _RowCollector:
-    """A sink that keeps the rows of a run in memory."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def write(self, row: Row) -> None:
-        self.rows.append(row)
-
-    def close(self) -> None:
-        pass
-
-
-def train_alone(config: RunConfig) -> Outcome:
-    """Train and evaluate one member as a run of its own, on the host."""
-    collector = _RowCollector()
-    rows, diverged = collector.rows, None
-    try:
-        result = api.execute(config, sinks=[collector])
-        policy, evaluation = result.policy, result.evaluation
-    except Diverged as error:
-        policy, evaluation, diverged = error.policy, None, str(error)
-    evaluation = evaluation or evaluate(
-        policy,
-        config.evaluation_env,
-        episodes=config.settings.eval_episodes,
-        seed=evaluator.EVAL_SEED,
-        max_steps=cadence(config).eval_max_steps,
-    )
-    mean, length = evaluation.mean, float(evaluation.lengths.mean())
-    if diverged is not None:
-        step, seconds = (rows[-1].step, rows[-1].seconds) if rows else (0, 0.0)
-        return Outcome(mean, length, step, seconds, DIVERGED, diverged, math.nan, tuple(rows))
-    return Outcome(
-        mean, length, result.steps, result.training_seconds, result.reason, result.why, math.nan, tuple(rows)
-    )

@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rlgd.errors import StorageFault
 from rlgd.run.sinks.rows import Row
@@ -41,6 +41,10 @@ class Outcome:
     why: str
     objective: float
     rows: tuple[Row, ...]
+
+
+# Takes the outcomes of members that have finished, by number, and the seconds of compilation so far.
+OnFinished: TypeAlias = Callable[[dict[int, Outcome], float], None]
 
 
 @dataclasses.dataclass

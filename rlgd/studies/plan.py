@@ -43,12 +43,14 @@ class Plan:
         env: the environment of all members.
         members: one run each; a run that several arms need is in here once.
         points: for each arm, its points, each with the numbers of its members: one member for each seed.
+        given: the agent and the environment that the question does not name; None where it does.
     """
 
     question: Question
     env: Env
     members: tuple[RunConfig, ...]
     points: tuple[tuple[tuple[Point, tuple[int, ...]], ...], ...]
+    given: tuple[Agent | None, Any] = (None, None)
 
     @functools.cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -88,7 +90,7 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
                 members += [config.with_settings(seed=seed) for seed in range(question.seeds)]
             of_arm.append((point, tuple(range(first[key], first[key] + question.seeds))))
         points.append(tuple(of_arm))
-    return Plan(question, made, tuple(members), tuple(points))
+    return Plan(question, made, tuple(members), tuple(points), (agent, env))
 
 
 def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any]) -> RunConfig:

@@ -15,12 +15,12 @@ from jax import Array
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
+from rlgd.errors import UsageError
 from rlgd.evaluation import evaluator
 from rlgd.exact import comparison
 from rlgd.pytrees import Actor, AgentState, LoopState, Metrics
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
-from rlgd.training.device_rollout import collect
 from rlgd.training.loop import initialize, run_iterations
 from rlgd.training.measuring import measure_on_device
 
@@ -36,18 +36,6 @@ def _compiler_options(exact: bool) -> dict[str, Any]:
     Compiling takes most of the time of a short study; this makes it faster, and training not slower.
     """
     return {} if exact or jax.default_backend() != "cpu" else {"xla_backend_optimization_level": 1}
-
-
-def bytes_of(config: RunConfig) -> int:
-    """A rough estimate of a member's memory while it trains: state and rollout, and as much again for the update."""
-    agent, env = config.agent.prepared(), config.env
-    assert isinstance(env, DeviceEnv)
-
-    def state_and_rollout(key: Array) -> Any:
-        return collect(agent, env, initialize(agent, env, key), key)
-
-    leaves = jax.tree.leaves(jax.eval_shape(state_and_rollout, jax.random.key(0)))
-    return 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 class Programs:
@@ -69,7 +57,8 @@ class Programs:
     def __init__(self, config: RunConfig, size: int, exact: bool) -> None:
         self.config, self.size, self.exact = config, size, exact
         self.compile_seconds = 0.0
-        self._lock = threading.Lock()
+        self._lock, self._fit_lock = threading.Lock(), threading.Lock()
+        self._fits = False
         self._compiled: dict[str, Any] = {}
         self.chunk_length = cadence(config).chunk_length
         env, length, episodes = config.env, self.chunk_length, config.settings.eval_episodes
@@ -127,6 +116,26 @@ class Programs:
         self.traces[name] += 1
         return self._functions[name](*args)
 
+    def check_fits(self, available: float) -> None:
+        """Compile the training program, and check once that a slice fits into memory.
+
+        Args:
+            available: bytes that the slice may take.
+
+        Raises:
+            UsageError: how much it takes, and what takes less.
+        """
+        with self._fit_lock:
+            if self._fits:
+                return
+            needed, free = (size / 2**20 for size in (self.memory(), available))
+            if needed > free:
+                raise UsageError(
+                    f"{self.size} members side by side take {needed:,.0f} MiB, but {free:,.0f} MiB are free for "
+                    "them; a smaller --slice-size or fewer --workers take less."
+                )
+            self._fits = True
+
     def memory(self) -> float:
         """Bytes that a slice needs while it trains, as the compiler reports."""
         agents = jax.tree.map(lambda x: jnp.stack([x] * self.size), self.config.agent.prepared())
@@ -136,35 +145,3 @@ class Programs:
         analysis = self.compiled("advance", agents, loops, counts, counts).memory_analysis()
         parts = ("temp", "argument", "output")
         return float(sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)) if analysis else 0.0
-
-
-class ProgramCache:
-    """The programs of a group, for slices that fit into memory; made at their first use.
-
-    Args:
-        config: of one member of the group.
-        size: the number of members in a slice, if they fit.
-        exact: see ``Programs``.
-        budget: bytes that a slice may use.
-    """
-
-    def __init__(self, config: RunConfig, size: int, exact: bool, budget: float) -> None:
-        self.arguments = config, size, exact
-        self.budget = budget
-        self._lock = threading.Lock()
-        self._made: Programs | None = None
-
-    @property
-    def compile_seconds(self) -> float:
-        """Time spent compiling so far."""
-        return 0.0 if self._made is None else self._made.compile_seconds
-
-    def programs(self) -> Programs:
-        """The programs: the size of their slices is halved until one fits into the budget."""
-        with self._lock:
-            if self._made is None:
-                config, size, exact = self.arguments
-                self._made = Programs(config, size, exact)
-                while self._made.size > 1 and self._made.memory() > self.budget:
-                    self._made = Programs(config, self._made.size // 2, exact)
-            return self._made

@@ -14,7 +14,7 @@ from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.rows import Row
 from rlgd.studies import seed_statistics, tables
 from rlgd.studies.arms import Arm, Point, as_label
-from rlgd.studies.directory import RESULTS, SUMMARY, TENSORBOARD
+from rlgd.studies.directory import RESULTS, SUMMARY, TENSORBOARD, TIMES
 from rlgd.studies.outcome import Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult
@@ -56,9 +56,13 @@ class StudyResult:
         """The content of ``results.csv``: a row for each member."""
         return tables.records(self.plan, self.outcomes)
 
+    def times(self) -> list[dict[str, Any]]:
+        """The content of ``times.csv``: the seconds of each member, which differ from one execution to the next."""
+        return tables.times(self.plan, self.outcomes)
+
 
 def publish(result: StudyResult, directory: Path) -> None:
-    """Write ``summary.md``, ``results.csv``, the figures and TensorBoard's files.
+    """Write ``summary.md``, ``results.csv``, ``times.csv``, the figures and TensorBoard's files.
 
     Raises:
         StorageFault: if they cannot be written; the outcomes of finished members are kept.
@@ -68,7 +72,8 @@ def publish(result: StudyResult, directory: Path) -> None:
     plan, points = result.plan, result.point_results
     pictures = figures.draw(plan, points)
     try:
-        files.replace(directory / RESULTS, tables.results_csv(plan, result.outcomes))
+        files.replace(directory / RESULTS, tables.as_csv(result.records()))
+        files.replace(directory / TIMES, tables.as_csv(result.times()))
         files.replace(directory / SUMMARY, tables.summary_page(plan, points, tuple(pictures)))
         for name, png in pictures.items():
             files.replace(directory / f"{name}.png", png)

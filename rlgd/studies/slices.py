@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import Stop
 from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
+from rlgd.studies.plan import Plan
 from rlgd.studies.programs import Programs
 from rlgd.training import faults
 from rlgd.training.chunks import Chunk
@@ -63,6 +64,29 @@ class Member:
         """What became of it."""
         status, seconds = self.status, self.averager.seconds
         return Outcome(*self.evaluation, status.steps, seconds, *status.outcome, self.objective, tuple(self.rows))
+
+
+class Slice(NamedTuple):
+    """Members that train side by side.
+
+    Attributes:
+        group: its number in ``Plan.groups``.
+        size: places, at least as many as members.
+        members: their numbers in ``Plan.members``.
+    """
+
+    group: int
+    size: int
+    members: tuple[int, ...]
+
+    def programs(self, plan: Plan, exact: bool) -> Programs:
+        """The programs of its group, which all slices of the group can share."""
+        return Programs(plan.members[self.members[0]], self.size, exact)
+
+    def train(self, plan: Plan, programs: Programs, available: float) -> dict[int, Outcome]:
+        """Train the members, which may take ``available`` bytes; their outcomes by number."""
+        programs.check_fits(available)
+        return dict(zip(self.members, train_slice(programs, [plan.members[n] for n in self.members]), strict=True))
 
 
 def train_slice(

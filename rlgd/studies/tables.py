@@ -15,6 +15,7 @@ from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_
 from rlgd.tables import markdown
 
 DISTANCE = "distance to the optimum"
+TIME = "time/"  # metrics with this prefix differ from one execution to the next
 
 
 def columns(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
@@ -68,7 +69,10 @@ def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
 
 
 def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
-    """A row for each finished member, all with the same columns; None for a number that is missing or not finite."""
+    """A row for each finished member, all with the same columns; None for a number that is missing or not finite.
+
+    Nothing in it depends on how fast or in which order the members were trained; seconds are in ``times``.
+    """
     arms: dict[int, list[str]] = {}
     settings: dict[int, dict[str, Any]] = {}
     for arm, points in zip(plan.question.arms, plan.points, strict=True):
@@ -80,7 +84,6 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
     target = target_return(plan)
     rows = []
     for member, outcome in sorted(outcomes.items()):
-        steps, seconds = (None, None) if target is None else first_reached(outcome, target)
         row: dict[str, Any] = {
             "member": member,
             "arms": "; ".join(arms[member]),
@@ -90,20 +93,37 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
             "episode_length": outcome.episode_length,
             "mean_over_training": area(outcome),
             "steps": outcome.steps,
-            "training_seconds": outcome.training_seconds,
-            "steps_to_target": steps,
-            "seconds_to_target": seconds,
-            **{name: late_mean(outcome, name) for name in plan.question.report},
+            "steps_to_target": None if target is None else first_reached(outcome, target).steps,
+            **{name: late_mean(outcome, name) for name in plan.question.report if not name.startswith(TIME)},
             "reason": outcome.reason,
             "why": outcome.why,
         }
-        rows.append({name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in row.items()})
+        rows.append(_finite(row))
     return rows
 
 
-def results_csv(plan: Plan, outcomes: Mapping[int, Outcome]) -> str:
-    """``results.csv``: a row for each finished member."""
-    rows = records(plan, outcomes)
+def times(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
+    """The seconds that each finished member took, to its end and to the target return."""
+    target = target_return(plan)
+    return [
+        _finite(
+            {
+                "member": member,
+                "training_seconds": outcome.training_seconds,
+                "seconds_to_target": None if target is None else first_reached(outcome, target).seconds,
+                **{name: late_mean(outcome, name) for name in plan.question.report if name.startswith(TIME)},
+            }
+        )
+        for member, outcome in sorted(outcomes.items())
+    ]
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in row.items()}
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same columns as the text of a CSV file."""
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

@@ -16,12 +16,14 @@ from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval
 from rlgd.run.config import RunConfig, agent_name
 from rlgd.studies import slices
+from rlgd.studies.alone import train_alone
 from rlgd.studies.arms import Arm
-from rlgd.studies.execution import MEMORY_SHARE, Execution, train_alone, train_members
+from rlgd.studies.execution import MEMORY_SHARE, Execution, train_members
 from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Plan, make_plan
-from rlgd.studies.programs import ProgramCache, Programs
+from rlgd.studies.programs import Programs
 from rlgd.studies.question import Question
+from rlgd.studies.width import width_of
 from rlgd.system import ram
 from rlgd.training import footprint
 from rlgd.tuning.space import Dimension
@@ -52,7 +54,7 @@ class Task:
     eval_episodes: int
     seeds: int
     fresh_seeds: int
-    _caches: dict[Any, ProgramCache] = dataclasses.field(default_factory=dict)
+    _programs: dict[Any, Programs] = dataclasses.field(default_factory=dict)
 
     def identity(self, space: Mapping[str, Dimension]) -> dict[str, Any]:
         """Plain values that a resumed search must have in common with the search in the journal."""
@@ -116,7 +118,7 @@ class Task:
                 on_returns(returns)
 
         if plan.on_device:
-            programs = self._programs(members[0])
+            programs = self._programs_of(members[0])
             for start in range(0, len(members), programs.size):
                 done += slices.train_slice(programs, members[start : start + programs.size], hear)
         else:
@@ -128,12 +130,12 @@ class Task:
             raise Diverged(f"the mean return is {score}")
         return score
 
-    def _programs(self, config: RunConfig) -> Programs:
+    def _programs_of(self, config: RunConfig) -> Programs:
         structure = jax.tree.structure(config.agent.prepared())
-        if structure not in self._caches:
-            budget = MEMORY_SHARE * ram.free_bytes()
-            self._caches[structure] = ProgramCache(config, self.seeds, False, budget)
-        return self._caches[structure].programs()
+        if structure not in self._programs:
+            self._programs[structure] = Programs(config, min(self.seeds, width_of(config)), False)
+        self._programs[structure].check_fits(MEMORY_SHARE * ram.free_bytes())
+        return self._programs[structure]
 
     def fresh_score(self, values: Mapping[str, Any]) -> tuple[Interval, int]:
         """The score of ``values`` on seeds that no trial has used, and how many of these seeds diverged."""

@@ -45,6 +45,8 @@ EXPLAINED = {
     "rlgd/envs/host/parcel.py": r"pickle|ForkingPickler|CloudpickleWrapper",  # to our own worker processes
     "rlgd/envs/host/randomness.py": r"import pickle|pickle\.dumps",  # states of generators, only to compare them
     "rlgd/envs/check/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
+    "rlgd/studies/elsewhere.py": r"cloudpickle",  # to workers of our own, which nobody else sends anything
+    "rlgd/engines/ray_cluster.py": r"import socket|socket\.create_connection",  # whether a cluster answers
     "rlgd/system/lock.py": r"import socket|socket\.gethostname\(\)",  # the host's name
     "rlgd/run/sinks/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
     # inside the process

@@ -1,12 +1,10 @@
-"""Programs: how often a group compiles, and how large its slices may be."""
+"""Programs: how often a group compiles."""
 
 from typing import Any
 
 import pytest
 
-from rlgd.studies import Arm, Question
-from rlgd.studies.plan import make_plan
-from rlgd.studies.programs import ProgramCache, Programs
+from rlgd.studies.programs import Programs
 from tests.support.small_study import study
 
 
@@ -24,13 +22,3 @@ def test_a_group_compiles_once_and_slices_share_it(monkeypatch: pytest.MonkeyPat
     assert len(result.outcomes) == 12
     assert len(made) == len(result.plan.groups) == 2
     assert all(programs.traces == {"begin": 1, "advance": 1, "evaluate": 1} for programs in made)
-
-
-@pytest.mark.slow
-def test_a_slice_that_does_not_fit_is_made_smaller() -> None:
-    config = make_plan(Question((Arm(vary={"gamma": [0.9]}),), agent="a2c", total_timesteps=64)).members[0]
-    need = Programs(config, 8, False).memory()
-    cache = ProgramCache(config, 8, False, need * 0.7)
-    assert cache.programs().size == 4
-    assert cache.programs() is cache.programs()
-    assert cache.programs().memory() < need * 0.7

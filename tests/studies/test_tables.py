@@ -11,7 +11,7 @@ import numpy as np
 from rlgd.studies import Arm, Outcome, Question
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.seed_statistics import point_results
-from rlgd.studies.tables import arm_tables, columns, records, results_csv, summary_page
+from rlgd.studies.tables import arm_tables, as_csv, columns, records, summary_page
 from tests.support.small_study import outcome
 
 
@@ -66,10 +66,10 @@ def test_records_have_one_row_for_each_finished_member() -> None:
 
 def test_the_csv_file_holds_the_records() -> None:
     plan = planned()
-    stored = list(csv.DictReader(io.StringIO(results_csv(plan, outcomes()))))
+    stored = list(csv.DictReader(io.StringIO(as_csv(records(plan, outcomes())))))
     assert [row["hidden_sizes"] for row in stored] == ["none", "none", "8-4", "8-4"]
     assert [float(row["episode_return"]) for row in stored] == [0, 1, 2, 3]
-    assert results_csv(plan, {}).strip() == ""
+    assert as_csv(records(plan, {})).strip() == ""
 
 
 def test_the_page_has_the_question_and_how_numbers_were_measured() -> None:

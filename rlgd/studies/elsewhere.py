@@ -1,0 +1,163 @@
+"""Train the slices of a study in other processes or on other machines: each slice is a job that carries plain data.
+
+A worker makes the plan again from the question, so nothing that is compiled or made has to travel. What it has made it
+keeps: the next slices of a group find its programs.
+"""
+
+import dataclasses
+import functools
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
+
+import cloudpickle
+import jax
+
+from rlgd.engines.jobs import RESTARTS, run_jobs
+from rlgd.errors import EnvironmentFault, UsageError
+from rlgd.run.config import RunConfig
+from rlgd.studies.alone import train_alone
+from rlgd.studies.outcome import OnFinished, Outcome
+from rlgd.studies.plan import Plan, make_plan
+from rlgd.studies.programs import Programs
+from rlgd.studies.question import Question
+from rlgd.studies.slices import Slice
+from rlgd.system import ram
+
+MEMORY_SHARE = 0.5  # of the free memory of a worker's machine, for one slice
+# Settings of JAX that decide bits; they hold for a process, so a worker has to hear of them.
+NUMBERS = (
+    "jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What all slices of a study have in common, as it travels.
+
+    Attributes:
+        question: as JSON.
+        objects: the agent and the environment that the question does not name, as cloudpickle writes them.
+        exact: see ``Execution``.
+        set_up: see ``Execution``.
+        numbers: the values of ``NUMBERS``.
+    """
+
+    question: str
+    objects: bytes
+    exact: bool
+    set_up: Callable[[RunConfig], None] | None
+    numbers: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, plan: Plan, exact: bool, set_up: Callable[[RunConfig], None] | None) -> "Study":
+        """What describes a plan.
+
+        Raises:
+            UsageError: if its agent or environment cannot be sent to another process.
+        """
+        try:
+            objects = cloudpickle.dumps(plan.given)
+        except Exception as error:  # the objects' own code runs
+            raise UsageError(
+                f"the agent or the environment cannot be sent to another process ({error}); give the environment as an "
+                "id or a class."
+            ) from error
+        numbers = tuple(jax.config.values[name] for name in NUMBERS)
+        return cls(json.dumps(plan.question.to_json()), objects, exact, set_up, numbers)
+
+
+class _Job(NamedTuple):
+    """A slice of a study."""
+
+    study: Study
+    part: Slice
+
+
+class _Trained(NamedTuple):
+    """What a worker returns: outcomes by number, and the seconds that it compiled for them."""
+
+    outcomes: dict[int, Outcome]
+    compile_seconds: float
+
+
+def train_slices(
+    plan: Plan,
+    slices: Sequence[Slice],
+    exact: bool,
+    executor: Executor,
+    at_once: int | None,
+    set_up: Callable[[RunConfig], None] | None,
+    on_finished: OnFinished,
+) -> None:
+    """Train slices on an executor.
+
+    Args:
+        plan: of the study.
+        slices: of the members to train.
+        exact, set_up: see ``Execution``.
+        executor: trains the slices.
+        at_once: slices that are handed to it at a time; None: all.
+        on_finished: called after each slice.
+
+    Raises:
+        EnvironmentFault: if the worker of a slice died more than ``RESTARTS`` times.
+    """
+    study, seconds = Study.of(plan, exact, set_up), 0.0
+    for ended in run_jobs(executor, _train, [_Job(study, part) for part in slices], at_once):
+        if ended.lost:
+            raise EnvironmentFault(
+                f"a slice of the study was given up after {RESTARTS} restarts: {ended.lost}. The finished members are "
+                "kept; `rlgd study resume` trains the others."
+            )
+        seconds += ended.result.compile_seconds
+        on_finished(ended.result.outcomes, seconds)
+
+
+class _Made:
+    """What a worker has made of a study.
+
+    Attributes:
+        plan: of the study.
+    """
+
+    def __init__(self, study: Study) -> None:
+        for name, value in zip(NUMBERS, study.numbers, strict=True):
+            if jax.config.values[name] != value:
+                jax.config.update(name, value)
+        agent, env = cloudpickle.loads(study.objects)
+        self.plan = make_plan(Question.from_json(json.loads(study.question), "study"), agent, env)
+        if study.set_up is not None:
+            study.set_up(self.plan.members[0])
+        self._exact, self._lock = study.exact, threading.Lock()
+        self._programs: dict[tuple[int, int], Programs] = {}
+
+    def programs(self, part: Slice) -> Programs:
+        """The programs of a slice, which are made once."""
+        with self._lock:
+            key = part.group, part.size
+            if key not in self._programs:
+                self._programs[key] = part.programs(self.plan, self._exact)
+            return self._programs[key]
+
+
+_making = threading.Lock()
+
+
+@functools.lru_cache(maxsize=2)
+def _made(study: Study) -> _Made:
+    return _Made(study)
+
+
+def _train(job: _Job) -> _Trained:
+    """Train a slice, in a worker."""
+    with _making:  # workers may have several threads
+        made = _made(job.study)
+    if not made.plan.on_device:
+        return _Trained({number: train_alone(made.plan.members[number]) for number in job.part.members}, 0.0)
+    programs = made.programs(job.part)
+    before = programs.compile_seconds
+    outcomes = job.part.train(made.plan, programs, MEMORY_SHARE * ram.free_bytes())
+    return _Trained(outcomes, programs.compile_seconds - before)
