@@ -108,7 +108,7 @@ def schedule(most: int, pairs: int, error: float) -> Schedule:
     while seeds[-1] < most:
         larger = max(seeds[-1] + 1, round(GROWTH * seeds[-1]))
         step = larger - seeds[-1]
-        seeds.append(larger if most - larger >= step / 2 else most)  # no last round of one or two seeds
+        seeds.append(larger if most - larger > step / 2 else most)  # no last round of one or two seeds
     total = [level * spent(n / most) for n in seeds]
     return Schedule(tuple(seeds), tuple(b - a for a, b in zip([0.0, *total], total, strict=False)))
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -142,15 +143,16 @@ def summary_page(plan: Plan, arms: Sequence[Sequence[PointResult]], figures: Seq
 
 
 def _seeds(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
-    """How many seeds were trained."""
+    """How many seeds were trained; a member that several arms have counts once."""
     question = plan.question
-    done = sum(len(row.outcomes) for arm in arms for row in arm)
-    total = sum(len(numbers) for points in plan.points for _, numbers in points)
+    pairs = zip(itertools.chain(*plan.points), itertools.chain(*arms), strict=True)
+    done = len({members[seed] for (_, members), row in pairs for seed in row.outcomes})
     if question.until_separated is None:
-        return f"{question.seeds} seeds" + (f"; {done} of {total} finished" if done < total else "")
-    return (
-        f"at most {question.seeds} seeds, until points separate (P = {question.until_separated:g}): {done} of {total}"
-    )
+        return f"{question.seeds} seeds" + (
+            f"; {done} of {len(plan.members)} finished" if done < len(plan.members) else ""
+        )
+    error = f"P = {question.until_separated:g}"
+    return f"at most {question.seeds} seeds, until points separate ({error}): {done} of {len(plan.members)} members"
 
 
 def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
