@@ -162,7 +162,7 @@ def test_a_study_from_python_records_its_probability(tmp_path: Path) -> None:
 
 TOML = """
 agent = "a2c"
-seeds = 9
+seeds = 12
 total_timesteps = 20_000
 eval_episodes = 2
 [settings]
@@ -171,7 +171,7 @@ rollout_length = 8
 hidden_sizes = [8]
 measure_every = 0
 [[arms]]
-vary = { learning_rate = [0.01, 0.03, 100.0, 1000.0] }
+vary = { learning_rate = [0.003, 0.01, 0.03, 100.0] }
 """
 
 
@@ -191,8 +191,7 @@ def test_a_study_that_is_killed_decides_as_one_that_never_was(tmp_path: Path) ->
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
     process = start("study", str(tmp_path / "mine.toml"), "--run-dir", str(study_dir), *rounds)
-    first = 4 * 6
-    for enough in (3, first + 1):
+    for enough in (3, 4 * 5 + 1):
         wait_for(process, lambda enough=enough: lines(study_dir) >= enough)  # type: ignore[misc]
         assert process.poll() is None, process.communicate()
         process.kill()
@@ -207,7 +206,6 @@ def test_a_study_that_is_killed_decides_as_one_that_never_was(tmp_path: Path) ->
         return [{name: value for name, value in row.items() if "seconds" not in name} for row in text]
 
     assert rows(study_dir) == rows(whole)
-    seeds = [sum(row["learning_rate"] == rate for row in rows(whole)) for rate in ("0.01", "0.03", "100.0", "1000.0")]
-    assert seeds[1] > 6
-    assert min(seeds) == 6
-    assert any(row["worse_than"] for row in rows(whole))
+    worse = {row["learning_rate"] for row in rows(whole) if row["worse_than"]}
+    assert "100.0" in worse
+    assert len(rows(whole)) < 4 * 12
