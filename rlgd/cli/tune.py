@@ -56,6 +56,15 @@ class Options(OutputOptions):
         "DIR",
         group="output",
     )
+    storage: str | None = flag(
+        None,
+        "a database that machines without a common directory share, such as postgresql://HOST/DATABASE",
+        "URL",
+        group="output",
+    )
+    study_name: str | None = flag(
+        None, "of the search in the storage; the default is the name of its directory", "NAME", group="output"
+    )
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Self:
@@ -93,7 +102,10 @@ def run(options: Options) -> int:
     given = {name: getattr(options, name) for name in numbers}
     on_trial = functools.partial(_show_trial, silent=options.quiet or options.json)
     try:
-        result = tuning.tune(agent, env, search, **given, tune_dir=directory, on_trial=on_trial)
+        result = tuning.tune(
+            agent, env, search, **given, tune_dir=directory, storage=options.storage, study_name=options.study_name,
+            on_trial=on_trial,
+        )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         text = f"rlgd: interrupted; the same command with --run-dir {directory} continues the search"
         print(text, file=sys.stderr, flush=True)
