@@ -9,7 +9,7 @@ hypothesis that is true. At most ``error`` of all studies make a false call, if 
 - returns of both are normal, with any variances, and the mean of j is not below that of i.
 
 No test of so few seeds can promise it for the means of any returns: a failure in one seed of ten would have to be
-ruled out by seeds that did not fail. What happens elsewhere is simulated in ``tests/studies/test_separation.py``.
+ruled out by seeds that did not fail. What happens elsewhere is simulated in ``tests/support/simulated_studies.py``.
 
 **How.** Seeds come in rounds. After a round of n seeds a pair is rejected if *both* p-values are at most the level of
 the round. So either test alone keeps the promise in its own case, and each covers what the other is blind to:

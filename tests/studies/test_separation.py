@@ -2,114 +2,31 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 
-from rlgd.studies.separation import (
-    EXACT,
-    Schedule,
-    Standing,
-    after_round,
-    begin,
-    fewest_seeds,
-    ordered_pairs,
-    rank_tail,
-    schedule,
-    welch,
+from rlgd.studies.separation import EXACT, after_round, begin, fewest_seeds, rank_tail, schedule, welch
+from tests.support.simulated_studies import (
+    EQUALLY_GOOD,
+    ERROR,
+    SIZES,
+    Array,
+    alone,
+    always_half_or_all_or_nothing,
+    ceiling,
+    half_vary,
+    heavy_tails,
+    naive,
+    normal,
+    rounds_of,
+    run,
+    solved_or_stuck,
 )
 
-ERROR, STUDIES = 0.05, 2000
-Array = NDArray[Any]
 
-
-def scale(points: int, wide: int) -> Array:
-    """``[K, 1]``: a hundred times more variation for ``wide`` points."""
-    return np.where(np.arange(points) < points - wide, 0.01, 1.0)[:, None]
-
-
-def normal(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    return rng.standard_normal((STUDIES, points, seeds))
-
-
-def heavy_tails(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    return rng.standard_t(2, (STUDIES, points, seeds))
-
-
-def lognormal(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    return np.exp(1.5 * normal(rng, points, seeds))
-
-
-def ceiling(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    """Six of ten seeds solve it, as in CartPole-v1."""
-    lower = np.clip(300 + 100 * normal(rng, points, seeds), 0, 500)
-    return np.where(rng.random(lower.shape) < 0.6, 500.0, lower)
-
-
-def solved_or_stuck(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    stuck = 9.4 + 0.2 * normal(rng, points, seeds)
-    return np.where(rng.random(stuck.shape) < 0.5, 500.0, stuck)
-
-
-def success(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    return (rng.random((STUDIES, points, seeds)) < 0.5).astype(np.float64)
-
-
-def one_varies(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    return normal(rng, points, seeds) * scale(points, 1)
-
-
-def one_is_steady(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    return normal(rng, points, seeds) * scale(points, points - 1)
-
-
-def half_vary(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    return normal(rng, points, seeds) * scale(points, points // 2)
-
-
-def skewed_by_different_amounts(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    """Equal medians; not promised."""
-    return np.exp(normal(rng, points, seeds) * np.linspace(0.1, 1.5, points)[:, None])
-
-
-def always_half_or_all_or_nothing(rng: np.random.Generator, points: int, seeds: int) -> Array:
-    """Not promised: some points always get half, the others all or nothing."""
-    noise = normal(rng, points, seeds)
-    coin = np.where(rng.random(noise.shape) < 0.5, 500.0, 10.0)
-    return np.where(np.arange(points)[:, None] < 1, 255.0, coin) + noise
-
-
-EQUALLY_GOOD = [
-    normal, heavy_tails, lognormal, ceiling, solved_or_stuck, success, one_varies, one_is_steady, half_vary,
-    skewed_by_different_amounts,
-]  # fmt: skip
-
-
-def run(returns: Array, rounds: Schedule) -> tuple[Standing, Array]:
-    """Whole studies, ``returns [R, K, seeds]``: how they end, and the seeds of each point, ``[R, K]``."""
-    standing = begin(returns.shape[1], len(returns))
-    used = np.zeros(returns.shape[:2])
-    for number, seeds in enumerate(rounds.seeds):
-        active = standing.remaining & ~standing.over[:, None]
-        used[active] = seeds
-        seen = np.where(active[..., None], returns[..., :seeds], np.nan)  # what nobody has trained
-        standing = after_round(standing, seen, rounds, number)
-    return standing, used
-
-
-def rounds_of(points: int, seeds: int) -> Schedule:
-    return schedule(seeds, ordered_pairs(points), ERROR)
-
-
-def naive(returns: Array, rounds: Schedule) -> Array:
-    """A t-test at the full level of each pair after each round: whether it calls any point worse, ``[R]``."""
-    return np.any([(welch(returns[..., :n]) <= ERROR).any((1, 2)) for n in rounds.seeds], axis=0)
-
-
-@pytest.mark.parametrize(("points", "seeds"), [(2, 8), (2, 20), (5, 8), (5, 20), (8, 20)])
+@pytest.mark.parametrize(("points", "seeds"), SIZES)
 @pytest.mark.parametrize("draw", EQUALLY_GOOD)
 def test_at_most_one_study_in_twenty_calls_one_of_equals_worse(
     draw: Callable[[np.random.Generator, int, int], Array], points: int, seeds: int
@@ -119,6 +36,15 @@ def test_at_most_one_study_in_twenty_calls_one_of_equals_worse(
     assert false <= ERROR
     if draw is normal:  # the same data, the same rounds, no correction: here the check above would fail
         assert naive(returns, rounds).mean() > 2 * ERROR
+
+
+def test_neither_test_would_do_alone() -> None:
+    rounds = rounds_of(5, 20)
+    assert alone(half_vary(np.random.default_rng(0), 5, 20), rounds)[0].mean() > ERROR
+    rounds = schedule(3, 20, 0.999)  # three seeds; the first look of a test that has no smallest p-value
+    coins = solved_or_stuck(np.random.default_rng(0), 5, 3)
+    assert rounds.seeds == ()
+    assert (welch(coins) <= ERROR / 20).any((1, 2)).mean() > ERROR
 
 
 @pytest.mark.parametrize("draw", [normal, heavy_tails, ceiling, solved_or_stuck, half_vary])

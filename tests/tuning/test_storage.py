@@ -192,6 +192,7 @@ def tune(directory: Path, **options: Any) -> Any:
     return rlgd.tune(SMALL, "CartPole-v1", **(given | options))
 
 
+@pytest.mark.slow
 def test_a_search_from_end_to_end(url: str, tmp_path: Path) -> None:
     there = tune(tmp_path / "there", storage=url, study_name="cartpole")
     again = tune(tmp_path / "again", storage=url, study_name="cartpole", trials=4, fresh_seeds=0)
