@@ -38,7 +38,7 @@ class Options(OutputOptions):
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
     env: str | None = flag(None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs`", "ID", group="run")
     search: tuple[str, ...] = flag((), "hyper-parameters to search over", "NAME=VALUES ...", group="run")
-    trials: int = flag(30, "values to try, in all processes together", group="run")
+    trials: int = flag(30, "values to try, in all processes", group="run")
     seeds: int = flag(3, "seeds of each trial", group="run")
     fresh_seeds: int = flag(
         10,
@@ -58,13 +58,11 @@ class Options(OutputOptions):
     )
     storage: str | None = flag(
         None,
-        "a database that machines without a common directory share, such as postgresql://HOST/DATABASE",
+        "a database for the trials, which machines may share",
         "URL",
         group="output",
     )
-    study_name: str | None = flag(
-        None, "of the search in the storage; the default is the name of its directory", "NAME", group="output"
-    )
+    study_name: str | None = flag(None, "name of the search there; default: the directory's", "NAME", group="output")
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Self:
