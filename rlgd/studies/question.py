@@ -111,25 +111,27 @@ class Question:
                 f"seeds is {self.seeds}; with until_separated allowed: a whole number from {separation.FEWEST}. It is "
                 "the most that a combination of values gets."
             )
-        if not self.pairs:
+        points, largest = self._compared
+        if not points:
             raise UsageError("until_separated compares the combinations of an arm, but no arm has two of them.")
         if not self.rounds.seeds:
             raise UsageError(
-                f"with until_separated = {error:g} and {self.pairs:,} comparisons {self.seeds} seeds cannot separate "
-                f"any two combinations; give at least {separation.fewest_seeds(self.pairs, float(error))} seeds."
+                f"with until_separated = {error:g} and {points:,} combinations {self.seeds} seeds cannot separate any "
+                f"two; give at least {separation.fewest_seeds(points, largest, float(error))} seeds."
             )
 
     @property
-    def pairs(self) -> int:
-        """The number of hypotheses with ``until_separated``: in each arm, each ordered pair of its points."""
-        return sum(separation.ordered_pairs(len(arm)) for arm in self.arms)
+    def _compared(self) -> tuple[int, int]:
+        """The number of points in arms of several, and in the largest arm."""
+        sizes = [len(arm) for arm in self.arms if len(arm) > 1]
+        return sum(sizes), max(sizes, default=0)
 
     @property
     def rounds(self) -> separation.Schedule:
         """The rounds of seeds with ``until_separated``; else one of all seeds."""
         if self.until_separated is None:
             return separation.Schedule((self.seeds,), (0.0,))
-        return separation.schedule(self.seeds, self.pairs, self.until_separated)
+        return separation.schedule(self.seeds, *self._compared, self.until_separated)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``study.json``; the inverse of ``from_json``."""

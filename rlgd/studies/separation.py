@@ -1,8 +1,9 @@
 """When points of a study differ: a group-sequential test out of a rank test and Welch's test, as pure functions.
 
 **What is tested.** For each ordered pair (i, j) of the points that are compared, the hypothesis is that j is at least
-as good as i. If it is rejected, j is beaten: it is worse than i, and so worse than the best. A false call rejects a
-hypothesis that is true. At most ``error`` of all studies make a false call, if for each pair either
+as good as i. If it is rejected, j is beaten: it is worse than i, and so worse than the best. A false call beats a point
+that is as good as the best. At most ``error`` of all studies make a false call, if for each pair whose j is one of the
+best either
 
 - returns of j have the distribution of i's, or are stochastically larger: P(j > x) >= P(i > x) for all x. The shape
   may be any, with ties too; or
@@ -22,11 +23,15 @@ the round. So either test alone keeps the promise in its own case, and each cove
   t = (mean_i - mean_j) / sqrt(v_i + v_j) with v = variance / n, and (v_i + v_j)^2 (n - 1) / (v_i^2 + v_j^2) degrees of
   freedom. It is blind to other shapes, such as three seeds that are all at a ceiling by chance.
 
-**Levels.** The error is divided among all ordered pairs (Bonferroni), and each share among the rounds by a spending
-function (Lan and DeMets 1983, "Discrete sequential boundaries for clinical trials"), of the power family of Kim and
-DeMets 1987: when a share t of the seeds is trained, sqrt(t) of the error may be spent. What a round may spend is its
-level. The sum over pairs and rounds bounds the probability of a false call, however pairs and rounds depend on one
-another, whichever point looks best, and whichever comparisons have ended.
+**Levels.** Each of the P points of a study has error / P, which is divided among those that it is still compared with:
+(remaining - 1) points. A point's share is divided among the rounds by a spending function (Lan and DeMets 1983,
+"Discrete sequential boundaries for clinical trials"), of the power family of Kim and DeMets 1987: when a share t of the
+seeds is trained, sqrt(t) may be spent. What a round may spend is its level.
+
+This bounds the probability of a false call, however pairs and rounds depend on one another. Let m of K points be best.
+Until the first false call they all remain, so two of them meet at levels of at most error / (P (m - 1)) in all rounds
+together, and one of them and a worse point, which makes m + 1 remaining ones, at error / (P m). The sum over the pairs
+is m (m - 1) error / (P (m - 1)) + m (K - m) error / (P m) = error K / P, and over all comparisons of a study error.
 
 **A comparison that is hopeless** ends, too: if no pair would be rejected after a later round, should the share of U
 stay as it is (Lan, Simon and Halperin 1982, "Stochastically curtailed tests in long-term clinical trials"). This calls
@@ -53,7 +58,8 @@ class Schedule(NamedTuple):
 
     Attributes:
         seeds: of each point after each round, in increasing order; empty if no round can tell anything.
-        levels: the largest p-value that rejects a pair, for each round.
+        levels: the share of a point in each round, which is divided among the points it is compared with; the result is
+            the largest p-value that rejects.
     """
 
     seeds: tuple[int, ...]
@@ -79,29 +85,25 @@ class Standing(NamedTuple):
         return self.beaten_after == 0
 
 
-def ordered_pairs(points: int) -> int:
-    """The number of hypotheses in a comparison of this many points."""
-    return points * (points - 1)
-
-
 def spent(share: float) -> float:
     """The part of the error that may be spent after a share of the seeds: Kim and DeMets' power family, rho = 1/2."""
     return math.sqrt(share)
 
 
-def schedule(most: int, pairs: int, error: float) -> Schedule:
+def schedule(most: int, points: int, largest: int, error: float) -> Schedule:
     """The rounds of a study.
 
-    The first round is the smallest in which the rank test can reject: if each of n returns is larger than each of n
-    others, its p-value is 1 / C(2n, n).
+    The first round is the smallest in which the rank test can reject in all comparisons: if each of n returns is larger
+    than each of n others, its p-value is 1 / C(2n, n).
 
     Args:
         most: seeds of a point.
-        pairs: the number of hypotheses, ``ordered_pairs`` of each comparison.
+        points: of all comparisons.
+        largest: the number of points of the largest comparison, at least 2.
         error: the probability of a false call in the study.
     """
-    level = error / max(pairs, 1)
-    first = next((n for n in range(FEWEST, most + 1) if 1 / math.comb(2 * n, n) <= level * spent(n / most)), None)
+    share, others = error / points, largest - 1
+    first = next((n for n in range(FEWEST, most + 1) if _smallest(n) <= share * spent(n / most) / others), None)
     if first is None:
         return Schedule((), ())
     seeds = [first]
@@ -109,13 +111,18 @@ def schedule(most: int, pairs: int, error: float) -> Schedule:
         larger = max(seeds[-1] + 1, round(GROWTH * seeds[-1]))
         step = larger - seeds[-1]
         seeds.append(larger if most - larger > step / 2 else most)  # no last round of one or two seeds
-    total = [level * spent(n / most) for n in seeds]
+    total = [share * spent(n / most) for n in seeds]
     return Schedule(tuple(seeds), tuple(b - a for a, b in zip([0.0, *total], total, strict=False)))
 
 
-def fewest_seeds(pairs: int, error: float) -> int:
-    """The smallest number of seeds with which a study can separate two points."""
-    return next(n for n in itertools.count(FEWEST) if 1 / math.comb(2 * n, n) <= error / pairs)
+def fewest_seeds(points: int, largest: int, error: float) -> int:
+    """The smallest number of seeds with which a study has rounds; for the arguments see ``schedule``."""
+    return next(n for n in itertools.count(FEWEST) if _smallest(n) <= error / points / (largest - 1))
+
+
+def _smallest(n: int) -> float:
+    """The smallest p-value of the rank test."""
+    return 1 / math.comb(2 * n, n)
 
 
 def begin(points: int, *studies: int) -> Standing:
@@ -134,19 +141,30 @@ def after_round(standing: Standing, returns: Array, rounds: Schedule, number: in
         rounds: of the study.
         number: of the round, from 0.
     """
-    level, n = rounds.levels[number], returns.shape[-1]
-    later = Schedule(rounds.seeds[number + 1 :], rounds.levels[number + 1 :])
+    n = returns.shape[-1]
     active = standing.remaining & ~standing.over[..., None]
     x = _finite(returns, active)
     larger = _count_larger(x)
-    rejected = (larger >= _critical(n, level)) & (welch(x) <= level) & active[..., :, None] & active[..., None, :]
+    level = _level(rounds.levels[number], active)[..., None, None]
+    rejected = (rank_p_values(larger, n) <= level) & (welch(x) <= level) & _pairs(active)
     beaten = rejected.any(-2)
     means = np.where(rejected, x.mean(-1)[..., :, None], -np.inf)
     beaten_after = np.where(beaten, n, standing.beaten_after)
     beaten_by = np.where(beaten, means.argmax(-2), standing.beaten_by)
     left = active & ~beaten
-    hopes = _is_hopeful(larger, n, later) & left[..., :, None] & left[..., None, :]
-    return Standing(beaten_after, beaten_by, standing.over | ~hopes.any((-2, -1)))
+    hopes = np.zeros_like(rejected)
+    for seeds, share in zip(rounds.seeds[number + 1 :], rounds.levels[number + 1 :], strict=True):
+        hopes |= _is_hopeful(larger, n, seeds, _level(share, left)[..., None, None])
+    return Standing(beaten_after, beaten_by, standing.over | ~(hopes & _pairs(left)).any((-2, -1)))
+
+
+def _level(share: float, active: Array) -> Array:
+    """The level of a pair: the share of a point, divided among the others that it is compared with."""
+    return share / np.maximum(active.sum(-1) - 1, 1)
+
+
+def _pairs(active: Array) -> Array:
+    return active[..., :, None] & active[..., None, :]
 
 
 def _finite(returns: Array, active: Array) -> Array:
@@ -197,12 +215,12 @@ def rank_tail(n: int) -> Array:
     return np.cumsum(orders)[::-1] / math.comb(2 * n, n)
 
 
-def _critical(n: int, level: float) -> float:
-    """The smallest U that rejects at a level; infinity if none does."""
+def rank_p_values(larger: Array, n: int) -> Array:
+    """One-sided p-values for U = ``larger`` with n seeds each."""
     if n > EXACT:
-        return n * n / 2 + 0.5 - special.ndtri(level) * _deviation(n)
-    rejects = rank_tail(n) <= level
-    return float(rejects.argmax()) if rejects.any() else math.inf
+        z = (larger - 0.5 - n * n / 2) / _deviation(n)
+        return np.asarray(special.ndtr(-z))
+    return np.asarray(rank_tail(n)[larger])
 
 
 def _deviation(n: int) -> float:
@@ -210,9 +228,8 @@ def _deviation(n: int) -> float:
     return n * math.sqrt((2 * n + 1) / 12)
 
 
-def _is_hopeful(larger: Array, n: int, later: Schedule) -> Array:
-    """Whether the rank test would reject pairs after a later round, if the shares of U stay as they are."""
+def _is_hopeful(larger: Array, n: int, seeds: int, level: Array) -> Array:
+    """Whether the rank test would reject pairs after a round of more seeds, if the shares of U stay as they are."""
     smaller = np.swapaxes(larger, -2, -1)
     excess = (larger - smaller) / (2 * n * n)  # the share less 1/2; here ties count half
-    needed = [-special.ndtri(level) * _deviation(m) / m**2 for m, level in zip(*later, strict=True)]
-    return excess >= min(needed, default=math.inf)
+    return np.asarray(excess * seeds**2 >= -special.ndtri(level) * _deviation(seeds))

@@ -62,7 +62,7 @@ def _ended() -> tuple[Plan, dict[int, Outcome], list[set[int]]]:
 def test_what_is_worse_gets_no_more_seeds(ended: tuple[Plan, dict[int, Outcome], list[set[int]]]) -> None:
     plan, outcomes, asked = ended
     first = plan.question.rounds.seeds[0]
-    assert first == 6  # 8 comparisons in all
+    assert first == 6
     seeds = [[sum(n in outcomes for n in members) for _, members in points] for points in plan.points]
     assert seeds[0][0] == seeds[1][0] == seeds[1][1] == first  # beaten in both arms; alone in its arm
     assert seeds[0][1] == seeds[0][2] > first
@@ -136,7 +136,7 @@ def test_a_probability_that_is_none_is_refused(error: Any) -> None:
 def test_too_few_seeds_are_refused() -> None:
     with pytest.raises(UsageError, match="seeds is 2; with until_separated allowed: a whole number from 3"):
         planned(seeds=2)
-    with pytest.raises(UsageError, match=r"8 comparisons 4 seeds cannot separate .* give at least 5 seeds"):
+    with pytest.raises(UsageError, match=r"5 combinations 4 seeds cannot separate .* give at least 5 seeds"):
         planned(seeds=4)
     assert planned(seeds=5).question.rounds.seeds == (5,)
     with pytest.raises(UsageError, match="no arm has two of them"):

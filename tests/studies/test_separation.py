@@ -41,9 +41,9 @@ def test_at_most_one_study_in_twenty_calls_one_of_equals_worse(
 def test_neither_test_would_do_alone() -> None:
     rounds = rounds_of(5, 20)
     assert alone(half_vary(np.random.default_rng(0), 5, 20), rounds)[0].mean() > ERROR
-    rounds = schedule(3, 20, 0.999)  # three seeds; the first look of a test that has no smallest p-value
-    coins = solved_or_stuck(np.random.default_rng(0), 5, 3)
-    assert rounds.seeds == ()
+    coins = solved_or_stuck(
+        np.random.default_rng(0), 5, 3
+    )  # Welch's test has no smallest p-value, so it could begin here
     assert (welch(coins) <= ERROR / 20).any((1, 2)).mean() > ERROR
 
 
@@ -90,14 +90,25 @@ def test_about_half_the_seeds_are_saved(means: list[float], spreads: list[float]
 def test_a_round_is_the_smallest_that_can_tell_anything() -> None:
     rounds = rounds_of(5, 20)
     assert rounds.seeds == (6, 8, 11, 15, 20)
-    assert sum(rounds.levels) == pytest.approx(ERROR / 20)
-    assert 1 / math.comb(12, 6) <= rounds.levels[0] < 1 / math.comb(10, 5)
+    assert sum(rounds.levels) == pytest.approx(ERROR / 5)  # of a point, which four others share at first
+    assert 1 / math.comb(12, 6) <= rounds.levels[0] / 4 < 1 / math.comb(10, 5)
     assert rounds_of(5, 12).seeds == (6, 8, 12)  # no last round of one seed
     assert rounds_of(2, 10).seeds == (4, 5, 7, 10)
-    assert schedule(5, 20, ERROR) == ((), ())
-    assert fewest_seeds(20, ERROR) == 6
-    assert schedule(6, 20, ERROR).seeds == (6,)
-    assert schedule(5, 2, 0.9).seeds[0] == 3
+    assert schedule(5, 5, 5, ERROR) == ((), ())
+    assert fewest_seeds(5, 5, ERROR) == 6
+    assert schedule(6, 5, 5, ERROR).seeds == (6,)
+    assert schedule(5, 2, 2, 0.9).seeds[0] == 3
+    assert schedule(20, 40, 15, ERROR).seeds[0] == 9  # six arms, of which the largest decides
+
+
+def test_fewer_points_have_larger_shares() -> None:
+    """A pair that one of two is not enough for when six are compared is separated when two remain."""
+    lower = np.linspace(0, 1, 12)
+    six, rounds = np.stack([lower, lower + 0.55, *[lower] * 4]), rounds_of(6, 20)
+    assert rounds.seeds[2] == 12
+    assert after_round(begin(6), six, rounds, 2).remaining.all()
+    two = begin(6)._replace(beaten_after=np.array([0, 0, 7, 7, 7, 7]))
+    assert after_round(two, six, rounds, 2).remaining.tolist() == [False, True] + [False] * 4
 
 
 def test_the_tests_are_the_ones_of_the_literature() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlgd.studies.separation import Schedule, Standing, after_round, begin, ordered_pairs, rank_tail, schedule, welch
+from rlgd.studies.separation import Schedule, Standing, after_round, begin, rank_tail, schedule, welch
 
 ERROR, STUDIES = 0.05, 2000
 Array = NDArray[Any]
@@ -90,14 +90,14 @@ def run(returns: Array, rounds: Schedule) -> tuple[Standing, Array]:
 
 
 def rounds_of(points: int, seeds: int) -> Schedule:
-    return schedule(seeds, ordered_pairs(points), ERROR)
+    return schedule(seeds, points, points, ERROR)
 
 
 def alone(returns: Array, rounds: Schedule) -> tuple[Array, Array]:
     """Whether the rank test alone, or Welch's test alone, would call any point worse: two of ``[R]``."""
     by_rank, by_welch = np.zeros(len(returns), bool), np.zeros(len(returns), bool)
-    for n, level in zip(*rounds, strict=True):
-        x = returns[..., :n]
+    for n, share in zip(*rounds, strict=True):
+        x, level = returns[..., :n], share / (returns.shape[1] - 1)
         larger = (x[:, :, None, :, None] > x[:, None, :, None, :]).sum((-2, -1))
         by_rank |= (rank_tail(n)[larger] <= level).any((1, 2))
         by_welch |= (welch(x) <= level).any((1, 2))
