@@ -48,6 +48,11 @@ class Options(ExecutionOptions):
     target_return: float | None = flag(
         None, "count steps and seconds to this return; the default is the environment's threshold"
     )
+    until_separated: float | None = flag(
+        None,
+        "give no more seeds to what is worse than the best; P is the probability that one is called worse by mistake",
+        "P",
+    )
     full: bool = flag(False, "the study's full setting instead of its fast one")
     dry_run: bool = flag(False, "print the plan, and stop")
     exact: bool = flag(False, "give each member the bits of its run alone, at some cost in speed")
@@ -65,16 +70,18 @@ def run(options: Options) -> int:
     from rlgd.studies import execution as execution_module
     from rlgd.studies import plan as plan_module
     from rlgd.studies import question as question_module
+    from rlgd.studies import rounds
 
     question = question_module.read_question(options.study, options.full)
     if options.env is None:
         refuse_module_id(question.env)
-    given = {name: getattr(options, name) for name in ("agent", "env", "seeds", "total_timesteps", "target_return")}
+    names = ("agent", "env", "seeds", "total_timesteps", "target_return", "until_separated")
+    given = {name: getattr(options, name) for name in names}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
     plan = plan_module.make_plan(question)
     execution = prepare(plan, options.exact, options)
     if options.dry_run or not (options.quiet or options.json):
-        text = execution_module.forecast(plan, execution)
+        text = execution_module.forecast(plan, execution) + rounds.forecast(plan)
         print(text, file=sys.stdout if options.dry_run else sys.stderr)
     if options.dry_run:
         return 0

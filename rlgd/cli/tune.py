@@ -38,7 +38,7 @@ class Options(OutputOptions):
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
     env: str | None = flag(None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs`", "ID", group="run")
     search: tuple[str, ...] = flag((), "hyper-parameters to search over", "NAME=VALUES ...", group="run")
-    trials: int = flag(30, "values to try, in all processes together", group="run")
+    trials: int = flag(30, "values to try, in all processes", group="run")
     seeds: int = flag(3, "seeds of each trial", group="run")
     fresh_seeds: int = flag(
         10,
@@ -56,6 +56,13 @@ class Options(OutputOptions):
         "DIR",
         group="output",
     )
+    storage: str | None = flag(
+        None,
+        "a database for the trials, which machines may share",
+        "URL",
+        group="output",
+    )
+    study_name: str | None = flag(None, "name of the search there; default: the directory's", "NAME", group="output")
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Self:
@@ -93,7 +100,10 @@ def run(options: Options) -> int:
     given = {name: getattr(options, name) for name in numbers}
     on_trial = functools.partial(_show_trial, silent=options.quiet or options.json)
     try:
-        result = tuning.tune(agent, env, search, **given, tune_dir=directory, on_trial=on_trial)
+        result = tuning.tune(
+            agent, env, search, **given, tune_dir=directory, storage=options.storage, study_name=options.study_name,
+            on_trial=on_trial,
+        )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         text = f"rlgd: interrupted; the same command with --run-dir {directory} continues the search"
         print(text, file=sys.stderr, flush=True)

@@ -12,9 +12,10 @@ from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
 from rlgd.run.config import agent_name
+from rlgd.studies import rounds
 from rlgd.studies.arms import Arm
 from rlgd.studies.directory import read, recorded_slice_size, writing
-from rlgd.studies.execution import Execution, train_members
+from rlgd.studies.execution import Execution, ProgramsOf, train_members
 from rlgd.studies.outcome import Outcome, OutcomeFile
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.publish import StudyResult, publish
@@ -36,6 +37,7 @@ def study(
     seeds: int = 10,
     eval_episodes: int = 100,
     target_return: float | None = None,
+    until_separated: float | None = None,
     metrics: Sequence[str] = (),
     name: str = "study",
     study_dir: str | Path | None = None,
@@ -59,6 +61,9 @@ def study(
         eval_episodes: episodes of each evaluation.
         target_return: the table shows after how many steps and seconds training reaches it; None: the environment's
             ``reward_threshold``.
+        until_separated: train the seeds in rounds, and give no more to a combination that is worse than the best of its
+            arm; ``seeds`` is the most that one gets. The probability that the study makes a false call, such as 0.05:
+            ``rlgd.studies.separation`` says what that is. None: all seeds.
         metrics: shown in the table in addition to the return, such as "train/entropy".
         name: the study's name.
         study_dir: the directory to write to; None writes nothing.
@@ -87,6 +92,7 @@ def study(
         eval_episodes=eval_episodes,
         report=tuple(metrics),
         target_return=target_return,
+        until_separated=until_separated,
     )
     plan = make_plan(question, None if isinstance(agent, str) else type(base)(), env)
     execution = Execution(exact, slice_size, workers, executor, devices=devices)
@@ -165,14 +171,17 @@ def _train(
     add: Callable[[dict[int, Outcome]], None],
     on_progress: OnProgress,
 ) -> dict[int, Outcome]:
-    """Train the members that have no outcome yet, and give new outcomes to ``add``; returns all of them."""
+    """Train what has no outcome yet, round by round, and give new outcomes to ``add``; returns all of them."""
+    wanted: tuple[int, ...] = ()
+    programs: ProgramsOf = {}
 
     def on_finished(new: dict[int, Outcome], compile_seconds: float) -> None:
         add(new)
         outcomes.update(new)
-        on_progress(len(outcomes), len(plan.members), compile_seconds)
+        on_progress(len(outcomes), len(outcomes.keys() | set(wanted)), compile_seconds)
 
-    train_members(plan, [n for n in range(len(plan.members)) if n not in outcomes], execution, on_finished)
+    while wanted := rounds.judge(plan, outcomes).missing:
+        train_members(plan, wanted, execution, on_finished, programs)
     return outcomes
 
 

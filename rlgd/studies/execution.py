@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from typing import TypeAlias
 
 import jax
 
@@ -17,12 +18,14 @@ from rlgd.studies import elsewhere
 from rlgd.studies.alone import train_alone
 from rlgd.studies.outcome import OnFinished, Outcome
 from rlgd.studies.plan import Group, Plan
+from rlgd.studies.programs import Programs
 from rlgd.studies.slices import Slice
 from rlgd.studies.width import bytes_of, width_of
 from rlgd.system import ram
 from rlgd.system.machine import num_cores
 from rlgd.system.mesh import make_mesh
 
+ProgramsOf: TypeAlias = dict[tuple[int, jax.Device], Programs]  # of each group, on each device
 MEMORY_SHARE = 0.5  # share of the available memory for all slices that run at once
 COMPILE_SECONDS = 15.0  # to compile the programs of a group, roughly
 
@@ -129,7 +132,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
-def train_members(plan: Plan, wanted: Sequence[int], execution: Execution, on_finished: OnFinished) -> None:
+def train_members(
+    plan: Plan, wanted: Sequence[int], execution: Execution, on_finished: OnFinished, programs: ProgramsOf
+) -> None:
     """Train members slice by slice.
 
     Args:
@@ -137,6 +142,7 @@ def train_members(plan: Plan, wanted: Sequence[int], execution: Execution, on_fi
         wanted: the numbers of the members to train.
         execution: how they are trained.
         on_finished: called after each slice with its outcomes by number, and the seconds of compilation so far.
+        programs: what earlier calls have compiled; what this one compiles is added.
     """
     slices = _slices(plan, set(wanted), execution)
     if execution.executor is not None:
@@ -144,7 +150,7 @@ def train_members(plan: Plan, wanted: Sequence[int], execution: Execution, on_fi
             plan, slices, execution.exact, execution.executor, execution.workers, execution.set_up, on_finished
         )
     elif plan.on_device:
-        _train_in_threads(plan, slices, execution, on_finished)
+        _train_in_threads(plan, slices, execution, on_finished, programs)
     else:
         for part in slices:
             on_finished({number: train_alone(plan.members[number]) for number in part.members}, 0.0)
@@ -162,16 +168,16 @@ def _slices(plan: Plan, wanted: set[int], execution: Execution) -> list[Slice]:
     return [part for turn in itertools.zip_longest(*groups) for part in turn if part is not None]
 
 
-def _train_in_threads(plan: Plan, slices: Sequence[Slice], execution: Execution, on_finished: OnFinished) -> None:
+def _train_in_threads(
+    plan: Plan, slices: Sequence[Slice], execution: Execution, on_finished: OnFinished, programs: ProgramsOf
+) -> None:
     """Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs."""
     devices = itertools.cycle(jax.local_devices()[: execution.devices])
     mine = threading.local()  # each thread has a device
     first = {part.group: part for part in reversed(slices)}
-    programs = {
-        (group, device): part.programs(plan, execution.exact)
-        for group, part in first.items()
-        for device in jax.local_devices()[: execution.devices]
-    }
+    for place in itertools.product(first, jax.local_devices()[: execution.devices]):
+        if place not in programs:
+            programs[place] = first[place[0]].programs(plan, execution.exact)
     available = MEMORY_SHARE * ram.free_bytes() / execution.num_workers
 
     def start() -> None:

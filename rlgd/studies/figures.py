@@ -67,13 +67,21 @@ def draw_curves(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[PointResult], *
         line = mean_curve(row, against)
         if line is None:
             continue
-        axes.plot(line.x, line.mean, color=colour, label=row.point.label, linewidth=1.5)
+        style = "--" if row.separated else "-"
+        axes.plot(line.x, line.mean, style, color=colour, label=_label(plan, row), linewidth=1.5)
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
     _draw_target(plan, axes)
     axes.set_xlabel("environment steps" if against == "steps" else "training seconds of a member")
     axes.set_ylabel("episodic return while training")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="x-small")
+
+
+def _label(plan: Plan, row: PointResult) -> str:
+    """A point's name; with ``until_separated`` its seeds as well, and whether it is worse than another one."""
+    if plan.question.until_separated is None:
+        return row.point.label
+    return f"{row.point.label} ({len(row.outcomes)} seeds{', worse' if row.separated else ''})"
 
 
 def _draw_target(plan: Plan, axes: Axes) -> None:
@@ -98,7 +106,10 @@ def return_by_value(plan: Plan, pairs: Sequence[ArmResults]) -> Figure:
 
 
 def _draw_returns(axes: Axes, name: str, arms: Sequence[ArmResults]) -> None:
-    """One panel of ``return_by_value``: the arms that vary ``name``, a little apart so that bars do not overlap."""
+    """One panel of ``return_by_value``: the arms that vary ``name``, a little apart so that bars do not overlap.
+
+    A point that is worse than the best of its arm has a hollow marker.
+    """
     prefix = f"{name}="
     labels = list(dict.fromkeys(row.point.label.removeprefix(prefix) for _, rows in arms for row in rows))
     for shift, (arm, rows) in zip(np.linspace(-0.12, 0.12, len(arms)), arms, strict=True):
@@ -109,7 +120,9 @@ def _draw_returns(axes: Axes, name: str, arms: Sequence[ArmResults]) -> None:
         value, low, high = np.array([score for _, score in scores]).T
         # A single seed has no interval: matplotlib draws no bar where the error is NaN.
         error = np.abs(np.stack([value - low, high - value]))
-        axes.errorbar(x, value, error, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
+        drawn = axes.errorbar(x, value, error, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
+        worse = [bool(row.separated) for row in rows if row.score]
+        axes.plot(x[worse], value[worse], "o", color="white", markeredgecolor=drawn[0].get_color(), zorder=3)
     is_long = max(map(len, labels)) > 6
     axes.set_xticks(range(len(labels)), labels, rotation=30 if is_long else 0, ha="right" if is_long else "center")
     axes.set_xlabel(name)
@@ -123,11 +136,13 @@ def draw_surface(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[PointResult]) 
     across, up = arm.axes
     shape = len(arm.vary[across]), len(arm.vary[up])
     values = np.array([row.score.value if row.score else np.nan for row in rows]).reshape(shape).T
+    seeds = [f"\n{len(row.outcomes)} seeds{', worse' if row.separated else ''}" for row in rows]
+    extra = np.array(seeds if plan.question.until_separated else [""] * len(rows), object).reshape(shape).T
     image = axes.imshow(values, origin="lower", aspect="auto", cmap=ORDERED)
     known = values[np.isfinite(values)]
     middle = (known.min() + known.max()) / 2 if known.size else 0.0
     for (y, x), value in np.ndenumerate(values):
-        text = "-" if np.isnan(value) else f"{value:.0f}"
+        text = "-" if np.isnan(value) else f"{value:.0f}{extra[y, x]}"
         axes.text(x, y, text, ha="center", va="center", fontsize="small", color="black" if value > middle else "white")
     for name, ticks in ((across, axes.set_xticks), (up, axes.set_yticks)):
         ticks(range(len(arm.vary[name])), [as_label(value) for value in arm.vary[name]])

@@ -1,13 +1,15 @@
 """The question of a study: which settings vary over which values, and with how many seeds. Read from TOML or Python."""
 
 import dataclasses
+import numbers
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
 
-from rlgd.errors import UsageError, unknown, whole_number
+from rlgd.errors import UsageError, shown, unknown, whole_number
+from rlgd.studies import separation
 from rlgd.studies.arms import MAX_MEMBERS, Arm, as_tuples
 from rlgd.system.reading import checked, parse_toml, read_text
 
@@ -42,6 +44,7 @@ class _Content(TypedDict, total=False):
     settings: dict[str, Any]
     report: list[str]
     target_return: float | None
+    until_separated: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Question:
         report: metrics that the table shows in addition to the return, such as "train/entropy".
         target_return: the table shows after how many steps and seconds training reaches it; None: the environment's
             ``reward_threshold``.
+        until_separated: train in rounds, and give no more seeds to a point that is worse than the best of its arm; the
+            probability that the study calls a point worse that is not (see ``separation.py``). None: all seeds.
 
     Raises:
         UsageError: naming the setting, what was given and what is allowed.
@@ -77,6 +82,7 @@ class Question:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     report: tuple[str, ...] = ()
     target_return: float | None = None
+    until_separated: float | None = None
 
     def __post_init__(self) -> None:
         if not self.arms:
@@ -93,6 +99,39 @@ class Question:
                 f"the study has {members:,} members ({sum(map(len, self.arms)):,} combinations of values, "
                 f"{self.seeds:,} seeds each); allowed: at most {MAX_MEMBERS:,}. Give fewer values or fewer seeds."
             )
+        if self.until_separated is not None:
+            self._check_rounds(self.until_separated)
+
+    def _check_rounds(self, error: float) -> None:
+        if not isinstance(error, numbers.Real) or isinstance(error, bool) or not 0 < error < 1:
+            raise UsageError(f"until_separated is {shown(error)}; allowed: a probability in (0, 1), such as 0.05.")
+        object.__setattr__(self, "until_separated", float(error))
+        if self.seeds < separation.FEWEST:
+            raise UsageError(
+                f"seeds is {self.seeds}; with until_separated allowed: a whole number from {separation.FEWEST}. It is "
+                "the most that a combination of values gets."
+            )
+        points, largest = self._compared
+        if not points:
+            raise UsageError("until_separated compares the combinations of an arm, but no arm has two of them.")
+        if not self.rounds.seeds:
+            raise UsageError(
+                f"with until_separated = {error:g} and {points:,} combinations {self.seeds} seeds cannot separate any "
+                f"two; give at least {separation.fewest_seeds(points, largest, float(error))} seeds."
+            )
+
+    @property
+    def _compared(self) -> tuple[int, int]:
+        """The number of points in arms of several, and in the largest arm."""
+        sizes = [len(arm) for arm in self.arms if len(arm) > 1]
+        return sum(sizes), max(sizes, default=0)
+
+    @property
+    def rounds(self) -> separation.Schedule:
+        """The rounds of seeds with ``until_separated``; else one of all seeds."""
+        if self.until_separated is None:
+            return separation.Schedule((self.seeds,), (0.0,))
+        return separation.schedule(self.seeds, *self._compared, self.until_separated)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``study.json``; the inverse of ``from_json``."""

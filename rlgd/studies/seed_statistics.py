@@ -14,6 +14,7 @@ from rlgd.maths.confidence import Interval, Scores
 from rlgd.studies.arms import Point
 from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Plan
+from rlgd.studies.rounds import Separation, separations
 
 LATE_SHARE = 0.1  # the last part of training, over which the metrics of ``report`` are averaged
 CURVE_POINTS = 50  # of a mean curve
@@ -40,6 +41,7 @@ class PointResult(NamedTuple):
         distance: the optimal J less the J of the learned policy; None if the environment cannot be solved exactly.
         metrics: the metrics of ``report``, averaged over the last part of training.
         diverged: share of seeds that diverged.
+        separated: with ``until_separated``, how the point was found to be worse than the best of its arm; else None.
     """
 
     point: Point
@@ -52,6 +54,7 @@ class PointResult(NamedTuple):
     distance: Interval | None
     metrics: dict[str, Interval | None]
     diverged: float
+    separated: Separation | None
 
 
 def point_results(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[list[PointResult]]:
@@ -59,11 +62,12 @@ def point_results(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[list[Poin
     target, problem = target_return(plan), comparison.problem_of(plan.env)
     optimum = None if problem is None else problem.optimum().objective
     arms = []
-    for points in plan.points:
+    for points, separated in zip(plan.points, separations(plan, outcomes), strict=True):
         of_arm: list[PointResult] = []
-        for point, members in points:
+        for (point, members), how in zip(points, separated, strict=True):
             done = {plan.members[n].settings.seed: outcomes[n] for n in members if n in outcomes}
-            of_arm.append(_point_result(plan, point, done, of_arm[0] if of_arm else None, target, optimum))
+            result = _point_result(plan, point, done, of_arm[0] if of_arm else None, target, optimum)
+            of_arm.append(result._replace(separated=how))
         arms.append(of_arm)
     return arms
 
@@ -96,6 +100,7 @@ def _point_result(
         distance=None if optimum is None else _interval([optimum - outcome.objective for outcome in done]),
         metrics={name: _interval([late_mean(outcome, name) for outcome in done]) for name in plan.question.report},
         diverged=float(np.mean([outcome.reason == DIVERGED for outcome in done])) if done else math.nan,
+        separated=None,
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,17 +12,20 @@ from rlgd.maths.confidence import in_words
 from rlgd.studies.arms import as_label
 from rlgd.studies.outcome import ROWS, Outcome
 from rlgd.studies.plan import Plan
+from rlgd.studies.rounds import Separation, separations
 from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, target_return
 from rlgd.tables import markdown
 
-DISTANCE = "distance to the optimum"
+DISTANCE, SEPARATED = "distance to the optimum", "worse than"
 TIME = "time/"  # metrics with this prefix differ from one execution to the next
 
 
 def columns(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
     """The headings of the tables: the columns that at least one row fills."""
     rows = [result for arm in arms for result in arm]
-    heads = ["setting", "seeds", "return", "P(better)", "mean over training"]
+    heads = ["setting", "seeds", "return", "P(better)"]
+    heads += [] if plan.question.until_separated is None else [SEPARATED]
+    heads += ["mean over training"]
     target = target_return(plan)
     if target is not None:
         heads += [f"steps to {target:g}", "seconds to it"]
@@ -37,6 +41,7 @@ def cells(plan: Plan, result: PointResult) -> dict[str, str]:
         "seeds": str(len(result.outcomes)),
         "return": in_words(result.score),
         "P(better)": "" if result.improvement is None else in_words(result.improvement, ".2f"),
+        SEPARATED: "" if result.separated is None else "{1}, after {0} seeds".format(*result.separated),
         "mean over training": in_words(result.area),
         DISTANCE: in_words(result.distance, ".3g"),
         "training seconds": f"{result.seconds:.2f}",
@@ -75,11 +80,13 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
     """
     arms: dict[int, list[str]] = {}
     settings: dict[int, dict[str, Any]] = {}
-    for arm, points in zip(plan.question.arms, plan.points, strict=True):
-        for point, members in points:
+    separated: dict[int, list[Separation | None]] = {}
+    for arm, points, of_arm in zip(plan.question.arms, plan.points, separations(plan, outcomes), strict=True):
+        for (point, members), how in zip(points, of_arm, strict=True):
             for member in members:
                 arms.setdefault(member, []).append(arm.name)
                 settings.setdefault(member, point.settings)
+                separated.setdefault(member, []).append(how)
     names = dict.fromkeys(name for values in settings.values() for name in values)
     target = target_return(plan)
     rows = []
@@ -88,6 +95,7 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
             "member": member,
             "arms": "; ".join(arms[member]),
             **{name: settings[member].get(name) for name in names},
+            **({} if plan.question.until_separated is None else _separated(separated[member])),
             "seed": plan.members[member].settings.seed,
             "episode_return": outcome.episode_return,
             "episode_length": outcome.episode_length,
@@ -100,6 +108,14 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
         }
         rows.append(_finite(row))
     return rows
+
+
+def _separated(arms: Sequence[Separation | None]) -> dict[str, str]:
+    """Of a member's point: for each of its arms what it is worse than, and after how many seeds that was found."""
+    return {
+        "worse_than": "; ".join("" if how is None else how.better for how in arms),
+        "separated_after": "; ".join("" if how is None else str(how.seeds) for how in arms),
+    }
 
 
 def times(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
@@ -135,18 +151,28 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def summary_page(plan: Plan, arms: Sequence[Sequence[PointResult]], figures: Sequence[str]) -> str:
     """``summary.md``: the question, the tables, the figures, and how the numbers were measured."""
     question = plan.question
-    done = sum(len(row.outcomes) for arm in arms for row in arm)
-    total = sum(len(numbers) for points in plan.points for _, numbers in points)
     parts = [
         f"# {question.name}",
         question.question,
-        f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {question.seeds} seeds"
-        + (f"; {done} of {total} finished." if done < total else "."),
+        f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {_seeds(plan, arms)}.",
         arm_tables(plan, arms),
         *(f"![{name}]({name}.png)" for name in figures),
         "\n".join(f"- {note}" for note in _notes(plan, arms)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _seeds(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """How many seeds were trained; a member that several arms have counts once."""
+    question = plan.question
+    pairs = zip(itertools.chain(*plan.points), itertools.chain(*arms), strict=True)
+    done = len({members[seed] for (_, members), row in pairs for seed in row.outcomes})
+    if question.until_separated is None:
+        return f"{question.seeds} seeds" + (
+            f"; {done} of {len(plan.members)} finished" if done < len(plan.members) else ""
+        )
+    error = f"P = {question.until_separated:g}"
+    return f"at most {question.seeds} seeds, until points separate ({error}): {done} of {len(plan.members)} members"
 
 
 def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
@@ -157,6 +183,15 @@ def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
         "P(better): the probability that a seed of this row does better than a seed of the table's first row.",
         "Mean over training: the area under the curve of the return of training's episodes, divided by its steps.",
     ]
+    if plan.question.until_separated is not None:
+        notes.append(
+            "Worse than: a point of the same arm, by a rank test and Welch's test, after so many seeds of each; it got "
+            "no more for this arm. The others stop together: when all seeds are trained, or when more of the same "
+            "would not tell them apart. The probability of a false call in the whole study is "
+            f"{plan.question.until_separated:g} at most. A point stops when its seeds came out low, so its return is "
+            "somewhat too low on average; and intervals hold for a number of seeds that is fixed, not for one that the "
+            "returns decide."
+        )
     if any(row.distance is not None for arm in arms for row in arm):
         notes.append(
             "Distance to the optimum: the discounted return of the optimal policy from the start, less that of the "

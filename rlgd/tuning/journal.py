@@ -56,25 +56,52 @@ def open_journal(directory: Path, identity: dict[str, Any]) -> "optuna.Study":
     with _damage_named(directory / JOURNAL):
         if not names:
             library.create_study(storage=storage, study_name=STUDY_NAME, direction="maximize")
-        pruner = library.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
-        study: optuna.Study = library.load_study(storage=storage, study_name=STUDY_NAME, pruner=pruner)
-        for trial in ended_trials(study):
-            trial_record({}, trial)  # a trial that cannot be read is found here
-        before = study.user_attrs.get(IDENTITY)
-        if before is None:
-            study.set_user_attr(IDENTITY, identity)
-        elif not isinstance(before, dict):
-            raise TypeError(f"{IDENTITY} is {before!r}")
-        elif "agent" in before:
-            values = with_newer(before["agent"], before["hyperparameters"])
-            before = before | {"hyperparameters": values}
-    if before is not None and before != identity:
+        study = load(storage, STUDY_NAME)
+        before = recorded_identity(study, identity)
+    refuse_other(before, identity, str(directory), "Name another directory.")
+    return study
+
+
+def load(storage: Any, name: str) -> "optuna.Study":
+    """A study of Optuna as a search uses it."""
+    library = import_optuna()
+    pruner = library.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
+    study: optuna.Study = library.load_study(storage=storage, study_name=name, pruner=pruner)
+    return study
+
+
+def recorded_identity(study: "optuna.Study", identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity that a search has; it gets this one if it has none.
+
+    Raises:
+        LookupError, TypeError, ValueError: if the search is damaged.
+    """
+    for trial in ended_trials(study):
+        trial_record({}, trial)  # a trial that cannot be read is found here
+    before = study.user_attrs.get(IDENTITY)
+    if before is None:
+        study.set_user_attr(IDENTITY, identity)
+        return identity
+    if not isinstance(before, dict):
+        raise TypeError(f"{IDENTITY} is {before!r}")
+    if "agent" in before:
+        values = with_newer(before["agent"], before["hyperparameters"])
+        before = before | {"hyperparameters": values}
+    return before
+
+
+def refuse_other(before: dict[str, Any], identity: dict[str, Any], place: str, remedy: str) -> None:
+    """Check that the search in a place is this one.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    if before != identity:
         then, now = _flat(before), _flat(identity)
         differ = [
             f"{name}: {then.get(name)!r}, now {value!r}" for name, value in now.items() if then.get(name) != value
         ]
-        raise UsageError(f"{directory} holds another search: {'; '.join(differ)}. Name another directory.")
-    return study
+        raise UsageError(f"{place} holds another search: {'; '.join(differ)}. {remedy}")
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:

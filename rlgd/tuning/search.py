@@ -20,8 +20,9 @@ from rlgd.maths import confidence
 from rlgd.run import layout
 from rlgd.tuning.journal import ended_trials, trial_record
 from rlgd.tuning.result import TuneResult, publish
-from rlgd.tuning.sharing import SharedSearch
+from rlgd.tuning.sharing import Home, InDirectory, SharedSearch
 from rlgd.tuning.space import Dimension, dimension, suggest_value
+from rlgd.tuning.storage import InStorage
 from rlgd.tuning.trials import Misfit, Task
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def tune(
     eval_episodes: int = 20,
     seed: int = 0,
     tune_dir: str | Path,
+    storage: str | None = None,
+    study_name: str | None = None,
     on_trial: OnTrial = lambda number, state, score, values: None,
 ) -> TuneResult:
     """Search for the values with the highest return of the greedy policy, and train the best with fresh seeds.
@@ -62,22 +65,26 @@ def tune(
         env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returns.
         search: hyper-parameters by name: a list of values, or a range ``{"log": [low, high]}`` or
             ``{"linear": [low, high]}``, of whole numbers if both ends are.
-        trials: the number of trials in all processes that share ``tune_dir``, over all calls. Failed ones and those of
-            a killed process do not count.
+        trials: the number of trials in all processes that share the search, over all calls. Failed ones and those of a
+            killed process do not count.
         seeds: of each trial: 0, 1, 2, ...
         fresh_seeds: of the best values: the seeds after those; 0: they are not trained again.
         total_timesteps: environment steps of each member.
         eval_episodes: episodes of each evaluation.
         seed: of the search.
         tune_dir: the directory of the search; a search in it is resumed.
+        storage: a URL of a database that Optuna's ``RDBStorage`` takes, such as "sqlite:///search.db"; the trials are
+            there, and machines without a common ``tune_dir`` may share them. None: they are in ``tune_dir``.
+        study_name: of the search in the storage; None: the name of ``tune_dir``.
         on_trial: called for each trial that has ended, see ``OnTrial``.
 
     Raises:
         UsageError: before anything is trained, if arguments are not valid, or differ from those of the search in
-            ``tune_dir``; if Optuna is not installed; if no values of the search fit together.
+            ``tune_dir`` or ``storage``; if Optuna is not installed; if the storage cannot be reached; if no values of
+            the search fit together.
         Diverged: if no trial has a score because they diverged.
         EnvironmentFault: if the environment breaks in ``MAX_FAILURES`` trials, or with the best values.
-        StorageFault: if the directory cannot be written; the trials that were recorded before are kept.
+        StorageFault: if the directory or the storage cannot be written; the trials that were recorded before are kept.
     """
     trials = whole_number("trials", trials, 1)
     base = make_agent(agent) if isinstance(agent, str) else agent
@@ -89,9 +96,19 @@ def tune(
     )  # fmt: skip
     seed = whole_number("seed", seed, 0)
     task.plan({})  # finds mistakes that all trials would share
-    shared = SharedSearch.open(Path(tune_dir), task.identity(space), seed)
-    _run_trials(shared, task, space, trials, on_trial)
-    return _published(_best(shared.study, space, shared.directory), shared, task)
+    shared = SharedSearch.open(Path(tune_dir), task.identity(space), seed, _home(tune_dir, storage, study_name))
+    with shared.home.faults_named():
+        _run_trials(shared, task, space, trials, on_trial)
+        found = _best(shared.study, space, shared.directory)
+    return _published(found, shared, task)
+
+
+def _home(tune_dir: str | Path, storage: str | None, study_name: str | None) -> Home:
+    if storage is not None:
+        return InStorage(storage, Path(tune_dir).resolve().name if study_name is None else study_name)
+    if study_name is not None:
+        raise UsageError(f"study_name is {study_name!r}, but there is no storage; give one, or no name.")
+    return InDirectory()
 
 
 def _published(result: TuneResult, shared: SharedSearch, task: Task) -> TuneResult:

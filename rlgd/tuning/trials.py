@@ -141,7 +141,7 @@ class Task:
         """The score of ``values`` on seeds that no trial has used, and how many of these seeds diverged."""
         outcomes: dict[int, Outcome] = {}
         wanted = range(self.seeds, self.seeds + self.fresh_seeds)
-        train_members(self.plan(values), wanted, Execution(), lambda new, _: outcomes.update(new))
+        train_members(self.plan(values), wanted, Execution(), lambda new, _: outcomes.update(new), {})
         diverged = sum(outcome.reason == DIVERGED for outcome in outcomes.values())
         return confidence.interval([outcomes[number].episode_return for number in wanted]), diverged
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlgd.tuning.sharing import RUNNING
+from rlgd.tuning.presence import RUNNING
 from tests.support.processes import start, wait_for
 
 KILLS, TRIALS = 50, 300

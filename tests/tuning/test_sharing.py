@@ -13,7 +13,8 @@ import pytest
 
 from rlgd.errors import StorageFault, UsageError
 from rlgd.tuning.journal import JOURNAL, counted_trials
-from rlgd.tuning.sharing import RUNNING, SharedSearch
+from rlgd.tuning.presence import RUNNING
+from rlgd.tuning.sharing import SharedSearch
 
 # Runs trials of a search that take no training; a trial number that is named stops there for good.
 WORKER = """
