@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from rlgd.agents.registry import REGISTRY as REGISTRY
     from rlgd.agents.registry import agent_class as agent_class
     from rlgd.agents.registry import make_agent as make_agent
+    from rlgd.agents.registry import named as named
     from rlgd.agents.registry import preset as preset
     from rlgd.agents.registry import registered_name as registered_name
+    from rlgd.agents.registry import trust as trust
     from rlgd.agents.reinforce import REINFORCE as REINFORCE
     from rlgd.agents.trpo import TRPO as TRPO
 
@@ -38,8 +40,10 @@ __getattr__, __dir__, __all__ = lazy(
             "REGISTRY",
             "agent_class",
             "make_agent",
+            "named",
             "preset",
             "registered_name",
+            "trust",
         ),
         "rlgd.agents.reinforce": ("REINFORCE",),
         "rlgd.agents.trpo": ("TRPO",),

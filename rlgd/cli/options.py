@@ -94,6 +94,9 @@ class OutputOptions(CommandOptions):
     quiet: bool = flag(False, "print nothing but the result", group="output")
     json: bool = flag(False, "print one JSON document on standard output, and nothing else there", group="output")
     debug: bool = flag(False, "show the traceback of a failure", group="output")
+    trust: str | None = flag(
+        None, "import agents of this package where a run or a study names them", "PACKAGE", group="output"
+    )
 
     @property
     def computing(self) -> Computing:

@@ -29,6 +29,7 @@ class Asked:
     quiet: bool = False
     json: bool = False
     debug: bool = False
+    trust: str | None = None
 
 
 def asked(words: Sequence[str]) -> Asked:

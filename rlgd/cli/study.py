@@ -66,6 +66,7 @@ class Options(ExecutionOptions):
 def run(options: Options) -> int:
     """Plan the study, and run it."""
     _ = options.engine_choice  # a mistake in it is found first
+    from rlgd.agents import named
     from rlgd.studies import directory as study_directory
     from rlgd.studies import execution as execution_module
     from rlgd.studies import plan as plan_module
@@ -73,6 +74,8 @@ def run(options: Options) -> int:
     from rlgd.studies import rounds
 
     question = question_module.read_question(options.study, options.full)
+    if options.agent is not None:
+        named(options.agent)  # what a user names is imported, what a file names is not
     if options.env is None:
         refuse_module_id(question.env)
     names = ("agent", "env", "seeds", "total_timesteps", "target_return", "until_separated")

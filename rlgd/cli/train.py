@@ -84,10 +84,12 @@ def agents_note(command: str) -> str:
 
 def _from_config(path: str, agent: str) -> dict[str, Any]:
     """The flags of a ``--config`` file, which must not be another agent's."""
-    from rlgd.agents import make_agent
+    from rlgd.agents import agent_class
 
     flags, written_for = read_flags(path)
-    if written_for is not None and not (isinstance(written_for, str) and make_agent(written_for) == make_agent(agent)):
+    if written_for is not None and not (
+        isinstance(written_for, str) and agent_class(written_for) is agent_class(agent)
+    ):
         raise UsageError(f"--config {path} is for the agent {written_for!r}, not for {agent!r}.")
     return flags
 
@@ -152,7 +154,9 @@ def _start(options: Options) -> int:
     if options.run_dir:
         directory = Path(options.run_dir)
     elif first:
-        directory = layout.automatic(Path("runs"), config.env.env_id, agent_name(agent), settings.seed)
+        directory = layout.automatic(
+            Path("runs"), config.env.env_id, agent_name(agent).rpartition(":")[2], settings.seed
+        )
     else:
         directory = Path("runs")  # another process chooses where in it
     if not first:  # it trains, and says nothing

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rlgd.agents import agent_class
 from rlgd.cli.flag_files import read_flags
 from rlgd.cli.options import OutputOptions, flag, positional
 from rlgd.errors import UsageError
@@ -38,7 +39,7 @@ def run(options: Options) -> int:
         if not (options.quiet or options.json):
             print(f"  {what}", file=sys.stderr, flush=True)
 
-    verdict = verify_resume([agent, "--config", str(path), *given], total, options.env, on_progress)
+    verdict = verify_resume([agent, "--config", str(path), *given], total, options.env, on_progress, options.trust)
     print(json.dumps(dataclasses.asdict(verdict) | {"exact": verdict.exact}) if options.json else verdict.sentences())
     return 0 if verdict.exact else 1
 
@@ -55,4 +56,5 @@ def _agent_and_steps(path: Path, options: Options) -> tuple[str, int]:
         total = RunSettings().total_timesteps
     if not isinstance(agent, str) or not isinstance(total, int):
         raise UsageError(f"{path} says agent {agent!r} and total_timesteps {total!r}; expected a name and a number.")
+    agent_class(agent)  # a file may name only what the user trusts: below it is a command line's word
     return agent, total

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgd.agents.base.agent import Agent
+from rlgd.agents.registry import use
 from rlgd.envs import HostEnv
 from rlgd.errors import StorageFault, UsageError
 from rlgd.run import changes as run_changes
@@ -128,6 +129,7 @@ def _for_devices(config: RunConfig) -> RunConfig:
 def resume(
     run_dir: str | Path,
     *,
+    agent: type[Agent] | None = None,
     env: Any = None,
     total_timesteps: int | None = None,
     sinks: Sequence[Sink] = (),
@@ -143,6 +145,7 @@ def resume(
 
     Args:
         run_dir: a directory that ``train`` wrote.
+        agent: the class of an agent that is not rlgd's: a file alone imports no code.
         env: the environment, where its id alone does not say it; None takes the run's.
         total_timesteps: the new end; None keeps the run's.
         sinks: as for ``train``.
@@ -156,6 +159,8 @@ def resume(
         StorageFault: if every checkpoint is damaged.
     """
     directory = Path(run_dir)
+    if agent is not None:
+        use(agent, config_file.read_config(directory)["agent"])
     new_end = {} if total_timesteps is None else {"total_timesteps": total_timesteps}
     config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
     config = _for_devices(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlgd import hyperparameters as hp
-from rlgd.agents import make_agent
+from rlgd.agents import agent_class
 from rlgd.errors import UsageError
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
@@ -48,7 +48,7 @@ def differences(directory: Path, about: dict[str, Any], content: dict[str, Any])
         StorageFault: if the configuration is damaged.
     """
     with reading(directory):
-        agent = make_agent(content["agent"])
+        agent = agent_class(content["agent"])()
         changes = _changes(about, content)
         # The environment may be another one, if it has the same spaces.
         free = {*resumable(RunSettings()), MACHINE, "env", "autoreset_mode"}

@@ -6,8 +6,8 @@ from typing import Any
 import gymnasium
 
 from rlgd import hyperparameters as hp
-from rlgd.agents import REGISTRY
 from rlgd.agents.base.agent import Agent
+from rlgd.agents.registry import name_of, use
 from rlgd.envs import DeviceEnv, Env, HostEnv
 from rlgd.errors import UsageError
 from rlgd.models import features
@@ -84,6 +84,6 @@ class RunConfig:
 
 
 def agent_name(agent: Agent) -> str:
-    """The name of an agent on the command line; of one that is not registered, its class's."""
-    name = type(agent).__name__
-    return next((key for key, (_, cls, _) in REGISTRY.items() if cls == name), name)
+    """The name of an agent in files; what this process trains, it may read again."""
+    use(type(agent))
+    return name_of(type(agent))

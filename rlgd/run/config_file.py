@@ -15,7 +15,7 @@ import numpy as np
 
 from rlgd import hyperparameters as hp
 from rlgd import spaces
-from rlgd.agents import REGISTRY, make_agent
+from rlgd.agents import REGISTRY, agent_class
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import SUITES, DeviceEnv, Env, make
 from rlgd.envs.host.host_env import autoreset_mode_named
@@ -109,10 +109,10 @@ def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
 def with_newer(agent: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Hyper-parameters from a file, and those that it lacks.
 
-    What a file lacks is newer than the file; its default is what was done before. Agents that are not in the registry
-    are not known here.
+    What a file lacks is newer than the file; its default is what was done before. Agents of users are not imported
+    here.
     """
-    return (hp.to_dict(make_agent(agent)) if agent in REGISTRY else {}) | dict(values)
+    return (hp.to_dict(agent_class(agent)()) if agent in REGISTRY else {}) | dict(values)
 
 
 def write_config(directory: Path, config: RunConfig, cadence: Cadence, history: list[dict[str, Any]]) -> None:
@@ -184,7 +184,8 @@ def read(directory: Path, env: Any) -> RunConfig:
 
 
 def _agent(content: Mapping[str, Any]) -> Agent:
-    agent = hp.from_dict(make_agent(content["agent"]), content["hyperparameters"])
+    agent = agent_class(content["agent"])()
+    agent = hp.from_dict(agent, hp.to_dict(agent) | content["hyperparameters"])
     agent.validate()
     for name, (_, field, _, value) in hp.flat_fields(agent).items():
         if np.ndim(value) and not field.metadata["static"]:

@@ -8,6 +8,8 @@ from typing import TypeVar
 import jax
 from jax import Array
 
+from rlgd.agents.base.agent import Agent
+from rlgd.agents.registry import use
 from rlgd.errors import StorageFault, UsageError
 from rlgd.evaluation.policy import Policy
 from rlgd.run import config_file, layout
@@ -23,7 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger("rlgd")
 
 
-def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
+def load(run_dir: str | Path, checkpoint: str | int | None = None, *, agent: type[Agent] | None = None) -> Policy:
     """A run's policy, ready to act; the environment itself need not be installed.
 
     Args:
@@ -31,16 +33,19 @@ def load(run_dir: str | Path, checkpoint: str | int | None = None) -> Policy:
         checkpoint: "latest", "best" (of the evaluations), or a number of steps; None: the run's result, which is the
             best one if it was trained with ``patience``, else the latest. A damaged checkpoint is refused. Only for
             "latest" the newest one that is not damaged is taken instead, and the log says so.
+        agent: the class of an agent that is not rlgd's: a file alone imports no code.
 
     Raises:
-        UsageError: if there is no run, or it has no such checkpoint.
+        UsageError: if there is no run, or it has no such checkpoint; if ``agent`` is needed, or is another one.
         StorageFault: if the checkpoint is damaged.
     """
     directory = Path(run_dir)
-    agent, spec = config_file.read_agent(directory)
+    if agent is not None:
+        use(agent, read_config(directory)["agent"])
+    trained, spec = config_file.read_agent(directory)
     folder, found = find_checkpoint(directory, checkpoint)
-    like = shapes(directory, lambda key: federation.init(agent.prepared(), spec, key))
-    return Policy(agent, spec, restore_agent(folder, found.steps, like).actor)
+    like = shapes(directory, lambda key: federation.init(trained.prepared(), spec, key))
+    return Policy(trained, spec, restore_agent(folder, found.steps, like).actor)
 
 
 def shapes(directory: Path, make: Callable[[Array], T]) -> T:

@@ -68,7 +68,11 @@ class Verdict:
 
 
 def verify_resume(
-    flags: Sequence[str], total_timesteps: int, env: str | None, on_progress: Callable[[str], None]
+    flags: Sequence[str],
+    total_timesteps: int,
+    env: str | None,
+    on_progress: Callable[[str], None],
+    trust: str | None = None,
 ) -> Verdict:
     """Train, kill, resume and compare, in processes of their own and in a directory that is removed.
 
@@ -77,6 +81,7 @@ def verify_resume(
         total_timesteps: of the run.
         env: the environment, where a run's files do not say enough to make it.
         on_progress: takes a sentence about what is being done.
+        trust: the package of an agent that is not rlgd's.
 
     Raises:
         RlgdError: if a command fails, or each run ends before it is killed.
@@ -84,7 +89,7 @@ def verify_resume(
     every = max(1, total_timesteps // 10)
     own = [flag for flag in flags if flag == "--deterministic-ops"]
     saving = ["--checkpoint-every", str(every), "--keep", "1000", "--total-timesteps", str(total_timesteps), "--quiet"]
-    named = [] if env is None else ["--env", env]
+    named = ([] if env is None else ["--env", env]) + ([] if trust is None else ["--trust", trust])
     with tempfile.TemporaryDirectory(prefix="rlgd-verify-") as folder:
         whole = Path(folder) / "whole"
         on_progress("training to the end")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from rlgd import hyperparameters
-from rlgd.agents import make_agent
+from rlgd.agents import REGISTRY, agent_class, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import UsageError, unknown
@@ -43,7 +43,7 @@ class Plan:
         env: the environment of all members.
         members: one run each; a run that several arms need is in here once.
         points: for each arm, its points, each with the numbers of its members: one member for each seed.
-        given: the agent and the environment that the question does not name; None where it does.
+        given: the agent and the environment that the question alone does not say; None where it does.
     """
 
     question: Question
@@ -74,7 +74,7 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
     Raises:
         UsageError: naming the setting, what was given and what is allowed.
     """
-    base = agent or make_agent(question.agent)
+    base = agent or agent_class(question.agent)()
     made = make(question.env if env is None else env)
     members: list[RunConfig] = []
     first: dict[str, int] = {}
@@ -90,7 +90,8 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
                 members += [config.with_settings(seed=seed) for seed in range(question.seeds)]
             of_arm.append((point, tuple(range(first[key], first[key] + question.seeds))))
         points.append(tuple(of_arm))
-    return Plan(question, made, tuple(members), tuple(points), (agent, env))
+    given = base if agent is not None or registered_name(question.agent) not in REGISTRY else None
+    return Plan(question, made, tuple(members), tuple(points), (given, env))
 
 
 def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any]) -> RunConfig:

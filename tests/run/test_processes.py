@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import socket
@@ -11,8 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+import rlgd
 from rlgd.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -224,3 +228,30 @@ def test_the_others_end_soon_after_one_is_killed_and_the_run_goes_on(killed: int
     assert line.startswith(f"rlgd: error: process {killed} has died, so this one ends too; `rlgd resume` continues")
     (rest,) = ended([start(tmp_path, ["resume", "run", "--total-timesteps", "20000", "--quiet"])])
     assert rest[0] == 0, rest[1]
+
+
+@pytest.mark.slow
+def test_ten_kills_change_no_bit(tmp_path: Path) -> None:
+    flags = [*TRAIN, "--checkpoint-every", "1s", "--quiet", "--total-timesteps", "300000", "--run-dir"]
+    for code, error in ended(start_two(tmp_path, [*flags, "whole"])):
+        assert code == 0, error
+    chance, checkpoints = random.Random(0), tmp_path / "killed" / "checkpoints"
+    commands = [*flags, "killed"]
+    for _ in range(10):
+        both = start_two(tmp_path, commands)
+        time.sleep(chance.uniform(4, 16))  # from before the first checkpoint to well into the run
+        victim = chance.randrange(2)
+        both[victim].kill()
+        _, error = both[1 - victim].communicate(timeout=2 * BOUND)
+        assert both[1 - victim].returncode in (0, 3), error
+        both[victim].communicate()
+        if checkpoints.exists() and any(path.name.isdigit() for path in checkpoints.iterdir()):
+            commands = ["resume", "killed", "--quiet"]
+        else:
+            commands = [*flags, "killed", "--overwrite"]
+    for code, error in ended(start_two(tmp_path, commands)):
+        assert code == 0, error
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    one, other = (rlgd.load(tmp_path / name).actor for name in ("whole", "killed"))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,146 @@
+"""Agents of users: named on the command line, in Python and by entry points; files alone import nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rlgd
+from rlgd.agents import A2C, check, make_agent, registry
+from rlgd.errors import UsageError
+from tests.plugin.rlgd_plugin.agents import ClippedA2C
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = ROOT / "tests" / "plugin"
+NAME = "rlgd_plugin.agents:ClippedA2C"
+SMALL = ["--num-envs", "4", "--rollout-length", "8", "--hidden-sizes", "4", "--measure-every", "0"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_used", {})
+    monkeypatch.setattr(registry, "_trusted", set())
+
+
+def rlgd_command(cwd: Path, *words: str, path: Path = PLUGIN) -> subprocess.CompletedProcess[str]:
+    variables = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}"}
+    return subprocess.run(
+        [sys.executable, "-m", "rlgd", *words], cwd=cwd, env=variables, capture_output=True, text=True, timeout=300
+    )
+
+
+def small() -> ClippedA2C:
+    return ClippedA2C(num_envs=4, rollout_length=8, hidden_sizes=(4,), measure_every=0)
+
+
+def test_an_agent_of_a_user_keeps_the_contract() -> None:
+    check(small())
+
+
+def test_the_document_shows_this_agent() -> None:
+    code = (PLUGIN / "rlgd_plugin" / "agents.py").read_text()
+    assert f"```python\n{code}```" in (ROOT / "docs" / "extending.md").read_text()
+    assert len([line for line in code.splitlines() if line]) <= 40
+
+
+def test_a_run_is_trained_by_name_and_resumed_where_the_package_is_trusted(tmp_path: Path) -> None:
+    flags = ["--env", "CartPole-v1", "--adv-clip", "1.5", *SMALL, "--total-timesteps", "640", "--run-dir", "run"]
+    begun = rlgd_command(tmp_path, "train", NAME, *flags, "--eval-episodes", "2", "--quiet")
+    assert begun.returncode == 0, begun.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["agent"], config["hyperparameters"]["adv_clip"]) == (NAME, 1.5)
+    for command in (["eval", "run", "--episodes", "2"], ["resume", "run", "--total-timesteps", "1280"]):
+        refused = rlgd_command(tmp_path, *command)
+        assert refused.returncode == 2
+        assert f"the agent {NAME!r} is not part of rlgd, and a file alone imports no code" in refused.stderr
+        assert "--trust rlgd_plugin" in refused.stderr
+        done = rlgd_command(tmp_path, *command, "--trust", "rlgd_plugin")
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_verify_resume_study_and_tune_take_an_agent_of_a_user(tmp_path: Path) -> None:
+    (tmp_path / "flags.toml").write_text(f'agent = "{NAME}"\nenv = "CartPole-v1"\ntotal_timesteps = 20000\n')
+    assert rlgd_command(tmp_path, "verify-resume", "flags.toml").returncode == 2
+    verified = rlgd_command(tmp_path, "verify-resume", "flags.toml", "--trust", "rlgd_plugin")
+    assert verified.returncode == 0, verified.stderr
+    assert "resuming is exact" in verified.stdout
+    flags = ["--seeds", "2", "--total-timesteps", "512"]
+    study = rlgd_command(tmp_path, "study", "learning-rate", "--agent", NAME, *flags, "--run-dir", "study")
+    assert study.returncode == 0, study.stderr
+    assert rlgd_command(tmp_path, "study", "resume", "study").returncode == 2
+    again = rlgd_command(tmp_path, "study", "resume", "study", "--trust", "rlgd_plugin")
+    assert again.returncode == 0, again.stderr
+    search = ["--search", "adv_clip=log:0.1:10", "--trials", "2", "--fresh-seeds", "1", *flags, "--run-dir", "tune"]
+    tuned = rlgd_command(tmp_path, "tune", NAME, "--env", "CartPole-v1", *search)
+    assert tuned.returncode == 0, tuned.stderr
+
+
+def test_in_python_the_class_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rlgd.train(small(), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
+    monkeypatch.setattr(registry, "_used", {})  # as in another process
+    with pytest.raises(UsageError, match=r"a file alone imports no code; .* agent=ClippedA2C"):
+        rlgd.load(tmp_path / "run")
+    with pytest.raises(UsageError, match="but 'a2c' was given"):
+        rlgd.load(tmp_path / "run", agent=A2C)
+    policy = rlgd.load(tmp_path / "run", agent=ClippedA2C)
+    assert isinstance(policy.agent, ClippedA2C)
+    monkeypatch.setattr(registry, "_used", {})
+    rest = rlgd.resume(tmp_path / "run", agent=ClippedA2C, total_timesteps=128)
+    assert rest.steps == 128
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rlgd_plugin.agents:Nope", "cannot be imported: .* has no attribute 'Nope'"),
+        ("no_such_package:Agent", "cannot be imported: No module named 'no_such_package'"),
+        ("json:JSONDecoder", "expected a class of agents, derived from rlgd.agents.Agent"),
+        ("rlgd.agents:Agent", "lacks gradient, passes, update"),
+        ("clipped", "unknown agent 'clipped'"),
+    ],
+)
+def test_a_name_that_is_no_agent(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    with pytest.raises(UsageError, match=message):
+        make_agent(name)
+
+
+def test_an_installed_package_brings_agents_but_takes_no_name_of_ours(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    copy = tmp_path / "plugin"
+    subprocess.run(["cp", "-r", str(PLUGIN), str(copy)], check=True)
+    subprocess.run([*pip, "--target", str(site), str(copy)], check=True, timeout=300)
+    listed = rlgd_command(tmp_path, "list", "agents", path=site)
+    assert listed.returncode == 0, listed.stderr
+    (row,) = [line for line in listed.stdout.splitlines() if line.startswith("clipped-a2c")]
+    assert "rlgd_plugin.agents:ClippedA2C" in row
+    assert "of rlgd-plugin 1.0" in row
+    assert "the agent 'ppo' of rlgd-plugin is left out: the name is taken" in listed.stderr
+    flags = ["--env", "CartPole-v1", *SMALL, "--total-timesteps", "64", "--eval-episodes", "1", "--run-dir", "run"]
+    trained = rlgd_command(tmp_path, "train", "clipped-a2c", *flags, "--quiet", path=site)
+    assert trained.returncode == 0, trained.stderr
+    played = rlgd_command(tmp_path, "eval", "run", "--episodes", "1", path=site)
+    assert played.returncode == 0, played.stderr
+
+
+@pytest.mark.parametrize("where", ["run", "study"])
+def test_a_file_imports_nothing(where: str, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("open('PWNED', 'w').close()\nclass Agent: pass\n")
+    if where == "run":
+        rlgd.train(small(), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
+        path = tmp_path / "run" / "config.json"
+        path.write_text(path.read_text().replace("tests.plugin.rlgd_plugin.agents:ClippedA2C", "evil:Agent"))
+        commands = [["eval", "run"], ["resume", "run"], ["play", "run"], ["verify-resume", "run"]]
+    else:
+        (tmp_path / "evil.toml").write_text('agent = "evil:Agent"\n[[arms]]\nvary = { gamma = [0.9, 0.99] }\n')
+        commands = [["study", "evil.toml", "--dry-run"]]
+    for command in commands:
+        done = rlgd_command(tmp_path, *command, path=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert "a file alone imports no code" in done.stderr
+    assert not (tmp_path / "PWNED").exists()
