@@ -4,7 +4,6 @@ import tomllib
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from rlgd.agents.registry import REGISTRY
 from rlgd.errors import UsageError
 
 FOLDER = files("rlgd.agents.presets")
@@ -50,7 +49,7 @@ def of_agent(agent: str) -> dict[str, Preset]:
         agent: its name in the registry.
     """
     path = FOLDER / f"{agent}.toml"
-    tables = tomllib.loads(path.read_text("utf-8")) if agent in REGISTRY and path.is_file() else {}
+    tables = tomllib.loads(path.read_text("utf-8")) if path.is_file() else {}
     return {env: _read(agent, env, dict(table)) for env, table in tables.items()}
 
 

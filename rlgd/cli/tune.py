@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 EXAMPLE_SEARCH = "learning_rate=log:1e-4,1e-2"
 VALUES = """\
 VALUES of --search is one of
-
   adam,lion,rmsprop     a choice; [[64,64],[128]] where values are lists
   log:1e-4,1e-2         a range, by factors
   linear:0.9,1          a range; of whole numbers if both ends are
@@ -30,9 +29,8 @@ VALUES of --search is one of
 
 @dataclasses.dataclass(frozen=True)
 class Options(OutputOptions):
-    """Search for hyper-parameters with a high return, and train the best ones with fresh seeds.
-
-    The agent's flags hold for all trials.
+    """Search for hyper-parameters with a high return, and train the best ones with fresh seeds. The agent's flags hold
+    for all trials.
     """
 
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
