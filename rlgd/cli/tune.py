@@ -29,8 +29,8 @@ VALUES of --search is one of
 
 @dataclasses.dataclass(frozen=True)
 class Options(OutputOptions):
-    """Search for hyper-parameters with a high return, and train the best ones with fresh seeds. The agent's flags hold
-    for all trials.
+    """Search for hyper-parameters with a high return, and train the best ones with fresh seeds.
+    The agent's flags hold for all trials.
     """
 
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
