@@ -26,7 +26,7 @@ NARROWEST, WIDEST = 48, 100
 NO_BREAK = "\xa0"
 
 # The headings, and which fields stand under them: those of a part of the options, but for some flags.
-GROUPS = ("flags", "run", "environment", "agent", "ascent", "network", "evaluation", "output")
+GROUPS = ("flags", "run", "environment", "agent", "ascent", "network", "evaluation", "engine", "output")
 OF_PART = {"settings": "run", "stopping": "run", "env": "environment", "hyperparameters": "agent", "ascent": "ascent"}
 OF_FLAG = {
     "act_device": "environment",

@@ -68,18 +68,18 @@ class Options(RunOptions):
     def notes(self) -> str:
         """The agents where none is chosen yet; else where the settings come from."""
         if self.hyperparameters is UNKNOWN:
-            return agents_note("rlgd train")
+            return agents_note()
         return self.origin.sentence if self.origin else ""
 
 
-def agents_note(command: str) -> str:
-    """The agents to choose from, for a command's help."""
+def agents_note() -> str:
+    """The agents to choose from."""
     from rlgd.agents import ALIASES, REGISTRY
 
     rows = {name: text for name, (_, _, text) in REGISTRY.items()}
     rows |= {alias: f"another name for {name}" for alias, name in ALIASES.items()}
     lines = "\n".join(f"  {name:14}{text}" for name, text in rows.items())
-    return f"agents:\n{lines}\n\n`{command} AGENT --help` shows the agent's flags too."
+    return f"agents:\n{lines}\n\n`rlgd train AGENT --help` shows the agent's flags too."
 
 
 def _from_config(path: str, agent: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from rlgd.cli.options import UNKNOWN, OutputOptions, flag, json_or_text, key_value, part, positional
-from rlgd.cli.train import agents_note
+from rlgd.cli.engine_options import EngineOptions
+from rlgd.cli.options import UNKNOWN, flag, json_or_text, key_value, part, positional
 from rlgd.errors import UsageError
 from rlgd.system import signals
 
@@ -25,11 +25,12 @@ VALUES of --search is one of
   log:1e-4,1e-2         a range, by factors
   linear:0.9,1          a range; of whole numbers if both ends are
 """
+AGENTS = "`rlgd list agents` lists them; `rlgd tune AGENT --help` shows an agent's flags."
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(OutputOptions):
-    """Search for hyper-parameters with a high return, and train the best ones with fresh seeds.
+class Options(EngineOptions):
+    """Search for good hyper-parameters, and train the best with fresh seeds.
     The agent's flags hold for all trials.
     """
 
@@ -46,6 +47,7 @@ class Options(OutputOptions):
     total_timesteps: int = flag(100_000, "environment steps of each member", group="run", count=True)
     eval_episodes: int = flag(20, "episodes of each evaluation", group="evaluation")
     seed: int = flag(0, "seed of the search", group="run")
+    workers: int | None = flag(None, "trials that an engine runs at a time; the default is all", group="engine")
     hyperparameters: "Agent" = dataclasses.field(default=UNKNOWN, metadata=part())
     run_dir: str | None = flag(
         None,
@@ -70,8 +72,8 @@ class Options(OutputOptions):
         return cls(agent=given["agent"], hyperparameters=make_agent(given["agent"]))
 
     def notes(self) -> str:
-        """How a search is written, and the agents where none is chosen yet."""
-        return f"{VALUES}\n{agents_note('rlgd tune')}" if self.hyperparameters is UNKNOWN else VALUES
+        """How a search is written, and where the agents are listed if none is chosen yet."""
+        return f"{VALUES}\n{AGENTS}" if self.hyperparameters is UNKNOWN else VALUES
 
 
 def run(options: Options) -> int:
@@ -90,18 +92,23 @@ def run(options: Options) -> int:
     config = RunConfig(agent, env, RunSettings(options.total_timesteps, eval_episodes=options.eval_episodes))
     config.validate()
     on_device = isinstance(env, envs.DeviceEnv)
-    jax_setup.set_up(config, options.computing, alone=not on_device)
+    set_up = functools.partial(jax_setup.set_up, computing=options.computing, alone=not on_device)
+    set_up(config)
+    engine = options.engine_choice
     from rlgd.tuning import search as tuning
+    from rlgd.tuning.sharing import JOBS
 
     directory = Path(options.run_dir) if options.run_dir else tuning.automatic(Path("runs"), env.env_id, options.agent)
     numbers = ("trials", "seeds", "fresh_seeds", "total_timesteps", "eval_episodes", "seed")
     given = {name: getattr(options, name) for name in numbers}
     on_trial = functools.partial(_show_trial, silent=options.quiet or options.json)
     try:
-        result = tuning.tune(
-            agent, env, search, **given, tune_dir=directory, storage=options.storage, study_name=options.study_name,
-            on_trial=on_trial,
-        )  # fmt: skip
+        with engine.executor(options.workers, directory / JOBS) as executor:
+            result = tuning.tune(
+                agent, env, search, **given, tune_dir=directory, storage=options.storage,
+                study_name=options.study_name, on_trial=on_trial, executor=executor, workers=options.workers,
+                set_up=set_up,
+            )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         text = f"rlgd: interrupted; the same command with --run-dir {directory} continues the search"
         print(text, file=sys.stderr, flush=True)

@@ -33,6 +33,18 @@ NUMBERS = (
 )  # fmt: skip
 
 
+def numbers_here() -> tuple[Any, ...]:
+    """The values of ``NUMBERS`` in this process."""
+    return tuple(jax.config.values[name] for name in NUMBERS)
+
+
+def set_numbers(values: tuple[Any, ...]) -> None:
+    """Take the values of ``NUMBERS`` that another process has."""
+    for name, value in zip(NUMBERS, values, strict=True):
+        if jax.config.values[name] != value:
+            jax.config.update(name, value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """What all slices of a study have in common, as it travels.
@@ -65,8 +77,7 @@ class Study:
                 f"the agent or the environment cannot be sent to another process ({error}); give the environment as an "
                 "id or a class."
             ) from error
-        numbers = tuple(jax.config.values[name] for name in NUMBERS)
-        return cls(json.dumps(plan.question.to_json()), objects, exact, set_up, numbers)
+        return cls(json.dumps(plan.question.to_json()), objects, exact, set_up, numbers_here())
 
 
 class _Job(NamedTuple):
@@ -124,9 +135,7 @@ class _Made:
     """
 
     def __init__(self, study: Study) -> None:
-        for name, value in zip(NUMBERS, study.numbers, strict=True):
-            if jax.config.values[name] != value:
-                jax.config.update(name, value)
+        set_numbers(study.numbers)
         agent, env = cloudpickle.loads(study.objects)
         self.plan = make_plan(Question.from_json(json.loads(study.question), "study"), agent, env)
         if study.set_up is not None:

@@ -4,35 +4,31 @@ Optuna decides which values are tried next.
 """
 
 import dataclasses
-import itertools
-import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from rlgd import hyperparameters
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
+from rlgd.engines.jobs import check_executor
 from rlgd.envs import make
-from rlgd.errors import Diverged, RlgdError, StorageFault, UsageError, unknown, whole_number
-from rlgd.maths import confidence
+from rlgd.errors import Diverged, UsageError, unknown, whole_number
 from rlgd.run import layout
+from rlgd.run.config import RunConfig
+from rlgd.tuning import elsewhere
 from rlgd.tuning.journal import ended_trials, trial_record
 from rlgd.tuning.result import TuneResult, publish
+from rlgd.tuning.running import Failures, OnTrial, take_trial
 from rlgd.tuning.sharing import Home, InDirectory, SharedSearch
-from rlgd.tuning.space import Dimension, dimension, suggest_value
+from rlgd.tuning.space import Dimension, dimension
 from rlgd.tuning.storage import InStorage
-from rlgd.tuning.trials import Misfit, Task
+from rlgd.tuning.trials import Task
 
 if TYPE_CHECKING:
     import optuna
-
-MAX_FAILURES = 5  # trials that may fail in one call: then the reason is hardly their values
-log = logging.getLogger("rlgd")
-
-# Takes the number of a trial that has ended, its state, its score and its values, as in ``TuneResult.trials``.
-OnTrial: TypeAlias = Callable[[int, str, float, dict[str, Any]], None]
 
 
 def tune(
@@ -50,6 +46,9 @@ def tune(
     storage: str | None = None,
     study_name: str | None = None,
     on_trial: OnTrial = lambda number, state, score, values: None,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    set_up: Callable[[RunConfig], None] | None = None,
 ) -> TuneResult:
     """Search for the values with the highest return of the greedy policy, and train the best with fresh seeds.
 
@@ -77,6 +76,10 @@ def tune(
             there, and machines without a common ``tune_dir`` may share them. None: they are in ``tune_dir``.
         study_name: of the search in the storage; None: the name of ``tune_dir``.
         on_trial: called for each trial that has ended, see ``OnTrial``.
+        executor: runs the trials in other processes, which see ``tune_dir`` under the same path, or the ``storage``;
+            None: this process does, one after another.
+        workers: trials that are handed to the executor at a time; None: all.
+        set_up: prepares JAX in such a process, given a member; it must be importable there.
 
     Raises:
         UsageError: before anything is trained, if arguments are not valid, or differ from those of the search in
@@ -97,8 +100,12 @@ def tune(
     seed = whole_number("seed", seed, 0)
     task.plan({})  # finds mistakes that all trials would share
     shared = SharedSearch.open(Path(tune_dir), task.identity(space), seed, _home(tune_dir, storage, study_name))
+    check_executor(executor)
     with shared.home.faults_named():
-        _run_trials(shared, task, space, trials, on_trial)
+        if executor is None:
+            _run_trials(shared, task, space, trials, on_trial)
+        else:
+            elsewhere.run_trials(shared, task, space, seed, trials, executor, workers, set_up, on_trial)
         found = _best(shared.study, space, shared.directory)
     return _published(found, shared, task)
 
@@ -134,67 +141,17 @@ def _space(agent: Agent, search: Mapping[str, Any]) -> dict[str, Dimension]:
     return space
 
 
-class _Pruned(Exception):
-    """The trial is worse than most at this point."""
-
-
-class _Ending(NamedTuple):
-    """How a trial ended: its state, its score, and the reason where it has none."""
-
-    state: str
-    score: float | None = None
-    why: str = ""
-    error: Exception | None = None
-
-
 def _run_trials(
     shared: SharedSearch, task: Task, space: Mapping[str, Dimension], trials: int, on_trial: OnTrial
 ) -> None:
-    """Run trials until ``trials`` have ended.
+    """Run trials in this process until enough have ended.
 
     Raises:
         RlgdError: if ``MAX_FAILURES`` of them failed.
     """
-    failures = 0
-    while True:
-        with shared.next_trial(trials) as trial:
-            if trial is None:
-                return
-            ending = _run_trial(trial, task, space)
-            shared.end(trial, ending.state, ending.score, ending.why)
-        record = trial_record(space, shared.study.get_trials()[trial.number])
-        on_trial(record["number"], record["state"], record["score"], record["values"])
-        if ending.error is not None:
-            log.warning("trial %d failed: %s", trial.number, ending.why)
-            failures += 1
-            if failures == MAX_FAILURES:
-                kind = type(ending.error) if isinstance(ending.error, RlgdError) else RlgdError
-                raise kind(
-                    f"the search ended because {failures} trials failed; the last one, trial {trial.number}: "
-                    f"{ending.why.rstrip('.')}. The others are kept; the same search in {shared.directory} continues."
-                ) from ending.error
-
-
-def _run_trial(trial: "optuna.Trial", task: Task, space: Mapping[str, Dimension]) -> _Ending:
-    rungs = itertools.count()
-
-    def on_returns(returns: Sequence[float]) -> None:
-        trial.report(float(confidence.interquartile_mean(returns)), next(rungs))
-        if trial.should_prune():
-            raise _Pruned
-
-    try:
-        values = {name: suggest_value(trial, name, dimension) for name, dimension in space.items()}
-        return _Ending("complete", task.score(values, on_returns))
-    except _Pruned:
-        return _Ending("pruned")
-    except (Misfit, Diverged) as reason:
-        return _Ending("misfit" if isinstance(reason, Misfit) else "diverged", why=str(reason))
-    except StorageFault:
-        raise
-    except Exception as error:
-        text = str(error) if isinstance(error, RlgdError) else f"{type(error).__name__}: {error}"
-        return _Ending("failed", why=text.partition("\n")[0], error=error)
+    failures = Failures(shared.directory)
+    while (ended := take_trial(shared, task, space, trials)) is not None:
+        failures.report(ended, on_trial)
 
 
 def _best(study: "optuna.Study", space: Mapping[str, Dimension], directory: Path) -> TuneResult:

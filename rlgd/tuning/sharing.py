@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # In the directory of a search: its results, and the lock for those who decide. ``ELSEWHERE`` is there in place of the
 # journal if the search is in a storage.
 BEST, SUMMARY, LOCK, ELSEWHERE = "best.json", "summary.md", "search.lock", "search.json"
+JOBS = "jobs"  # the folder of what Slurm's jobs read and print
 POLL_SECONDS = 0.2  # between two looks at the trials of other processes
 
 log = logging.getLogger("rlgd")
@@ -64,7 +65,7 @@ class InDirectory:
             raise UsageError(
                 f"{directory} has the results of a search in a storage; give it, or name another directory."
             )
-        check_own(directory, JOURNAL, (BEST, SUMMARY), "search", folders=(RUNNING,))
+        check_own(directory, JOURNAL, (BEST, SUMMARY), "search", folders=(RUNNING, JOBS))
 
     def open(self, directory: Path, identity: dict[str, Any]) -> "tuple[optuna.Study, Presence]":
         """Open the journal."""

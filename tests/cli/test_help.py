@@ -61,6 +61,14 @@ def test_a_page_fits_a_terminal(
     assert "required" not in page
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_has_a_heading_that_is_shown(command: str) -> None:
+    options = COMMANDS[command].load().Options()
+    assert {help_page.group_of(flag) for flag in flags_of(options).values() if not flag.is_positional} <= {
+        *help_page.GROUPS
+    }
+
+
 def test_a_run_shows_its_own_values(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from rlgd.agents import A2C, PPO
 from rlgd.errors import Diverged, EnvironmentFault, StorageFault, UsageError
 from rlgd.tuning import TuneResult
 from rlgd.tuning.journal import JOURNAL
-from rlgd.tuning.search import MAX_FAILURES
+from rlgd.tuning.running import MAX_FAILURES
 from rlgd.tuning.trials import Task
 
 SMALL = PPO(num_envs=2, rollout_length=8, num_minibatches=2, num_epochs=1, hidden_sizes=(8,))
