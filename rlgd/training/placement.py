@@ -31,7 +31,7 @@ def check_divides(agent: Agent, devices: int, shuffle: str) -> None:
         raise UsageError(f"num_envs is {num_envs}, which {devices} devices do not divide; nearest that do: {nearest}.")
     if agent.climbers is not None and agent.climbers % devices:
         raise UsageError(f"climbers is {agent.climbers}, which {devices} devices do not divide.")
-    if shuffle == "local":
+    if shuffle == "local" and agent.climbers is None:
         try:
             dataclasses.replace(agent, num_envs=num_envs // devices).validate()
         except UsageError as error:

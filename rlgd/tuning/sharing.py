@@ -188,8 +188,9 @@ class SharedSearch:
         """A new trial; None if trials with smaller numbers, which others began meanwhile, are enough."""
         trial = self.study.ask()
         self._presence.arrive(trial)
-        others = [*counted_trials(self.study), *self._running()]
-        if sum(other.number < trial.number for other in others) >= limit:
+        # In this order: one that ends meanwhile is seen twice, and not missed.
+        others = {other.number for other in [*self._running(), *counted_trials(self.study)]}
+        if sum(number < trial.number for number in others) >= limit:
             self._give_up(trial)
             self._presence.leave()
             return None

@@ -117,7 +117,7 @@ def test_each_device_must_be_able_to_shuffle_its_own_rows() -> None:
     agent = PPO(num_envs=4, rollout_length=8, num_minibatches=32)
     config = RunConfig(agent, make("CartPole-v1"), RunSettings(devices=2))
     config.validate()
-    message = "shuffle is 'local', with rows of its own on each of 2 devices: num_minibatches is 32, .* = 2 . 8 = 16"
+    message = r"shuffle is 'local', so each of 2 devices has rows of its own: num_minibatches is 32, .* = 2 \* 8 = 16"
     with pytest.raises(UsageError, match=message):
         config.with_settings(shuffle="local").validate()
 
