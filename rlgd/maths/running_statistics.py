@@ -50,7 +50,7 @@ def of_batch(x: Array, mask: Array | None = None) -> RunningStatistics:
     count = jnp.sum(weight)
     per_row = weight.reshape(-1, *(1,) * (x.ndim - 1))
     share = per_row / jnp.maximum(count, 1)
-    reference = x[jnp.argmax(weight)]
+    reference = x[0] if mask is None else x[jnp.argmax(weight)]  # to look for a row, devices would gather all
     shifted = jnp.where(per_row > 0, x - reference[None], 0)
     offset = jnp.sum(share * shifted, axis=0)
     variance = jnp.sum(share * jnp.square(shifted - offset[None]), axis=0)

@@ -69,7 +69,10 @@ def test_verify_resume_study_and_tune_take_an_agent_of_a_user(tmp_path: Path) ->
     assert verified.returncode == 0, verified.stderr
     assert "resuming is exact" in verified.stdout
     flags = ["--seeds", "2", "--total-timesteps", "512"]
-    study = rlgd_command(tmp_path, "study", "learning-rate", "--agent", NAME, *flags, "--run-dir", "study")
+    (tmp_path / "clip.toml").write_text("[[arms]]\nvary = { adv_clip = [0.5, 2.0] }\n")
+    study = rlgd_command(
+        tmp_path, "study", "clip.toml", "--agent", NAME, "--env", "CartPole-v1", *flags, "--run-dir", "study"
+    )
     assert study.returncode == 0, study.stderr
     assert rlgd_command(tmp_path, "study", "resume", "study").returncode == 2
     again = rlgd_command(tmp_path, "study", "resume", "study", "--trust", "rlgd_plugin")

@@ -232,7 +232,8 @@ def test_the_others_end_soon_after_one_is_killed_and_the_run_goes_on(killed: int
 
 @pytest.mark.slow
 def test_ten_kills_change_no_bit(tmp_path: Path) -> None:
-    flags = [*TRAIN, "--checkpoint-every", "1s", "--quiet", "--total-timesteps", "300000", "--run-dir"]
+    flags = [*TRAIN, "--eval-every", "50000", "--checkpoint-every", "1s", "--total-timesteps", "200000", "--quiet"]
+    flags += ["--run-dir"]
     for code, error in ended(start_two(tmp_path, [*flags, "whole"])):
         assert code == 0, error
     chance, checkpoints = random.Random(0), tmp_path / "killed" / "checkpoints"

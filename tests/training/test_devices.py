@@ -23,17 +23,20 @@ ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (4,), "measure_every": 4}
 
 
-def python(devices: int, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def python(
+    devices: int, *arguments: str, cwd: Path, seconds: float = 900, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run Python in a process with this many devices."""
     variables = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=900
+        [sys.executable, *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=seconds
     )
 
 
-def on_eight(call: str, **environment: str) -> None:
+def on_eight(call: str, seconds: float = 900, **environment: str) -> None:
     """Call a function of ``tests.support.many_devices`` in a process with eight devices."""
-    done = python(8, "-c", f"from tests.support import many_devices as it; it.{call}", cwd=ROOT, **environment)
+    code = f"from tests.support import many_devices as it; it.{call}"
+    done = python(8, "-c", code, cwd=ROOT, seconds=seconds, **environment)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -58,12 +61,23 @@ def test_training_drifts_by_rounding_alone(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
+def test_fifty_iterations_drift_little(name: str) -> None:
+    on_eight(f"training_drifts({name!r}, 50, 1e-3)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AGENTS)
 def test_where_each_device_shuffles_its_own_rows_none_moves(name: str) -> None:
     on_eight(f"own_rows_stay({name!r})")
 
 
 def test_minibatches_of_several_devices() -> None:
     on_eight("minibatches_are_of_all_devices()")
+
+
+@pytest.mark.slow
+def test_twenty_seeds_learn_on_eight_devices_as_on_one() -> None:
+    on_eight("as_many_seeds_learn(20)", seconds=3600)
 
 
 @pytest.mark.slow
