@@ -114,16 +114,16 @@ def host_training_drifts(name: str, iterations: int, tolerance: float) -> None:
 
 def as_many_seeds_learn(seeds: int) -> None:
     """Training on eight devices learns as often, and as well, as on one."""
+
+    def mean_return(devices: int, seed: int) -> float:
+        settings: dict[str, Any] = {"seed": seed, "devices": devices, "eval_episodes": 20}
+        result = rlgd.train(preset("ppo", "CartPole-v1"), "CartPole-v1", total_timesteps=100_000, **settings)
+        assert result.evaluation is not None
+        return result.evaluation.mean
+
     found = {}
     for devices in (1, 8):
-        agent = preset("ppo", "CartPole-v1")
-        returns = [
-            rlgd.train(
-                agent, "CartPole-v1", total_timesteps=100_000, seed=seed, devices=devices, eval_episodes=20
-            ).evaluation.mean
-            for seed in range(seeds)
-        ]
-        found[devices] = np.array(returns)
+        found[devices] = np.array([mean_return(devices, seed) for seed in range(seeds)])
         print(devices, "devices:", np.sort(found[devices]).round(1), flush=True)
     assert (found[8] >= 475).sum() >= (found[1] >= 475).sum() - 2
     assert abs(found[8].mean() - found[1].mean()) <= 2 * np.hypot(*(r.std() for r in found.values())) / seeds**0.5 + 1
