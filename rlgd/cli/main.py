@@ -52,10 +52,10 @@ def _main(argv: list[str]) -> int:
 
             asked = parser.asked(words)
             debug = asked.debug
-            if asked.trust is not None:
+            if (package := parser.trusted(words)) is not None:
                 from rlgd.agents import trust
 
-                trust(asked.trust)
+                trust(package)
             with messages(asked.quiet or asked.json):
                 return _run(name, words, asked)
     except Interrupted as interrupted:

@@ -29,12 +29,20 @@ class Asked:
     quiet: bool = False
     json: bool = False
     debug: bool = False
-    trust: str | None = None
 
 
 def asked(words: Sequence[str]) -> Asked:
     """The common flags among the words of a command line; other words are ignored."""
     return tyro.cli(Asked, args=words, return_unknown_args=True, add_help=False)[0]
+
+
+def trusted(words: Sequence[str]) -> str | None:
+    """The package that ``--trust`` names; where the flag has no value, reading all flags says so."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        name, equals, value = word.partition("=")
+        if name == "--trust":
+            return value if equals else following
+    return None
 
 
 def help_text(name: str, options: type[CommandOptions], words: Sequence[str], asked: Asked) -> str | None:

@@ -6,8 +6,10 @@ connections of a process that dies. One that ends by itself says so before, and 
 
 import atexit
 import contextlib
+import ctypes
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -36,6 +38,7 @@ def watch(host: str | None) -> None:
     Args:
         host: where the others reach process 0; None: at the name of its host.
     """
+    _catch_abort()
     if is_first():
         listener = socket.create_server(("", 0), backlog=1024)
         token = secrets.token_bytes(TOKEN_BYTES)
@@ -52,6 +55,18 @@ def watch(host: str | None) -> None:
         log.error("process 0 cannot be reached at %s:%s (%s); if it dies, that is noticed late", name, port, error)
         return
     _keep(connection, 0)
+
+
+def _catch_abort() -> None:
+    """JAX aborts where it loses process 0, at about the time when the connection ends; that, too, is exit code 3."""
+    ctypes.CDLL(None).signal(signal.SIGABRT, _on_abort)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _on_abort(_: int) -> None:
+    # Not a handler of Python's: those run later, in the main thread, and an abort waits for nothing.
+    _speak("another process has died, so this one ends too")
+    os._exit(EnvironmentFault.exit_code)
 
 
 def _accept(listener: socket.socket, token: bytes) -> None:
@@ -96,7 +111,12 @@ def _wait_for_end(connection: socket.socket, number: int) -> None:
     os._exit(EnvironmentFault.exit_code)
 
 
+_spoken = threading.Lock()  # taken for good: the connection and the abort say the same
+
+
 def _speak(message: str) -> None:
+    if not _spoken.acquire(blocking=False):
+        return
     sys.stderr.write(f"rlgd: error: {message}; `rlgd resume` continues the run from its newest checkpoint.\n")
     sys.stderr.flush()
 

@@ -77,7 +77,7 @@ def test_verify_resume_study_and_tune_take_an_agent_of_a_user(tmp_path: Path) ->
     assert rlgd_command(tmp_path, "study", "resume", "study").returncode == 2
     again = rlgd_command(tmp_path, "study", "resume", "study", "--trust", "rlgd_plugin")
     assert again.returncode == 0, again.stderr
-    search = ["--search", "adv_clip=log:0.1:10", "--trials", "2", "--fresh-seeds", "1", *flags, "--run-dir", "tune"]
+    search = ["--search", "adv_clip=log:0.1,10", "--trials", "2", "--fresh-seeds", "1", *flags, "--run-dir", "tune"]
     tuned = rlgd_command(tmp_path, "tune", NAME, "--env", "CartPole-v1", *search)
     assert tuned.returncode == 0, tuned.stderr
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -225,7 +226,8 @@ def test_the_others_end_soon_after_one_is_killed_and_the_run_goes_on(killed: int
     assert time.monotonic() - start_of_end < BOUND
     assert left.returncode == 3, error
     (line,) = [line for line in error.splitlines() if line.startswith("rlgd: ")]
-    assert line.startswith(f"rlgd: error: process {killed} has died, so this one ends too; `rlgd resume` continues")
+    # JAX may notice the end of process 0 first; it does not know whose end it is.
+    assert re.match(rf"rlgd: error: (process {killed}|another process) has died, so this one ends too; `rlgd res", line)
     (rest,) = ended([start(tmp_path, ["resume", "run", "--total-timesteps", "20000", "--quiet"])])
     assert rest[0] == 0, rest[1]
 
