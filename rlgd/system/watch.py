@@ -62,11 +62,13 @@ def _catch_abort() -> None:
     ctypes.CDLL(None).signal(signal.SIGABRT, _on_abort)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int)
-def _on_abort(_: int) -> None:
-    # Not a handler of Python's: those run later, in the main thread, and an abort waits for nothing.
+def _aborted(_: int) -> None:
     _speak("another process has died, so this one ends too")
     os._exit(EnvironmentFault.exit_code)
+
+
+# Not a handler of Python's: those run later, in the main thread, and an abort waits for nothing.
+_on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
 
 
 def _accept(listener: socket.socket, token: bytes) -> None:
