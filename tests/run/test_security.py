@@ -45,10 +45,11 @@ EXPLAINED = {
     "rlgd/envs/host/parcel.py": r"pickle|ForkingPickler|CloudpickleWrapper",  # to our own worker processes
     "rlgd/envs/host/randomness.py": r"import pickle|pickle\.dumps",  # states of generators, only to compare them
     "rlgd/envs/check/worker.py": r"CloudpickleWrapper|ForkingPickler|pickle",  # to our own worker process
+    "rlgd/tuning/elsewhere.py": r"cloudpickle",  # as for studies
     "rlgd/studies/elsewhere.py": r"cloudpickle",  # to workers of our own, which nobody else sends anything
     "rlgd/engines/ray_cluster.py": r"import socket|socket\.create_connection",  # whether a cluster answers
     # between the processes of a run, which know each other by a token; only that one has ended is said
-    "rlgd/system/watch.py": r"socket",
+    "rlgd/system/watch.py": r"socket|ctypes",
     "rlgd/system/lock.py": r"import socket|socket\.gethostname\(\)",  # the host's name
     "rlgd/run/sinks/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
     # inside the process
