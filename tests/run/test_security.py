@@ -34,9 +34,10 @@ EXPLAINED = {
     # closed tables of our own modules
     "rlgd/faces.py": r"import_module\(home\[name\]\)|import_module\(f\"\{package\}\.\{name\}\"\)",
     "rlgd/cli/commands.py": r"import_module\(self\.module\)",
-    "rlgd/agents/registry.py": r"import_module\(module\)",
     "rlgd/envs/suites/catalog.py": r"import_module\(suite\.module\)",
     "rlgd/envs/host/envpool.py": r'import_module\("envpool"\)',
+    # our own modules; and the module in front of an agent that a user typed or trusts
+    "rlgd/agents/registry.py": r"import_module\(module\)",
     # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before;
     # and whether an info can be pickled, without reading what was written
     "rlgd/envs/host/maker.py": r'import_module\("ale_py"\)|import_module\(module\)|ForkingPickler|cannot be pickled',
