@@ -7,6 +7,7 @@ at once, and what the user gave is kept apart from the defaults.
 import contextlib
 import dataclasses
 import io
+import itertools
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -38,7 +39,7 @@ def asked(words: Sequence[str]) -> Asked:
 
 def trusted(words: Sequence[str]) -> str | None:
     """The package that ``--trust`` names; where the flag has no value, reading all flags says so."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:]):
         name, equals, value = word.partition("=")
         if name == "--trust":
             return value if equals else following
