@@ -82,19 +82,24 @@ def named(name: str) -> "type[Agent]":
         UsageError: if there is none.
     """
     if ":" in name and name not in _used:
-        use(_imported(name))
+        use(_from_here(name))
     return agent_class(name)
+
+
+def _from_here(name: str) -> "type[Agent]":
+    """An agent that the user means, which may lie in the working directory, wherever rlgd's own script lies."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the last place, so that it replaces nothing that is installed
+    return _imported(name)
 
 
 def _imported(name: str) -> "type[Agent]":
     from rlgd.agents.base.agent import Agent
 
     module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # the user means the folder that he is in, wherever rlgd's own script lies
-        sys.path.insert(0, os.getcwd())
     try:
         cls: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UsageError(f"the agent {name!r} cannot be imported: {error}.") from error
     if not (isinstance(cls, type) and issubclass(cls, Agent)):
         raise UsageError(f"{name!r} is {cls!r}; expected a class of agents, derived from rlgd.agents.Agent.")
@@ -135,7 +140,7 @@ def agent_class(name: str) -> "type[Agent]":
         return _imported(entry.value)
     package = key.partition(":")[0]
     if any(package == each or package.startswith(f"{each}.") for each in _trusted):
-        return _imported(key)
+        return _from_here(key)
     raise UsageError(
         f"the agent {name!r} is not part of rlgd, and a file alone imports no code; name it yourself: --trust "
         f"{package.partition('.')[0]}, or agent={key.rpartition(':')[2]} in Python."

@@ -265,4 +265,5 @@ class Agent(abc.ABC):
 
 
 def opt_state(ascent: Ascent, value_ascent: Ascent, params: Params) -> Params:
+    """The state of two optimizers, of policy and value function, before their first step."""
     return Params(ascent.transformation().init(params.policy), value_ascent.transformation().init(params.value))

@@ -27,7 +27,7 @@ class Outer:
 
     sync_every: float | None = traced(
         None,
-        "iterations that each climber is alone, before all take their mean; None: none is",
+        "iterations that each climber learns alone before all take their mean; None: all learn together",
         "[1, inf)",
     )
     climbers: int | None = static(

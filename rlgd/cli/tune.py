@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import UNKNOWN, flag, json_or_text, key_value, part, positional
+from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError
 from rlgd.system import signals
 
@@ -82,7 +83,9 @@ def run(options: Options) -> int:
         missing = "--env" if options.env is None else "--search"
         example = f"rlgd tune ppo --env CartPole-v1 --search {EXAMPLE_SEARCH}"
         raise UsageError(f"{missing} is missing; for example {example}.")
-    search = dict(_searched(text) for text in options.search)
+    search, engine = dict(_searched(text) for text in options.search), options.engine_choice
+    if options.workers is not None and engine.name == LOCAL:
+        raise UsageError("workers is set, but this process runs one trial after another; choose an --engine.")
     from rlgd import envs
     from rlgd.cli import jax_setup
     from rlgd.run.config import RunConfig
@@ -94,7 +97,6 @@ def run(options: Options) -> int:
     on_device = isinstance(env, envs.DeviceEnv)
     set_up = functools.partial(jax_setup.set_up, computing=options.computing, alone=not on_device)
     set_up(config)
-    engine = options.engine_choice
     from rlgd.tuning import search as tuning
     from rlgd.tuning.sharing import JOBS
 

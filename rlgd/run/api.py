@@ -115,9 +115,10 @@ def _for_devices(config: RunConfig) -> RunConfig:
             environments.
     """
     config.validate()
+    use(type(config.agent))  # what this process trains, it may read again
     mesh = make_mesh(config.settings.devices)
     config = config.for_devices(1 if mesh is None else mesh.size)
-    config.validate()
+    config.agent.validate()  # the climbers may be new
     footprint.check(config.agent, config.env)
     if mesh is not None:
         check_divides(config.agent, mesh.size, config.settings.shuffle)

@@ -7,7 +7,7 @@ import gymnasium
 
 from rlgd import hyperparameters as hp
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.registry import name_of, use
+from rlgd.agents.registry import name_of
 from rlgd.envs import DeviceEnv, Env, HostEnv
 from rlgd.errors import UsageError
 from rlgd.models import features
@@ -65,7 +65,7 @@ class RunConfig:
             )
 
     def for_devices(self, number: int) -> "RunConfig":
-        """A copy in which a federated ascent has climbers: if none are named, one for each of so many devices."""
+        """A copy in which a federated ascent has climbers: where none are named, one for each device."""
         outer = self.agent.ascent.outer
         if outer.sync_every is None or outer.climbers is not None:
             return self
@@ -84,6 +84,5 @@ class RunConfig:
 
 
 def agent_name(agent: Agent) -> str:
-    """The name of an agent in files; what this process trains, it may read again."""
-    use(type(agent))
+    """The name of an agent in files."""
     return name_of(type(agent))

@@ -24,6 +24,7 @@ from rlgd.spaces import Spec
 from rlgd.system.mesh import undivided
 
 T = TypeVar("T")
+OF_ENVS = ("env_state", "obs", "first", "memory", "episodes")  # of the state: what belongs to an environment
 
 
 def init(agent: Agent, spec: Spec, key: Array) -> AgentState:
@@ -48,22 +49,12 @@ def each(agent: Agent, loop: LoopState, function: Callable[[Agent, LoopState], T
     def part(x: Array) -> Array:
         return x.reshape(number, -1, *x.shape[1:])
 
-    parts = jax.tree.map(part, (loop.env_state, loop.obs, loop.first, loop.memory, loop.episodes))
+    parts = {name: jax.tree.map(part, getattr(loop, name)) for name in OF_ENVS}
     states = dataclasses.replace(loop.agent_state, outer_opt_state=None, met=None)
 
-    def of_one(place: Array, state: AgentState, own: Any) -> T:
-        env_state, obs, first, memory, episodes = own
-        alone = dataclasses.replace(
-            loop,
-            agent_state=state,
-            env_state=env_state,
-            obs=obs,
-            first=first,
-            memory=memory,
-            episodes=episodes,
-            key=jax.random.fold_in(loop.key, place),
-        )
-        return function(climber, alone)
+    def of_one(place: Array, state: AgentState, own: dict[str, Any]) -> T:
+        key = jax.random.fold_in(loop.key, place)
+        return function(climber, dataclasses.replace(loop, agent_state=state, key=key, **own))
 
     with undivided():  # each device has whole climbers
         return jax.vmap(of_one)(jnp.arange(number), states, parts)
@@ -75,10 +66,7 @@ def iterate(
     """One iteration of every climber, after which they meet if it is time."""
     after, metrics = each(agent, loop, iterate_one)
     metrics = joined_metrics(metrics)
-    envs = {
-        name: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), getattr(after, name))
-        for name in ("env_state", "obs", "first", "memory", "episodes")
-    }
+    envs = {name: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), getattr(after, name)) for name in OF_ENVS}
     states = dataclasses.replace(
         after.agent_state, outer_opt_state=loop.agent_state.outer_opt_state, met=loop.agent_state.met
     )

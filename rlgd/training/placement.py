@@ -29,8 +29,9 @@ def check_divides(agent: Agent, devices: int, shuffle: str) -> None:
         less, more = num_envs // devices * devices, -(-num_envs // devices) * devices
         nearest = f"{less} or {more}" if less else f"{more}"
         raise UsageError(f"num_envs is {num_envs}, which {devices} devices do not divide; nearest that do: {nearest}.")
-    if agent.climbers is not None and agent.climbers % devices:
-        raise UsageError(f"climbers is {agent.climbers}, which {devices} devices do not divide.")
+    climbers = agent.ascent.outer.climbers  # None: as many as there will be devices
+    if climbers is not None and climbers % devices:
+        raise UsageError(f"climbers is {climbers}, which {devices} devices do not divide.")
     if shuffle == "local" and agent.climbers is None:
         try:
             dataclasses.replace(agent, num_envs=num_envs // devices).validate()

@@ -98,9 +98,11 @@ def tune(
         whole_number("fresh_seeds", fresh_seeds, 0),
     )  # fmt: skip
     seed = whole_number("seed", seed, 0)
+    check_executor(executor)
+    if workers is not None:
+        workers = whole_number("workers", workers, 1)
     task.plan({})  # finds mistakes that all trials would share
     shared = SharedSearch.open(Path(tune_dir), task.identity(space), seed, _home(tune_dir, storage, study_name))
-    check_executor(executor)
     with shared.home.faults_named():
         if executor is None:
             _run_trials(shared, task, space, trials, on_trial)

@@ -112,6 +112,25 @@ def test_a_name_that_is_no_agent(name: str, message: str, monkeypatch: pytest.Mo
         make_agent(name)
 
 
+def test_a_folder_here_replaces_no_installed_package(tmp_path: Path) -> None:
+    (tmp_path / "rlgd_plugin").mkdir()
+    (tmp_path / "rlgd_plugin" / "__init__.py").write_text("open('PWNED', 'w').close()\n")
+    code = f"""
+import sys
+sys.path.remove("")  # as rlgd's own script starts
+from rlgd.agents import agent_class, trust
+trust("rlgd_plugin")
+print(sys.modules[agent_class({NAME!r}).__module__].__file__)
+"""
+    variables = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{PLUGIN}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(PLUGIN)
+    assert not (tmp_path / "PWNED").exists()
+
+
 def test_an_installed_package_brings_agents_but_takes_no_name_of_ours(tmp_path: Path) -> None:
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

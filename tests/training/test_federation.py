@@ -16,6 +16,8 @@ from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import with_values
 from rlgd.pytrees import LoopState
+from rlgd.run.config import RunConfig
+from rlgd.run.settings import RunSettings
 from rlgd.training import federation
 
 SMALL: dict[str, Any] = {"num_envs": 8, "hidden_sizes": (4,), "measure_every": 0}
@@ -133,6 +135,14 @@ def test_a_study_varies_how_often_they_meet_in_one_program() -> None:
 def test_bad_values(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         PPO(**{**ROLLOUTS, **values}).validate()
+
+
+def test_without_a_number_each_device_has_a_climber() -> None:
+    config = RunConfig(a2c(sync_every=2), ENV, RunSettings(devices=2))
+    config.validate()
+    assert config.for_devices(2).agent.climbers == 2
+    with pytest.raises(UsageError, match="climbers is 4, which 8 devices do not divide"):
+        RunConfig(a2c(sync_every=2, climbers=4), ENV, RunSettings(devices=8)).validate()
 
 
 def test_on_the_host_all_climb_together() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import rlgd
+from rlgd.cli import main
 from rlgd.engines import EngineChoice
 from rlgd.errors import EnvironmentFault, UsageError
 from tests.support.engine_jobs import DiesOnce, die
@@ -77,6 +78,12 @@ def test_the_command_takes_an_engine(tmp_path: Path) -> None:
     assert "trial 0:" in done.stderr
     assert "trial 1:" in done.stderr
     assert "search:      search" in done.stdout
+
+
+def test_workers_need_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tune", "a2c", "--env", "CartPole-v1", "--search", "gamma=0.9,0.99", "--workers", "2"]
+    assert main.main(words) == 2
+    assert "workers is set, but this process runs one trial after another" in capsys.readouterr().err
 
 
 def test_what_is_no_executor_is_refused(tmp_path: Path) -> None:
