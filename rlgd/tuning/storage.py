@@ -181,7 +181,7 @@ def _shown(url: "URL") -> str:
 
 
 def _within(seconds: float, do: Callable[[], T], place: str) -> T:
-    """The result of a call, which may take a bounded time. A call that hangs is left behind in its thread."""
+    """The result of a call, which may take a bounded time. A call that hangs stays in its thread."""
     future: Future[T] = Future()
 
     def run() -> None:
