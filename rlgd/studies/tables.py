@@ -185,8 +185,8 @@ def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
     ]
     if plan.question.until_separated is not None:
         notes.append(
-            "Worse than: a point of the same arm, by a rank test and Welch's test, after this many seeds of each; it got "
-            "no more for this arm. The others stop together: when all seeds are trained, or when more of the same "
+            "Worse than: a point of the same arm, by a rank test and Welch's test, after this many seeds of each; it "
+            "got no more for this arm. The others stop together: when all seeds are trained, or when more of the same "
             "would not tell them apart. The probability of a false call in the whole study is "
             f"{plan.question.until_separated:g} at most. A point stops when its seeds came out low, so its return is "
             "somewhat too low on average; and intervals hold for a number of seeds that is fixed, not for one that the "
