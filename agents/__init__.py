@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rlgd.agents.registry import named as named
     from rlgd.agents.registry import preset as preset
     from rlgd.agents.registry import registered_name as registered_name
-    from rlgd.agents.registry import trust as trust
     from rlgd.agents.reinforce import REINFORCE as REINFORCE
     from rlgd.agents.trpo import TRPO as TRPO
 
@@ -43,7 +42,6 @@ __getattr__, __dir__, __all__ = lazy(
             "named",
             "preset",
             "registered_name",
-            "trust",
         ),
         "rlgd.agents.reinforce": ("REINFORCE",),
         "rlgd.agents.trpo": ("TRPO",),

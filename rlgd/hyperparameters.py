@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from rlgd.errors import UsageError, unknown
+from rlgd.plugins import Kind
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ def static(
     decides_result: bool = True,
     count: bool = False,
     flag: str | None = None,
+    kind: Kind | None = None,
 ) -> Any:
     """A value that decides a shape or a branch.
 
@@ -69,6 +71,7 @@ def static(
         decides_result: whether the result of a run depends on it.
         count: whether the command line reads it with ``count``: 100k, 1e5.
         flag: its name on the command line, where that is not the field's own.
+        kind: of parts of users, where it may be one: an object, or its name.
     """
     return _field(
         default,
@@ -80,11 +83,12 @@ def static(
         decides_result=decides_result,
         count=count,
         flag=flag,
+        kind=kind,
     )
 
 
 def _field(default: Any, doc: str, **metadata: Any) -> Any:
-    usual = {"choices": None, "decides_result": True, "count": False, "flag": None}
+    usual = {"choices": None, "decides_result": True, "count": False, "flag": None, "kind": None}
     return dataclasses.field(default=default, metadata={"doc": doc, **usual, **metadata})
 
 
@@ -225,8 +229,21 @@ def _replaced(config: Any, path: tuple[str, ...], value: Any) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The hyper-parameters as plain Python values by flat name, ready for JSON."""
-    return {name: _plain(flat.value) for name, flat in flat_fields(config).items()}
+    """The hyper-parameters as plain Python values by flat name, ready for JSON; parts of users by their names."""
+
+    def plain(flat: FlatField) -> Any:
+        kind = flat.field.metadata["kind"]
+        return _plain(flat.value) if kind is None or flat.value is None else kind.name(flat.value)
+
+    return {name: plain(flat) for name, flat in flat_fields(config).items()}
+
+
+def parts_of_users(config: Any) -> Iterator[tuple[str, Kind, Any]]:
+    """The parts of users in a configuration that are given as objects: flat name, kind, part."""
+    for name, (_, field, _, value) in flat_fields(config).items():
+        kind = field.metadata["kind"]
+        if kind is not None and value is not None and not isinstance(value, str):
+            yield name, kind, value
 
 
 def changed(config: Any) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def validate(config: Any) -> None:
 
 
 def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> None:
-    if meta.get("choices"):
+    if (kind := meta.get("kind")) is not None:
+        kind.check_value(value)
+    elif meta.get("choices"):
         if value not in meta["choices"]:
             raise unknown(name, value, meta["choices"])
     elif annotation is bool:

@@ -15,7 +15,7 @@ PUBLIC = {
     """,
     "rlgd.agents": """
         A2C ALIASES ActorCriticAgent Agent AgentContract NPG PPO REGISTRY REINFORCE RolloutAgent TRPO agent_class
-        check make_agent named preset presets registered_name trust
+        check make_agent named preset presets registered_name
     """,
     "rlgd.ascent": """
         Ascent Clipping OPTIMIZERS Outer Penalties RolloutMoments Rule Schedules apply_step clip_by_norm

@@ -11,11 +11,11 @@ Rows = list[list[str]]
 def agents() -> Rows:
     """Name, class, description."""
     from rlgd.agents import ALIASES, REGISTRY
-    from rlgd.agents.registry import installed
+    from rlgd.agents.registry import KIND
 
     names = {name: ", ".join([name, *(alias for alias, of in ALIASES.items() if of == name)]) for name in REGISTRY}
     rows = [[names[name], cls, text] for name, (_, cls, text) in REGISTRY.items()]
-    for name, entry in installed().items():
+    for name, entry in KIND.installed().items():
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
         rows.append([name, entry.value, f"of {origin}"])
     return [["agent", "class", "what it is"], *rows]

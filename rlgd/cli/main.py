@@ -53,7 +53,7 @@ def _main(argv: list[str]) -> int:
             asked = parser.asked(words)
             debug = asked.debug
             if (package := parser.trusted(words)) is not None:
-                from rlgd.agents import trust
+                from rlgd.plugins import trust
 
                 trust(package)
             with messages(asked.quiet or asked.json):

@@ -76,7 +76,11 @@ def parse(name: str, options: type[T], words: Sequence[str]) -> T:
         what = positional.metadata["metavar"] if positional else ""
         raise UsageError(f"{what} comes first: {help_page.usage(name, {})}.")
     prog = " ".join(["rlgd", name, *first.values()])
-    given = _given(prog, flags_of(options.defaults(first)), words, strict=True)
+    flags = flags_of(options.defaults(first))
+    given = _given(prog, flags, words, strict=True)
+    for flag, value in given.items():
+        if (kind := flags[flag].metadata.get("kind")) is not None and ":" in str(value):
+            kind.named(value)  # what the user typed may be imported
     return dataclasses.replace(filled(options.defaults(given), given), given=given)
 
 
@@ -145,6 +149,8 @@ def argument(flag: Flag) -> Any:
 
 def _kind(flag: Flag) -> Any:
     """The type that tyro reads."""
+    if flag.metadata.get("kind") is not None:
+        return str | None if type(None) in members(flag.kind) else str
     allowed = members(flag.kind)
     if is_mapping(flag.kind):
         return tuple[str, ...]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlgd import hyperparameters as hp
 from rlgd.agents.base.agent import Agent
 from rlgd.agents.registry import use
 from rlgd.envs import HostEnv
@@ -116,6 +117,8 @@ def _for_devices(config: RunConfig) -> RunConfig:
     """
     config.validate()
     use(type(config.agent))  # what this process trains, it may read again
+    for _, kind, part in hp.parts_of_users(config.agent):
+        kind.use(part)
     mesh = make_mesh(config.settings.devices)
     config = config.for_devices(1 if mesh is None else mesh.size)
     config.agent.validate()  # the climbers may be new
@@ -153,15 +156,14 @@ def resume(
         poll_signal, metrics: as for ``execute``.
         changes: traced hyper-parameters by flat name, such as ``learning_rate=1e-4``, and settings of the run that
             decide no bit of the training, such as ``eval_every``, or its rounding alone, such as ``devices``; they are
-            recorded in ``config.json``.
+            recorded in ``config.json``. Also a network or an optimizer that was given as an object, to give it again.
 
     Raises:
         UsageError: if there is nothing to resume, a change is not possible, or another process writes the run.
         StorageFault: if every checkpoint is damaged.
     """
     directory = Path(run_dir)
-    if agent is not None:
-        use(agent, config_file.read_config(directory)["agent"])
+    changes = config_file.use_parts(directory, agent, changes)
     new_end = {} if total_timesteps is None else {"total_timesteps": total_timesteps}
     config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
     config = _for_devices(config)

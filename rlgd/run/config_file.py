@@ -17,6 +17,7 @@ from rlgd import hyperparameters as hp
 from rlgd import spaces
 from rlgd.agents import REGISTRY, agent_class
 from rlgd.agents.base.agent import Agent
+from rlgd.agents.registry import use
 from rlgd.envs import SUITES, DeviceEnv, Env, make
 from rlgd.envs.host.host_env import autoreset_mode_named
 from rlgd.errors import StorageFault, UsageError
@@ -132,6 +133,35 @@ def read_config(directory: Path) -> dict[str, Any]:
         content = upgraded(content)
         checked(content, Content)
         return content
+
+
+def use_parts(directory: Path, agent: type[Agent] | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the files of a run name the parts of users that are given again.
+
+    Args:
+        directory: the run's.
+        agent: the class of an agent that is not rlgd's; None if it is, or if files may name it already.
+        given: parts by the names of their fields, such as ``network``, and anything else.
+
+    Returns:
+        What is no object of Python for such a field.
+
+    Raises:
+        UsageError: if the run has another part.
+    """
+    content = read_config(directory)
+    if agent is not None:
+        use(agent, content["agent"])
+    if not given:
+        return {}
+    fields = hp.flat_fields(agent_class(content["agent"])())
+    rest = dict(given)
+    for name, part in given.items():
+        kind = fields[name].field.metadata["kind"] if name in fields else None
+        if kind is not None and not isinstance(part, str):
+            kind.use(part, content["hyperparameters"].get(name))
+            del rest[name]
+    return rest
 
 
 @contextlib.contextmanager

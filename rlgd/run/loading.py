@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from jax import Array
 
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.registry import use
 from rlgd.errors import StorageFault, UsageError
 from rlgd.evaluation.policy import Policy
 from rlgd.run import config_file, layout
@@ -25,7 +24,9 @@ T = TypeVar("T")
 log = logging.getLogger("rlgd")
 
 
-def load(run_dir: str | Path, checkpoint: str | int | None = None, *, agent: type[Agent] | None = None) -> Policy:
+def load(
+    run_dir: str | Path, checkpoint: str | int | None = None, *, agent: type[Agent] | None = None, **parts: Any
+) -> Policy:
     """A run's policy, ready to act; the environment itself need not be installed.
 
     Args:
@@ -34,14 +35,15 @@ def load(run_dir: str | Path, checkpoint: str | int | None = None, *, agent: typ
             best one if it was trained with ``patience``, else the latest. A damaged checkpoint is refused. Only for
             "latest" the newest one that is not damaged is taken instead, and the log says so.
         agent: the class of an agent that is not rlgd's: a file alone imports no code.
+        parts: the network or the optimizer of the run, where it is not rlgd's: ``network=MyTorso``.
 
     Raises:
-        UsageError: if there is no run, or it has no such checkpoint; if ``agent`` is needed, or is another one.
+        UsageError: if there is no run, or it has no such checkpoint; if a part is needed, or is another one.
         StorageFault: if the checkpoint is damaged.
     """
     directory = Path(run_dir)
-    if agent is not None:
-        use(agent, read_config(directory)["agent"])
+    if unknown_parts := config_file.use_parts(directory, agent, parts):
+        raise UsageError(f"{', '.join(unknown_parts)}: no such part of a run that load takes; give objects of Python.")
     trained, spec = config_file.read_agent(directory)
     folder, found = find_checkpoint(directory, checkpoint)
     like = shapes(directory, lambda key: federation.init(trained.prepared(), spec, key))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import rlgd
-from rlgd.agents import A2C, check, make_agent, registry
+from rlgd import plugins
+from rlgd.agents import A2C, check, make_agent
 from rlgd.errors import UsageError
 from tests.plugin.rlgd_plugin.agents import ClippedA2C
 
@@ -21,8 +22,8 @@ SMALL = ["--num-envs", "4", "--rollout-length", "8", "--hidden-sizes", "4", "--m
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_used", {})
-    monkeypatch.setattr(registry, "_trusted", set())
+    monkeypatch.setattr(plugins, "_used", {})
+    monkeypatch.setattr(plugins, "_trusted", set())
 
 
 def rlgd_command(cwd: Path, *words: str, path: Path = PLUGIN) -> subprocess.CompletedProcess[str]:
@@ -84,14 +85,14 @@ def test_verify_resume_study_and_tune_take_an_agent_of_a_user(tmp_path: Path) ->
 
 def test_in_python_the_class_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rlgd.train(small(), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
-    monkeypatch.setattr(registry, "_used", {})  # as in another process
+    monkeypatch.setattr(plugins, "_used", {})  # as in another process
     with pytest.raises(UsageError, match=r"a file alone imports no code; .* agent=ClippedA2C"):
         rlgd.load(tmp_path / "run")
     with pytest.raises(UsageError, match="but 'a2c' was given"):
         rlgd.load(tmp_path / "run", agent=A2C)
     policy = rlgd.load(tmp_path / "run", agent=ClippedA2C)
     assert isinstance(policy.agent, ClippedA2C)
-    monkeypatch.setattr(registry, "_used", {})
+    monkeypatch.setattr(plugins, "_used", {})
     rest = rlgd.resume(tmp_path / "run", agent=ClippedA2C, total_timesteps=128)
     assert rest.steps == 128
 
@@ -118,7 +119,8 @@ def test_a_folder_here_replaces_no_installed_package(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.path.remove("")  # as rlgd's own script starts
-from rlgd.agents import agent_class, trust
+from rlgd.agents import agent_class
+from rlgd.plugins import trust
 trust("rlgd_plugin")
 print(sys.modules[agent_class({NAME!r}).__module__].__file__)
 """

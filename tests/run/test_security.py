@@ -36,8 +36,9 @@ EXPLAINED = {
     "rlgd/cli/commands.py": r"import_module\(self\.module\)",
     "rlgd/envs/suites/catalog.py": r"import_module\(suite\.module\)",
     "rlgd/envs/host/envpool.py": r'import_module\("envpool"\)',
-    # our own modules; and the module in front of an agent that a user typed or trusts
     "rlgd/agents/registry.py": r"import_module\(module\)",
+    # the module of a part of a user, who typed its name, trusts its package, or installed it
+    "rlgd/plugins.py": r"import_module\(module\)",
     # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before;
     # and whether an info can be pickled, without reading what was written
     "rlgd/envs/host/maker.py": r'import_module\("ale_py"\)|import_module\(module\)|ForkingPickler|cannot be pickled',

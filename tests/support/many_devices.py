@@ -116,10 +116,9 @@ def as_many_seeds_learn(seeds: int) -> None:
     """Training on eight devices learns as often, and as well, as on one."""
 
     def mean_return(devices: int, seed: int) -> float:
-        settings: dict[str, Any] = {"seed": seed, "devices": devices, "eval_episodes": 20}
+        settings: dict[str, Any] = {"seed": seed, "devices": devices}
         result = rlgd.train(preset("ppo", "CartPole-v1"), "CartPole-v1", total_timesteps=100_000, **settings)
-        assert result.evaluation is not None
-        return result.evaluation.mean
+        return rlgd.evaluate(result.policy, "CartPole-v1", episodes=20, seed=seed).mean
 
     found = {}
     for devices in (1, 8):

@@ -1,0 +1,171 @@
+"""Parts of users by name: agents, networks, optimizers, environments, sinks. Importing this imports no JAX.
+
+A part has a name that files keep: ``module:attribute``, or the name of an entry point of an installed package. A name
+in a file imports nothing by itself: its part must have been used in this process, belong to an installed entry point,
+or lie in a package that the user trusts.
+"""
+
+import dataclasses
+import functools
+import importlib
+import importlib.metadata
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Collection
+from typing import Any
+
+from rlgd.errors import UsageError, unknown
+
+log = logging.getLogger("rlgd")
+_used: dict[tuple[str, str], Any] = {}  # parts that this process was given, by group and name in files
+_trusted: set[str] = set()  # packages whose parts a file may name
+
+
+def trust(package: str) -> None:
+    """Let files name the parts of a package: they are imported when they are asked for."""
+    _trusted.add(package)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of parts.
+
+    Attributes:
+        what: what one is called, such as "network".
+        own: the names of rlgd's own ones, which nobody else can take.
+        check: called with a name and what was imported under it; raises UsageError if that is no such part.
+    """
+
+    what: str
+    own: Collection[str]
+    check: Callable[[str, Any], None]
+
+    @property
+    def group(self) -> str:
+        """The group of entry points in which installed packages name theirs."""
+        return f"rlgd.{self.what}s"
+
+    def installed(self) -> dict[str, importlib.metadata.EntryPoint]:
+        """Those of installed packages by name; one that takes a name of ours is left out, with a warning."""
+        return _installed(self.group, self.what, frozenset(self.own))
+
+    def name(self, part: Any) -> str:
+        """The name of a part as files have it; that of an object without a place in a module only describes it."""
+        return part if isinstance(part, str) else described(part)
+
+    def use(self, part: Any, name: str | None = None) -> None:
+        """Let files name a part that the user gave to this process; ``name`` is the one in a file, if that is another.
+
+        Raises:
+            UsageError: if the file names another part.
+        """
+        own = self.name(part)
+        if name is not None and name.rpartition(":")[2] != own.rpartition(":")[2]:
+            raise UsageError(f"the {self.what} is {name!r}, but {own!r} was given.")
+        key = self.group, name or own
+        if _used.get(key, part) is not part and "jax" in sys.modules:
+            import jax
+
+            jax.clear_caches()  # programs know the part by its name alone
+        _used[key] = part
+
+    def part(self, value: Any) -> Any:
+        """The object that a value stands for: itself, or the part with this name, which is not rlgd's own.
+
+        Raises:
+            UsageError: as ``get``.
+        """
+        return self.get(value) if isinstance(value, str) else value
+
+    def check_value(self, value: Any) -> None:
+        """Refuse a value that is neither a name of rlgd's own, nor a part of a user.
+
+        Raises:
+            UsageError: what was given, what is allowed.
+        """
+        if not (isinstance(value, str) and value in self.own):
+            self.check(self.name(value), self.part(value))
+
+    def named(self, name: str) -> Any:
+        """A part that the user named: of ours or of an installed package, or ``module:attribute``, which is imported.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        if ":" in name and (self.group, name) not in _used:
+            self.use(self._from_here(name), name)
+        return self.get(name)
+
+    def get(self, name: str) -> Any:
+        """A part that is not rlgd's, by its name in a file; see this module's beginning for what is imported.
+
+        Raises:
+            UsageError: naming the nearest known name, or what the user may do.
+        """
+        if (self.group, name) in _used:
+            return _used[self.group, name]
+        installed = self.installed()
+        entry = installed.get(name) or next((entry for entry in installed.values() if entry.value == name), None)
+        if entry is not None:
+            return self._imported(entry.value)
+        if ":" not in name:
+            raise unknown(self.what, name, [*self.own, *installed])
+        package, _, attribute = name.partition(":")
+        if not re.fullmatch(r"[\w.]+", attribute):
+            raise UsageError(f"the {self.what} {name!r} was an object of Python; give it again: {self.what}=...")
+        if any(package == each or package.startswith(f"{each}.") for each in _trusted):
+            return self._from_here(name)
+        raise UsageError(
+            f"the {self.what} {name!r} is not part of rlgd, and a file alone imports no code; name it yourself: "
+            f"--trust {package.partition('.')[0]}, or {self.what}={attribute} in Python."
+        )
+
+    def _from_here(self, name: str) -> Any:
+        """A part that the user means, which may lie in the working directory, wherever rlgd's own script lies."""
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # the last place, so that it replaces nothing that is installed
+        return self._imported(name)
+
+    def _imported(self, name: str) -> Any:
+        module, _, attribute = name.partition(":")
+        try:
+            part = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise UsageError(f"the {self.what} {name!r} cannot be imported: {error}.") from error
+        self.check(name, part)
+        return part
+
+
+def described(part: Any) -> str:
+    """``module:attribute`` of a class or function; of other objects what they were made from, as far as it is known."""
+    if hasattr(part, "__qualname__"):
+        return f"{part.__module__}:{part.__qualname__}"
+    if dataclasses.is_dataclass(part):
+        shown = [f for f in dataclasses.fields(part) if f.repr and f.init and f.name not in ("parent", "name")]
+        values = ", ".join(f"{f.name}={_plainly(getattr(part, f.name))}" for f in shown)
+        return f"{described(type(part))}({values})"
+    if isinstance(part, tuple):  # a pair of functions: what made them
+        made = next((described(each) for each in part if hasattr(each, "__qualname__")), described(type(part)))
+        return f"{made.partition('.<locals>')[0]}(...)"
+    if isinstance(part, functools.partial):
+        given = [*map(_plainly, part.args), *(f"{name}={_plainly(x)}" for name, x in part.keywords.items())]
+        return f"{described(part.func)}({', '.join(given)})"
+    return f"{described(type(part))}(...)"
+
+
+def _plainly(value: Any) -> str:
+    return value.__qualname__ if hasattr(value, "__qualname__") else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+@functools.cache
+def _installed(group: str, what: str, own: frozenset[str]) -> dict[str, importlib.metadata.EntryPoint]:
+    found = {}
+    for entry in importlib.metadata.entry_points(group=group):
+        if entry.name.lower() in own or ":" in entry.name:
+            where = entry.dist.name if entry.dist else entry.value
+            log.warning("the %s %r of %s is left out: the name is taken, or has a colon", what, entry.name, where)
+        else:
+            found[entry.name] = entry
+    return found
