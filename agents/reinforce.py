@@ -56,6 +56,8 @@ class REINFORCE(Agent):
             raise UsageError(
                 f"baseline 'mean' averages over other episodes, but num_envs is {self.num_envs}; allowed: at least 2."
             )
+        if self.is_recurrent:
+            raise UsageError(f"network is {self.network!r}, which has a memory; REINFORCE learns without one.")
 
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array

@@ -59,6 +59,7 @@ def static(
     count: bool = False,
     flag: str | None = None,
     kind: Kind | None = None,
+    implies: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> Any:
     """A value that decides a shape or a branch.
 
@@ -72,6 +73,7 @@ def static(
         count: whether the command line reads it with ``count``: 100k, 1e5.
         flag: its name on the command line, where that is not the field's own.
         kind: of parts of users, where it may be one: an object, or its name.
+        implies: from its value to those that other fields then take where they are not given, by flat name.
     """
     return _field(
         default,
@@ -84,11 +86,12 @@ def static(
         count=count,
         flag=flag,
         kind=kind,
+        implies=implies,
     )
 
 
 def _field(default: Any, doc: str, **metadata: Any) -> Any:
-    usual = {"choices": None, "decides_result": True, "count": False, "flag": None, "kind": None}
+    usual = {"choices": None, "decides_result": True, "count": False, "flag": None, "kind": None, "implies": None}
     return dataclasses.field(default=default, metadata={"doc": doc, **usual, **metadata})
 
 
@@ -145,9 +148,11 @@ def hyperparameters(cls: type[T]) -> type[T]:
 def _take_flat_names(cls: type[Any], direct_init: Callable[..., None]) -> None:
     """Give ``cls`` a constructor that takes fields and flat names; positional arguments are flat names in order."""
     direct = frozenset(field.name for field in dataclasses.fields(cls))
+    implying = {field.name for field in dataclasses.fields(cls) if field.metadata.get("implies")}
 
     def init(self: Any, *positional: Any, **values: Any) -> None:
-        if positional or not direct.issuperset(values):
+        implied = not implying.isdisjoint(values) and not direct.issubset(values)
+        if positional or implied or not direct.issuperset(values):
             values = _direct_values(cls(), positional, values)
         direct_init(self, **values)
 
@@ -214,11 +219,20 @@ def with_values(config: T, values: Mapping[str, Any]) -> T:
     """A copy of ``config`` with the named hyper-parameters changed; names are flat, or those of nested classes."""
     flat = flat_fields(config)
     direct = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    for name, value in values.items():
+    for name, value in (_implied(flat, values) | dict(values)).items():
         if name not in flat and name not in direct:
             raise unknown("hyper-parameter", name, flat)
         config = _replaced(config, flat[name].path if name in flat else (name,), value)
     return config
+
+
+def _implied(flat: Mapping[str, FlatField], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What values bring with them, by flat name."""
+    implied: dict[str, Any] = {}
+    for name in values.keys() & flat.keys():
+        if (implies := flat[name].field.metadata["implies"]) is not None:
+            implied |= implies(values[name])
+    return implied
 
 
 def _replaced(config: Any, path: tuple[str, ...], value: Any) -> Any:

@@ -22,7 +22,7 @@ def validate(config: Any) -> None:
         UsageError: naming the field, what was given and what is allowed.
     """
     for name, (_, field, annotation, value) in flat_fields(config).items():
-        optional = type(None) in typing.get_args(annotation)
+        optional = field.default is None or type(None) in typing.get_args(annotation)
         if not (optional and value is None):
             _check(name, value, field.metadata, annotation)
 
@@ -36,6 +36,9 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], annotation: Any) -> N
     elif annotation is bool:
         if not isinstance(value, bool):
             raise UsageError(f"{name} is {shown(value)}; allowed: True or False.")
+    elif annotation == tuple[str, ...]:
+        if not (isinstance(value, tuple) and all(isinstance(item, str) for item in value)):
+            raise UsageError(f"{name} is {shown(value)}; allowed: a tuple of names.")
     elif annotation is str:
         if not isinstance(value, str):
             raise UsageError(f"{name} is {shown(value)}; allowed: text.")

@@ -54,8 +54,8 @@ PUBLIC = {
         confidence distributions minibatches natural_gradient objectives returns running_statistics seeds
     """,
     "rlgd.models": """
-        ACTIVATIONS ActionHead BOX_DISTRIBUTIONS BOX_STDS CELLS INITIALIZATIONS Network NetworkOutput
-        Recurrence action_head encode images network num_features
+        ACTIVATIONS ActionHead Attention BOX_DISTRIBUTIONS BOX_STDS CELLS INITIALIZATIONS NETWORKS Network
+        NetworkOutput Recurrence Torso action_head check encode images network num_features
     """,
     "rlgd.reproduction": """
         RowResult ScoreSuite read_suite shipped_suites

@@ -14,7 +14,6 @@ from rlgd.maths.distributions import Distribution
 from rlgd.models.action_heads import ActionHead
 from rlgd.models.features import encode, images
 from rlgd.models.networks import Network, are_alike, read_together
-from rlgd.models.recurrent import Recurrence
 from rlgd.models.torsos import NetworkOutput
 from rlgd.pytrees import Actor, Features, Obs, Params, Scalar, View
 from rlgd.spaces import Spec
@@ -32,7 +31,7 @@ class Networks:
         value: from features to one number.
         exploration: how actions are sampled.
         log_std_init: the first log standard deviations; None: the default of ``make_exploration``.
-        recurrence: the recurrent layer in front of both networks; None without one.
+        alike: whether both networks have the same layers and read the same features.
     """
 
     spec: Spec
@@ -41,7 +40,7 @@ class Networks:
     value: Network
     exploration: Exploration
     log_std_init: Scalar | None
-    recurrence: Recurrence | None
+    alike: bool
 
     def init(self, key: Array) -> Params:
         """New parameters. Those of the policy are ``network``, and ``log_std`` where its distribution has any."""
@@ -51,13 +50,9 @@ class Networks:
             policy["log_std"] = self.exploration.initial_log_std(self.log_std_init)
         return Params(policy, self.value.init(value_key))
 
-    def blank_memory(self, num_envs: int) -> Array | None:
-        """The recurrent layer's memory of a network before the first step, ``[N, size]``; None without one."""
-        return None if self.recurrence is None else jnp.zeros((num_envs, self.recurrence.memory_size))
-
     def memory(self, num_envs: int) -> Any:
         """What the policy keeps before the first step: a ``Memory``, or () if it keeps nothing."""
-        hidden, kept = self.blank_memory(num_envs), self.exploration.begin(num_envs)
+        hidden, kept = self.policy.blank_memory(num_envs), self.exploration.begin(num_envs)
         if hidden is None:
             return () if kept is None else kept
         return (Memory(None, None, None) if kept is None else kept)._replace(hidden=hidden)
@@ -87,7 +82,7 @@ class Networks:
         """``distribution`` and ``read_value`` at the same features, each with a key; None where there is no tree."""
         networks = (None if params.policy is None else params.policy["network"]), params.value
         # Of convolutions with an axis more a GPU makes slow, grouped ones.
-        if features.images or not (layout().joins_networks and are_alike(*networks)):
+        if features.images or not (self.alike and layout().joins_networks and are_alike(*networks)):
             policy = None if params.policy is None else self.distribution(params.policy, features, keys[0])
             return policy, None if params.value is None else self.read_value(params.value, features, keys[1])
         given = for_network(features, "policy"), for_network(features, "value")
@@ -98,7 +93,7 @@ class Networks:
     def act(self, actor: Actor, memory: Any, view: View, key: Array, greedy: bool = False) -> tuple[Array, Any]:
         """An action for each environment; see ``Agent.act``."""
         features = features_of(self.spec, actor.obs_statistics, view.obs, view.action_mask)
-        if self.recurrence is not None:
+        if self.policy.memory_size is not None:
             features = features._replace(first=view.first, memory=Params(memory.hidden, None))
         decision = self.decide(actor.policy, features)
         kept = None if memory == () else memory._replace(hidden=decision.output.memory)

@@ -5,11 +5,11 @@ import math
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, static, traced
+from rlgd.models.attention import Attention
+from rlgd.models.networks import memory_layer
 from rlgd.models.recurrent import CELLS, Recurrence
 
-NETWORKS = ("mlp", *CELLS)
 MOST_ROWS = 2**31 - 1  # of a rollout: 32 bits count them
-DEFAULT_MEMORY_WIDTH = 64
 
 
 @hyperparameters
@@ -19,17 +19,14 @@ class RolloutAgent(Agent):
     rollout_length: int = static(128, "steps of each environment in one iteration", "[1, inf)")
     gae_lambda: float = traced(0.95, "how far advantages look ahead: 0 one step, 1 the whole return", "[0, 1]")
     normalize_advantage: bool = static(True, "shift and scale each rollout's advantages to mean 0 and variance 1")
-    network: str = static(
-        "mlp", "mlp, or a recurrent layer in front of it, which remembers the episode", choices=NETWORKS
+    memory_width: int | None = static(None, "width of the layer that remembers; None: 64", "[1, inf)")
+    memory_window: int | None = static(
+        None, "observations that attention sees, the present one included; None: 16", "[2, inf)"
     )
-    memory_width: int | None = static(None, "width of the recurrent layer; None: 64", "[1, inf)")
 
-    @property
-    def recurrence(self) -> Recurrence | None:
-        """The recurrent layer of policy and value function, if they have one."""
-        if self.network == "mlp":
-            return None
-        return Recurrence(self.network, DEFAULT_MEMORY_WIDTH if self.memory_width is None else self.memory_width)
+    def memory_layer(self, kind: str) -> Recurrence | Attention | None:
+        """The layer that remembers in one of ``NETWORKS``; None if it has none."""
+        return memory_layer(kind, self.memory_width, self.memory_window)
 
     def validate(self) -> None:
         super().validate()
@@ -43,13 +40,18 @@ class RolloutAgent(Agent):
                 "normalize_advantage makes the advantage 0 in a rollout of one row, from which nothing is learned; "
                 "take more num_envs or a longer rollout_length, or set normalize_advantage to False."
             )
-        if self.recurrence is not None and self.rollout_length == 1:
+        if self.is_recurrent and self.rollout_length == 1:
             raise UsageError(
                 f"rollout_length is 1, so network {self.network!r} never learns what to remember: gradients reach back "
                 "to the beginning of a rollout; allowed: at least 2."
             )
-        if self.memory_width is not None and self.network == "mlp":
-            raise UsageError("memory_width is set, but network is 'mlp', which has no memory; choose a recurrent one.")
+        named = [each for each in (self.network, self.value_network) if each is not None]
+        for field, networks in (("memory_width", (*CELLS, "attention")), ("memory_window", ("attention",))):
+            if getattr(self, field) is not None and not any(each in networks for each in named):
+                raise UsageError(
+                    f"{field} is set, but network is {self.network!r}, which does not use it; choose one of "
+                    f"{', '.join(networks)}."
+                )
 
     def check_minibatches(self, num_minibatches: int) -> None:
         """Refuse a number of minibatches that does not divide the rows of a rollout.
@@ -58,7 +60,7 @@ class RolloutAgent(Agent):
             UsageError: naming the nearest numbers that are possible.
         """
         rows, what = self.num_envs, f"num_envs = {self.num_envs}, the sequences that {self.network} learns from"
-        if self.recurrence is None:
+        if not self.is_recurrent:
             rows *= self.rollout_length
             what = f"num_envs * rollout_length = {self.num_envs} * {self.rollout_length} = {rows}"
         if rows % num_minibatches:

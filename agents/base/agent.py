@@ -3,11 +3,12 @@
 A new agent is a subclass of ``Agent`` with hyper-parameters of its own, an ``update``, the ``gradient`` that the update
 begins with, and ``passes``. ``rlgd.agents.base.learning`` has the functions that an update is composed of, and
 ``rlgd.agents.check`` says what is missing. Beside these three an agent redefines ``validate``, ``half_gradients``,
-``recurrence`` or ``value_ascent`` at most.
+``memory_layer`` or ``value_ascent`` at most.
 """
 
 import abc
 import dataclasses
+import itertools
 from typing import Any, ClassVar
 
 import jax
@@ -26,10 +27,11 @@ from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
 from rlgd.maths import running_statistics
 from rlgd.maths.distributions import Distribution
-from rlgd.models import action_heads, initializers, torsos
+from rlgd.models import action_heads, initializers, own, torsos
 from rlgd.models.action_heads import ActionHead
-from rlgd.models.features import image_shapes, num_features
-from rlgd.models.networks import COMPUTE_DTYPES, Network, network
+from rlgd.models.attention import Attention
+from rlgd.models.features import image_shapes, num_features, places
+from rlgd.models.networks import COMPUTE_DTYPES, Network, memory_layer, network, only
 from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Actor, AgentState, Features, Metrics, Obs, Params, Rollout, View
 from rlgd.spaces import Spec
@@ -49,6 +51,20 @@ class Agent(abc.ABC):
     value_learning_rate: float | None = traced(None, "step size of the value function; None: the policy's", "[0, inf)")
     ent_coef: float = traced(0.0, "weight of the entropy in the objective", "[0, inf)")
     ent_coef_schedule: str = static("constant", "factor of ent_coef over the run, as for schedule")
+    network: Any = static(
+        "mlp",
+        "the layers before the outputs, of policy and value function each; module:name for your own",
+        choices=tuple(torsos.NETWORKS),
+        kind=own.NETWORK,
+        implies=own.implied,
+    )
+    value_network: Any = static(
+        None,
+        "the layers of the value function, where they are others; None: as network",
+        choices=tuple(torsos.NETWORKS),
+        kind=own.NETWORK,
+    )
+    critic_obs: tuple[str, ...] = static((), "parts of a Dict observation that the value function alone reads")
     hidden_sizes: tuple[int, ...] = static((64, 64), "width of each hidden layer; none: a linear policy", "[1, inf)")
     activation: str = static("tanh", "between the layers", choices=tuple(torsos.ACTIVATIONS))
     initialization: str = static("orthogonal", "of the weights", choices=tuple(initializers.INITIALIZATIONS))
@@ -122,10 +138,37 @@ class Agent(abc.ABC):
         ascent = dataclasses.replace(self.ascent, outer=Outer())
         return dataclasses.replace(self, num_envs=self.num_envs // self.climbers, ascent=ascent)
 
+    def num_weights(self, spec: Spec) -> int:
+        """The weights of the policy's network, outputs apart: what a row costs and what they take follow from it.
+
+        Convolutions are left out: what they cost is not their number of weights.
+        """
+        kind = own.resolved(self.network)
+        if isinstance(kind, own.Torso):
+            shapes = jax.eval_shape(lambda: self.networks(spec).policy.init(jax.random.key(0)))
+            return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        total, inputs = 0, num_features(spec.obs)
+        if (layer := self.memory_layer(kind)) is not None:
+            total, inputs = layer.cost(inputs), layer.width
+        widths = (inputs, *self.hidden_sizes, 1)
+        total += sum(before * after for before, after in itertools.pairwise(widths))
+        return total + sum(8 * size**2 for size in self.hidden_sizes if kind == "simba")
+
     @property
-    def recurrence(self) -> Recurrence | None:
-        """The recurrent layer of policy and value function, if they have one."""
-        return None
+    def is_recurrent(self) -> bool:
+        """Whether policy or value function remember, so that they learn from sequences."""
+        kinds = [own.resolved(kind) for kind in self._kinds]
+        remembering = [kind if isinstance(kind, own.Torso) else self.memory_layer(kind) for kind in kinds]
+        return any(each is not None and each.memory_size is not None for each in remembering)
+
+    @property
+    def _kinds(self) -> tuple[Any, Any]:
+        """The networks of policy and value function, by name or as a part of the user."""
+        return self.network, self.network if self.value_network is None else self.value_network
+
+    def memory_layer(self, kind: str) -> Recurrence | Attention | None:
+        """The layer that remembers in one of ``NETWORKS``; None if it has none."""
+        return memory_layer(kind)
 
     def action_head(self, spec: Spec) -> ActionHead:
         """How the policy's outputs become actions.
@@ -149,28 +192,32 @@ class Agent(abc.ABC):
         return Networks(
             spec=spec,
             head=head,
-            policy=self._network(spec, head.num_outputs, POLICY_OUTPUT_SCALE),
-            value=self._network(spec, 1, 1.0),
+            policy=self._network(spec, self._kinds[0], head.num_outputs, POLICY_OUTPUT_SCALE, self.critic_obs),
+            value=self._network(spec, self._kinds[1], 1, 1.0),
             exploration=exploration.make_exploration(
                 self.box_std, self.hidden_sizes, head.num_log_stds, self.sde_sample_freq
             ),
             log_std_init=self.log_std_init,
-            recurrence=self.recurrence,
+            alike=self.value_network is None and not self.critic_obs,
         )
 
-    def _network(self, spec: Spec, outputs: int, scale: float) -> Network:
-        return network(
-            num_features(spec.obs),
+    def _network(self, spec: Spec, kind: Any, outputs: int, scale: float, hidden_obs: tuple[str, ...] = ()) -> Network:
+        columns, images = places(spec.obs, hidden_obs)
+        resolved, shapes = own.resolved(kind), image_shapes(spec.obs)
+        made = network(
+            len(columns),
             outputs,
             self.hidden_sizes,
             self.activation,
             self.initialization,
             scale,
             self.dropout,
-            image_shapes(spec.obs),
-            self.recurrence,
+            tuple(shapes[i] for i in images),
+            resolved,
+            self.memory_layer(resolved) if isinstance(resolved, str) else None,
             self.compute_dtype,
         )
+        return only(made, columns, images) if hidden_obs else made
 
     def features(self, spec: Spec, obs_statistics: Any, obs: Obs, action_mask: Array | None = None) -> Features:
         """What the networks read of ``obs [..., *shape]``: numbers encoded and normalized, images as they are."""
@@ -208,7 +255,7 @@ class Agent(abc.ABC):
             obs_statistics=running_statistics.empty((num_features(spec.obs),)) if self.normalize_obs else None,
             reward_statistics=running_statistics.empty_reward_scale(self.num_envs) if self.scale_reward else None,
             measured=jax.tree.map(jnp.zeros_like, params.policy) if self.measure_every else None,
-            value_memory=model.blank_memory(self.num_envs),
+            value_memory=model.value.blank_memory(self.num_envs),
         )
 
     def memory(self, spec: Spec, num_envs: int) -> Any:

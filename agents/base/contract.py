@@ -6,7 +6,6 @@ from jax import Array
 
 from rlgd.ascent.ascent import Ascent
 from rlgd.models.action_heads import ActionHead
-from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Actor, AgentState, Metrics, Params, Rollout, View
 from rlgd.spaces import Spec
 
@@ -38,7 +37,7 @@ class AgentContract(Protocol):
         num_envs: static, environments that are stepped side by side.
         gamma: traced, discount of future rewards.
         ascent: how the policy climbs; its fields give ``learning_rate`` and the other flat names.
-        hidden_sizes: static, widths of the hidden layers; the cost of a row and the memory of a run follow from them.
+        hidden_sizes: static, widths of the hidden layers.
         box_std: static, where the standard deviation of Box actions comes from.
         measure_every: static, iterations between two measurements of the ascent; 0 for never.
     """
@@ -59,8 +58,8 @@ class AgentContract(Protocol):
     def measure_every(self) -> int: ...
 
     @property
-    def recurrence(self) -> Recurrence | None:
-        """The recurrent layer in front of the networks; None without one."""
+    def is_recurrent(self) -> bool:
+        """Whether policy or value function remember, so that they learn from sequences."""
         ...
 
     def validate(self) -> None:
@@ -73,6 +72,10 @@ class AgentContract(Protocol):
 
     def prepared(self) -> Any:
         """A copy of the agent ready for tracing: defaults filled in, traced values as arrays of one type."""
+        ...
+
+    def num_weights(self, spec: Spec) -> int:
+        """The weights of the policy's network, convolutions apart."""
         ...
 
     def passes(self) -> int:

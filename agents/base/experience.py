@@ -57,7 +57,7 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
 
 def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
     """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
-    model, recurrent = agent.networks(spec), agent.recurrence is not None
+    model, recurrent = agent.networks(spec), agent.is_recurrent
     as_rows = by_environment if recurrent else minibatches.as_rows
 
     def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Array | None]:
@@ -68,19 +68,20 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
 
     rows = agent.features(spec, state.obs_statistics, as_rows(rollout.obs), as_rows(rollout.action_mask))
     if recurrent:
-        memory = Params(rollout.memory.hidden, state.value_memory)
+        hidden = rollout.memory.hidden if model.policy.memory_size is not None else None
+        memory = Params(hidden, state.value_memory)
         rows = rows._replace(first=by_environment(rollout.firsts), memory=memory)
     action = as_rows(rollout.action)
     log_prob, value, remembered = minibatches.map_rows(evaluate, (rows, action))
     by_time = by_environment(value) if recurrent else minibatches.by_time(value, agent.num_envs)
-    next_value = _next_value(agent, spec, state, rollout, by_time, by_environment(remembered) if recurrent else None)
+    next_value = _next_value(agent, spec, state, rollout, by_time, by_environment(remembered))
     reward = running_statistics.scale_reward(state.reward_statistics, rollout.reward)
     advantage, value_target = returns.gae(
         reward, by_time, next_value, rollout.terminated, rollout.truncated, agent.gamma, agent.gae_lambda
     )
     if agent.normalize_advantage:
         advantage = objectives.normalize_advantage(advantage, rollout.mask)
-    value_memory = remembered[:, -1] if recurrent else None
+    value_memory = None if remembered is None else remembered[:, -1]
     return Experience(
         rows, action, log_prob, value, as_rows(advantage), as_rows(value_target), as_rows(rollout.mask), value_memory
     )

@@ -2,8 +2,12 @@
 
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rlgd.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from rlgd.plugins import Kind
 
 Rows = list[list[str]]
 
@@ -15,10 +19,25 @@ def agents() -> Rows:
 
     names = {name: ", ".join([name, *(alias for alias, of in ALIASES.items() if of == name)]) for name in REGISTRY}
     rows = [[names[name], cls, text] for name, (_, cls, text) in REGISTRY.items()]
-    for name, entry in KIND.installed().items():
+    return [["agent", "class", "what it is"], *rows, *_installed(KIND)]
+
+
+def networks() -> Rows:
+    """Name and description."""
+    from rlgd.models.own import NETWORK
+    from rlgd.models.torsos import NETWORKS
+
+    rows = [[name, "rlgd", about] for name, about in NETWORKS.items()]
+    return [["network", "from", "what it is"], *rows, *_installed(NETWORK)]
+
+
+def _installed(kind: "Kind") -> Rows:
+    """Name, place and package of what installed packages add."""
+    rows = []
+    for name, entry in kind.installed().items():
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
         rows.append([name, entry.value, f"of {origin}"])
-    return [["agent", "class", "what it is"], *rows]
+    return rows
 
 
 def presets() -> Rows:
@@ -102,6 +121,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "agents": agents,
     "presets": presets,
     "envs": envs,
+    "networks": networks,
     "optimizers": optimizers,
     "schedules": schedules,
     "studies": studies,

@@ -38,7 +38,8 @@ OF_FLAG = {
     "value_learning_rate": "ascent",
     **dict.fromkeys(
         (
-            "hidden_sizes", "activation", "initialization", "compute_dtype", "dropout", "network", "memory_width",
+            "network", "value_network", "critic_obs", "hidden_sizes", "activation", "initialization", "compute_dtype",
+            "dropout", "memory_width", "memory_window",
             "box_distribution", "box_std", "log_std_init", "sde_sample_freq",
         ),
         "network",

@@ -76,7 +76,7 @@ class Policy:
         if memory is None:
             memory = self.agent.memory(self.spec, num_envs)
         given, memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
-        if self.agent.recurrence is not None:  # gSDE's noise alone is not kept from one call to the next
+        if self.agent.is_recurrent:  # gSDE's noise alone is not kept from one call to the next
             self._memory = memory
         action = np.asarray(given)
         whole = action.astype(self.spec.action.dtype)  # the device computes in 32 bits

@@ -56,15 +56,12 @@ def problem_of(env: Env) -> TabularMDP | LQR | None:
 def applies(agent: Agent, env: Env) -> bool:
     """Whether the exact gradient is known: the time limit is the horizon; in an LQR the policy is linear Gaussian."""
     problem = problem_of(env)
-    if (
-        agent.recurrence is not None
-        or agent.climbers is not None
-        or problem is None
-        or env.max_episode_steps != problem.horizon
-    ):
+    if agent.is_recurrent or agent.climbers is not None or problem is None or env.max_episode_steps != problem.horizon:
         return False
     return isinstance(problem, TabularMDP) or (
-        not agent.hidden_sizes and (agent.box_distribution, agent.box_std) == ("gaussian", "free")
+        agent.network == "mlp"
+        and not agent.hidden_sizes
+        and (agent.box_distribution, agent.box_std) == ("gaussian", "free")
     )
 
 

@@ -9,15 +9,19 @@ if TYPE_CHECKING:
     from rlgd.models.action_heads import BOX_STDS as BOX_STDS
     from rlgd.models.action_heads import ActionHead as ActionHead
     from rlgd.models.action_heads import action_head as action_head
+    from rlgd.models.attention import Attention as Attention
+    from rlgd.models.checks import check as check
     from rlgd.models.features import encode as encode
     from rlgd.models.features import images as images
     from rlgd.models.features import num_features as num_features
     from rlgd.models.initializers import INITIALIZATIONS as INITIALIZATIONS
     from rlgd.models.networks import Network as Network
     from rlgd.models.networks import network as network
+    from rlgd.models.own import Torso as Torso
     from rlgd.models.recurrent import CELLS as CELLS
     from rlgd.models.recurrent import Recurrence as Recurrence
     from rlgd.models.torsos import ACTIVATIONS as ACTIVATIONS
+    from rlgd.models.torsos import NETWORKS as NETWORKS
     from rlgd.models.torsos import NetworkOutput as NetworkOutput
 
 __getattr__, __dir__, __all__ = lazy(
@@ -29,6 +33,8 @@ __getattr__, __dir__, __all__ = lazy(
             "ActionHead",
             "action_head",
         ),
+        "rlgd.models.attention": ("Attention",),
+        "rlgd.models.checks": ("check",),
         "rlgd.models.features": (
             "encode",
             "images",
@@ -39,12 +45,14 @@ __getattr__, __dir__, __all__ = lazy(
             "Network",
             "network",
         ),
+        "rlgd.models.own": ("Torso",),
         "rlgd.models.recurrent": (
             "CELLS",
             "Recurrence",
         ),
         "rlgd.models.torsos": (
             "ACTIVATIONS",
+            "NETWORKS",
             "NetworkOutput",
         ),
     },

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.errors import UsageError
 from rlgd.pytrees import Obs
-from rlgd.spaces import BoxSpec, DiscreteSpec, LeafSpec, MultiDiscreteSpec, ObsSpec, leaf_specs, leaves
+from rlgd.spaces import BoxSpec, DictSpec, DiscreteSpec, LeafSpec, MultiDiscreteSpec, ObsSpec, leaf_specs, leaves
 
 LEAST_SIDE = 5  # pixels; smaller arrays are plain numbers
 
@@ -58,6 +59,38 @@ def _width(part: LeafSpec) -> int:
     if isinstance(part, DiscreteSpec):
         return part.n
     return sum(part.nvec) if isinstance(part, MultiDiscreteSpec) else math.prod(part.shape)
+
+
+def places(obs: ObsSpec, without: tuple[str, ...] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which numbers of the encoded vector, and which images, belong to the other parts of a Dict observation.
+
+    Args:
+        obs: the observation.
+        without: names of its parts.
+
+    Raises:
+        UsageError: if it has no such part, or no other one.
+    """
+    if not without:
+        return tuple(range(num_features(obs))), tuple(range(len(image_shapes(obs))))
+    parts = obs.parts if isinstance(obs, DictSpec) else ()
+    if unknown := set(without) - {name for name, _ in parts}:
+        raise UsageError(
+            f"critic_obs names {', '.join(map(repr, sorted(unknown)))}, but the parts of the observations are "
+            f"{', '.join(repr(name) for name, _ in parts) or 'not named: they are no Dict'}."
+        )
+    columns: list[int] = []
+    pictures: list[int] = []
+    first_column = first_picture = 0
+    for name, part in parts:
+        next_column, next_picture = first_column + num_features(part), first_picture + len(image_shapes(part))
+        if name not in without:
+            columns += range(first_column, next_column)
+            pictures += range(first_picture, next_picture)
+        first_column, first_picture = next_column, next_picture
+    if not columns and not pictures:
+        raise UsageError("critic_obs names every part of the observations: nothing is left that the policy reads.")
+    return tuple(columns), tuple(pictures)
 
 
 def num_features(obs: ObsSpec) -> int:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen
 from jax import Array
 
+from rlgd.models.attention import Attention, AttentionLayer, normalized
 from rlgd.models.initializers import HIDDEN_SCALES, INITIALIZATIONS, Initializer
 from rlgd.models.recurrent import Recurrence, RecurrentLayer
 from rlgd.pytrees import Features, Scalar
@@ -22,11 +23,23 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "elu": jax.nn.elu,
 }
 
+# The networks by name, and what each is.
+NETWORKS = {
+    "mlp": "dense layers with an activation after each",
+    "layer_norm": "the same with layer normalization before each activation (Ba et al. 2016)",
+    "simba": "residual blocks with layer normalization, one for each of hidden_sizes (Lee et al. 2024)",
+    "impala": "images through residual convolutions (Espeholt et al. 2018), then as mlp",
+    "attention": "attention to the last memory_window observations, then as mlp (Vaswani et al. 2017)",
+    "rnn": "a recurrent layer of tanh units, then as mlp (Elman 1990)",
+    "gru": "gated recurrent units, then as mlp (Cho et al. 2014)",
+    "lstm": "long short-term memory, then as mlp (Hochreiter & Schmidhuber 1997)",
+}
 
 # Convolutions, each (channels, side of its window, stride): Mnih et al. 2015 for large images, Young & Tian 2019
 # (arXiv 1903.03176) for small ones.
 LARGE_IMAGE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 SMALL_IMAGE = ((16, 3, 1),)
+RESIDUAL_CHANNELS = (16, 32, 32)  # of IMPALA's blocks
 LARGE_SIDE = 36  # pixels; nothing would remain of a smaller image after the convolutions for large ones
 
 
@@ -35,10 +48,16 @@ def convolutions(height: int, width: int) -> tuple[tuple[int, int, int], ...]:
     return LARGE_IMAGE if min(height, width) >= LARGE_SIDE else SMALL_IMAGE
 
 
-def convolution_cost(shape: tuple[int, int, int]) -> int:
+def convolution_cost(shape: tuple[int, int, int], residual: bool = False) -> int:
     """How many multiplications the convolutions of one image take, ``shape`` being height, width, channels."""
     height, width, channels = shape
     total = 0
+    if residual:
+        for outputs in RESIDUAL_CHANNELS:
+            total += height * width * outputs * 9 * channels
+            height, width, channels = -(-height // 2), -(-width // 2), outputs
+            total += 4 * height * width * outputs * 9 * outputs
+        return total
     for outputs, window, stride in convolutions(height, width):
         height, width = ((side - window) // stride + 1 for side in (height, width))
         total += height * width * outputs * window**2 * channels
@@ -78,7 +97,34 @@ class OutputLayer(linen.Module):
 
 
 class MLP(linen.Module):
-    """Dense layers with an activation between them; without hidden layers a linear map."""
+    """Dense layers with an activation between them; without hidden layers a linear map.
+
+    With ``layer_norm`` each layer is normalized before its activation (Ba et al. 2016, arXiv 1607.06450).
+    """
+
+    sizes: tuple[int, ...]
+    activation: str
+    initialization: str
+    output_scale: float
+    layer_norm: bool = False
+
+    @linen.compact
+    def __call__(self, x: Array, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
+        *hidden, outputs = self.sizes
+        initializer, scale = INITIALIZATIONS[self.initialization], HIDDEN_SCALES.get(self.initialization, 1.0)
+        for layer, size in enumerate(hidden):
+            x = linen.Dense(size, kernel_init=initializer(scale))(x)
+            x = ACTIVATIONS[self.activation](normalized(x) if self.layer_norm else x)
+            if rate is not None and key is not None:
+                x = dropped(x, rate, jax.random.fold_in(key, layer))
+        return NetworkOutput(OutputLayer(outputs, initializer(self.output_scale))(x), x)
+
+
+class SimBa(linen.Module):
+    """Residual blocks (Lee et al. 2024, arXiv 2410.09754): x + W activation(V norm(x)), V four times as wide.
+
+    A block for each hidden size; all have the same. The paper normalizes observations too: ``normalize_obs``.
+    """
 
     sizes: tuple[int, ...]
     activation: str
@@ -89,11 +135,43 @@ class MLP(linen.Module):
     def __call__(self, x: Array, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
         *hidden, outputs = self.sizes
         initializer, scale = INITIALIZATIONS[self.initialization], HIDDEN_SCALES.get(self.initialization, 1.0)
-        for layer, size in enumerate(hidden):
-            x = ACTIVATIONS[self.activation](linen.Dense(size, kernel_init=initializer(scale))(x))
+        x = linen.Dense(hidden[0], kernel_init=initializer(1.0))(x)
+        for block, size in enumerate(hidden):
+            inner = linen.Dense(4 * size, kernel_init=initializer(scale))(normalized(x))
+            inner = ACTIVATIONS[self.activation](inner)
             if rate is not None and key is not None:
-                x = dropped(x, rate, jax.random.fold_in(key, layer))
+                inner = dropped(inner, rate, jax.random.fold_in(key, block))
+            x = x + linen.Dense(size, kernel_init=initializer(1.0))(inner)
+        x = normalized(x)
         return NetworkOutput(OutputLayer(outputs, initializer(self.output_scale))(x), x)
+
+
+class ResidualReader(linen.Module):
+    """IMPALA's residual convolutions over ``[..., height, width, channels]``, flattened (Espeholt et al. 2018, arXiv
+    1802.01561, figure 3).
+    """
+
+    initialization: str
+
+    @linen.compact
+    def __call__(self, image: Array, dtype: jnp.dtype) -> Array:
+        batch, initializer = image.shape[:-3], INITIALIZATIONS[self.initialization](2**0.5)
+
+        def convolved(x: Array, channels: int) -> Array:
+            return linen.Conv(channels, (3, 3), padding="SAME", kernel_init=initializer)(x)
+
+        x = _pixels(image, dtype)
+        for channels in RESIDUAL_CHANNELS:
+            x = linen.max_pool(convolved(x, channels), (3, 3), (2, 2), "SAME")
+            for _ in range(2):
+                x = x + convolved(jax.nn.relu(convolved(jax.nn.relu(x), channels)), channels)
+        return jax.nn.relu(x).reshape(*batch, -1)
+
+
+def _pixels(image: Array, dtype: jnp.dtype) -> Array:
+    """``[..., height, width, channels]`` as ``[N, height, width, channels]``; bytes become numbers from 0 to 1."""
+    x = image.reshape(-1, *image.shape[-3:])
+    return x.astype(dtype) / 255 if image.dtype == jnp.uint8 else x.astype(dtype)
 
 
 class ImageReader(linen.Module):
@@ -103,39 +181,47 @@ class ImageReader(linen.Module):
 
     @linen.compact
     def __call__(self, image: Array, dtype: jnp.dtype) -> Array:
-        *batch, height, width, channels = image.shape
+        *batch, height, width, _ = image.shape
         initializer = INITIALIZATIONS[self.initialization](2**0.5)
-        x = image.reshape(-1, height, width, channels)
-        x = x.astype(dtype) / 255 if image.dtype == jnp.uint8 else x.astype(dtype)
+        x = _pixels(image, dtype)
         for outputs, window, stride in convolutions(height, width):
             x = jax.nn.relu(linen.Conv(outputs, (window, window), stride, "VALID", kernel_init=initializer)(x))
         return x.reshape(*batch, -1)
 
 
 class ImageMLP(linen.Module):
-    """Each image through convolutions of its own; their outputs and the other numbers through an ``MLP``."""
+    """Each image through convolutions of its own; their outputs and the other numbers through dense layers."""
 
-    mlp: MLP
+    mlp: MLP | SimBa
+    residual: bool = False
 
     @linen.compact
     def __call__(self, features: Features, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
-        read = [ImageReader(self.mlp.initialization)(image, features.vector.dtype) for image in features.images]
-        return self.mlp(jnp.concatenate([features.vector, *read], axis=-1), rate, key)
+        reader = ResidualReader if self.residual else ImageReader
+        return self.mlp(_read(features, reader, self.mlp.initialization), rate, key)
 
 
 class RecurrentMLP(linen.Module):
-    """Numbers, and the outputs of convolutions, through a recurrent layer and then an ``MLP``."""
+    """Numbers, and the outputs of convolutions, through a layer with a memory and then through an ``MLP``."""
 
     mlp: MLP
-    recurrence: Recurrence
+    recurrence: Recurrence | Attention
 
     @linen.compact
     def __call__(self, features: Features, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
-        read = [ImageReader(self.mlp.initialization)(image, features.vector.dtype) for image in features.images]
-        x = jnp.concatenate([features.vector, *read], axis=-1)
+        x = _read(features, ImageReader, self.mlp.initialization)
         assert features.first is not None
-        x, memory = RecurrentLayer(self.recurrence, self.mlp.initialization)(x, features.first, features.memory)
+        if isinstance(self.recurrence, Recurrence):
+            x, memory = RecurrentLayer(self.recurrence, self.mlp.initialization)(x, features.first, features.memory)
+        else:
+            x, memory = AttentionLayer(self.recurrence, self.mlp.initialization)(x, features.first, features.memory)
         return self.mlp(x, rate, key)._replace(memory=memory)
+
+
+def _read(features: Features, reader: type[ImageReader] | type[ResidualReader], initialization: str) -> Array:
+    """The numbers of features, and the outputs of convolutions over their images, side by side."""
+    read = [reader(initialization)(image, features.vector.dtype) for image in features.images]
+    return jnp.concatenate([features.vector, *read], axis=-1)
 
 
 def dropped(x: Array, rate: Scalar, key: Array) -> Array:

@@ -43,7 +43,7 @@ class RunConfig:
             raise UsageError(f"agent is {self.agent!r}; expected an agent such as rlgd.agents.PPO().")
         self.settings.validate()
         self.agent.validate()
-        self.agent.action_head(self.env.spec)
+        self.agent.networks(self.env.spec)
         if self.agent.whole_episodes:
             padded_limit(self.env.spec)
         if self.agent.normalize_obs and not features.num_features(self.env.spec.obs):

@@ -1,7 +1,6 @@
 """Chunks of iterations, from the first one of a run to the last."""
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -27,11 +26,8 @@ MAX_CHUNK = 4096  # iterations; bounds what a chunk's metrics take
 def chunk_length(agent: Agent, env: Env) -> int:
     """The number of iterations that take about a second: estimated from the configuration, never measured."""
     spec = env.spec
-    widths = (features.num_features(spec.obs), *agent.hidden_sizes, 1)
-    num_weights = 2 * sum(before * after for before, after in itertools.pairwise(widths))
-    if agent.recurrence is not None:
-        num_weights += 2 * agent.recurrence.cost(widths[0])
-    num_weights += 2 * sum(torsos.convolution_cost(shape) for shape in features.image_shapes(spec.obs))
+    images, residual = features.image_shapes(spec.obs), agent.network == "impala"
+    num_weights = 2 * agent.num_weights(spec) + 2 * sum(torsos.convolution_cost(shape, residual) for shape in images)
     row_cost = agent.passes() * (1 + num_weights / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
     return int(np.clip(CHUNK_COST // (agent.num_envs * rollout_length(agent, spec) * row_cost), 1, MAX_CHUNK))
 

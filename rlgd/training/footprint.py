@@ -1,6 +1,5 @@
 """The least RAM that training needs, known before anything is compiled."""
 
-import itertools
 import math
 
 import numpy as np
@@ -9,7 +8,6 @@ from rlgd import spaces
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import Env
 from rlgd.errors import UsageError
-from rlgd.models import features
 from rlgd.spaces import LeafSpec
 from rlgd.system import ram
 from rlgd.training.rollout import rollout_length
@@ -26,12 +24,9 @@ def least(agent: Agent, env: Env) -> int:
         return math.prod(shape) * dtype.itemsize
 
     row = sum(map(size, [*spaces.leaf_specs(spec.obs), spec.action])) + ROW_BYTES
-    inputs, weights, remembered = features.num_features(spec.obs), 0, 0
-    if (layer := agent.recurrence) is not None:
-        weights, remembered, inputs = layer.cost(inputs), layer.memory_size, layer.width
-    widths = (inputs, *agent.hidden_sizes, 1)
-    weights += sum(before * after for before, after in itertools.pairwise(widths))
-    numbers = 2 * (2 * weights + agent.num_envs * remembered)  # of policy and value function
+    model = agent.networks(spec)
+    remembered = sum(network.memory_size or 0 for network in (model.policy, model.value))
+    numbers = 4 * agent.num_weights(spec) + agent.num_envs * remembered  # of policy and value function
     if agent.box_std == "gsde":
         numbers += agent.num_envs * agent.hidden_sizes[-1]
     return agent.num_envs * rollout_length(agent, spec) * row + numbers * np.dtype(np.float32).itemsize

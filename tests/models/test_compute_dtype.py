@@ -18,7 +18,7 @@ ROWS = 8
 KINDS: dict[str, dict[str, Any]] = {
     "mlp": {},
     "images": {"images": ((10, 10, 4),)},
-    "gru": {"recurrence": Recurrence("gru", 8)},
+    "gru": {"kind": "gru", "memory": Recurrence("gru", 8)},
     "dropout": {"dropout": 0.25},
 }
 

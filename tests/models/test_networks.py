@@ -18,8 +18,8 @@ CASES: dict[str, dict[str, Any]] = {
     "linear": {"hidden_sizes": ()},
     "dropout": {"dropout": 0.5},
     "bfloat16": {"compute_dtype": "bfloat16"},
-    "gru": {"recurrence": Recurrence("gru", 4)},
-    "lstm": {"recurrence": Recurrence("lstm", 4)},
+    "gru": {"kind": "gru", "memory": Recurrence("gru", 4)},
+    "lstm": {"kind": "lstm", "memory": Recurrence("lstm", 4)},
 }
 
 
@@ -32,7 +32,7 @@ def pair(options: dict[str, Any], outputs: int) -> tuple[Network, Network]:
 def given(options: dict[str, Any]) -> tuple[Features, Features]:
     """Features that differ in the memory, if there is any."""
     vector = jax.random.normal(jax.random.key(0), (2, ROWS, INPUTS))
-    if (layer := options.get("recurrence")) is None:
+    if (layer := options.get("memory")) is None:
         return (Features(vector),) * 2
     first = jnp.zeros((2, ROWS), bool).at[:, 2].set(True)
     memories = jax.random.normal(jax.random.key(1), (2, 2, layer.memory_size))

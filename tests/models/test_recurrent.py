@@ -34,7 +34,7 @@ CELLS = sorted(recurrent_module.CELLS)
 
 
 def recurrent(kind: str) -> networks.Network:
-    return networks.network(2, 2, (5,), recurrence=Recurrence(kind, WIDTH))
+    return networks.network(2, 2, (5,), kind=kind, memory=Recurrence(kind, WIDTH))
 
 
 def blank(kind: str, num_envs: int = N) -> Array:
