@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from rlgd.errors import UsageError, unknown
-from rlgd.plugins import Kind
+from rlgd.plugins import Kind, remember
 
 T = TypeVar("T")
 
@@ -219,20 +219,15 @@ def with_values(config: T, values: Mapping[str, Any]) -> T:
     """A copy of ``config`` with the named hyper-parameters changed; names are flat, or those of nested classes."""
     flat = flat_fields(config)
     direct = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    for name, value in (_implied(flat, values) | dict(values)).items():
+    for name, value in values.items():
         if name not in flat and name not in direct:
             raise unknown("hyper-parameter", name, flat)
         config = _replaced(config, flat[name].path if name in flat else (name,), value)
+        implies = flat[name].field.metadata["implies"] if name in flat else None
+        for other, brought in ({} if implies is None else implies(value)).items():
+            if other not in values:
+                config = _replaced(config, flat[other].path, brought)
     return config
-
-
-def _implied(flat: Mapping[str, FlatField], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What values bring with them, by flat name."""
-    implied: dict[str, Any] = {}
-    for name in values.keys() & flat.keys():
-        if (implies := flat[name].field.metadata["implies"]) is not None:
-            implied |= implies(values[name])
-    return implied
 
 
 def _replaced(config: Any, path: tuple[str, ...], value: Any) -> Any:
@@ -252,12 +247,11 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {name: plain(flat) for name, flat in flat_fields(config).items()}
 
 
-def parts_of_users(config: Any) -> Iterator[tuple[str, Kind, Any]]:
-    """The parts of users in a configuration that are given as objects: flat name, kind, part."""
-    for name, (_, field, _, value) in flat_fields(config).items():
-        kind = field.metadata["kind"]
-        if kind is not None and value is not None and not isinstance(value, str):
-            yield name, kind, value
+def remember_parts(config: Any) -> None:
+    """Let files of this process name the parts of users in a configuration that are given as objects."""
+    for _, field, _, value in flat_fields(config).values():
+        if field.metadata["kind"] is not None and value is not None and not isinstance(value, str):
+            remember(value)
 
 
 def changed(config: Any) -> dict[str, Any]:

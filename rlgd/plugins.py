@@ -19,13 +19,29 @@ from typing import Any
 from rlgd.errors import UsageError, unknown
 
 log = logging.getLogger("rlgd")
-_used: dict[tuple[str, str], Any] = {}  # parts that this process was given, by group and name in files
+_used: dict[str, Any] = {}  # parts that this process was given, by their names in files
 _trusted: set[str] = set()  # packages whose parts a file may name
 
 
 def trust(package: str) -> None:
     """Let files name the parts of a package: they are imported when they are asked for."""
     _trusted.add(package)
+
+
+def remember(part: Any, name: str | None = None) -> str:
+    """Let files of this process name a part, under ``name`` or its own; returns that name."""
+    name = described(part) if name is None else name
+    if _used.get(name, part) is not part and "jax" in sys.modules:
+        import jax
+
+        jax.clear_caches()  # programs know the part by its name alone
+    _used[name] = part
+    return name
+
+
+def remembered(text: str) -> dict[str, Any]:
+    """The parts that a text names, for another process; there ``remember`` takes each."""
+    return {name: part for name, part in _used.items() if name in text}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +80,7 @@ class Kind:
         own = self.name(part)
         if name is not None and name.rpartition(":")[2] != own.rpartition(":")[2]:
             raise UsageError(f"the {self.what} is {name!r}, but {own!r} was given.")
-        key = self.group, name or own
-        if _used.get(key, part) is not part and "jax" in sys.modules:
-            import jax
-
-            jax.clear_caches()  # programs know the part by its name alone
-        _used[key] = part
+        remember(part, name)
 
     def part(self, value: Any) -> Any:
         """The object that a value stands for: itself, or the part with this name, which is not rlgd's own.
@@ -94,7 +105,7 @@ class Kind:
         Raises:
             UsageError: if there is none.
         """
-        if ":" in name and (self.group, name) not in _used:
+        if ":" in name and name not in _used:
             self.use(self._from_here(name), name)
         return self.get(name)
 
@@ -104,8 +115,8 @@ class Kind:
         Raises:
             UsageError: naming the nearest known name, or what the user may do.
         """
-        if (self.group, name) in _used:
-            return _used[self.group, name]
+        if name in _used:
+            return _used[name]
         installed = self.installed()
         entry = installed.get(name) or next((entry for entry in installed.values() if entry.value == name), None)
         if entry is not None:
@@ -114,7 +125,8 @@ class Kind:
             raise unknown(self.what, name, [*self.own, *installed])
         package, _, attribute = name.partition(":")
         if not re.fullmatch(r"[\w.]+", attribute):
-            raise UsageError(f"the {self.what} {name!r} was an object of Python; give it again: {self.what}=...")
+            again = f"give it again ({self.what}=..., or parts of a study)"
+            raise UsageError(f"the {self.what} {name!r} was an object of Python; {again}.")
         if any(package == each or package.startswith(f"{each}.") for each in _trusted):
             return self._from_here(name)
         raise UsageError(

@@ -17,6 +17,7 @@ from rlgd.ascent import schedules
 from rlgd.ascent.formulas import Descent
 from rlgd.ascent.optimizers import without_effect
 from rlgd.ascent.outer import Outer
+from rlgd.ascent.own import OPTIMIZER
 from rlgd.ascent.penalties import Clipping, Penalties
 from rlgd.ascent.rollout_moments import RolloutMoments
 from rlgd.ascent.rule import Rule
@@ -38,6 +39,11 @@ class Ascent:
     weight decay; ``schedules`` change step size and momentum over the run; ``moments`` says what a new rollout does to
     the optimizer's averages; ``outer`` is a further step over each whole iteration.
 
+    ``optimizer`` is a name of ``OPTIMIZERS``, an optax transformation, or a function that makes one of
+    ``learning_rate`` and, if it takes them, ``momentum`` (or ``b1``), ``second_moment`` (``b2``), ``epsilon`` (``eps``)
+    and ``weight_decay``. A transformation has its step size inside: ``learning_rate`` is then 1, a factor of its
+    steps, unless it is given.
+
     The constructor takes the fields of the parts by their own names, those of ``rule`` also by position. A field left
     at None takes its default, which can depend on the optimizer; a field that is set without effect is refused.
     """
@@ -53,7 +59,7 @@ class Ascent:
 
         def __init__(
             self,
-            optimizer: str = "adam",
+            optimizer: Any = "adam",
             learning_rate: Scalar = 1e-3,
             momentum: Scalar | None = None,
             **fields: "Scalar | str | Rule | Penalties | Clipping | Schedules | RolloutMoments | Outer | None",
@@ -88,7 +94,7 @@ class Ascent:
         rule, optimizer = self.rule.resolved(), self.rule.optimizer
         self.schedules.check()
         if self.schedules.momentum_changes and not rule.row.schedules_momentum:
-            raise without_effect("momentum_schedule", optimizer, lambda row: row.schedules_momentum)
+            raise without_effect("momentum_schedule", OPTIMIZER.name(optimizer), lambda row: row.schedules_momentum)
         return Ascent(
             rule=rule,
             penalties=self.penalties,

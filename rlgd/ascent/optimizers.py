@@ -357,9 +357,9 @@ def _held(state: Any, name: str) -> list[Any]:
     return [value for _, value in optax.tree.get_all_with_path(state, name, is_part_of_state)]
 
 
-def first_moment(name: str, state: Any) -> Any:
+def first_moment(row: Optimizer, state: Any) -> Any:
     """The average (or sum) of past gradients of the objective in the optimizer's state; None without one."""
-    if not (key := OPTIMIZERS[name].moment):
+    if not (key := row.moment):
         return None
 
     def masked(leaf: Any) -> bool:
@@ -372,12 +372,12 @@ def first_moment(name: str, state: Any) -> Any:
     return jax.tree.map(jnp.negative, merged)
 
 
-def epsilon_share(name: str, state: Any, second_moment: Scalar | None, epsilon: Scalar | None) -> Array | None:
+def epsilon_share(row: Optimizer, state: Any, second_moment: Scalar | None, epsilon: Scalar | None) -> Array | None:
     """The share of parameters with a step that epsilon decides, in [0, 1]: their second moment is not above it.
 
     None for optimizers that do not divide each parameter's step by a second moment.
     """
-    floor = OPTIMIZERS[name].floor
+    floor = row.floor
     if floor is None or epsilon is None:
         return None
     moments = jax.tree.leaves(_held(state, floor.name)[0])

@@ -15,7 +15,8 @@ import optax
 from jax import Array
 
 from rlgd.ascent.formulas import Descent
-from rlgd.ascent.optimizers import OPTIMIZERS, without_effect
+from rlgd.ascent.optimizers import without_effect
+from rlgd.ascent.own import OPTIMIZER, optimizer_row
 from rlgd.errors import UsageError, unknown
 from rlgd.hyperparameters import hyperparameters, static, traced
 from rlgd.pytrees import Scalar
@@ -40,7 +41,7 @@ class RolloutMoments:
         None, "share of the moments that rollout_moments=decay keeps; None: half", "[0, 1]"
     )
 
-    def resolved(self, optimizer: str) -> "RolloutMoments":
+    def resolved(self, optimizer: Any) -> "RolloutMoments":
         """A copy in which ``moment_decay`` is set if it is used.
 
         Raises:
@@ -49,8 +50,9 @@ class RolloutMoments:
         mode = self.rollout_moments
         if mode not in MODES:
             raise unknown("rollout_moments", mode, MODES)
-        if not OPTIMIZERS[optimizer].allows(mode):
-            raise without_effect(f"rollout_moments {mode!r}", optimizer, lambda row: row.allows(mode))
+        if not optimizer_row(optimizer).allows(mode):
+            name = OPTIMIZER.name(optimizer)
+            raise without_effect(f"rollout_moments {mode!r}", name, lambda row: row.allows(mode))
         if mode != "decay" and self.moment_decay is not None:
             raise UsageError(f"moment_decay is set, but rollout_moments is {mode!r}; choose 'decay'.")
         if mode != "decay" or self.moment_decay is not None:

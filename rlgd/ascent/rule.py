@@ -12,8 +12,9 @@ from jax import Array
 from rlgd.ascent import optimizers
 from rlgd.ascent.formulas import Descent
 from rlgd.ascent.optimizers import OPTIMIZERS, Optimizer, without_effect
+from rlgd.ascent.own import OPTIMIZER, implied, optimizer_row
 from rlgd.ascent.rollout_moments import RolloutMoments
-from rlgd.errors import UsageError, unknown
+from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, static, traced
 
 OWN_FIELDS = ("momentum", "second_moment", "epsilon")  # each optimizer uses some of them
@@ -28,8 +29,12 @@ class Rule:
     each step shrinks the weights by the factor ``1 - learning_rate weight_decay``, whatever the gradient is.
     """
 
-    optimizer: str = static(
-        "adam", "the rule that turns gradients into steps; `rlgd list optimizers` explains each", choices=(*OPTIMIZERS,)
+    optimizer: Any = static(
+        "adam",
+        "the rule that turns gradients into steps; `rlgd list optimizers` explains each; module:name for your own",
+        choices=(*OPTIMIZERS,),
+        kind=OPTIMIZER,
+        implies=implied,
     )
     learning_rate: float = traced(1e-3, "step size", "[0, inf)")
     momentum: float | None = traced(
@@ -45,14 +50,12 @@ class Rule:
 
     @property
     def row(self) -> Optimizer:
-        """The optimizer's row of ``OPTIMIZERS``.
+        """The optimizer's row of ``OPTIMIZERS``, or what a user gave as one.
 
         Raises:
             UsageError: for an unknown name, with the nearest known one.
         """
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        return OPTIMIZERS[self.optimizer]
+        return optimizer_row(self.optimizer)
 
     def resolved(self) -> "Rule":
         """A copy in which every number that the optimizer uses is set.
@@ -63,9 +66,9 @@ class Rule:
         defaults = {"weight_decay": 0.0} | self.row.defaults
         for name in OWN_FIELDS:
             if getattr(self, name) is not None and name not in defaults:
-                raise without_effect(name, self.optimizer, operator.methodcaller("uses", name))
+                raise without_effect(name, OPTIMIZER.name(self.optimizer), operator.methodcaller("uses", name))
         missing = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        return dataclasses.replace(self, **missing)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **missing)
 
     def check_positive(self, least_factor: float) -> None:
         """Refuse a 0 in a number that the optimizer divides by. The rule must be resolved.
@@ -95,11 +98,11 @@ class Rule:
 
     def first_moment(self, state: Any) -> Any:
         """The average (or sum) of past gradients of the objective in the optimizer's state; None without one."""
-        return optimizers.first_moment(self.optimizer, state)
+        return optimizers.first_moment(self.row, state)
 
     def epsilon_share(self, state: Any) -> Array | None:
         """The share of parameters with a step that epsilon decides, in [0, 1]; None for methods that are not adaptive.
 
         The rule must be resolved.
         """
-        return optimizers.epsilon_share(self.optimizer, state, self.second_moment, self.epsilon)
+        return optimizers.epsilon_share(self.row, state, self.second_moment, self.epsilon)

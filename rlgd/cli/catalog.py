@@ -82,12 +82,13 @@ def suite(prefix: str) -> Rows:
 def optimizers() -> Rows:
     """Name, the fields that it uses and their defaults, paper, formula."""
     from rlgd.ascent.optimizers import OPTIMIZERS
+    from rlgd.ascent.own import OPTIMIZER
 
     rows = [["optimizer", "uses, by default", "paper", "the step that is added"]]
     for name, row in OPTIMIZERS.items():
         defaults = " ".join(f"{field}={value:g}" for field, value in row.defaults.items())
         rows.append([name, defaults or "-", row.paper, row.formula])
-    return rows
+    return [*rows, *([name, "-", origin, place] for name, place, origin in _installed(OPTIMIZER))]
 
 
 def schedules() -> Rows:

@@ -117,8 +117,7 @@ def _for_devices(config: RunConfig) -> RunConfig:
     """
     config.validate()
     use(type(config.agent))  # what this process trains, it may read again
-    for _, kind, part in hp.parts_of_users(config.agent):
-        kind.use(part)
+    hp.remember_parts(config.agent)
     mesh = make_mesh(config.settings.devices)
     config = config.for_devices(1 if mesh is None else mesh.size)
     config.agent.validate()  # the climbers may be new

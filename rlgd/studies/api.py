@@ -11,6 +11,7 @@ from rlgd import hyperparameters
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
+from rlgd.plugins import remember
 from rlgd.run.config import agent_name
 from rlgd.studies import rounds
 from rlgd.studies.arms import Arm
@@ -81,6 +82,7 @@ def study(
             ``study_dir`` keeps the members that were finished.
     """
     base = make_agent(agent) if isinstance(agent, str) else agent
+    hyperparameters.remember_parts(base)
     question = Question(
         arms=tuple(arms) or (Arm(vary=vary or {}, cases=cases or {}),),
         name=name,
@@ -104,6 +106,7 @@ def resume_study(
     agent: Agent | None = None,
     env: Any = None,
     *,
+    parts: Sequence[Any] = (),
     slice_size: int | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -116,6 +119,7 @@ def resume_study(
         study_dir: a directory that ``study`` wrote.
         agent: needed if the study's agent is not registered under a name.
         env: needed if the study's environment was not given as an id.
+        parts: networks and optimizers of users that were given as objects, in any order.
         slice_size: that of the study, if it was given there.
         workers, executor, devices: as for ``study``.
         on_progress: called when members have finished, see ``OnProgress``.
@@ -124,6 +128,8 @@ def resume_study(
         UsageError: if the directory holds no study, or ``agent`` or ``env`` is needed.
         StorageFault: if the directory is damaged.
     """
+    for part in parts:
+        remember(part)
     directory = Path(study_dir)
     question, content = read(directory)
     if not question.env and env is None:

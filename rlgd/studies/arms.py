@@ -4,12 +4,14 @@ import dataclasses
 import itertools
 import math
 import numbers
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlgd.errors import UsageError
+from rlgd.plugins import remember
 
 MAX_MEMBERS = 100_000
 SPACINGS = ("log", "linear")
@@ -95,6 +97,8 @@ def as_label(value: Any) -> str:
     """A value as labels and tables show it."""
     if isinstance(value, tuple):
         return "-".join(map(str, value)) or "none"
+    if isinstance(value, str) and (part := re.fullmatch(r"[A-Za-z_][\w.]*:([A-Za-z_].*)", value)):
+        return part[1]  # of a part of a user: its module says little
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -118,6 +122,9 @@ def expand_values(name: str, values: Any) -> tuple[Any, ...]:
     twice = [value for n, value in enumerate(listed) if value in listed[:n]]
     if twice:
         raise UsageError(f"{name} varies over {twice[0]!r} twice.")
+    names = [as_label(value) for value in listed if isinstance(value, str)]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{name} varies over parts of the same name: {', '.join(names)}; rename one of them.")
     return listed
 
 
@@ -157,7 +164,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy values as Python's own, and lists, such as hidden_sizes, as tuples."""
+    """NumPy values as Python's own; lists, such as hidden_sizes, as tuples; parts of users by their names."""
+    if callable(value) or (isinstance(value, tuple) and any(map(callable, value))):
+        return remember(value)
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value

@@ -17,6 +17,7 @@ import jax
 
 from rlgd.engines.jobs import RESTARTS, run_jobs
 from rlgd.errors import EnvironmentFault, UsageError
+from rlgd.plugins import remember, remembered
 from rlgd.run.config import RunConfig
 from rlgd.studies.alone import train_alone
 from rlgd.studies.outcome import OnFinished, Outcome
@@ -51,7 +52,8 @@ class Study:
 
     Attributes:
         question: as JSON.
-        objects: the agent and the environment that the question does not name, as cloudpickle writes them.
+        objects: the agent and the environment that the question does not name, and the parts of users that it names, as
+            cloudpickle writes them.
         exact: see ``Execution``.
         set_up: see ``Execution``.
         numbers: the values of ``NUMBERS``.
@@ -71,7 +73,8 @@ class Study:
             UsageError: if its agent or environment cannot be sent to another process.
         """
         try:
-            objects = cloudpickle.dumps(plan.given)
+            parts = remembered(json.dumps(plan.question.to_json()))
+            objects = cloudpickle.dumps((*plan.given, parts))
         except Exception as error:  # the objects' own code runs
             raise UsageError(
                 f"the agent or the environment cannot be sent to another process ({error}); give the environment as an "
@@ -136,7 +139,9 @@ class _Made:
 
     def __init__(self, study: Study) -> None:
         set_numbers(study.numbers)
-        agent, env = cloudpickle.loads(study.objects)
+        agent, env, parts = cloudpickle.loads(study.objects)
+        for name, part in parts.items():
+            remember(part, name)
         self.plan = make_plan(Question.from_json(json.loads(study.question), "study"), agent, env)
         if study.set_up is not None:
             study.set_up(self.plan.members[0])

@@ -15,6 +15,7 @@ import cloudpickle
 
 from rlgd.engines.jobs import RESTARTS, run_jobs
 from rlgd.errors import EnvironmentFault, UsageError
+from rlgd.plugins import remember, remembered
 from rlgd.run.config import RunConfig
 from rlgd.studies.elsewhere import numbers_here, set_numbers
 from rlgd.tuning.journal import counted_trials
@@ -28,7 +29,7 @@ class Sent(NamedTuple):
     """A search as it travels.
 
     Attributes:
-        objects: what it is, as cloudpickle writes it: the arguments of ``Task``, the space, and the home.
+        objects: what it is, as cloudpickle writes it: the arguments of ``Task``, the space, the home, parts of users.
         directory: of the search.
         seed, trials: of the search.
         numbers: see ``rlgd.studies.elsewhere.numbers_here``.
@@ -70,7 +71,7 @@ def run_trials(
     """
     about = task.agent, task.env, task.total_timesteps, task.eval_episodes, task.seeds, task.fresh_seeds
     try:
-        objects = cloudpickle.dumps((about, dict(space), shared.home))
+        objects = cloudpickle.dumps((about, dict(space), shared.home, remembered(repr((task.agent, space)))))
     except Exception as error:  # the objects' own code runs
         raise UsageError(f"the agent or the environment cannot be sent to another process ({error}).") from error
     sent = Sent(objects, shared.directory.absolute(), seed, trials, numbers_here(), set_up)
@@ -100,7 +101,9 @@ def _run_trial(sent: Sent) -> EndedTrial | None:
 
 def _joined(sent: Sent) -> tuple[SharedSearch, Task, Mapping[str, Dimension]]:
     set_numbers(sent.numbers)
-    about, space, home = cloudpickle.loads(sent.objects)
+    about, space, home, parts = cloudpickle.loads(sent.objects)
+    for name, part in parts.items():
+        remember(part, name)
     task = Task(*about)
     if sent.set_up is not None:
         sent.set_up(task.plan({}).members[0])

@@ -91,6 +91,7 @@ def tune(
     """
     trials = whole_number("trials", trials, 1)
     base = make_agent(agent) if isinstance(agent, str) else agent
+    hyperparameters.remember_parts(base)
     space = _space(base, search)
     task = Task(
         base, make(env), whole_number("total_timesteps", total_timesteps, 1),

@@ -50,6 +50,7 @@ def test_the_document_shows_this_agent() -> None:
 def test_a_run_is_trained_by_name_and_resumed_where_the_package_is_trusted(tmp_path: Path) -> None:
     flags = ["--env", "CartPole-v1", "--adv-clip", "1.5", *SMALL, "--total-timesteps", "640", "--run-dir", "run"]
     flags += ["--network", "rlgd_plugin.networks:Differences"]
+    flags += ["--optimizer", "rlgd_plugin.optimizers:sign_momentum", "--learning-rate", "1e-4"]
     begun = rlgd_command(tmp_path, "train", NAME, *flags, "--eval-episodes", "2", "--quiet")
     assert begun.returncode == 0, begun.stderr
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -147,21 +148,30 @@ def test_an_installed_package_brings_agents_but_takes_no_name_of_ours(tmp_path: 
     assert "of rlgd-plugin 1.0" in row
     assert "the agent 'ppo' of rlgd-plugin is left out: the name is taken" in listed.stderr
     assert "differences" in rlgd_command(tmp_path, "list", "networks", path=site).stdout
+    assert "sign-momentum" in rlgd_command(tmp_path, "list", "optimizers", path=site).stdout
     flags = ["--env", "CartPole-v1", *SMALL, "--total-timesteps", "64", "--eval-episodes", "1", "--run-dir", "run"]
-    flags += ["--network", "differences"]
+    flags += ["--network", "differences", "--optimizer", "sign-momentum", "--momentum", "0.5"]
     trained = rlgd_command(tmp_path, "train", "clipped-a2c", *flags, "--quiet", path=site)
     assert trained.returncode == 0, trained.stderr
     played = rlgd_command(tmp_path, "eval", "run", "--episodes", "1", path=site)
     assert played.returncode == 0, played.stderr
 
 
-@pytest.mark.parametrize("where", ["run", "study", "network of a run", "network of a study", "network of a file"])
+@pytest.mark.parametrize(
+    "where",
+    ["run", "study", "network of a run", "network of a study", "network of a file", "optimizer of a run"],
+)
 def test_a_file_imports_nothing(where: str, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('PWNED', 'w').close()\nclass Agent: pass\n")
     if where == "network of a run":
         rlgd.train(A2C(num_envs=4), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
         path = tmp_path / "run" / "config.json"
         path.write_text(path.read_text().replace('"network": "mlp"', '"network": "evil:Agent"'))
+        commands = [["eval", "run"], ["resume", "run"], ["play", "run"], ["verify-resume", "run"]]
+    elif where == "optimizer of a run":
+        rlgd.train(A2C(num_envs=4), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
+        path = tmp_path / "run" / "config.json"
+        path.write_text(path.read_text().replace('"optimizer": "adam"', '"optimizer": "evil:Agent"'))
         commands = [["eval", "run"], ["resume", "run"], ["play", "run"], ["verify-resume", "run"]]
     elif where == "network of a study":
         (tmp_path / "evil.toml").write_text('agent = "a2c"\n[[arms]]\nvary = { network = ["mlp", "evil:Agent"] }\n')

@@ -220,7 +220,7 @@ def test_a_run_is_loaded_and_resumed_with_its_network(tmp_path: Path, monkeypatc
     assert json.loads((run / "config.json").read_text())["hyperparameters"]["network"] == name
     assert rlgd.load(run)  # what this process trained
     monkeypatch.setattr(plugins, "_used", {})  # as in another process
-    with pytest.raises(UsageError, match=r"was an object of Python; give it again: network="):
+    with pytest.raises(UsageError, match=r"was an object of Python; give it again"):
         rlgd.load(run)
     with pytest.raises(UsageError, match=r"Linen\(width=8\)' was given"):
         rlgd.load(run, network=Linen())
