@@ -76,7 +76,7 @@ class Spec:
     """All that an agent knows about an environment: static and hashable, made by ``rlgd.spaces.spec``."""
 
     obs: ObsSpec
-    action: LeafSpec
+    action: ObsSpec
     max_episode_steps: int | None = None
 
 
@@ -88,10 +88,7 @@ def spec(
     Raises:
         UsageError: if a space is not supported; it names the space, the supported ones and a wrapper that helps.
     """
-    action = describe("action", action_space)
-    if isinstance(action, DictSpec | TupleSpec):
-        raise _unsupported("action", action_space)
-    return Spec(describe("observation", observation_space), action, max_episode_steps)
+    return Spec(describe("observation", observation_space), describe("action", action_space), max_episode_steps)
 
 
 def describe(role: str, space: gymnasium.Space[Any]) -> ObsSpec:
@@ -150,8 +147,9 @@ def _check_range(role: str, space: gymnasium.Space[Any], lowest: int, highest: i
 def _unsupported(role: str, space: gymnasium.Space[Any]) -> UsageError:
     if role == "action":
         return UsageError(
-            f"the action space {space} is not supported; supported: Discrete, MultiDiscrete, MultiBinary, and Box with "
-            "at least one number. gymnasium.wrappers.TransformAction can make one of these of it."
+            f"the action space {space} is not supported; supported: Discrete, MultiDiscrete, MultiBinary, Box with at "
+            "least one number, and Dict and Tuple of these. gymnasium.wrappers.TransformAction can make one of these "
+            "of it."
         )
     return UsageError(
         f"the observation space {space} is not supported; supported: Box with at least one number, Discrete, "
@@ -246,6 +244,11 @@ def obs_shape_dtype(part: LeafSpec) -> tuple[tuple[int, ...], jnp.dtype]:
     return shape, jax.dtypes.canonicalize_dtype(part.dtype)
 
 
+def converted_action(spec: ObsSpec, action: Any) -> Any:
+    """Actions as the environment has them, in NumPy, with its own dtypes: the device computes in 32 bits."""
+    return map_parts(lambda part, leaf: np.asarray(leaf).astype(part.dtype), spec, action)
+
+
 def converted(given: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Numbers in another dtype, in which floats may be rounded and nothing else may change, whole numbers neither.
 
@@ -288,7 +291,7 @@ def blank(obs_spec: ObsSpec, *batch: int) -> Obs:
     return map_parts(zeros, obs_spec)
 
 
-def mask_size(action: LeafSpec) -> int | None:
+def mask_size(action: ObsSpec) -> int | None:
     """The length of an action mask; None for actions without masks.
 
     For Discrete one entry for each action, for MultiDiscrete one for each value of each number, side by side.

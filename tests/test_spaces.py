@@ -56,13 +56,14 @@ def test_other_observations_are_refused(space: Space) -> None:
     assert inner in str(refusal.value)  # the part at fault is named
 
 
-@pytest.mark.parametrize("space", [*UNKNOWN, Dict(a=Discrete(2)), Tuple([Discrete(2)])], ids=str)
+@pytest.mark.parametrize("space", UNKNOWN, ids=str)
 def test_other_actions_are_refused(space: Space) -> None:
     with pytest.raises(
         UsageError, match=r"action space .* is not supported; supported: Discrete, .*wrappers"
     ) as refusal:
         spaces.spec(Discrete(2), space)
-    assert str(space) in str(refusal.value)
+    inner = "Text(" if isinstance(space, Dict) and space.spaces else str(space)
+    assert inner in str(refusal.value)
 
 
 def test_boxes_and_bits_have_no_masks() -> None:

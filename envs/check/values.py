@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rlgd.envs.aliases import Space
 from rlgd.envs.check.play import as_array, first_index
 from rlgd.envs.check.report import Log, Severity, quote
-from rlgd.spaces import LeafSpec, MultiDiscreteSpec, mask_size
+from rlgd.spaces import MultiDiscreteSpec, ObsSpec, mask_size
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_INTEGERS = 2**24  # up to here float32 has every whole number
@@ -103,7 +103,7 @@ def check_reward(log: Log, place: str, reward: Any) -> None:
     log.add("warning" if number else "fault", "reward", place, f"is {typed(reward)}", "return a float", "reward")
 
 
-def check_mask(log: Log, place: str, action: LeafSpec, given: Any, over: bool) -> None:
+def check_mask(log: Log, place: str, action: ObsSpec, given: Any, over: bool) -> None:
     """Add a finding if an action mask is wrong; when the episode is ``over``, it may allow nothing."""
     size, part = mask_size(action), "info['action_mask']"
     if size is None:

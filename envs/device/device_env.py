@@ -88,15 +88,13 @@ class DeviceEnv:
         obs = jax.vmap(lambda state, key: self.func_env.observation(state, key))(inner, obs_keys)
         return EnvState(inner, jnp.zeros(state_keys.shape, jnp.int32)), self._store(obs)
 
-    def step(
-        self, key: Array, state: EnvState, action: Array, fresh: tuple[EnvState, Obs]
-    ) -> tuple[EnvState, Timestep]:
+    def step(self, key: Array, state: EnvState, action: Any, fresh: tuple[EnvState, Obs]) -> tuple[EnvState, Timestep]:
         """Step every environment, and begin the next episode in those that ended.
 
         Args:
             key: one key for the whole batch.
             state: as ``reset`` or ``step`` returned it.
-            action: ``[N, ...]``, as the environment receives it.
+            action: ``[N, ...]``, as the environment receives it; a dictionary or tuple where its space is one.
             fresh: the first states of the next episodes, as ``reset`` returned them for this step. The caller draws
                 them, and can draw those of many steps at once.
         """
@@ -110,27 +108,27 @@ class DeviceEnv:
         return Spare(self.reset(key, num_envs), jnp.zeros(num_envs, bool))
 
     def step_with_spare(
-        self, key: Array, state: EnvState, action: Array, spare: Spare
+        self, key: Array, state: EnvState, action: Any, spare: Spare
     ) -> tuple[EnvState, Timestep, Spare]:
         """``step`` that draws first states only when they are needed: several times as fast on a CPU."""
         moved, timestep = self.step_without_reset(jax.random.fold_in(key, 0), state, action)
         (state, obs), spare = spare.begin_where(
             timestep.terminated | timestep.truncated,
             (moved, timestep.next_obs),
-            lambda: self.reset(jax.random.fold_in(key, 1), action.shape[0]),
+            lambda: self.reset(jax.random.fold_in(key, 1), len(state.elapsed)),
         )
         return state, timestep._replace(obs=obs), spare
 
-    def step_without_reset(self, key: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep]:
+    def step_without_reset(self, key: Array, state: EnvState, action: Any) -> tuple[EnvState, Timestep]:
         """Step every environment; one whose episode ended stays in its last state."""
-        return self.step_each(jax.random.split(key, action.shape[0]), state, action)
+        return self.step_each(jax.random.split(key, len(state.elapsed)), state, action)
 
-    def step_each(self, keys: Array, state: EnvState, action: Array) -> tuple[EnvState, Timestep]:
+    def step_each(self, keys: Array, state: EnvState, action: Any) -> tuple[EnvState, Timestep]:
         """``step_without_reset`` with one key for each environment, ``[N]``."""
-        num_envs = action.shape[0]
+        num_envs = len(state.elapsed)
         env = self.func_env
 
-        def one(key: Array, inner: Any, action: Array) -> tuple[Any, Array, Array, Array]:
+        def one(key: Array, inner: Any, action: Any) -> tuple[Any, Array, Array, Array]:
             keys = jax.random.split(key, 4)
             following = env.transition(inner, action, keys[0])
             reward = env.reward(inner, action, following, keys[1])

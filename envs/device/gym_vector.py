@@ -70,7 +70,7 @@ class DeviceVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = env.func_env.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._checked = vector_arguments.ActionChecker(self.action_space, self.single_action_space, env.spec.action)
+        self._checked = vector_arguments.action_checker(self.action_space, self.single_action_space, env.spec.action)
         self.state: VectorState | None = None
         self._obs: Obs = None  # the last observations, on the device
         self._renderers: list[Any] = []

@@ -21,7 +21,7 @@ def settled(env: Functional) -> Functional:
         UsageError: if it cannot be traced by JAX.
     """
     action = spaces.spec(env.observation_space, env.action_space).action
-    given = jax.ShapeDtypeStruct(*spaces.obs_shape_dtype(action))
+    given = spaces.map_parts(lambda part: jax.ShapeDtypeStruct(*spaces.obs_shape_dtype(part)), action)
     try:
         # The caller's strict modes of JAX are for the caller's own code, not for other authors' environments.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.debug_key_reuse(False):
@@ -57,13 +57,13 @@ class Settled(FuncEnv[Any, Any, Array, Any, Any, Any, Any]):
 
         return jax.tree.map(settle, self.env.initial(rng), self.state)
 
-    def transition(self, state: Any, action: Array, rng: Array, params: Any = None) -> Any:
+    def transition(self, state: Any, action: Any, rng: Array, params: Any = None) -> Any:
         return self.env.transition(state, action, rng)
 
     def observation(self, state: Any, rng: Array, params: Any = None) -> Any:
         return self.env.observation(state, rng)
 
-    def reward(self, state: Any, action: Array, next_state: Any, rng: Array, params: Any = None) -> Any:
+    def reward(self, state: Any, action: Any, next_state: Any, rng: Array, params: Any = None) -> Any:
         return self.env.reward(state, action, next_state, rng)
 
     def terminal(self, state: Any, rng: Array, params: Any = None) -> Any:

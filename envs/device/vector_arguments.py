@@ -1,6 +1,6 @@
 """The arguments of ``DeviceVectorEnv``, checked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rlgd import spaces
 from rlgd.envs.aliases import Bools, Info, Space
 from rlgd.errors import UsageError, unknown
-from rlgd.spaces import BoxSpec, LeafSpec
+from rlgd.spaces import BoxSpec, LeafSpec, ObsSpec
 
 MOST_SEED = 2**64 - 1
 
@@ -59,8 +59,27 @@ def bounds(space: Space) -> tuple[Any, Any]:
     return space.low, space.high
 
 
+def action_checker(batch: Space, single: Space, spec: ObsSpec) -> Callable[[Any], Any]:
+    """What checks actions ``[N, ...]``, and gives them the dtypes that the environment receives.
+
+    Args:
+        batch: the space of actions ``[N, ...]``.
+        single: that of one environment.
+        spec: the description of ``single``.
+    """
+    checkers = spaces.map_parts(lambda part, *of: ActionChecker(of[0], of[1], part), spec, batch, single)
+
+    def check(actions: Any) -> Any:
+        try:
+            return spaces.map_parts(lambda part, checker, given: checker(given), spec, checkers, actions)
+        except (KeyError, IndexError, TypeError) as error:
+            raise UsageError(f"the actions have another structure than {single}: {error!r}.") from error
+
+    return check
+
+
 class ActionChecker:
-    """Checks actions and gives them the dtype that the environment receives.
+    """Checks actions of one array and gives them the dtype that the environment receives.
 
     Args:
         batch: the space of actions ``[N, ...]``.

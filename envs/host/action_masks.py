@@ -7,7 +7,7 @@ import numpy as np
 from rlgd import spaces
 from rlgd.envs.aliases import Bools, Info
 from rlgd.envs.host.checked import Broken, flat_mask
-from rlgd.spaces import LeafSpec, MultiDiscreteSpec
+from rlgd.spaces import MultiDiscreteSpec, ObsSpec
 
 
 class ActionMasks:
@@ -17,7 +17,7 @@ class ActionMasks:
         current: ``[N, n]`` bool; None until an environment gives a mask.
     """
 
-    def __init__(self, action: LeafSpec) -> None:
+    def __init__(self, action: ObsSpec) -> None:
         self.current: Bools | None = None
         self._size = spaces.mask_size(action)
         # Where in a mask the values of each number begin.

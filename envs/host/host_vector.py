@@ -75,7 +75,7 @@ class HostVector:
     def _begin(self) -> None:
         self._resetting = ~self._everyone
         self._num_steps = 0
-        self._action: NDArray[Any] | None = None
+        self._action: Any = None
 
     @property
     def action_mask(self) -> Bools | None:
@@ -115,8 +115,8 @@ class HostVector:
             self.how = fallback.report(fault)
             return answer
 
-    def step(self, action: NDArray[Any]) -> HostStep:
-        """Step every environment with ``action [N, ...]``.
+    def step(self, action: Any) -> HostStep:
+        """Step every environment with ``action [N, ...]``; a dictionary or tuple of arrays where its space is one.
 
         Raises:
             EnvironmentFault: if an environment raises, hangs or dies; gives an observation or reward that is not finite
@@ -203,12 +203,18 @@ class HostVector:
     def _fault(self, broken: Broken) -> EnvironmentFault:
         if broken.number is None:
             return EnvironmentFault(f"{self.env_id} {broken.what} {self._when()}.")
-        action = "" if self._action is None else f"; its last action was {_brief(self._action[broken.number])}"
+        action = "" if self._action is None else f"; its last action was {_brief(self._action, broken.number)}"
         return EnvironmentFault(f"{self.env_id}: {broken} {self._when()}{action}.")
 
     def _when(self) -> str:
         return "in the reset" if self._action is None else f"in step {self._num_steps} since the reset"
 
 
-def _brief(action: Any) -> str:
+def _brief(action: Any, number: int) -> str:
+    """The action of one environment; of parts in a dictionary or tuple each."""
+    if isinstance(action, dict):
+        return "{" + ", ".join(f"{name!r}: {_brief(part, number)}" for name, part in action.items()) + "}"
+    if isinstance(action, tuple):
+        return "(" + ", ".join(_brief(part, number) for part in action) + ")"
+    action = action[number]
     return np.array2string(np.asarray(action), precision=4, threshold=8, separator=", ")

@@ -45,7 +45,7 @@ class Policy:
         key: Array | int | np.integer[Any] | None = None,
         action_mask: ArrayLike | None = None,
         first: ArrayLike | None = None,
-    ) -> NDArray[Any]:
+    ) -> Any:
         """Choose actions.
 
         Args:
@@ -58,7 +58,8 @@ class Policy:
             first: whether an episode begins, a bool, or ``[N]`` for a batch; None: only after ``reset()``.
 
         Returns:
-            One action, or a batch of them, ready for ``env.step``: clipped or squashed into the bounds.
+            One action, or a batch of them, ready for ``env.step``: clipped or squashed into the bounds; a dictionary or
+            tuple of arrays where the space of actions is one.
 
         Raises:
             UsageError: for a wrong shape, a number that changes in the dtype of training, a sampled action without a
@@ -78,9 +79,8 @@ class Policy:
         given, memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
         if self.agent.is_recurrent:  # gSDE's noise alone is not kept from one call to the next
             self._memory = memory
-        action = np.asarray(given)
-        whole = action.astype(self.spec.action.dtype)  # the device computes in 32 bits
-        return whole[0] if single else whole
+        whole = spaces.converted_action(self.spec.action, given)
+        return spaces.map_parts(lambda part, leaf: leaf[0] if single else leaf, self.spec.action, whole)
 
     def _batch(self, obs: Any) -> tuple[Obs, bool]:
         """The observation as a batch, and whether it was a single one."""

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -309,4 +310,63 @@ class Bernoulli:
         return jnp.sum(_weighted(jnp.exp(self.log_probs), self.log_probs - other.log_probs), axis=(-2, -1))
 
 
-Distribution = Categorical | MultiCategorical | Bernoulli | DiagGaussian | TanhGaussian | Beta
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["parts"], meta_fields=["sizes"])
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """Independent parts of an action, such as a Categorical and a Gaussian.
+
+    Samples are the parts' side by side, ``[..., sum(sizes)]`` float; an integer is one number, exact up to 2^24.
+
+    Attributes:
+        parts: their distributions, with the same batch axes.
+        sizes: how many numbers each has; 0 for one number without an axis of its own.
+    """
+
+    parts: tuple["Single", ...]
+    sizes: tuple[int, ...]
+
+    def sample(self, key: Array) -> Array:
+        """``[..., d]`` float."""
+        keys = jax.random.split(key, len(self.parts))
+        return self._joined([part.sample(key) for part, key in zip(self.parts, keys, strict=True)])
+
+    def log_prob(self, x: Array) -> Array:
+        """``[...]`` log-density of ``x [..., d]``."""
+        return _sum(part.log_prob(own) for part, own in zip(self.parts, self.split(x), strict=True))
+
+    def entropy(self) -> Array:
+        """``[...]`` in nats."""
+        return _sum(part.entropy() for part in self.parts)
+
+    def mode(self) -> Array:
+        """``[..., d]`` float, the most probable value of each part."""
+        return self._joined([part.mode() for part in self.parts])
+
+    def kl(self, other: "Joint") -> Array:
+        """``[...]`` KL(self || other) in nats."""
+        return _sum(part.kl(own) for part, own in zip(self.parts, other.parts, strict=True))  # type: ignore[arg-type]
+
+    def split(self, x: Array) -> list[Array]:
+        """The samples of the parts in ``x [..., d]``, each as the part gives it."""
+        found, start = [], 0
+        for part, size in zip(self.parts, self.sizes, strict=True):
+            own = x[..., start : start + max(size, 1)]
+            whole = isinstance(part, Categorical | MultiCategorical | Bernoulli)
+            own = own.astype(jnp.int32) if whole else own
+            found.append(own if size else own[..., 0])
+            start += max(size, 1)
+        return found
+
+    def _joined(self, samples: list[Array]) -> Array:
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        columns = [x if size else x[..., None] for x, size in zip(samples, self.sizes, strict=True)]
+        return jnp.concatenate([column.astype(dtype) for column in columns], axis=-1)
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    """The sum of arrays of one shape, of which there is at least one."""
+    return functools.reduce(jnp.add, terms)
+
+
+Single = Categorical | MultiCategorical | Bernoulli | DiagGaussian | TanhGaussian | Beta
+Distribution = Single | Joint

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,24 @@ from rlgd.maths.distributions import (
     Categorical,
     DiagGaussian,
     Distribution,
+    Joint,
     MultiCategorical,
     TanhGaussian,
 )
 from rlgd.models.gaussian_std import STDS, Std
-from rlgd.spaces import BoxSpec, DiscreteSpec, LeafSpec, MultiBinarySpec, MultiDiscreteSpec, obs_shape_dtype
+from rlgd.spaces import (
+    BoxSpec,
+    DictSpec,
+    DiscreteSpec,
+    LeafSpec,
+    MultiBinarySpec,
+    MultiDiscreteSpec,
+    ObsSpec,
+    TupleSpec,
+    leaf_specs,
+    map_parts,
+    obs_shape_dtype,
+)
 
 LARGEST_BETA_PARAMETER = 100.0
 
@@ -48,8 +61,8 @@ class ActionHead(Protocol):
             hidden: ``[..., width]``, the last hidden layer; only gSDE uses it.
         """
 
-    def to_env(self, sample: Array) -> Array:
-        """The sampled actions ``[N, ...]`` as the environment receives them, in its shape and dtype."""
+    def to_env(self, sample: Array) -> Any:
+        """The sampled actions ``[N, ...]`` as the environment receives them, in its shape and dtype, and structure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,12 +201,53 @@ class BetaHead:
         return _numbers(Beta(sample, sample, *_bounds(self.action)).squash(sample), self.action)
 
 
+@dataclasses.dataclass(frozen=True)
+class JointHead:
+    """Actions of several parts, in a Dict or a Tuple: independent given the observation, each with a head of its own.
+
+    A sample is that of all parts side by side, see ``Joint``. They have no masks, and no gSDE.
+    """
+
+    action: DictSpec | TupleSpec
+    heads: tuple[Any, ...]
+
+    @property
+    def num_outputs(self) -> int:
+        return sum(head.num_outputs for head in self.heads)
+
+    @property
+    def num_log_stds(self) -> int:
+        return sum(head.num_log_stds for head in self.heads)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers the sample of each part has; 0 for one without an axis of its own."""
+        return tuple(0 if isinstance(part, DiscreteSpec) else math.prod(part.shape) for part in leaf_specs(self.action))
+
+    def distribution(
+        self, outputs: Array, log_std: Array | None = None, mask: Array | None = None, hidden: Array | None = None
+    ) -> Joint:
+        parts, place, log_stds = [], 0, 0
+        for head in self.heads:
+            own = None if log_std is None else log_std[..., log_stds : log_stds + head.num_log_stds]
+            parts.append(head.distribution(outputs[..., place : place + head.num_outputs], own, None, hidden))
+            place, log_stds = place + head.num_outputs, log_stds + head.num_log_stds
+        return Joint(tuple(parts), self.sizes)
+
+    def to_env(self, sample: Array) -> Any:
+        blank = self.distribution(
+            jnp.zeros((*sample.shape[:-1], self.num_outputs), sample.dtype), jnp.zeros(self.num_log_stds, sample.dtype)
+        )
+        received = (head.to_env(own) for head, own in zip(self.heads, blank.split(sample), strict=True))
+        return map_parts(lambda part: next(received), self.action)
+
+
 # How actions in a Box are distributed, and where the standard deviation of the Gaussian ones comes from.
 BOX_DISTRIBUTIONS = ("gaussian", "tanh", "beta")
 BOX_STDS = tuple(STDS)
 
 
-def action_head(action: LeafSpec, box_distribution: str = "gaussian", box_std: str = "free") -> ActionHead:
+def action_head(action: ObsSpec, box_distribution: str = "gaussian", box_std: str = "free") -> ActionHead:
     """The head for a kind of actions; for a Box also by choice.
 
     Args:
@@ -204,6 +258,8 @@ def action_head(action: LeafSpec, box_distribution: str = "gaussian", box_std: s
     Raises:
         UsageError: for a choice that does not fit the space.
     """
+    if isinstance(action, DictSpec | TupleSpec):
+        return _joint_head(action, box_distribution, box_std)
     if isinstance(action, BoxSpec):
         return _box_head(action, box_distribution, box_std)
     for name, choice, default in (
@@ -216,6 +272,18 @@ def action_head(action: LeafSpec, box_distribution: str = "gaussian", box_std: s
     if isinstance(action, DiscreteSpec):
         return CategoricalHead(action)
     return BernoulliHead(action) if isinstance(action, MultiBinarySpec) else MultiCategoricalHead(action)
+
+
+def _joint_head(action: DictSpec | TupleSpec, box_distribution: str, box_std: str) -> JointHead:
+    parts = leaf_specs(action)
+    if box_std == "gsde":
+        raise UsageError("box_std is 'gsde', which explores with one Box, but the actions have parts; choose another.")
+    if not any(isinstance(part, BoxSpec) for part in parts):  # then the choices must be the defaults
+        return JointHead(action, tuple(action_head(part, box_distribution, box_std) for part in parts))
+    heads = [
+        _box_head(part, box_distribution, box_std) if isinstance(part, BoxSpec) else action_head(part) for part in parts
+    ]
+    return JointHead(action, tuple(heads))
 
 
 def _box_head(action: BoxSpec, box_distribution: str, box_std: str) -> ActionHead:

@@ -23,7 +23,7 @@ def least(agent: Agent, env: Env) -> int:
         shape, dtype = spaces.obs_shape_dtype(part)
         return math.prod(shape) * dtype.itemsize
 
-    row = sum(map(size, [*spaces.leaf_specs(spec.obs), spec.action])) + ROW_BYTES
+    row = sum(map(size, [*spaces.leaf_specs(spec.obs), *spaces.leaf_specs(spec.action)])) + ROW_BYTES
     model = agent.networks(spec)
     remembered = sum(network.memory_size or 0 for network in (model.policy, model.value))
     numbers = 4 * agent.num_weights(spec) + agent.num_envs * remembered  # of policy and value function

@@ -98,7 +98,7 @@ def _programs(
     def choose_packed(handed: tuple[list[Array], Array], memory: Any, view: Array, key: Array, t: Array) -> Any:
         whole = jax.tree.unflatten(view_structure, seen.unpacked(view))
         memory, *actions = choose(handed, memory, whole, key, t)
-        actions = [action for action in actions if action is not None]
+        actions = jax.tree.leaves(actions)
         return memory, Packing.of(actions).packed(actions)
 
     # Otherwise XLA computes parts of vector actions in another thread.
@@ -160,8 +160,9 @@ class HostActing:
         if self._packs:
             self._view = np.zeros(packing.size, np.uint8)
             self._parts = packing.views(self._view)
-            *_, action, env_action = jax.eval_shape(self._programs.choose, handed, memory, view, key, self._times[0])
-            self._actions = Packing.of([action, *([] if env_action is None else [env_action])])
+            _, action, env_action = jax.eval_shape(self._programs.choose, handed, memory, view, key, self._times[0])
+            actions, self._structure = jax.tree.flatten((action, env_action))
+            self._actions = Packing.of(actions)
 
     def start(self, t: int, view: View) -> Any:
         """Begin to choose the actions of step ``t``; the view must stay as it is until they are fetched."""
@@ -174,10 +175,10 @@ class HostActing:
         self.memory, actions = self._programs.choose_packed(*given, self._view, self._key, self._times[t])
         return actions
 
-    def fetch(self, started: Any) -> tuple[np.ndarray, np.ndarray]:
+    def fetch(self, started: Any) -> tuple[np.ndarray, Any]:
         """The actions as sampled, and as the environment receives them."""
         if self._actions is not None:
-            actions = self._actions.views(np.array(started))
+            action, env_action = jax.tree.unflatten(self._structure, self._actions.views(np.array(started)))
         else:
-            actions = [np.asarray(action) for action in started if action is not None]
-        return actions[0], actions[-1]
+            action, env_action = jax.tree.map(np.asarray, started)
+        return action, action if env_action is None else env_action

@@ -18,6 +18,8 @@ import rlgd.envs
 from rlgd import spaces, training
 from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
 from rlgd.agents.base.agent import Agent
+from rlgd.envs import DeviceEnv
+from rlgd.envs.device.gym_vector import DeviceVectorEnv
 from rlgd.errors import UsageError
 from tests.support.probe_envs import collect, initialize
 
@@ -38,6 +40,11 @@ KINDS = {
     "nested": Kind((SIDE, 3), NESTED, MultiDiscrete([SIDE, 3], start=[1, -2])),
     "bits": Kind((2, 2, 2, 2), MultiBinary([2, 2]), MultiBinary([2, 2])),
     "numbers": Kind((3, 4), MultiDiscrete([3, 4], start=[2, 0]), MultiDiscrete(np.array([[3, 4]]))),
+    "parts": Kind(
+        (3, 2, 2, 2, 2),
+        MultiBinary(12),
+        Dict(pick=Discrete(3, start=1), bits=MultiBinary(2), arm=Tuple([MultiDiscrete([2]), Box(-1, 3, (1,))])),
+    ),
     "masked": Kind((5,), Box(-1, 1, (2,)), Discrete(5, start=3), masked=True),
     "masked_numbers": Kind((2, 3), Box(-1, 1, (2,)), MultiDiscrete([2, 3]), masked=True),
 }
@@ -52,11 +59,18 @@ def show(name: str, numbers: Any, xp: Any) -> Any:
         return {"picture": picture, "arm": (numbers[1] + 5, zeros)}
     if name == "bits":
         return numbers.reshape(2, 2).astype("int8")
+    if name == "parts":
+        bits = [*(numbers[:1] == i for i in range(4)), numbers[1:] == 1, numbers[1:] == 0]
+        return xp.concatenate(bits).astype("int8")
     return zeros if name.startswith("masked") else numbers + xp.asarray([2, 0], numbers.dtype)
 
 
 def counted(name: str, action: Any, xp: Any) -> Any:
-    """The action's numbers, counted from 0."""
+    """The action's numbers, counted from 0; of the Box whether it is above its middle."""
+    if name == "parts":
+        bits, (number, box) = action["bits"], action["arm"]
+        columns = [xp.reshape(action["pick"] - 1, (1,)), bits, number, box > 1]
+        return xp.concatenate([column.astype("int32") for column in columns])
     start = {"nested": [1, -2], "masked": [3]}.get(name, [0] * len(KINDS[name].sizes))
     return action.reshape(-1).astype("int32") - xp.asarray(start, "int32")
 
@@ -113,7 +127,7 @@ class OracleOnHost(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
-        given = counted(self.name, np.asarray(action), np)
+        given = counted(self.name, action if self.name == "parts" else np.asarray(action), np)
         obs, info = self._told()
         return obs, float(np.mean(given == self.numbers)), True, False, info
 
@@ -134,6 +148,8 @@ AGENTS: dict[str, Agent] = {
         pytest.param("nested", "device", marks=pytest.mark.slow),
         ("nested", "host"),
         ("bits", "device"),
+        ("parts", "device"),
+        pytest.param("parts", "host", marks=pytest.mark.slow),
         pytest.param("numbers", "host", marks=pytest.mark.slow),
     ],
 )
@@ -158,6 +174,9 @@ def test_what_is_shown_is_learned(name: str, where: str) -> None:
         ("masked_numbers", "npg", "device"),
         pytest.param("nested", "trpo", "host", marks=pytest.mark.slow),
         pytest.param("bits", "trpo", "device", marks=pytest.mark.slow),
+        ("parts", "a2c", "host"),
+        pytest.param("parts", "reinforce", "device", marks=pytest.mark.slow),
+        pytest.param("parts", "trpo", "device", marks=pytest.mark.slow),
     ],
 )
 def test_every_agent_learns_from_every_kind(name: str, agent: str, where: str) -> None:
@@ -222,6 +241,40 @@ def test_a_policy_takes_one_observation_or_a_batch_of_any_structure() -> None:
             policy(wrong)
     with pytest.raises(UsageError, match=r"action_mask has shape \(2,\); expected \(9,\)"):
         policy(many[0], action_mask=np.ones(2))
+
+
+def test_actions_with_parts_come_as_the_space_has_them() -> None:
+    kind = KINDS["parts"]
+    spec = spaces.spec(kind.observation, kind.action)
+    assert spaces.from_json(spaces.to_json(spec)) == spec
+    for agent in (AGENTS["ppo"], dataclasses.replace(AGENTS["ppo"], box_distribution="beta")):
+        policy = rlgd.evaluation.policy.Policy(agent, spec, agent.prepared().init(spec, jax.random.key(0)).actor)
+        one, many = policy(np.zeros(12)), policy(np.zeros((3, 12)), deterministic=False, key=0)
+        assert kind.action.contains(one)
+        assert list(one) == list(kind.action.spaces)
+        assert many["arm"][1].shape == (3, 1)
+        for n in range(3):
+            assert kind.action.contains({k: tuple(x[n] for x in v) if k == "arm" else v[n] for k, v in many.items()})
+    with pytest.raises(UsageError, match="the actions have parts"):
+        dataclasses.replace(AGENTS["ppo"], box_std="gsde").action_head(spec)
+    alone = spaces.spec(kind.observation, Dict(a=Discrete(2)))
+    with pytest.raises(UsageError, match="it is for Box actions"):
+        dataclasses.replace(AGENTS["ppo"], box_distribution="tanh").action_head(alone)
+
+
+def test_gymnasium_steps_our_environments_with_parts() -> None:
+    vector = DeviceVectorEnv(DeviceEnv(Oracle("parts"), "parts", 3), 4)
+    vector.reset(seed=0)
+    *_, reward, _, _, _ = vector.step(vector.action_space.sample())
+    assert reward.shape == (4,)
+    with pytest.raises(UsageError, match="another structure"):
+        vector.step({"pick": np.ones(4, int)})
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_environments_on_the_host_take_actions_with_parts(vectorization: str) -> None:
+    env = rlgd.envs.make(OracleOnHost, max_episode_steps=3, name="parts", vectorization=vectorization)
+    assert rlgd.train(AGENTS["a2c"], env, total_timesteps=64).steps == 64
 
 
 @pytest.mark.parametrize("single", [True, False])

@@ -71,7 +71,10 @@ COMMANDS = [
     (f"{PPO} --network gru --num-minibatches 3", "nearest that do: 1, 2, 4."),
     (f"{PPO} --memory-width 32", "memory_width is set, but network is 'mlp'"),
     ("train a2c --env CartPole-v1 --network rnn --memory-width 0", "memory_width is 0"),
-    ("train reinforce --env CartPole-v1 --network lstm", "Unrecognized options: --network"),
+    (
+        "train reinforce --env CartPole-v1 --network lstm",
+        "which has a memory; REINFORCE learns without",
+    ),
     (f"{PENDULUM} --scale-reward maybe", "Unrecognized options: maybe"),
     ("train ppo --env LunarLander-v3 --network gru", "nearest that do: 4, 8, 16. (preset: ppo for LunarLander-v3"),
     # lengths
