@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from rlgd.errors import UsageError, unknown
+from rlgd.plugins import Kind
 
 Rows = list[list[str]]
 
@@ -15,10 +16,28 @@ def agents() -> Rows:
 
     names = {name: ", ".join([name, *(alias for alias, of in ALIASES.items() if of == name)]) for name in REGISTRY}
     rows = [[names[name], cls, text] for name, (_, cls, text) in REGISTRY.items()]
-    for name, entry in KIND.installed().items():
+    return [["agent", "class", "what it is"], *rows, *_installed(KIND)]
+
+
+def _installed(kind: Kind) -> Rows:
+    """The parts of installed packages: name, class, where they are from."""
+    rows = []
+    for name, entry in kind.installed().items():
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
         rows.append([name, entry.value, f"of {origin}"])
-    return [["agent", "class", "what it is"], *rows]
+    return rows
+
+
+def sinks() -> Rows:
+    """Name, how a run gets it, what it is."""
+    from rlgd.run.sinks.registry import ALWAYS, KIND, SINKS
+
+    rows = [[name, "always", about] for name, about in ALWAYS.items()]
+    for name, sink in SINKS.items():
+        extra = f"; pip install 'rlgd[{sink.extra}]'" if sink.extra else ""
+        rows.append([name, f"--sink {name}", f"{sink.about}{extra}"])
+    others = [[name, f"--sink {name}", f"{cls} {origin}"] for name, cls, origin in _installed(KIND)]
+    return [["sink", "a run has it", "what it writes"], *rows, *others]
 
 
 def presets() -> Rows:
@@ -105,6 +124,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "optimizers": optimizers,
     "schedules": schedules,
     "studies": studies,
+    "sinks": sinks,
     **{prefix: functools.partial(suite, prefix) for prefix in ("brax", "gymnax", "jumanji", "playground")},
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 from rlgd.errors import UsageError, unknown
+from rlgd.run.sinks.registry import KIND
 
 T = TypeVar("T", bound="CommandOptions")
 
@@ -22,6 +23,12 @@ def flag(default: Any, doc: str, metavar: str | None = None, *, group: str = "fl
         count: whether its value may be written as 100k or 1e5.
     """
     return dataclasses.field(default=default, metadata={"doc": doc, "metavar": metavar, "group": group, "count": count})
+
+
+def sinks_flag() -> Any:
+    """The field ``sink`` of the commands whose runs others may see."""
+    doc = "also send the run there, a name of `rlgd list sinks` or module:Class; may be given again"
+    return dataclasses.field(default=(), metadata={"doc": doc, "metavar": "NAME", "group": "output", "kind": KIND})
 
 
 def positional(metavar: str, doc: str) -> Any:
@@ -117,6 +124,7 @@ class Processes(NamedTuple):
 class RunOptions(OutputOptions):
     """Options of the commands that train one run."""
 
+    sink: tuple[str, ...] = sinks_flag()
     distributed: bool = flag(
         False, "this is one of several processes that a scheduler started (Slurm, MPI, Kubernetes)", group="run"
     )

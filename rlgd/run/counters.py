@@ -6,7 +6,7 @@ from typing import Any
 
 from rlgd.errors import StorageFault
 from rlgd.run.checkpoints.manifest import Manifest
-from rlgd.run.stopping import CriteriaState, Stop
+from rlgd.run.stopping import CriteriaState, Fired
 
 EARLIER_NAMES = {"watch": "criteria"}  # of fields, in checkpoints of earlier versions
 
@@ -33,7 +33,7 @@ class Counters:
     pending: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     evaluated_at: int = 0
     criteria: dict[str, Any] = dataclasses.field(default_factory=CriteriaState().to_dict)
-    stop: Stop | None = None
+    stop: Fired | None = None
     end: dict[str, Any] | None = None
 
 
@@ -55,7 +55,7 @@ def read_counters(manifest: Manifest, steps: int) -> Counters:
             raise TypeError("returns are not numbers")
         if len({len(values) for values in pending.values()}) > 1:
             raise ValueError("metrics of different length")
-        stop = None if counters.stop is None else Stop(str(counters.stop[0]), str(counters.stop[1]))
+        stop = None if counters.stop is None else Fired(str(counters.stop[0]), str(counters.stop[1]))
         return dataclasses.replace(counters, pending=pending, stop=stop)
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         raise StorageFault(f"the checkpoint of step {steps:,} has no valid counters: {error}.") from error

@@ -10,8 +10,8 @@ from rlgd.run.changes import Change
 from rlgd.run.checkpoints.folder import all_steps, keep_only, remove_unfinished
 from rlgd.run.config import RunConfig
 from rlgd.run.config_file import read_config, write_config
-from rlgd.run.layout import BEST, CHECKPOINTS, CONFIG, METRICS, SUMMARY, writing
-from rlgd.run.sinks import tensorboard
+from rlgd.run.layout import BEST, CHECKPOINTS, CONFIG, METRICS, SUMMARY, TABLE, writing
+from rlgd.run.sinks import csv_file, tensorboard
 from rlgd.system.lock import Lock
 
 
@@ -86,6 +86,8 @@ def _remove_run(directory: Path) -> None:
             keep_only(folder, ())
     for path in (*tensorboard.own_files(directory), *(directory / name for name in (METRICS, SUMMARY, CONFIG))):
         path.unlink(missing_ok=True)
+    if csv_file.is_own(table := directory / TABLE):
+        table.unlink()
 
 
 def record(directory: Path, config: RunConfig, cadence: Cadence, steps: int, changes: list[Change]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rlgd.errors import UsageError
 
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
+TABLE = "metrics.csv"  # of the sink ``csv``
 
 
 def folder_name(env_id: str) -> str:
