@@ -48,8 +48,9 @@ class CSV:
         if not new.keys() <= {*self._columns}:
             self._write_again()
             return
-        with os.fdopen(files.open_regular(self._path, os.O_WRONLY | os.O_APPEND), "a", newline="") as file:
-            self._writer(file).writerow(new)
+        text = io.StringIO()
+        self._writer(text).writerow(new)
+        files.append(self._path, text.getvalue())
 
     def _write_again(self) -> None:
         self._columns = list(dict.fromkeys([*FIRST, *(name for each in self._records for name in each)]))

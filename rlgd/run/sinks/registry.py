@@ -29,6 +29,10 @@ class Shipped(NamedTuple):
 
 SINKS = {
     "csv": Shipped("rlgd.run.sinks.csv_file", "CSV", None, "metrics.csv in the run's directory, a column a metric"),
+    "wandb": Shipped("rlgd.run.sinks.wandb", "WandB", "wandb", "Weights & Biases"),
+    "mlflow": Shipped("rlgd.run.sinks.mlflow", "MLflow", "mlflow", "MLflow: a server, or a local database"),
+    "comet": Shipped("rlgd.run.sinks.comet", "Comet", "comet", "Comet"),
+    "trackio": Shipped("rlgd.run.sinks.trackio", "Trackio", "trackio", "trackio: a local database"),
 }
 # What every run has, and nobody has to ask for.
 ALWAYS = {
