@@ -27,7 +27,7 @@ def flag(default: Any, doc: str, metavar: str | None = None, *, group: str = "fl
 
 def sinks_flag() -> Any:
     """The field ``sink`` of the commands whose runs others may see."""
-    doc = "also send the run there, a name of `rlgd list sinks` or module:Class; may be given again"
+    doc = "a sink of `rlgd list sinks`; give it again for more"
     return dataclasses.field(default=(), metadata={"doc": doc, "metavar": "NAME", "group": "output", "kind": KIND})
 
 
@@ -101,9 +101,7 @@ class OutputOptions(CommandOptions):
     quiet: bool = flag(False, "print nothing but the result", group="output")
     json: bool = flag(False, "print one JSON document on standard output, and nothing else there", group="output")
     debug: bool = flag(False, "show the traceback of a failure", group="output")
-    trust: str | None = flag(
-        None, "import agents of this package where a run or a study names them", "PACKAGE", group="output"
-    )
+    trust: str | None = flag(None, "import parts of this package that files name", "PACKAGE", group="output")
 
     @property
     def computing(self) -> Computing:

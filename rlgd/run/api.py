@@ -83,7 +83,8 @@ def execute(
         Interrupted: if a signal ended the run; the state is saved.
     """
     config = _for_devices(config)
-    pace, caller = cadence(config), Caller(registry.made(registry.parts_of(sinks)), poll_signal, metrics)
+    seen_by = registry.made(registry.parts_of(sinks), run_dir is not None)
+    pace, caller = cadence(config), Caller(seen_by, poll_signal, metrics)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
     if run_dir is None:

@@ -27,6 +27,8 @@ class Stop:
 class Sink:
     """What sees a run. Every method may be missing: a sink need not derive from this class.
 
+    An attribute ``name`` is used in messages; with ``needs_directory = True`` a run without a directory is refused.
+
     A method that returns ``Stop`` ends the run after the chunk; what ``close`` returns has no effect. A method that
     raises is reported once, and the run goes on without the sink.
     """

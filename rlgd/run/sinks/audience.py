@@ -23,6 +23,10 @@ class Audience:
         self._sinks = list(sinks)
         self.stop: Stop | None = None
 
+    def has(self, sink: Any) -> bool:
+        """Whether a sink is still told: it has not raised."""
+        return any(other is sink for other in self._sinks)
+
     def tell(self, event: str, *values: Any) -> None:
         """Call a method of every sink that has it; a sink that raises is reported, and left out from then on."""
         for sink in tuple(self._sinks):

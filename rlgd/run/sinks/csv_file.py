@@ -26,12 +26,11 @@ class CSV:
         OSError: if the table cannot be written; the run reports it, and ``metrics.jsonl`` has the rows.
     """
 
-    name = "csv"
+    name, needs_directory = "csv", True
 
     def begin(self, config: RunConfig, run_dir: Path | None) -> None:
         """Write the rows that the run has already."""
-        if run_dir is None:
-            raise ValueError("there is no directory to write to; give run_dir")
+        assert run_dir is not None
         self._path = run_dir / TABLE
         if os.path.lexists(self._path) and not is_own(self._path):
             raise FileExistsError(f"{self._path} is in the way, and was not written by a run")

@@ -64,13 +64,26 @@ def parts_of(given: Iterable[Any], typed: bool = True) -> list[Any]:
     return [_part_of(value, typed) for value in names]
 
 
-def made(parts: Iterable[Any]) -> list[Any]:
+def made(parts: Iterable[Any], has_directory: bool = True) -> list[Any]:
     """The sinks of a run: an object of each class, and the objects themselves.
 
+    Args:
+        parts: of ``parts_of``.
+        has_directory: whether the run has one.
+
     Raises:
-        UsageError: if a sink needs a package that is not installed.
+        UsageError: if a class makes no object, or a sink writes in a directory that the run does not have.
     """
-    return [part() if isinstance(part, type) else part for part in parts]
+    sinks = []
+    for part in parts:
+        try:
+            sink = part() if isinstance(part, type) else part
+        except Exception as error:  # code of users and services runs here
+            raise UsageError(f"the sink {described(part)} cannot be made: {type(error).__name__}: {error}.") from error
+        if not has_directory and getattr(sink, "needs_directory", False):
+            raise UsageError(f"the sink {sink.name} writes in a run's directory, and here is none.")
+        sinks.append(sink)
+    return sinks
 
 
 def _part_of(value: Any, typed: bool) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import rlgd
+from rlgd.errors import UsageError
 from tests.support.small_runs import AGENT, At, copy, train
 
 
@@ -68,6 +69,6 @@ def test_an_overwritten_run_takes_its_table_along(tmp_path: Path) -> None:
     assert not (tmp_path / "metrics.csv").exists()
 
 
-def test_without_a_directory_there_is_no_table(caplog: pytest.LogCaptureFixture) -> None:
-    rlgd.train(AGENT, "CartPole-v1", total_timesteps=64, sinks=["csv"])
-    assert "there is no directory to write to; give run_dir" in caplog.text
+def test_without_a_directory_there_is_no_table() -> None:
+    with pytest.raises(UsageError, match="the sink csv writes in a run's directory, and here is none"):
+        rlgd.train(AGENT, "CartPole-v1", total_timesteps=64, sinks=["csv"])

@@ -61,6 +61,16 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(monkeypatch: p
         registry.parts_of(["service"])
 
 
+def test_a_class_that_makes_no_object_is_refused(tmp_path: Path) -> None:
+    class Picky(Diary):
+        def __init__(self, name: str) -> None:
+            pass
+
+    with pytest.raises(UsageError, match=r"Picky cannot be made: TypeError: .* missing 1 required"):
+        train(tmp_path / "run", sinks=[Picky])
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_document_shows_this_sink() -> None:
     code = (PLUGIN / "rlgd_plugin" / "sinks.py").read_text()
     assert f"```python\n{code}```" in (ROOT / "docs" / "extending.md").read_text()
