@@ -215,6 +215,7 @@ class Run:
             start=self.start.counters.start,
             rows=self.recording.rows,
             pending=averager.pending(),
+            recent=averager.recent.kept(),
             evaluated_at=status.evaluated_at,
             criteria=status.criteria.to_dict(),
             stop=status.stop,
@@ -301,4 +302,5 @@ def _row_averager(cadence: Cadence, start: Start) -> RowAverager:
         counters.compile_seconds,
         iterations_done(start.loop),
         counters.pending,
+        counters.recent,
     )
