@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from rlgd.envs.host.infos import SUCCESSES
 from rlgd.run.sinks.recent import RecentEpisodes
 from rlgd.training.chunks import Chunk
 from rlgd.training.history import concatenated
@@ -102,6 +103,9 @@ def summarize(metrics: dict[str, np.ndarray]) -> dict[str, float]:
         if name in SUMS:
             if episodes:
                 values[SUMS[name]] = float(array.sum(dtype=np.float64) / episodes)
+        elif name == SUCCESSES:
+            if ended := int(metrics["rollout/episodes"][known := ~np.isnan(array)].sum()):
+                values["rollout/success_rate"] = float(array[known].sum(dtype=np.float64) / ended)
         elif not name.startswith("rollout/") and (measured := array[~np.isnan(array)]).size:
             values[name] = float(measured.mean(dtype=np.float64))
     return values
