@@ -35,6 +35,7 @@ def make(
     max_episode_steps: int | None = None,
     vectorization: str = "auto",
     env_timeout: float | None = None,
+    log_info: tuple[str, ...] = (),
     **kwargs: Any,
 ) -> Env:
     """An environment, on the device if it can run there, else on the host.
@@ -49,6 +50,8 @@ def make(
         max_episode_steps: the time limit; None takes the registered one (of an object: its own, if any).
         vectorization: how environments on the host are stepped, see ``HostEnv``.
         env_timeout: seconds that a step on the host may take, in worker processes; None leaves it to ``vectorization``.
+        log_info: names of numbers in the infos of environments on the host, which training records; there "auto" takes
+            the host.
         kwargs: passed to Gymnasium, or to the class or function.
 
     Raises:
@@ -58,8 +61,8 @@ def make(
         raise unknown("backend", backend, BACKENDS)
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UsageError(f"max_episode_steps is {max_episode_steps}; allowed: a whole number from 1.")
-    on_host: dict[str, Any] = {"vectorization": vectorization, "timeout": env_timeout}
-    needs_host = vectorization != "auto" or env_timeout is not None
+    on_host: dict[str, Any] = {"vectorization": vectorization, "timeout": env_timeout, "log_info": tuple(log_info)}
+    needs_host = vectorization != "auto" or env_timeout is not None or bool(log_info)
     if isinstance(env, DeviceEnv | HostEnv):
         if backend != "auto" or max_episode_steps is not None or needs_host or kwargs:
             raise UsageError(
@@ -85,7 +88,8 @@ def _on_device(
     if backend == "host" or needs_host or kwargs:
         given = f" (got {', '.join(kwargs)})" if kwargs else ""
         raise UsageError(
-            f"{name} runs on the device: it takes no arguments{given}, no backend 'host', no vectorization, no timeout."
+            f"{name} runs on the device: it takes no arguments{given}, no backend 'host', no vectorization, no "
+            "timeout, no log_info."
         )
     return DeviceEnv(settled(func_env), name, limit)
 

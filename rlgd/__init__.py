@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rlgd.run.api import train as train
     from rlgd.run.loading import load as load
     from rlgd.run.result import TrainResult as TrainResult
+    from rlgd.run.sinks import Stop as Stop
     from rlgd.studies.api import study as study
     from rlgd.studies.publish import StudyResult as StudyResult
     from rlgd.tuning.result import TuneResult as TuneResult
@@ -50,6 +51,7 @@ __getattr__, __dir__, __all__ = lazy(
         ),
         "rlgd.run.loading": ("load",),
         "rlgd.run.result": ("TrainResult",),
+        "rlgd.run.sinks": ("Stop",),
         "rlgd.studies.api": ("study",),
         "rlgd.studies.publish": ("StudyResult",),
         "rlgd.tuning.result": ("TuneResult",),

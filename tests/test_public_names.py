@@ -10,7 +10,7 @@ from tests.test_architecture import FILES
 
 PUBLIC = {
     "rlgd": """
-        EvalResult Policy StudyResult TrainResult TuneResult agents ascent envs errors evaluate evaluation
+        EvalResult Policy Stop StudyResult TrainResult TuneResult agents ascent envs errors evaluate evaluation
         exact load maths models resume run studies study train training tune tuning
     """,
     "rlgd.agents": """

@@ -12,6 +12,8 @@ import numpy as np
 from rlgd.envs.aliases import Bools, GymEnv, Info, Space
 from rlgd.envs.host.maker import Maker
 
+SUCCESS = "is_success"  # of an info, at the end of an episode
+
 
 class Broken(Exception):
     """An environment broke its contract.
@@ -33,19 +35,22 @@ class Broken(Exception):
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One of several environments, whose faults and exceptions are raised as ``Broken`` with its number.
 
-    Only ``action_mask`` is kept of its infos, as one bool array. Nobody reads the others, and gathering them takes
-    longer than the physics of MuJoCo.
+    Of its infos only ``action_mask`` is kept, as one bool array, and ``is_success`` and what is asked for, as numbers.
+    Nobody reads the others, and gathering them takes longer than the physics of MuJoCo.
 
     Args:
         env: the environment.
         number: which of the environments it is.
         common_spaces: the observation space and the action space that all of them must have.
+        log_info: names of numbers in its infos that are kept, too.
 
     Raises:
         Broken: if its spaces differ from these.
     """
 
-    def __init__(self, env: GymEnv, number: int, common_spaces: tuple[Space, Space]) -> None:
+    def __init__(
+        self, env: GymEnv, number: int, common_spaces: tuple[Space, Space], log_info: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(env)
         self.number = number
         own = (env.observation_space, env.action_space)
@@ -54,6 +59,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
                 raise Broken(
                     number, f"has the {role} space {mine}, one made before it {common}; all must have the same"
                 )
+        self._log_info = log_info
         self._space = env.observation_space
         self._has_masks = isinstance(env.action_space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete)
 
@@ -106,7 +112,19 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(info, Mapping):
             raise Broken(self.number, f"gave the info {_brief(info)}, which must be a dictionary,")
         mask = info.get("action_mask") if self._has_masks else None
-        return {} if mask is None else {"action_mask": flat_mask(mask)}
+        kept: Info = {} if mask is None else {"action_mask": flat_mask(mask)}
+        if SUCCESS in info and _is_number(info[SUCCESS]):
+            kept[SUCCESS] = float(info[SUCCESS])
+        for name in self._log_info:
+            if name in info:
+                if not _is_number(info[name]):
+                    raise Broken(self.number, f"gave the info {name!r} as {_brief(info[name])}, which is no number,")
+                kept[name] = float(info[name])
+        return kept
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiub")
 
 
 def _brief(value: Any) -> str:
@@ -115,7 +133,7 @@ def _brief(value: Any) -> str:
 
 def make_checked(number: int, maker: Maker, common_spaces: tuple[Space, Space]) -> Checked:
     """A new ``Checked`` environment."""
-    return Checked(maker(number), number, common_spaces)
+    return Checked(maker(number), number, common_spaces, maker.log_info)
 
 
 def flat_mask(mask: Any) -> Bools:

@@ -54,6 +54,7 @@ class HostEnv:
         timeout: seconds that a step or reset of worker processes may take; None: ``TIMEOUT``. If given, "auto" takes
             worker processes: a step in this process cannot be interrupted.
         source: the object, see ``of``; None takes ``env_id`` from Gymnasium's registry.
+        log_info: names of numbers in the infos that training records.
 
     Raises:
         UsageError: if the fields do not fit each other.
@@ -66,6 +67,7 @@ class HostEnv:
     vectorization: str = "auto"
     timeout: float | None = None
     source: Any = None
+    log_info: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.vectorization not in VECTORIZATIONS:
@@ -107,6 +109,7 @@ class HostEnv:
         max_episode_steps: int | None = None,
         vectorization: str = "auto",
         timeout: float | None = None,
+        log_info: tuple[str, ...] = (),
         **kwargs: Any,
     ) -> "HostEnv":
         """An environment that is given as an object.
@@ -116,7 +119,7 @@ class HostEnv:
                 which copies are made; or a running vector environment. The last can be opened once at a time, with its
                 own number of environments, and stays open after ``close``.
             max_episode_steps: a time limit that is added.
-            vectorization, timeout: see ``HostEnv``.
+            vectorization, timeout, log_info: see ``HostEnv``.
             kwargs: arguments, JSON values.
 
         Raises:
@@ -130,6 +133,7 @@ class HostEnv:
             vectorization=vectorization,
             timeout=timeout,
             source=source,
+            log_info=log_info,
         )
 
     @functools.cached_property
@@ -154,7 +158,7 @@ class HostEnv:
     @property
     def _maker(self) -> Maker:
         source = registered(self.env_id) if self.source is None else self.source
-        return Maker(source, json.loads(self.kwargs), self.max_episode_steps)
+        return Maker(source, json.loads(self.kwargs), self.max_episode_steps, self.log_info)
 
     def make_one(self, **kwargs: Any) -> GymEnv:
         """One environment as in training, made with further arguments, such as ``render_mode``.
@@ -195,7 +199,9 @@ class HostEnv:
         if isinstance(self.source, VectorEnv):
             release = borrow(self.source, num_envs, self.env_id)
             try:
-                return HostVector(self.source, self.spec, self.env_id, self.how(num_envs), release)
+                return HostVector(
+                    self.source, self.spec, self.env_id, self.how(num_envs), release, log_info=self.log_info
+                )
             except BaseException:
                 release()
                 raise
@@ -212,7 +218,7 @@ class HostEnv:
                     raise
                 vector = fallback.make()  # raises if the environment itself is at fault
                 how, fallback = fallback.report(error), None
-            return HostVector(vector, self.spec, self.env_id, how, fallback=fallback)
+            return HostVector(vector, self.spec, self.env_id, how, fallback=fallback, log_info=self.log_info)
 
     def _without_workers(self, num_envs: int, error: Exception) -> str:
         """For ``Fallback``: what failed is said, and how environments are stepped now is returned."""

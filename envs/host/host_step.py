@@ -1,5 +1,7 @@
 """What a step of N environments on the host returns, whatever their autoreset mode."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ class HostStep(NamedTuple):
         valid: ``[N]`` bool, False where the step was not a transition but a reset (NEXT_STEP autoreset).
         final_obs: the true observation after each truncation, by environment number; empty where ``obs`` is the true
             one.
+        info: numbers of the infos by their names, ``[N]``, NaN where an environment gave none; see ``Infos``.
     """
 
     obs: Obs
@@ -28,6 +31,7 @@ class HostStep(NamedTuple):
     truncated: Bools
     valid: Bools
     final_obs: dict[int, Obs]
+    info: Mapping[str, NDArray[Any]] = MappingProxyType({})
 
     def only(self, real: Bools) -> "HostStep":
         """The step with the environments outside ``real [N]`` masked."""

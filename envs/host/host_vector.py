@@ -1,6 +1,6 @@
 """Running environments on the host, stepped together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from rlgd.envs.aliases import Bools, GymVector, Info
 from rlgd.envs.host.action_masks import ActionMasks
 from rlgd.envs.host.checked import Broken
 from rlgd.envs.host.host_step import HostStep
+from rlgd.envs.host.infos import Infos
 from rlgd.envs.host.obs_storage import ObsStorage, all_finite
 from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.pytrees import Obs
@@ -39,6 +40,10 @@ class HostVector:
         how: how they are stepped, for the console.
         release: what ``close`` calls; None closes ``vector``.
         fallback: takes the place of ``vector`` if the first reset fails there; None: nothing does.
+        log_info: names of numbers in their infos.
+
+    Attributes:
+        infos: sums of the numbers in the infos; who steps adds each step.
 
     Raises:
         UsageError: if the metadata have no autoreset mode.
@@ -52,6 +57,7 @@ class HostVector:
         how: str = "a vector environment",
         release: Callable[[], None] | None = None,
         fallback: Fallback | None = None,
+        log_info: Sequence[str] = (),
     ) -> None:
         self.vector = vector
         self.spec = spec
@@ -68,6 +74,7 @@ class HostVector:
         self.mode = mode
         self._storage = ObsStorage(spec.obs, vector.num_envs)
         self._masks = ActionMasks(spec.action)
+        self.infos = Infos(log_info, vector.num_envs)
         self._everyone = np.ones(vector.num_envs, bool)
         self._everyone.flags.writeable = False  # callers get this very array
         self._begin()
@@ -146,11 +153,12 @@ class HostVector:
 
     def _as_step(self, obs: Any, reward: NDArray[Any], terminated: Bools, truncated: Bools, info: Info) -> HostStep:
         done = terminated | truncated
+        numbers = self.infos.read(info, done, self.mode is AutoresetMode.SAME_STEP)
         if self.mode is AutoresetMode.NEXT_STEP:
             was_reset, self._resetting = self._resetting, done
             self._check_next_step(was_reset, reward, done, info)
             self._masks.read(info, self._everyone, self._resetting)
-            return HostStep(self._storage.batch(obs), was_reset, reward, terminated, truncated, ~was_reset, {})
+            return HostStep(self._storage.batch(obs), was_reset, reward, terminated, truncated, ~was_reset, {}, numbers)
         final_obs = {}
         self._masks.read(info, self._everyone, self._resetting)
         if np.count_nonzero(done):
@@ -159,7 +167,7 @@ class HostVector:
                 obs, info = self._ask(self.vector.reset, options={"reset_mask": done})
                 self._masks.read(info, done, self._resetting)
         needed = {n: final for n, final in final_obs.items() if truncated[n]}
-        return HostStep(self._storage.batch(obs), done, reward, terminated, truncated, self._everyone, needed)
+        return HostStep(self._storage.batch(obs), done, reward, terminated, truncated, self._everyone, needed, numbers)
 
     def _check_next_step(self, was_reset: Bools, reward: NDArray[Any], done: Bools, info: Info) -> None:
         if "final_obs" in info:

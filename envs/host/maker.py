@@ -33,11 +33,13 @@ class Maker:
             environment, or an environment, of which copies are made.
         kwargs: arguments for the environment; not used where ``source`` is an environment.
         max_episode_steps: the time limit; None keeps the environment's own.
+        log_info: names of numbers in its infos that are recorded.
     """
 
     source: Any
     kwargs: Mapping[str, Any]
     max_episode_steps: int | None = None
+    log_info: tuple[str, ...] = ()
 
     def __call__(self, number: int = 0) -> GymEnv:
         """A new environment.

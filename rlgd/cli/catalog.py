@@ -2,12 +2,9 @@
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from rlgd.errors import UsageError, unknown
-
-if TYPE_CHECKING:
-    from rlgd.plugins import Kind
+from rlgd.plugins import Kind
 
 Rows = list[list[str]]
 
@@ -31,13 +28,25 @@ def networks() -> Rows:
     return [["network", "from", "what it is"], *rows, *_installed(NETWORK)]
 
 
-def _installed(kind: "Kind") -> Rows:
-    """Name, place and package of what installed packages add."""
+def _installed(kind: Kind) -> Rows:
+    """The parts of installed packages: name, class, where they are from."""
     rows = []
     for name, entry in kind.installed().items():
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
         rows.append([name, entry.value, f"of {origin}"])
     return rows
+
+
+def sinks() -> Rows:
+    """Name, how a run gets it, what it is."""
+    from rlgd.run.sinks.registry import ALWAYS, KIND, SINKS
+
+    rows = [[name, "always", about] for name, about in ALWAYS.items()]
+    for name, sink in SINKS.items():
+        extra = f"; pip install 'rlgd[{sink.extra}]'" if sink.extra else ""
+        rows.append([name, f"--sink {name}", f"{sink.about}{extra}"])
+    others = [[name, f"--sink {name}", f"{cls} {origin}"] for name, cls, origin in _installed(KIND)]
+    return [["sink", "a run has it", "what it writes"], *rows, *others]
 
 
 def presets() -> Rows:
@@ -126,6 +135,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "optimizers": optimizers,
     "schedules": schedules,
     "studies": studies,
+    "sinks": sinks,
     **{prefix: functools.partial(suite, prefix) for prefix in ("brax", "gymnax", "jumanji", "playground")},
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 from rlgd.errors import UsageError, unknown
+from rlgd.run.sinks.registry import KIND
 
 T = TypeVar("T", bound="CommandOptions")
 
@@ -22,6 +23,12 @@ def flag(default: Any, doc: str, metavar: str | None = None, *, group: str = "fl
         count: whether its value may be written as 100k or 1e5.
     """
     return dataclasses.field(default=default, metadata={"doc": doc, "metavar": metavar, "group": group, "count": count})
+
+
+def sinks_flag() -> Any:
+    """The field ``sink`` of the commands whose runs others may see."""
+    doc = "a sink of `rlgd list sinks`; give it again for more"
+    return dataclasses.field(default=(), metadata={"doc": doc, "metavar": "NAME", "group": "output", "kind": KIND})
 
 
 def positional(metavar: str, doc: str) -> Any:
@@ -94,9 +101,7 @@ class OutputOptions(CommandOptions):
     quiet: bool = flag(False, "print nothing but the result", group="output")
     json: bool = flag(False, "print one JSON document on standard output, and nothing else there", group="output")
     debug: bool = flag(False, "show the traceback of a failure", group="output")
-    trust: str | None = flag(
-        None, "import agents of this package where a run or a study names them", "PACKAGE", group="output"
-    )
+    trust: str | None = flag(None, "import parts of this package that files name", "PACKAGE", group="output")
 
     @property
     def computing(self) -> Computing:
@@ -117,6 +122,7 @@ class Processes(NamedTuple):
 class RunOptions(OutputOptions):
     """Options of the commands that train one run."""
 
+    sink: tuple[str, ...] = sinks_flag()
     distributed: bool = flag(
         False, "this is one of several processes that a scheduler started (Slurm, MPI, Kubernetes)", group="run"
     )

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rlgd.cli.options import OutputOptions
+from rlgd.cli.options import OutputOptions, RunOptions
 
 if TYPE_CHECKING:
     from rlgd.run.config import RunConfig
     from rlgd.run.result import TrainResult
-    from rlgd.run.sinks import Sink
 
 
 def announce(config: "RunConfig", options: OutputOptions, origin: str | None = None) -> None:
@@ -41,13 +40,20 @@ def where(config: "RunConfig") -> str:
     return f"{type(config.agent).__name__} on {device_name()}; {env}"
 
 
-def console_sinks(options: OutputOptions, total_timesteps: int) -> "list[Sink]":
-    """The progress display, unless the output is to be quiet."""
+def sinks_of(options: RunOptions, total_timesteps: int) -> list[Any]:
+    """The progress display, unless the output is to be quiet, and the sinks that are asked for.
+
+    Raises:
+        UsageError: if one of those cannot be made.
+    """
+    from rlgd.run.sinks import registry
+
+    asked = registry.made(registry.parts_of(options.sink, typed=False))
     if options.quiet or options.json:
-        return []
+        return asked
     from rlgd.run.sinks.console import Console
 
-    return [Console(total_timesteps)]
+    return [Console(total_timesteps), *asked]
 
 
 def sentence(summary: dict[str, Any]) -> str:

@@ -79,8 +79,10 @@ def parse(name: str, options: type[T], words: Sequence[str]) -> T:
     flags = flags_of(options.defaults(first))
     given = _given(prog, flags, words, strict=True)
     for flag, value in given.items():
-        if (kind := flags[flag].metadata.get("kind")) is not None and ":" in str(value):
-            kind.named(value)  # what the user typed may be imported
+        if (kind := flags[flag].metadata.get("kind")) is not None:
+            for name in value if isinstance(value, tuple) else (value,):
+                if ":" in str(name):
+                    kind.named(name)  # what the user typed may be imported
     return dataclasses.replace(filled(options.defaults(given), given), given=given)
 
 
@@ -103,15 +105,22 @@ def _first(positional: Flag | None, words: Sequence[str]) -> dict[str, str] | No
 def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: bool) -> dict[str, Any]:
     """The flags that the words give, by name. If not ``strict``, unknown words are left out instead of refused."""
     kind = typed("given", {name: argument(flag) for name, flag in flags.items()}, total=False)
+    none: dict[str, Any] = {name: () for name, flag in flags.items() if is_repeated(flag)}
     if strict:
         box = io.StringIO()
         try:
             with contextlib.redirect_stderr(box):
-                return tyro.cli(kind, args=words, prog=prog)
+                given = tyro.cli(kind, args=words, prog=prog, default=none)
         except SystemExit as mistake:
             raise UsageError(f"{_without_box(box.getvalue())} `{prog} --help` shows all flags.") from mistake
-    given, _ = tyro.cli(kind, args=words, prog=prog, return_unknown_args=True, add_help=False)
-    return given
+    else:
+        given, _ = tyro.cli(kind, args=words, prog=prog, default=none, return_unknown_args=True, add_help=False)
+    return {name: value for name, value in given.items() if value != none.get(name)}
+
+
+def is_repeated(flag: Flag) -> bool:
+    """Whether the flag is given again for each value: so it is for several parts of users."""
+    return flag.metadata.get("kind") is not None and typing.get_origin(flag.kind) is tuple
 
 
 def _without_box(box: str) -> str:
@@ -150,6 +159,8 @@ def argument(flag: Flag) -> Any:
 def _kind(flag: Flag) -> Any:
     """The type that tyro reads."""
     if flag.metadata.get("kind") is not None:
+        if is_repeated(flag):
+            return Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
         return str | None if type(None) in members(flag.kind) else str
     allowed = members(flag.kind)
     if is_mapping(flag.kind):

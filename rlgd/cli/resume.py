@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rlgd.cli.options import UNKNOWN, RunOptions, flag, flags_of, part, positional
-from rlgd.cli.output import announce, console_sinks, report
+from rlgd.cli.output import announce, report, sinks_of
 from rlgd.system import signals
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(options: Options) -> int:
         result = resume(
             directory,
             env=options.env,
-            sinks=console_sinks(options, config.settings.total_timesteps) if first else (),
+            sinks=sinks_of(options, config.settings.total_timesteps) if first else (),
             poll_signal=poll_signal,
             metrics=False,
             **changes,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.flag_files import refuse_module_id
-from rlgd.cli.options import flag, positional
+from rlgd.cli.options import flag, positional, sinks_flag
 from rlgd.cli.output import tensorboard_command
 from rlgd.system import signals
 
@@ -29,6 +29,7 @@ NAME is one of `rlgd study list`. A FILE.toml of your own has the form of those 
 class ExecutionOptions(EngineOptions):
     """Options of the commands that train the members of a study."""
 
+    sink: tuple[str, ...] = sinks_flag()
     slice_size: int | None = flag(None, "members side by side; the default follows from the number of environments")
     workers: int | None = flag(
         None, "slices that run at once; the default is one for each core or GPU, with an engine all that it takes"
@@ -113,7 +114,7 @@ def execute(plan: "Plan", directory: Path, execution: "Execution", options: Exec
     try:
         with options.engine_choice.executor(execution.workers, directory / JOBS) as executor:
             execution = dataclasses.replace(execution, executor=executor)
-            result = api.execute(plan, directory, execution, Progress(options), resumed)
+            result = api.execute(plan, directory, execution, Progress(options), resumed, options.sink, typed=False)
     except KeyboardInterrupt as interrupt:
         print(f"rlgd: interrupted; continue with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
         # Threads are still busy; what is finished is on disk.

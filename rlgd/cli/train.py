@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from rlgd.cli import dry_run
 from rlgd.cli.flag_files import read_flags, refuse_module_id
 from rlgd.cli.options import UNKNOWN, RunOptions, filled, flag, flags_of, part, positional
-from rlgd.cli.output import announce, console_sinks, report
+from rlgd.cli.output import announce, report, sinks_of
 from rlgd.errors import UsageError
 from rlgd.system import signals
 
@@ -151,6 +151,7 @@ def _start(options: Options) -> int:
     from rlgd.system.processes import is_first
 
     first = is_first()
+    sinks = sinks_of(options, settings.total_timesteps) if first else []
     if options.run_dir:
         directory = Path(options.run_dir)
     elif first:
@@ -165,6 +166,5 @@ def _start(options: Options) -> int:
         return 0
     announce(config, options, origin)
     with signals.caught() as poll_signal:
-        sinks = console_sinks(options, settings.total_timesteps)
         result = execute(config, directory, options.overwrite, sinks, poll_signal, metrics=False)
     return report(result, config.evaluation_env.env_id, options)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rlgd.cli.engine_options import EngineOptions
-from rlgd.cli.options import UNKNOWN, flag, json_or_text, key_value, part, positional
+from rlgd.cli.options import UNKNOWN, flag, json_or_text, key_value, part, positional, sinks_flag
 from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError
 from rlgd.system import signals
@@ -50,6 +50,7 @@ class Options(EngineOptions):
     seed: int = flag(0, "seed of the search", group="run")
     workers: int | None = flag(None, "trials that an engine runs at a time; the default is all", group="engine")
     hyperparameters: "Agent" = dataclasses.field(default=UNKNOWN, metadata=part())
+    sink: tuple[str, ...] = sinks_flag()
     run_dir: str | None = flag(
         None,
         "where to write; a search in it is continued, and several processes may share it; the default is "
@@ -109,7 +110,7 @@ def run(options: Options) -> int:
             result = tuning.tune(
                 agent, env, search, **given, tune_dir=directory, storage=options.storage,
                 study_name=options.study_name, on_trial=on_trial, executor=executor, workers=options.workers,
-                set_up=set_up,
+                set_up=set_up, sinks=options.sink, typed=False,
             )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         text = f"rlgd: interrupted; the same command with --run-dir {directory} continues the search"

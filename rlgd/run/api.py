@@ -21,7 +21,7 @@ from rlgd.run.documentation import documented
 from rlgd.run.recording import NoRecording, Recording
 from rlgd.run.result import TrainResult
 from rlgd.run.settings import RunSettings
-from rlgd.run.sinks import Sink
+from rlgd.run.sinks import registry
 from rlgd.run.start import Start, beginning
 from rlgd.run.trainer import Caller, Run
 from rlgd.system import processes
@@ -41,7 +41,7 @@ def train(
     seed: int = 0,
     run_dir: str | Path | None = None,
     overwrite: bool = False,
-    sinks: Sequence[Sink] = (),
+    sinks: Sequence[Any] = (),
     **settings: Any,
 ) -> TrainResult:
     """Train an agent.
@@ -51,7 +51,8 @@ def train(
         env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
         run_dir: where to write configuration, curves, checkpoints and summary; None writes nothing.
         overwrite: replace what an earlier run wrote in ``run_dir``.
-        sinks: take the rows of the curves while training continues.
+        sinks: see the run while it trains, and may end it: names of `rlgd list sinks` or ``module:Class``, classes, or
+            objects with methods of ``rlgd.run.sinks.Sink``.
         settings: {settings}
 
     Raises:
@@ -69,7 +70,7 @@ def execute(
     config: RunConfig,
     run_dir: str | Path | None = None,
     overwrite: bool = False,
-    sinks: Sequence[Sink] = (),
+    sinks: Sequence[Any] = (),
     poll_signal: PollSignal = lambda: None,
     metrics: bool = True,
 ) -> TrainResult:
@@ -82,7 +83,8 @@ def execute(
         Interrupted: if a signal ended the run; the state is saved.
     """
     config = _for_devices(config)
-    pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
+    seen_by = registry.made(registry.parts_of(sinks), run_dir is not None)
+    pace, caller = cadence(config), Caller(seen_by, poll_signal, metrics)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
     if run_dir is None:
@@ -135,7 +137,7 @@ def resume(
     agent: type[Agent] | None = None,
     env: Any = None,
     total_timesteps: int | None = None,
-    sinks: Sequence[Sink] = (),
+    sinks: Sequence[Any] = (),
     poll_signal: PollSignal = lambda: None,
     metrics: bool = True,
     **changes: Any,
@@ -166,6 +168,7 @@ def resume(
     new_end = {} if total_timesteps is None else {"total_timesteps": total_timesteps}
     config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
     config = _for_devices(config)
+    caller = Caller(registry.made(registry.parts_of(sinks)), poll_signal, metrics)
     has_changes = bool(changes or new_end)
     # A fault may come from another process that is writing; then the lock below says so.
     with contextlib.suppress(StorageFault):
@@ -179,4 +182,4 @@ def resume(
     begin = functools.partial(resuming.prepare_resume, directory, config, pace, has_changes)
     with _writing(directory, lock, begin, config, pace) as (prepared, recording):
         start = resuming.joined(directory, config, prepared)
-        return Run(config, pace, start, recording, Caller(sinks, poll_signal, metrics)).train()
+        return Run(config, pace, start, recording, caller).train()

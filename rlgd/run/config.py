@@ -1,7 +1,7 @@
 """The configuration of a run: its agent, its environment, its settings."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 
@@ -16,6 +16,18 @@ from rlgd.training.placement import check_divides
 from rlgd.training.rollout import padded_limit
 
 
+class Membership(NamedTuple):
+    """What a run is a part of, for those who see it.
+
+    Attributes:
+        study: the study, or the search.
+        arm: the arm and its values, or the trial; its runs differ by their seed alone.
+    """
+
+    study: str
+    arm: str
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Everything that decides a run: with it, a run can be repeated and resumed.
@@ -26,12 +38,14 @@ class RunConfig:
         settings: all other settings.
         chunk_length: iterations in a chunk; None: computed from the rest. A resumed run keeps its number, even if
             another version of rlgd would compute another one.
+        part_of: the study or the search whose member it is; it decides nothing.
     """
 
     agent: Agent
     env: Env
     settings: RunSettings = dataclasses.field(default_factory=RunSettings)
     chunk_length: int | None = None
+    part_of: Membership | None = None
 
     def validate(self) -> None:
         """Check the agent, the settings, and that agent and environment fit together.

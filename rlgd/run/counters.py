@@ -6,7 +6,7 @@ from typing import Any
 
 from rlgd.errors import StorageFault
 from rlgd.run.checkpoints.manifest import Manifest
-from rlgd.run.stopping import CriteriaState, Stop
+from rlgd.run.stopping import CriteriaState, Fired
 
 EARLIER_NAMES = {"watch": "criteria"}  # of fields, in checkpoints of earlier versions
 
@@ -20,6 +20,7 @@ class Counters:
         start: the time at which the run began, seconds since 1970.
         rows: how many rows of the curves belong to this state.
         pending: metrics of the iterations that are in no row yet, by name.
+        recent: ``RecentEpisodes.kept`` of the run so far.
         evaluated_at: the step of the newest evaluation.
         criteria: ``CriteriaState`` as a dict.
         stop: the criterion that ended the run here and what it saw, or None.
@@ -31,9 +32,10 @@ class Counters:
     start: float
     rows: int = 0
     pending: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    recent: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     evaluated_at: int = 0
     criteria: dict[str, Any] = dataclasses.field(default_factory=CriteriaState().to_dict)
-    stop: Stop | None = None
+    stop: Fired | None = None
     end: dict[str, Any] | None = None
 
 
@@ -45,7 +47,10 @@ def read_counters(manifest: Manifest, steps: int) -> Counters:
     """
     try:
         counters = Counters(**{EARLIER_NAMES.get(name, name): value for name, value in manifest.counters.items()})
-        pending = {str(name): [float(x) for x in values] for name, values in counters.pending.items()}
+        pending, recent = (
+            {str(name): [float(x) for x in values] for name, values in metrics.items()}
+            for metrics in (counters.pending, counters.recent)
+        )
         criteria = CriteriaState.from_dict(counters.criteria)
         times = [float(getattr(counters, name)) for name in ("training_seconds", "compile_seconds", "start")]
         whole = (counters.rows, counters.evaluated_at, criteria.best_step, criteria.waited)
@@ -53,9 +58,11 @@ def read_counters(manifest: Manifest, steps: int) -> Counters:
             raise ValueError("numbers out of range")
         if not all(isinstance(x, float | int | None) for x in (criteria.best_return, criteria.last_return)):
             raise TypeError("returns are not numbers")
-        if len({len(values) for values in pending.values()}) > 1:
+        if any(len({len(values) for values in metrics.values()}) > 1 for metrics in (pending, recent)):
             raise ValueError("metrics of different length")
-        stop = None if counters.stop is None else Stop(str(counters.stop[0]), str(counters.stop[1]))
-        return dataclasses.replace(counters, pending=pending, stop=stop)
+        if not all(x > 0 for x in recent.get("rollout/episodes", ())):
+            raise ValueError("iterations without an episode")
+        stop = None if counters.stop is None else Fired(str(counters.stop[0]), str(counters.stop[1]))
+        return dataclasses.replace(counters, pending=pending, recent=recent, stop=stop)
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
         raise StorageFault(f"the checkpoint of step {steps:,} has no valid counters: {error}.") from error

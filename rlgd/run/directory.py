@@ -10,8 +10,8 @@ from rlgd.run.changes import Change
 from rlgd.run.checkpoints.folder import all_steps, keep_only, remove_unfinished
 from rlgd.run.config import RunConfig
 from rlgd.run.config_file import read_config, write_config
-from rlgd.run.layout import BEST, CHECKPOINTS, CONFIG, METRICS, SUMMARY, writing
-from rlgd.run.sinks import tensorboard
+from rlgd.run.layout import BEST, CHECKPOINTS, CONFIG, METRICS, SERVICES, SUMMARY, TABLE, writing
+from rlgd.run.sinks import csv_file, tensorboard
 from rlgd.system.lock import Lock
 
 
@@ -72,7 +72,7 @@ def _make_room(directory: Path, overwrite: bool) -> None:
         except StorageFault as fault:
             raise UsageError(f"{fault} Remove it yourself, or name another directory.") from fault
         _remove_run(directory)
-    for path in (directory / name for name in (METRICS, SUMMARY, CHECKPOINTS, BEST)):
+    for path in (directory / name for name in (METRICS, SUMMARY, SERVICES, CHECKPOINTS, BEST)):
         free = not path.is_symlink() and path.is_dir() and path.name in (CHECKPOINTS, BEST)
         if os.path.lexists(path) and not (free and not all_steps(path)):
             raise UsageError(f"{path} is in the way, and belongs to no run; remove it, or name another directory.")
@@ -84,8 +84,11 @@ def _remove_run(directory: Path) -> None:
         if not folder.is_symlink():
             remove_unfinished(folder)
             keep_only(folder, ())
-    for path in (*tensorboard.own_files(directory), *(directory / name for name in (METRICS, SUMMARY, CONFIG))):
+    files = (directory / name for name in (METRICS, SUMMARY, SERVICES, CONFIG))
+    for path in (*tensorboard.own_files(directory), *files):
         path.unlink(missing_ok=True)
+    if csv_file.is_own(table := directory / TABLE):
+        table.unlink()
 
 
 def record(directory: Path, config: RunConfig, cadence: Cadence, steps: int, changes: list[Change]) -> None:

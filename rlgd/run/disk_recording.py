@@ -4,6 +4,7 @@ Trouble with storage is only a warning as long as there will be another try; wha
 ``StorageFault``.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -25,7 +26,7 @@ from rlgd.run.config import RunConfig
 from rlgd.run.counters import Counters
 from rlgd.run.layout import BEST, CHECKPOINTS, METRICS
 from rlgd.run.loading import load
-from rlgd.run.sinks.metrics_file import cut
+from rlgd.run.sinks.metrics_file import cut, record
 from rlgd.run.sinks.rows import Row
 from rlgd.run.sinks.tensorboard import TensorBoard
 from rlgd.run.start import Start
@@ -68,6 +69,7 @@ class DiskRecording:
         self._best: tuple[int, LoopState, Counters] | None = None  # the newest one that is not saved yet
         # Checkpoints up to the one that the run resumes from; this process does not write them again.
         self._saved = {step for step in all_steps(directory / CHECKPOINTS) if step <= start.steps and start.resumed}
+        self._new: collections.deque[int] = collections.deque()  # those that nobody has asked for yet
         self._saved_at, self._saved_steps = time.monotonic(), start.steps
         self._about = config_file.to_json(config, cadence) | {"numbers": state.numbers()}
         self._warned = False
@@ -75,8 +77,7 @@ class DiskRecording:
     def write(self, row: Row) -> None:
         """Add a row to the curves."""
         self.rows += 1
-        record = {"step": row.step, "seconds": row.seconds} | row.values
-        self._metrics.append(json.dumps(record).encode() + b"\n")
+        self._metrics.append(json.dumps(record(row)).encode() + b"\n")
         self._board.write(row)
         fault = self._metrics.fault or self._board.fault
         if fault is not None and not self._warned:
@@ -113,6 +114,11 @@ class DiskRecording:
                     keep_only(best, {best_step, *_from(best, steps)})
 
         self._saver.submit(job)
+
+    def new_checkpoints(self) -> list[tuple[int, Path]]:
+        """The steps and folders of the checkpoints that were completed since the last call, and are still there."""
+        new = [self._new.popleft() for _ in range(len(self._new))]  # the thread that saves may add one meanwhile
+        return [(step, self.directory / CHECKPOINTS / str(step)) for step in new if step in self._saved]
 
     def save_best(self, steps: int, loop: LoopState, counters: Counters) -> None:
         """Write the checkpoint of the best policy so far, in the background; a failure is tried again with the next."""
@@ -175,6 +181,7 @@ class DiskRecording:
             update_counters(folder, steps, plain)  # the state of a step is always the same
         else:
             state.save(folder, steps, loop, self._about, plain)
+            self._new.append(steps)
         self._saved.add(steps)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rlgd.errors import UsageError
 
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
+TABLE, SERVICES = "metrics.csv", "services.jsonl"  # of sinks
 
 
 def folder_name(env_id: str) -> str:

@@ -41,6 +41,9 @@ class Recording(Protocol):
     def save(self, steps: int, loop: LoopState, counters: Counters) -> None:
         """Write a checkpoint in the background."""
 
+    def new_checkpoints(self) -> list[tuple[int, Path]]:
+        """The steps and folders of the checkpoints that were completed since the last call, and are still there."""
+
     def save_best(self, steps: int, loop: LoopState, counters: Counters) -> None:
         """Write the checkpoint of the best policy so far, in the background."""
 
@@ -79,6 +82,10 @@ class NoRecording:
 
     def save(self, steps: int, loop: LoopState, counters: Counters) -> None:
         """Save nothing."""
+
+    def new_checkpoints(self) -> list[tuple[int, Path]]:
+        """Always empty: nothing is saved."""
+        return []
 
     def save_best(self, steps: int, loop: LoopState, counters: Counters) -> None:
         """Save nothing."""

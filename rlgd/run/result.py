@@ -24,7 +24,7 @@ class TrainResult:
             ``rollout/episode_return`` and ``rollout/episode_length`` are NaN where no episode ended, diagnostics where
             they were not measured, and absent if they never were.
         run_dir: where it was written, or None.
-        reason: what ended it: "total_timesteps", the name of a criterion, or "already complete".
+        reason: what ended it: "total_timesteps", the name of a criterion, "sink", or "already complete".
         why: what the criterion saw.
         steps: environment steps.
         training_seconds, compile_seconds: wall time.

@@ -23,7 +23,7 @@ from rlgd.run.directory import record
 from rlgd.run.loading import find_checkpoint, load, shapes
 from rlgd.run.result import TrainResult
 from rlgd.run.start import Start
-from rlgd.run.stopping import CriteriaState
+from rlgd.run.stopping import SINK, CriteriaState
 from rlgd.run.summary import is_finished
 from rlgd.system.processes import are_several, bytes_of_first, of_first
 from rlgd.training.loop import initialize
@@ -105,7 +105,8 @@ def prepare_resume(directory: Path, config: RunConfig, cadence: Cadence, has_cha
     with layout.writing(directory):
         criteria = _drop_later_best(directory, steps, CriteriaState.from_dict(counters.criteria))
     counters = dataclasses.replace(counters, criteria=criteria.to_dict())
-    if has_changes or counters.end != config.settings.ending():
+    asked = counters.stop is not None and counters.stop.criterion == SINK  # which says it again, if it still holds
+    if has_changes or asked or counters.end != config.settings.ending():
         counters = dataclasses.replace(counters, stop=None)
     if config_file.upgraded(about)["settings"]["total_timesteps"] != config.settings.total_timesteps:
         loop = _stretched(loop, steps, config.settings.total_timesteps)

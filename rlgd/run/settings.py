@@ -55,6 +55,13 @@ class EnvSettings:
         None, "arguments for the environment, key=value", resumable=True, flag="env_arg"
     )
 
+    log_info: tuple[str, ...] = static(
+        (),
+        "numbers in the infos of environments on the host whose means are recorded",
+        resumable=True,
+        decides_result=False,
+    )
+
     def validate(self) -> None:
         """Check every setting against its range.
 
@@ -62,6 +69,8 @@ class EnvSettings:
             UsageError: naming the setting, what was given and what is allowed.
         """
         ranges.validate(self)
+        if not isinstance(self.log_info, tuple) or not all(isinstance(n, str) and n for n in self.log_info):
+            raise UsageError(f"log_info is {self.log_info!r}; allowed: names of numbers in the infos, as a tuple.")
         if not isinstance(self.env_args, Mapping | None):
             raise UsageError(f"env_args is {self.env_args!r}; allowed: a table of arguments.")
 
@@ -84,7 +93,7 @@ class EnvSettings:
         if isinstance(env, DeviceEnv):
             return cls("device", env.max_episode_steps)
         arguments = json.loads(env.kwargs) or None
-        return cls("host", env.max_episode_steps, env.vectorization, env.timeout, arguments)
+        return cls("host", env.max_episode_steps, env.vectorization, env.timeout, arguments, env.log_info)
 
     def applied_to(self, env: Env) -> Env:
         """``env`` with what a resumed run may change of it.
@@ -93,9 +102,12 @@ class EnvSettings:
             UsageError: if the environment runs on the device, where none of this has an effect.
         """
         if isinstance(env, DeviceEnv):
-            raise UsageError(f"{env.env_id} runs on the device: it takes no arguments, no vectorization, no timeout.")
+            raise UsageError(
+                f"{env.env_id} runs on the device: it takes no arguments, no vectorization, no timeout, no log_info."
+            )
         arguments = as_json(env.env_id, self.env_args or {})
-        return dataclasses.replace(env, vectorization=self.vectorization, timeout=self.env_timeout, kwargs=arguments)
+        stepped: dict[str, Any] = {"vectorization": self.vectorization, "timeout": self.env_timeout}
+        return dataclasses.replace(env, kwargs=arguments, log_info=self.log_info, **stepped)
 
 
 @hyperparameters
@@ -189,7 +201,8 @@ class RunSettings:
         for name in values:
             if name not in known:
                 raise unknown("setting of a run", name, known)
-        return hp.with_values(cls(), values)
+        # Files have lists, and a setting that has several values is a tuple.
+        return hp.with_values(cls(), {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})
 
     def checkpoint_interval(self) -> CheckpointInterval:
         """``checkpoint_every`` as a number.

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from rlgd.run.cadence import Cadence, crosses
 from rlgd.run.sinks.rows import Row
-from rlgd.run.stopping import CriteriaState, Stop, Stopping
+from rlgd.run.stopping import CriteriaState, Fired, Stopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RunStatus:
     steps: int = 0
     evaluated_at: int = 0
     criteria: CriteriaState = dataclasses.field(default_factory=CriteriaState)
-    stop: Stop | None = None
+    stop: Fired | None = None
 
     @property
     def is_over(self) -> bool:
@@ -49,15 +49,15 @@ class RunStatus:
         return self.stopping.patience is not None and self.criteria.has_best
 
     @property
-    def outcome(self) -> Stop:
+    def outcome(self) -> Fired:
         """What ended a run that is over: the criterion that fired, or its last step."""
-        return self.stop or Stop("total_timesteps", "")
+        return self.stop or Fired("total_timesteps", "")
 
     def reached(self, steps: int) -> "RunStatus":
         """After a chunk that ended at ``steps``."""
         return dataclasses.replace(self, steps=steps)
 
-    def stopped(self, stop: Stop | None) -> "RunStatus":
+    def stopped(self, stop: Fired | None) -> "RunStatus":
         """After a criterion fired, if one did; the first one counts."""
         return dataclasses.replace(self, stop=self.stop or stop)
 
@@ -82,11 +82,11 @@ class RunStatus:
         target = self.stopping.target_return
         if target is not None and second is not None and second >= target:
             seen = f"the evaluations at step {self.steps:,} gave {mean:.1f} and {second:.1f}"
-            status = status.stopped(Stop("target_return", seen))
+            status = status.stopped(Fired("target_return", seen))
         criteria, stop = self.criteria.after_evaluation(self.stopping, self.steps, mean)
         return dataclasses.replace(status, criteria=criteria).stopped(stop)
 
     def out_of_time(self) -> "RunStatus":
         """After ``max_seconds`` have passed."""
         seen = f"{self.stopping.max_seconds:g} seconds were over at step {self.steps:,}"
-        return self.stopped(Stop("max_seconds", seen))
+        return self.stopped(Fired("max_seconds", seen))

@@ -53,9 +53,10 @@ class Stopping:
 
 NEVER = Stopping()
 CRITERIA = tuple(hp.flat_fields(NEVER))
+SINK = "sink"  # in place of a criterion's name, where a sink asked for the end
 
 
-class Stop(NamedTuple):
+class Fired(NamedTuple):
     """A criterion that fired: its name, and what it saw."""
 
     criterion: str
@@ -85,19 +86,19 @@ class CriteriaState:
 
     def after_row(
         self, criteria: Stopping, step: int, values: Mapping[str, float]
-    ) -> tuple["CriteriaState", Stop | None]:
+    ) -> tuple["CriteriaState", Fired | None]:
         """The state after a row of the curves, and the criterion that fires."""
         norm, mean = values.get("ascent/gradient_norm"), values.get("rollout/episode_return")
         last, state = self.last_return, self if mean is None else dataclasses.replace(self, last_return=mean)
         least, change = criteria.min_gradient_norm, criteria.min_objective_change
         stop = None
         if least is not None and norm is not None and norm < least:
-            stop = Stop("min_gradient_norm", f"the gradient's norm is {norm:.3g} at step {step:,}")
+            stop = Fired("min_gradient_norm", f"the gradient's norm is {norm:.3g} at step {step:,}")
         elif change is not None and mean is not None and last is not None and abs(mean - last) < change:
-            stop = Stop("min_objective_change", f"the return changed by {mean - last:.3g} up to step {step:,}")
+            stop = Fired("min_objective_change", f"the return changed by {mean - last:.3g} up to step {step:,}")
         return state, stop
 
-    def after_evaluation(self, criteria: Stopping, step: int, mean: float) -> tuple["CriteriaState", Stop | None]:
+    def after_evaluation(self, criteria: Stopping, step: int, mean: float) -> tuple["CriteriaState", Fired | None]:
         """The state after an evaluation, and the criterion that fires; ``best_step`` is ``step`` for a new best one."""
         if mean > self.best_return:
             state = dataclasses.replace(self, best_return=mean, best_step=step, waited=0)
@@ -106,7 +107,7 @@ class CriteriaState:
         if criteria.patience is None or state.waited < criteria.patience:
             return state, None
         best = f"{state.best_return:.1f} at step {state.best_step:,}"
-        return state, Stop("patience", f"no evaluation was better than {best} for {state.waited} evaluations")
+        return state, Fired("patience", f"no evaluation was better than {best} for {state.waited} evaluations")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

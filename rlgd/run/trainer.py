@@ -3,12 +3,12 @@
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlgd.envs import DeviceEnv
-from rlgd.errors import Interrupted, RlgdError
+from rlgd.errors import Interrupted, RlgdError, StorageFault
 from rlgd.evaluation.policy import Policy
 from rlgd.pytrees import LoopState
 from rlgd.run.cadence import Cadence
@@ -17,11 +17,11 @@ from rlgd.run.counters import Counters
 from rlgd.run.evaluations import Evaluations
 from rlgd.run.recording import Recording
 from rlgd.run.result import TrainResult, curves
-from rlgd.run.sinks import Sink
+from rlgd.run.sinks.audience import Audience
 from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.run.start import Start
 from rlgd.run.status import RunStatus
-from rlgd.run.stopping import CriteriaState
+from rlgd.run.stopping import SINK, CriteriaState, Fired
 from rlgd.run.summary import INTERRUPTED, summarize
 from rlgd.system.mesh import make_mesh, together
 from rlgd.system.processes import are_several, end_together, largest, of_first
@@ -37,12 +37,12 @@ class Caller(NamedTuple):
     """Who watches a run while it trains.
 
     Attributes:
-        sinks: take the rows of the curves.
+        sinks: see the run, and may ask for its end; see ``rlgd.run.sinks.Sink``.
         poll_signal: the number of a signal that asks the run to end, or None.
         metrics: whether metrics are kept for the result.
     """
 
-    sinks: Sequence[Sink] = ()
+    sinks: Sequence[Any] = ()
     poll_signal: PollSignal = lambda: None
     metrics: bool = True
 
@@ -70,6 +70,7 @@ class Run:
         self.status = RunStatus(
             config.settings.stopping, cadence, start.steps, counters.evaluated_at, criteria, counters.stop
         )
+        self.audience = Audience(caller.sinks)
         self.history: list[dict[str, np.ndarray]] = []
 
     @property
@@ -81,8 +82,10 @@ class Run:
         """Train to the end; whatever ends it, the last state is saved and the sinks are closed."""
         failure: BaseException | None = None
         try:
+            self.audience.tell("begin", self.config, self.recording.directory)
             if not self.start.resumed:
                 self._save()
+            self._heed_sinks()
             if self.status.stop is None:
                 self._train_chunks()
             self._end_if_signalled()
@@ -110,6 +113,7 @@ class Run:
         with self._runner() as runner:
             if self.status.evaluation_is_due:
                 self._evaluate()
+                self._heed_sinks()
             if self.status.stop is not None:
                 return
             # On the host environments can be slow, so criteria are checked after every row of the curves.
@@ -157,6 +161,19 @@ class Run:
             self._evaluate()
         if self._is_out_of_time():
             self.status = self.status.out_of_time()
+        self._tell_checkpoints()
+        self._heed_sinks()
+
+    def _tell_checkpoints(self) -> None:
+        """Tell the sinks of the checkpoints that were written since the last time: their writer is another thread."""
+        for step, path in self.recording.new_checkpoints():
+            self.audience.tell("checkpoint", step, path)
+
+    def _heed_sinks(self) -> None:
+        """End the run if a sink of any process asked for it, and steps are left."""
+        stop = self.audience.stop
+        if largest(int(stop is not None)) and self.status.steps < self.cadence.total_timesteps:
+            self.status = self.status.stopped(Fired(SINK, "another process asked" if stop is None else stop.why))
 
     def _write(self, rows: Iterable[Row], judge: bool = True) -> None:
         """Write rows of the curves, and let the criteria ``judge`` them."""
@@ -165,8 +182,7 @@ class Run:
             self.recording.write(row)
         self.status = self.status.after_rows(rows, judge)
         for row in rows:
-            for sink in self.caller.sinks:
-                sink.write(row)
+            self.audience.tell("write", row)
 
     def _write_rest(self) -> None:
         """Write the row of the iterations that are left over at the end."""
@@ -186,6 +202,7 @@ class Run:
         if self.status.is_best:
             self.recording.save_best(self.status.steps, self.loop, self._counters())
         self._write([Row(self.status.steps, self.averager.seconds, values)], judge=False)
+        self.audience.tell("evaluation", result, self.evaluations.policy(self.loop.agent_state))
 
     def _save(self) -> None:
         self.recording.save(self.status.steps, self.loop, self._counters())
@@ -198,6 +215,7 @@ class Run:
             start=self.start.counters.start,
             rows=self.recording.rows,
             pending=averager.pending(),
+            recent=averager.recent.kept(),
             evaluated_at=status.evaluated_at,
             criteria=status.criteria.to_dict(),
             stop=status.stop,
@@ -238,18 +256,21 @@ class Run:
         failure.add_note(f"{self.status.steps:,} steps are kept: .policy and .state{self.recording.how_to_resume}")
 
     def _finish(self, failure: BaseException | None) -> None:
-        """Close the sinks and the recording, whatever happens."""
+        """Close the recording, then the sinks, which may take long, whatever happens."""
+        interrupted = isinstance(failure, Interrupted | KeyboardInterrupt)
+        reason = self.status.outcome.criterion
+        if failure is not None:
+            reason = INTERRUPTED if interrupted else f"{type(failure).__name__}: {failure}"
+        summary = summarize(reason, self.status, self.averager, self.evaluations)
+        failed = failure is not None and not interrupted
         try:
-            for sink in self.caller.sinks:
-                sink.close()
-        finally:
-            interrupted = isinstance(failure, Interrupted | KeyboardInterrupt)
-            reason = self.status.outcome.criterion
-            if failure is not None:
-                reason = INTERRUPTED if interrupted else f"{type(failure).__name__}: {failure}"
-            summary = summarize(reason, self.status, self.averager, self.evaluations)
-            failed = failure is not None and not interrupted
             self.recording.close(self.status.steps, self.loop, self._counters(), summary, failed)
+        except StorageFault as fault:
+            summary["reason"] = f"{type(fault).__name__}: {fault}"
+            raise
+        finally:
+            self._tell_checkpoints()
+            self.audience.tell("close", summary)
 
     def _result_policy(self) -> Policy:
         if self.status.best_is_result:
@@ -281,4 +302,5 @@ def _row_averager(cadence: Cadence, start: Start) -> RowAverager:
         counters.compile_seconds,
         iterations_done(start.loop),
         counters.pending,
+        counters.recent,
     )

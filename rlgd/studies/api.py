@@ -17,6 +17,7 @@ from rlgd.studies import rounds
 from rlgd.studies.arms import Arm
 from rlgd.studies.directory import read, recorded_slice_size, writing
 from rlgd.studies.execution import Execution, ProgramsOf, train_members
+from rlgd.studies.member_sinks import MemberSinks
 from rlgd.studies.outcome import Outcome, OutcomeFile
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.publish import StudyResult, publish
@@ -47,6 +48,7 @@ def study(
     workers: int | None = None,
     executor: Executor | None = None,
     devices: int = 1,
+    sinks: Sequence[Any] = (),
 ) -> StudyResult:
     """Train an agent with every combination of some values and with many seeds, in few compiled programs.
 
@@ -75,6 +77,7 @@ def study(
         executor: trains the slices in place of threads, ``workers`` at once (None: as many as it likes): in processes,
             or on other machines, such as Dask's ``Client.get_executor()``. A slice whose worker dies is trained again.
         devices: of this machine, over which the slices are divided; it changes no result.
+        sinks: as for ``rlgd.train``; each member that has finished is a run of them, in a group.
 
     Raises:
         UsageError: for arguments that are not valid, before anything is compiled or written.
@@ -98,7 +101,7 @@ def study(
     )
     plan = make_plan(question, None if isinstance(agent, str) else type(base)(), env)
     execution = Execution(exact, slice_size, workers, executor, devices=devices)
-    return execute(plan, None if study_dir is None else Path(study_dir), execution)
+    return execute(plan, None if study_dir is None else Path(study_dir), execution, sinks=sinks)
 
 
 def resume_study(
@@ -112,6 +115,7 @@ def resume_study(
     executor: Executor | None = None,
     devices: int = 1,
     on_progress: OnProgress = lambda done, of, seconds: None,
+    sinks: Sequence[Any] = (),
 ) -> StudyResult:
     """Train the members of a study that are not finished, and publish its results again.
 
@@ -123,6 +127,7 @@ def resume_study(
         slice_size: that of the study, if it was given there.
         workers, executor, devices: as for ``study``.
         on_progress: called when members have finished, see ``OnProgress``.
+        sinks: as for ``study``; members that had finished before are not sent again.
 
     Raises:
         UsageError: if the directory holds no study, or ``agent`` or ``env`` is needed.
@@ -136,7 +141,7 @@ def resume_study(
         raise UsageError(f"{directory} does not name its environment, which was not given as an id; give env.")
     size = recorded_slice_size(directory, content, slice_size)
     execution = Execution(content["exact"], size, workers, executor, devices=devices)
-    return execute(make_plan(question, agent, env), directory, execution, on_progress, resumed=True)
+    return execute(make_plan(question, agent, env), directory, execution, on_progress, resumed=True, sinks=sinks)
 
 
 def execute(
@@ -145,6 +150,8 @@ def execute(
     execution: Execution,
     on_progress: OnProgress = lambda done, of, seconds: None,
     resumed: bool = False,
+    sinks: Sequence[Any] = (),
+    typed: bool = True,
 ) -> StudyResult:
     """Train the members of a plan that are not finished, and publish the results.
 
@@ -154,17 +161,19 @@ def execute(
         execution: how members are trained.
         on_progress: called when members have finished, see ``OnProgress``.
         resumed: the directory already holds the study; otherwise it is made.
+        sinks, typed: what is told of each member that has finished, see ``MemberSinks``.
     """
+    told = MemberSinks(sinks, f"{plan.question.name} {'' if directory is None else directory.name}".strip(), typed)
     execution.validate()
     execution.check_devices(plan)
     for group in plan.groups:
         footprint.check(plan.members[group.members[0]].agent, plan.env)
     if directory is None:
-        outcomes = _train(plan, {}, execution, lambda new: None, on_progress)
+        outcomes = _train(plan, {}, execution, lambda new: None, on_progress, told)
         return StudyResult(plan, share_time(plan, outcomes), None)
     with writing(directory, plan.question, execution.exact, resumed, execution.slice_size):
         with contextlib.closing(OutcomeFile(directory)) as file:
-            outcomes = _train(plan, file.read(len(plan.members)), execution, file.add, on_progress)
+            outcomes = _train(plan, file.read(len(plan.members)), execution, file.add, on_progress, told)
         result = StudyResult(plan, share_time(plan, outcomes), directory)
         publish(result, directory)
     return result
@@ -176,15 +185,19 @@ def _train(
     execution: Execution,
     add: Callable[[dict[int, Outcome]], None],
     on_progress: OnProgress,
+    told: MemberSinks,
 ) -> dict[int, Outcome]:
     """Train what has no outcome yet, round by round, and give new outcomes to ``add``; returns all of them."""
     wanted: tuple[int, ...] = ()
     programs: ProgramsOf = {}
+    labels = plan.labels
 
     def on_finished(new: dict[int, Outcome], compile_seconds: float) -> None:
         add(new)
         outcomes.update(new)
         on_progress(len(outcomes), len(outcomes.keys() | set(wanted)), compile_seconds)
+        for member, outcome in sorted(new.items()):
+            told.send(plan.members[member], labels[member], outcome)
 
     while wanted := rounds.judge(plan, outcomes).missing:
         train_members(plan, wanted, execution, on_finished, programs)

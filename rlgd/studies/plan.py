@@ -58,6 +58,16 @@ class Plan:
         return _groups(self.members)
 
     @property
+    def labels(self) -> dict[int, str]:
+        """For each member, by its number, its arm and point: of several the first."""
+        found: dict[int, str] = {}
+        for arm, points in zip(self.question.arms, self.points, strict=True):
+            for point, members in points:
+                for member in members:
+                    found.setdefault(member, f"{arm.name} {point.label}".strip() or "all")
+        return found
+
+    @property
     def on_device(self) -> bool:
         """Whether members are stacked in compiled programs; on the host they train one after another."""
         return isinstance(self.env, DeviceEnv)

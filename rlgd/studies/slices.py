@@ -23,7 +23,7 @@ from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.run.status import RunStatus
-from rlgd.run.stopping import Stop
+from rlgd.run.stopping import Fired
 from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.programs import Programs
@@ -50,7 +50,7 @@ class Member:
         self.rows += rows
         self.status = self.status.reached(chunk.steps).after_rows(rows)
         if chunk.fault is not None:  # the reason, even if a criterion fired in the same chunk
-            self.status = dataclasses.replace(self.status, stop=Stop(DIVERGED, faults.in_words(chunk.fault)))
+            self.status = dataclasses.replace(self.status, stop=Fired(DIVERGED, faults.in_words(chunk.fault)))
         return self.status.evaluation_is_due and chunk.fault is None
 
     def take_evaluation(self, mean: float, length: float, second: float | None) -> None:

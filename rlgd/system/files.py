@@ -188,6 +188,16 @@ class Appender:
         os.close(self._file)
 
 
+def append(path: Path, text: str) -> None:
+    """Append text to a file, which is made if there is none.
+
+    Raises:
+        OSError: if it cannot be written, or is a link or anything else that is not a regular file.
+    """
+    with os.fdopen(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "wb") as file:
+        file.write(text.encode())
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write ``value`` to a file, which has either its old or its new content, whatever happens."""
     replace(path, json.dumps(value, indent=2) + "\n")

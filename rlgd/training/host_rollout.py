@@ -63,6 +63,7 @@ def collect_on_host(
             step = step.only(alive)
             alive &= ~(step.terminated | step.truncated)
         rows.add(t, action, step)
+        vector.infos.add(step)
         if not alive.any():
             break
     masked = agent.whole_episodes or vector.has_reset_rows

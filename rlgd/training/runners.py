@@ -144,7 +144,7 @@ class HostRunner:
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         loop = loop if self._where is None else placed(loop, self._where)
-        history: list[Metrics] = []
+        history: list[dict[str, Any]] = []
         iteration = iterations_done(loop)
         kept = (loop, 0)  # state and number of iterations; one variable, so that an interrupt finds them together
         seen, finite = 0, True
@@ -162,11 +162,12 @@ class HostRunner:
         loop, count = kept
         return loop, concatenated([{name: np.asarray(x)[None] for name, x in m.items()} for m in history[:count]])
 
-    def _iterate(self, loop: LoopState, iteration: int) -> tuple[LoopState, Metrics]:
+    def _iterate(self, loop: LoopState, iteration: int) -> tuple[LoopState, dict[str, Any]]:
         """One iteration: the state after it, and its metrics."""
         rollout, begun = self.share.collect(self.agent, self.vector, loop, self.act_device)
         with active(self.share.mesh):  # of learning: the policy acts on one device
-            return self._learn_from(rollout, begun, iteration)
+            after, metrics = self._learn_from(rollout, begun, iteration)
+        return after, {**metrics, **self.vector.infos.take()}
 
     def _learn_from(self, rollout: Rollout, begun: LoopState, iteration: int) -> tuple[LoopState, Metrics]:
         begun, measured = self.measurements(begun, iteration, rollout)

@@ -69,11 +69,13 @@ def run_trials(
         EnvironmentFault: if the worker of a trial died more than ``RESTARTS`` times.
         RlgdError: if too many trials failed.
     """
-    about = task.agent, task.env, task.total_timesteps, task.eval_episodes, task.seeds, task.fresh_seeds
+    about = task.agent, task.env, task.total_timesteps, task.eval_episodes, task.seeds, task.fresh_seeds, task.sinks
     try:
         objects = cloudpickle.dumps((about, dict(space), shared.home, remembered(repr((task.agent, space)))))
     except Exception as error:  # the objects' own code runs
-        raise UsageError(f"the agent or the environment cannot be sent to another process ({error}).") from error
+        raise UsageError(
+            f"the agent, the environment or a sink cannot be sent to another process ({error})."
+        ) from error
     sent = Sent(objects, shared.directory.absolute(), seed, trials, numbers_here(), set_up)
     failures = Failures(shared.directory)
     while (missing := trials - len(counted_trials(shared.study))) > 0:  # trials that failed are replaced

@@ -1,5 +1,6 @@
 """A trial from its values to its end, and what happens where trials fail."""
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from rlgd import errors
 from rlgd.errors import Diverged, RlgdError, StorageFault
 from rlgd.maths import confidence
+from rlgd.studies.outcome import Outcome
 from rlgd.tuning.journal import trial_record
 from rlgd.tuning.sharing import SharedSearch
 from rlgd.tuning.space import Dimension, suggest_value
@@ -72,9 +74,13 @@ def take_trial(shared: SharedSearch, task: Task, space: Mapping[str, Dimension],
     with shared.next_trial(trials) as trial:
         if trial is None:
             return None
-        ending = _run_trial(trial, task, space)
+        outcomes: list[Outcome] = []
+        ending = _run_trial(trial, task, space, outcomes)
         shared.end(trial, ending.state, ending.score, ending.why)
     record = trial_record(space, shared.study.get_trials()[trial.number])
+    if ending.state == "pruned":  # whose members were in the middle
+        outcomes = [dataclasses.replace(outcome, reason=ending.state) for outcome in outcomes]
+    task.send(record["values"], f"trial {trial.number}", outcomes)
     error = ending.error
     return EndedTrial(record, None if error is None else (ending.why, type(error).__name__))
 
@@ -92,8 +98,12 @@ class _Ending(NamedTuple):
     error: Exception | None = None
 
 
-def _run_trial(trial: "optuna.Trial", task: Task, space: Mapping[str, Dimension]) -> _Ending:
+def _run_trial(trial: "optuna.Trial", task: Task, space: Mapping[str, Dimension], outcomes: list[Outcome]) -> _Ending:
+    """Run a trial; ``outcomes`` gets those of its members as far as they came."""
     rungs = itertools.count()
+
+    def on_outcomes(so_far: Sequence[Outcome]) -> None:
+        outcomes[:] = so_far
 
     def on_returns(returns: Sequence[float]) -> None:
         trial.report(float(confidence.interquartile_mean(returns)), next(rungs))
@@ -102,7 +112,7 @@ def _run_trial(trial: "optuna.Trial", task: Task, space: Mapping[str, Dimension]
 
     try:
         values = {name: suggest_value(trial, name, dimension) for name, dimension in space.items()}
-        return _Ending("complete", task.score(values, on_returns))
+        return _Ending("complete", task.score(values, on_returns, on_outcomes))
     except _Pruned:
         return _Ending("pruned")
     except (Misfit, Diverged) as reason:

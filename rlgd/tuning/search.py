@@ -5,7 +5,7 @@ Optuna decides which values are tried next.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from rlgd.envs import make
 from rlgd.errors import Diverged, UsageError, unknown, whole_number
 from rlgd.run import layout
 from rlgd.run.config import RunConfig
+from rlgd.studies.member_sinks import MemberSinks
 from rlgd.tuning import elsewhere
 from rlgd.tuning.journal import ended_trials, trial_record
 from rlgd.tuning.result import TuneResult, publish
@@ -49,6 +50,8 @@ def tune(
     executor: Executor | None = None,
     workers: int | None = None,
     set_up: Callable[[RunConfig], None] | None = None,
+    sinks: Sequence[Any] = (),
+    typed: bool = True,
 ) -> TuneResult:
     """Search for the values with the highest return of the greedy policy, and train the best with fresh seeds.
 
@@ -80,6 +83,8 @@ def tune(
             None: this process does, one after another.
         workers: trials that are handed to the executor at a time; None: all.
         set_up: prepares JAX in such a process, given a member; it must be importable there.
+        sinks, typed: as for ``rlgd.train``, in the process that runs a trial: each member of a trial that has ended is
+            a run of them, in a group; see ``MemberSinks``.
 
     Raises:
         UsageError: before anything is trained, if arguments are not valid, or differ from those of the search in
@@ -96,7 +101,7 @@ def tune(
     task = Task(
         base, make(env), whole_number("total_timesteps", total_timesteps, 1),
         whole_number("eval_episodes", eval_episodes, 1), whole_number("seeds", seeds, 1),
-        whole_number("fresh_seeds", fresh_seeds, 0),
+        whole_number("fresh_seeds", fresh_seeds, 0), MemberSinks(sinks, f"tune {Path(tune_dir).name}", typed),
     )  # fmt: skip
     seed = whole_number("seed", seed, 0)
     check_executor(executor)

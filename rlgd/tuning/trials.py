@@ -19,6 +19,7 @@ from rlgd.studies import slices
 from rlgd.studies.alone import train_alone
 from rlgd.studies.arms import Arm
 from rlgd.studies.execution import MEMORY_SHARE, Execution, train_members
+from rlgd.studies.member_sinks import MemberSinks
 from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.programs import Programs
@@ -46,6 +47,7 @@ class Task:
         eval_episodes: episodes of each evaluation.
         seeds: members of each trial.
         fresh_seeds: members that score the best values.
+        sinks: are told of the members that have trained; None: nobody is.
     """
 
     agent: Agent
@@ -54,6 +56,7 @@ class Task:
     eval_episodes: int
     seeds: int
     fresh_seeds: int
+    sinks: MemberSinks | None = None
     _programs: dict[Any, Programs] = dataclasses.field(default_factory=dict)
 
     def identity(self, space: Mapping[str, Dimension]) -> dict[str, Any]:
@@ -96,13 +99,19 @@ class Task:
                 raise
             raise Misfit(str(error)) from error
 
-    def score(self, values: Mapping[str, Any], on_returns: Callable[[Sequence[float]], None]) -> float:
+    def score(
+        self,
+        values: Mapping[str, Any],
+        on_returns: Callable[[Sequence[float]], None],
+        on_outcomes: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
+    ) -> float:
         """Train the members of a trial; the interquartile mean of the returns of their greedy policies.
 
         Args:
             values: of the trial.
             on_returns: takes the returns of members that are finished, and those of running members so far. It may
                 raise, which ends the trial.
+            on_outcomes: takes the outcomes of these members, and of all at the end.
 
         Raises:
             Misfit: if ``values`` do not fit together.
@@ -113,6 +122,7 @@ class Task:
         done: list[Outcome] = []
 
         def hear(running: Sequence[Outcome]) -> None:
+            on_outcomes([*done, *running])
             returns = _returns([*done, *running])
             if all(map(math.isfinite, returns)):  # some may not have been evaluated yet
                 on_returns(returns)
@@ -125,10 +135,17 @@ class Task:
             for config in members:
                 done.append(train_alone(config))
                 hear(())
+        on_outcomes(done)
         score = float(confidence.interquartile_mean(_returns(done)))
         if not math.isfinite(score):
             raise Diverged(f"the mean return is {score}")
         return score
+
+    def send(self, values: Mapping[str, Any], trial: str, outcomes: Sequence[Outcome], first: int = 0) -> None:
+        """Tell the sinks of members of a trial, from number ``first`` on; the search goes on whatever they raise."""
+        if self.sinks is not None and outcomes:
+            for config, outcome in zip(self.plan(values).members[first:], outcomes, strict=False):
+                self.sinks.send(config, trial, outcome)
 
     def _programs_of(self, config: RunConfig) -> Programs:
         structure = jax.tree.structure(config.agent.prepared())
@@ -142,6 +159,7 @@ class Task:
         outcomes: dict[int, Outcome] = {}
         wanted = range(self.seeds, self.seeds + self.fresh_seeds)
         train_members(self.plan(values), wanted, Execution(), lambda new, _: outcomes.update(new), {})
+        self.send(values, "best", [outcomes[number] for number in wanted], self.seeds)
         diverged = sum(outcome.reason == DIVERGED for outcome in outcomes.values())
         return confidence.interval([outcomes[number].episode_return for number in wanted]), diverged
 

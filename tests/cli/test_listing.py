@@ -8,11 +8,11 @@ import pytest
 from rlgd.cli import main
 
 
-@pytest.mark.parametrize("what", ["agents", "envs", "optimizers"])
+@pytest.mark.parametrize("what", ["agents", "envs", "optimizers", "sinks"])
 def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["list", what]) == 0
     out = capsys.readouterr().out
-    assert {"agents": "reinforce", "envs": "CartPole-v1", "optimizers": "nesterov"}[what] in out
+    assert {"agents": "reinforce", "envs": "CartPole-v1", "optimizers": "nesterov", "sinks": "--sink csv"}[what] in out
 
 
 def test_a_reader_who_has_seen_enough_is_no_error() -> None:

@@ -10,7 +10,7 @@ import pytest
 from rlgd.errors import StorageFault
 from rlgd.run.checkpoints.manifest import Manifest
 from rlgd.run.counters import Counters, read_counters
-from rlgd.run.stopping import CriteriaState, Stop
+from rlgd.run.stopping import CriteriaState, Fired
 
 COUNTERS = Counters(
     training_seconds=1.5,
@@ -18,9 +18,10 @@ COUNTERS = Counters(
     start=1.7e9,
     rows=3,
     pending={"a": [1.0, 2.0], "b": [0.1, math.nan]},
+    recent={"rollout/episodes": [2.0], "rollout/return_sum": [30.0]},
     evaluated_at=64,
     criteria=CriteriaState(best_return=5.0, best_step=64, waited=1, last_return=4.0).to_dict(),
-    stop=Stop("patience", "waited"),
+    stop=Fired("patience", "waited"),
     end={"total_timesteps": 128},
 )
 
@@ -32,7 +33,7 @@ def written(**changes: Any) -> Manifest:
 
 def test_counters_come_back_from_json() -> None:
     read = read_counters(written(), 64)
-    assert isinstance(read.stop, Stop)
+    assert isinstance(read.stop, Fired)
     assert math.isnan(read.pending["b"].pop())
     assert read == dataclasses.replace(COUNTERS, pending={"a": [1.0, 2.0], "b": [0.1]})
 
@@ -58,6 +59,9 @@ def test_criteria_have_their_earlier_name_in_old_checkpoints() -> None:
         {"rows": 1.5},
         {"evaluated_at": 2**63},
         {"pending": {"a": [1.0], "b": []}},
+        {"recent": {"rollout/episodes": [1.0], "rollout/return_sum": []}},
+        {"recent": {"rollout/episodes": [0.0], "rollout/return_sum": [1.0]}},
+        {"recent": [1.0]},
         {"pending": {"a": ["x"]}},
         {"criteria": {}},
         {"criteria": CriteriaState().to_dict() | {"last_return": "high"}},

@@ -399,9 +399,6 @@ class Interrupt:
         if row.step == self.step:
             raise KeyboardInterrupt
 
-    def close(self) -> None:
-        pass
-
 
 def test_a_checkpoint_has_the_steps_of_its_state_wherever_the_run_was_interrupted(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):

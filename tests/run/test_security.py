@@ -37,6 +37,7 @@ EXPLAINED = {
     "rlgd/envs/suites/catalog.py": r"import_module\(suite\.module\)",
     "rlgd/envs/host/envpool.py": r'import_module\("envpool"\)',
     "rlgd/agents/registry.py": r"import_module\(module\)",
+    "rlgd/run/sinks/registry.py": r"import_module\(module\)",
     # the module of a part of a user, who typed its name, trusts its package, or installed it
     "rlgd/plugins.py": r"import_module\(module\)",
     # ale-py; and the module in front of an id, which a user typed: out of files such ids are refused before;

@@ -6,7 +6,7 @@ from rlgd.run.cadence import Cadence
 from rlgd.run.settings import CheckpointInterval
 from rlgd.run.sinks.rows import Row
 from rlgd.run.status import RunStatus
-from rlgd.run.stopping import Stop, Stopping
+from rlgd.run.stopping import Fired, Stopping
 
 CADENCE = Cadence(100, 10, 1, 1, 20, None, CheckpointInterval(60.0, None))
 NO_EVALUATIONS = Cadence(100, 10, 1, 1, None, None, CheckpointInterval(60.0, None))
@@ -21,7 +21,7 @@ def test_a_run_is_over_at_its_last_step() -> None:
     status = RunStatus(Stopping(), CADENCE)
     assert not status.reached(90).is_over
     assert status.reached(100).is_over
-    assert status.reached(100).outcome == Stop("total_timesteps", "")
+    assert status.reached(100).outcome == Fired("total_timesteps", "")
     assert status.reached(100).stop is None
 
 
@@ -41,8 +41,8 @@ def test_an_evaluation_is_due_after_each_interval_and_once() -> None:
 def test_the_first_criterion_counts() -> None:
     criteria = Stopping(min_gradient_norm=0.5, min_objective_change=1.0)
     status = RunStatus(criteria, CADENCE).reached(20).after_rows([row(10, mean=1.0), row(20, norm=0.1)])
-    assert status.stop == Stop("min_gradient_norm", "the gradient's norm is 0.1 at step 20")
-    later = status.after_rows([row(30, mean=1.1)]).stopped(Stop("patience", ""))
+    assert status.stop == Fired("min_gradient_norm", "the gradient's norm is 0.1 at step 20")
+    later = status.after_rows([row(30, mean=1.1)]).stopped(Fired("patience", ""))
     assert later.stop == status.stop
     assert later.criteria.last_return == 1.1
 
@@ -59,7 +59,7 @@ def test_the_target_is_met_twice() -> None:
     assert status.needs_second_evaluation(5.0)
     assert status.after_evaluation(5.0, 4.9).stop is None
     met = status.after_evaluation(6.0, 5.0)
-    assert met.stop == Stop("target_return", "the evaluations at step 20 gave 6.0 and 5.0")
+    assert met.stop == Fired("target_return", "the evaluations at step 20 gave 6.0 and 5.0")
     assert not met.needs_second_evaluation(7.0)
     assert not status.needs_second_evaluation(math.nan)
 
@@ -90,4 +90,4 @@ def test_without_evaluations_during_training_the_last_one_judges_nothing() -> No
 
 def test_time_is_a_criterion_like_others() -> None:
     status = RunStatus(Stopping(max_seconds=1.5), CADENCE).reached(30).out_of_time()
-    assert status.stop == Stop("max_seconds", "1.5 seconds were over at step 30")
+    assert status.stop == Fired("max_seconds", "1.5 seconds were over at step 30")

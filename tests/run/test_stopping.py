@@ -28,7 +28,7 @@ from rlgd.evaluation.evaluator import EVAL_SEED
 from rlgd.run import Stopping, TrainResult
 from rlgd.run.cadence import EVALUATIONS
 from rlgd.run.checkpoints import folder
-from rlgd.run.stopping import CRITERIA, NEVER, CriteriaState, Stop
+from rlgd.run.stopping import CRITERIA, NEVER, CriteriaState, Fired
 
 LENGTH = 4  # steps of an episode of ``Steady``
 
@@ -203,7 +203,7 @@ def test_a_row_below_the_least_norm_stops_and_one_at_it_does_not() -> None:
     assert state.after_row(criteria, 8, row(math.nan)) == (state, None)
     assert state.after_row(NEVER, 8, row(0.0)) == (state, None)
     _, stop = state.after_row(criteria, 12345, row(0.25))
-    assert stop == Stop("min_gradient_norm", "the gradient's norm is 0.25 at step 12,345")
+    assert stop == Fired("min_gradient_norm", "the gradient's norm is 0.25 at step 12,345")
 
 
 def test_the_change_is_between_rows_in_which_episodes_ended() -> None:
@@ -213,7 +213,7 @@ def test_the_change_is_between_rows_in_which_episodes_ended() -> None:
         assert stop is None
     assert state.last_return == 2.5
     state, stop = state.after_row(criteria, 2000, row(1.0, 2.0))
-    assert stop == Stop("min_objective_change", "the return changed by -0.5 up to step 2,000")
+    assert stop == Fired("min_objective_change", "the return changed by -0.5 up to step 2,000")
     assert state.last_return == 2.0
 
 
@@ -230,7 +230,7 @@ def test_patience_counts_evaluations_since_the_best_and_equal_is_no_better() -> 
         seen.append((stop, state.best_step, state.waited))
     assert seen[:4] == [(None, 10, 0), (None, 10, 1), (None, 30, 0), (None, 30, 1)]
     assert seen[4] == (
-        Stop("patience", "no evaluation was better than 3.0 at step 30 for 2 evaluations"),
+        Fired("patience", "no evaluation was better than 3.0 at step 30 for 2 evaluations"),
         30,
         2,
     )

@@ -14,7 +14,7 @@ from rlgd.run.layout import SUMMARY
 from rlgd.run.settings import CheckpointInterval
 from rlgd.run.sinks.rows import RowAverager
 from rlgd.run.status import RunStatus
-from rlgd.run.stopping import CriteriaState, Stop, Stopping
+from rlgd.run.stopping import CriteriaState, Fired, Stopping
 from rlgd.run.summary import describe, is_finished, read_summary, summarize, write_summary
 
 CADENCE = Cadence(100, 10, 1, 1, 20, None, CheckpointInterval(60.0, None))
@@ -54,7 +54,7 @@ def test_a_run_that_was_never_evaluated() -> None:
 
 def test_the_best_evaluation_and_the_criterion_are_in_it() -> None:
     criteria = CriteriaState(best_return=9.0, best_step=40)
-    status = RunStatus(Stopping(), CADENCE, criteria=criteria, stop=Stop("patience", "waited"))
+    status = RunStatus(Stopping(), CADENCE, criteria=criteria, stop=Fired("patience", "waited"))
     summary = summarize("patience", status, AVERAGER, evaluations(RESULT))
     assert summary["why"] == "waited"
     assert summary["best"] == {"step": 40, "mean_return": 9.0}

@@ -35,18 +35,16 @@ def copy(written: tuple[Path, rlgd.TrainResult], to: Path) -> Path:
 
 
 class At:
-    """A sink that does something once, after a step."""
+    """A sink that does something once, after a step, and returns what that gives."""
 
     def __init__(self, step: int, what: Callable[[], Any]) -> None:
         self.step, self.what = step, what
 
-    def write(self, row: Row) -> None:
-        if row.step >= self.step:
-            self.what()
-            self.step = sys.maxsize
-
-    def close(self) -> None:
-        pass
+    def write(self, row: Row) -> Any:
+        if row.step < self.step:
+            return None
+        self.step = sys.maxsize
+        return self.what()
 
 
 def command(*arguments: str) -> list[str]:

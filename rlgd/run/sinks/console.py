@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -49,7 +50,7 @@ class Console:
             with contextlib.suppress(OSError):  # nobody has to read it
                 print(line, file=sys.stderr, flush=True)
 
-    def close(self) -> None:
+    def close(self, summary: dict[str, Any]) -> None:
         """End the progress bar."""
         if self.progress is not None:
             self.progress.stop()

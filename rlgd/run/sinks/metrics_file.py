@@ -13,6 +13,27 @@ log = logging.getLogger("rlgd")
 MAX_LINE = 2**20  # bytes of a row
 
 
+def record(row: Row) -> dict[str, float]:
+    """A row as an object of JSON."""
+    return {"step": row.step, "seconds": row.seconds} | row.values
+
+
+def parsed(line: bytes) -> Row:
+    """The row of a line.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    values = parse_json(line, dict[str, float])
+    try:
+        step, seconds = values.pop("step"), values.pop("seconds")
+    except KeyError as missing:
+        raise ValueError(f"{missing} is missing") from missing
+    if not 0 <= step < 2**63 or not all(name.encode() for name in values):
+        raise ValueError("a step out of range, or a metric without a name")
+    return Row(int(step), seconds, values)
+
+
 def cut(path: Path, number: int) -> tuple[list[Row], int]:
     """Keep only the first ``number`` rows of a file; returns those that can be read, and how many rows are left."""
     rows: list[Row] = []
@@ -23,12 +44,8 @@ def cut(path: Path, number: int) -> tuple[list[Row], int]:
         while lines < number and (line := file.readline(MAX_LINE)).endswith(b"\n"):
             lines, size = lines + 1, size + len(line)
             try:
-                values = parse_json(line, dict[str, float])
-                step = values.pop("step")
-                if not 0 <= step < 2**63 or not all(name.encode() for name in values):
-                    raise ValueError
-                rows.append(Row(int(step), values.pop("seconds"), values))
-            except (ValueError, KeyError):
+                rows.append(parsed(line))
+            except ValueError:
                 log.warning("row %d of %s is damaged; TensorBoard does not show it.", lines, path)
         file.truncate(size)
     if lines < number:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from rlgd.envs.host.infos import SUCCESSES
+from rlgd.run.sinks.recent import RecentEpisodes
 from rlgd.training.chunks import Chunk
 from rlgd.training.history import concatenated
 
@@ -27,9 +29,11 @@ class RowAverager:
 
     Args:
         pending: what ``pending()`` returned before the run was resumed; anything else is ignored.
+        recent: what ``recent.kept()`` returned then.
 
     Attributes:
         step, seconds, compile_seconds, iteration: of the whole run so far.
+        recent: its newest episodes.
     """
 
     def __init__(
@@ -40,9 +44,11 @@ class RowAverager:
         compile_seconds: float = 0.0,
         iteration: int = 0,
         pending: Mapping[str, Sequence[float]] | None = None,
+        recent: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.every, self.step, self.iteration = every, step, iteration
         self.seconds, self.compile_seconds = seconds, compile_seconds
+        self.recent = RecentEpisodes(recent)
         self._pending: list[Mapping[str, np.ndarray]] = []
         if pending and pending.keys() >= ALWAYS:
             self._pending.append({name: np.array(values, np.float64) for name, values in pending.items()})
@@ -59,7 +65,9 @@ class RowAverager:
         start = 0
         while start < len(steps):
             stop = min(start + self.every - self.iteration % self.every, len(steps))
-            self._pending.append({name: values[start:stop] for name, values in chunk.metrics.items()})
+            iterations = {name: values[start:stop] for name, values in chunk.metrics.items()}
+            self._pending.append(iterations)
+            self.recent.add(iterations)
             taken = int(steps[start:stop].sum())
             self.step, self.seconds = self.step + taken, self.seconds + taken * share
             self.iteration += stop - start
@@ -76,6 +84,8 @@ class RowAverager:
         metrics = concatenated(self._pending, np.float64)
         self._pending = []
         values = summarize(metrics)
+        if (mean := self.recent.mean_return) is not None:
+            values["rollout/episode_return_100"] = mean
         values["time/training_seconds"] = self.seconds
         values["time/compile_seconds"] = self.compile_seconds
         values["time/steps_per_second"] = self.step / max(self.seconds, 1e-9)
@@ -93,6 +103,9 @@ def summarize(metrics: dict[str, np.ndarray]) -> dict[str, float]:
         if name in SUMS:
             if episodes:
                 values[SUMS[name]] = float(array.sum(dtype=np.float64) / episodes)
+        elif name == SUCCESSES:
+            if ended := int(metrics["rollout/episodes"][known := ~np.isnan(array)].sum()):
+                values["rollout/success_rate"] = float(array[known].sum(dtype=np.float64) / ended)
         elif not name.startswith("rollout/") and (measured := array[~np.isnan(array)]).size:
             values[name] = float(measured.mean(dtype=np.float64))
     return values

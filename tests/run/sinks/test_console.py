@@ -23,7 +23,7 @@ def test_without_a_terminal_there_are_plain_lines(
     console = Console(2000)
     console.write(row(1000, 12.34))
     console.write(row(2000))
-    console.close()
+    console.close({})
     out, error = capsys.readouterr()
     assert out == ""
     assert error.splitlines() == [
@@ -56,7 +56,7 @@ def test_nobody_has_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(2000)
     monkeypatch.setattr(sys, "stderr", Closed())
     console.write(row(1000))
-    console.close()
+    console.close({})
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +64,8 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = RichConsole(file=screen, force_terminal=True, width=120)
     monkeypatch.setattr(module, "RichConsole", lambda file: terminal)
     console = Console(2000)
-    console.close()  # before the first row there is nothing to stop
+    console.close({})  # before the first row there is nothing to stop
     console.write(row(1000, 7.25))
-    console.close()
+    console.close({})
     assert "1,000 / 2,000 steps" in screen.getvalue()
     assert "return 7.2" in screen.getvalue()

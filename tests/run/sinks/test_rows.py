@@ -32,6 +32,7 @@ def test_a_row_is_the_mean_over_its_iterations() -> None:
         "a": 2.0,
         "rollout/episodes": 2.0,
         "rollout/episode_return": 3.0,
+        "rollout/episode_return_100": 3.0,
         "rollout/episode_length": 4.0,
         "time/training_seconds": 1.0,
         "time/compile_seconds": 0.5,
