@@ -1,6 +1,7 @@
 """Public ``train`` and ``resume``."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from rlgd.agents.base.agent import Agent
 from rlgd.agents.registry import use
 from rlgd.envs import HostEnv
 from rlgd.errors import StorageFault, UsageError
+from rlgd.run import by_name, config_file, resuming
 from rlgd.run import changes as run_changes
-from rlgd.run import config_file, resuming
 from rlgd.run.cadence import Cadence, cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.directory import create, open_to_write
@@ -34,24 +35,28 @@ from rlgd.training.placement import check_divides
 
 @documented
 def train(
-    agent: Agent,
+    agent: Agent | str,
     env: Any,
     *,
-    total_timesteps: int,
+    total_timesteps: int | None = None,
     seed: int = 0,
     run_dir: str | Path | None = None,
     overwrite: bool = False,
     sinks: Sequence[Sink] = (),
+    progress: bool = False,
     **settings: Any,
 ) -> TrainResult:
     """Train an agent.
 
     Args:
-        agent: for example ``PPO(ascent=Ascent("adam", learning_rate=1e-3))``.
+        agent: for example ``PPO(ascent=Ascent("adam", learning_rate=1e-3))``. Or its name, as for ``rlgd train``: then
+            it has what was tuned for it in this environment, if there is a preset, ``total_timesteps`` included, and
+            over that the hyper-parameters given here: ``rlgd.train("ppo", "CartPole-v1", learning_rate=1e-3)``.
         env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
         run_dir: where to write configuration, curves, checkpoints and summary; None writes nothing.
         overwrite: replace what an earlier run wrote in ``run_dir``.
         sinks: take the rows of the curves while training continues.
+        progress: show a progress bar on standard error (plain lines where that is no terminal), as ``rlgd train`` does.
         settings: {settings}
 
     Raises:
@@ -60,9 +65,24 @@ def train(
         Diverged: if training leaves the finite numbers; the last finite state is saved.
         StorageFault: if in the end something could not be saved.
     """
-    chosen = RunSettings.of({"total_timesteps": total_timesteps, "seed": seed, **settings})
-    config = RunConfig(agent, chosen.env.make(env), chosen)
-    return execute(config, run_dir, overwrite, sinks)
+    own, hyperparameters = by_name.split(agent, settings)
+    chosen = RunSettings.of({"seed": seed, **own})
+    made = chosen.env.make(env)
+    if isinstance(agent, str):
+        agent, default_steps = by_name.with_preset(agent, made, hyperparameters)
+        chosen = dataclasses.replace(chosen, total_timesteps=default_steps)
+    if total_timesteps is not None:
+        chosen = dataclasses.replace(chosen, total_timesteps=total_timesteps)
+    return execute(RunConfig(agent, made, chosen), run_dir, overwrite, _shown(sinks, progress, chosen.total_timesteps))
+
+
+def _shown(sinks: Sequence[Sink], progress: bool, total_timesteps: int) -> Sequence[Sink]:
+    """The sinks of the caller, and a progress bar if it is wanted: in the first process alone."""
+    if not (progress and processes.is_first()):
+        return sinks
+    from rlgd.run.sinks.console import Console
+
+    return [*sinks, Console(total_timesteps)]
 
 
 def execute(
@@ -137,6 +157,7 @@ def resume(
     env: Any = None,
     total_timesteps: int | None = None,
     sinks: Sequence[Sink] = (),
+    progress: bool = False,
     poll_signal: PollSignal = lambda: None,
     metrics: bool = True,
     **changes: Any,
@@ -152,7 +173,7 @@ def resume(
         agent: the class of an agent that is not rlgd's: a file alone imports no code.
         env: the environment, where its id alone does not say it; None takes the run's.
         total_timesteps: the new end; None keeps the run's.
-        sinks: as for ``train``.
+        sinks, progress: as for ``train``.
         poll_signal, metrics: as for ``execute``.
         changes: traced hyper-parameters by flat name, such as ``learning_rate=1e-4``, and settings of the run that
             decide no bit of the training, such as ``eval_every``, or its rounding alone, such as ``devices``; they are
@@ -180,4 +201,5 @@ def resume(
     begin = functools.partial(resuming.prepare_resume, directory, config, pace, has_changes)
     with _writing(directory, lock, begin, config, pace) as (prepared, recording):
         start = resuming.joined(directory, config, prepared)
-        return Run(config, pace, start, recording, Caller(sinks, poll_signal, metrics)).train()
+        shown = _shown(sinks, progress, config.settings.total_timesteps)
+        return Run(config, pace, start, recording, Caller(shown, poll_signal, metrics)).train()
