@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlgd import hyperparameters as hp
+from rlgd.agents import stored
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.registry import use
 from rlgd.envs import HostEnv
 from rlgd.errors import StorageFault, UsageError
-from rlgd.run import by_name, config_file, resuming
+from rlgd.evaluation.policy import Policy
+from rlgd.run import by_name, config_file, inheritance, resuming
 from rlgd.run import changes as run_changes
 from rlgd.run.cadence import Cadence, cadence
 from rlgd.run.config import RunConfig
@@ -40,6 +40,7 @@ def train(
     *,
     total_timesteps: int | None = None,
     seed: int = 0,
+    init: Policy | str | Path | None = None,
     run_dir: str | Path | None = None,
     overwrite: bool = False,
     sinks: Sequence[Sink] = (),
@@ -47,6 +48,10 @@ def train(
     **settings: Any,
 ) -> TrainResult:
     """Train an agent.
+
+    With ``init`` it goes on learning, in this environment, from where it was in another one with the same spaces; an
+    ``rlgd.Policy`` will do. Environment steps, schedules and random numbers begin anew, and so does what the policy
+    does not have: the value function, unless ``init`` is a run.
 
     Args:
         agent: for example ``PPO(ascent=Ascent("adam", learning_rate=1e-3))``. Or its name, as for ``rlgd train``: then
@@ -66,14 +71,15 @@ def train(
         StorageFault: if in the end something could not be saved.
     """
     own, hyperparameters = by_name.split(agent, settings)
-    chosen = RunSettings.of({"seed": seed, **own})
+    chosen = RunSettings.of({"seed": seed, "init": inheritance.described(init), **own})
     made = chosen.env.make(env)
     if isinstance(agent, str):
         agent, default_steps = by_name.with_preset(agent, made, hyperparameters)
         chosen = dataclasses.replace(chosen, total_timesteps=default_steps)
     if total_timesteps is not None:
         chosen = dataclasses.replace(chosen, total_timesteps=total_timesteps)
-    return execute(RunConfig(agent, made, chosen), run_dir, overwrite, _shown(sinks, progress, chosen.total_timesteps))
+    config = RunConfig(agent, made, chosen, init=init if isinstance(init, Policy) else None)
+    return execute(config, run_dir, overwrite, _shown(sinks, progress, chosen.total_timesteps))
 
 
 def _shown(sinks: Sequence[Sink], progress: bool, total_timesteps: int) -> Sequence[Sink]:
@@ -101,16 +107,16 @@ def execute(
     Raises:
         Interrupted: if a signal ended the run; the state is saved.
     """
-    config = _for_devices(config)
+    config, inherited = inheritance.read(_for_devices(config))
     pace, caller = cadence(config), Caller(sinks, poll_signal, metrics)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
     if run_dir is None:
-        return Run(config, pace, beginning(config), NoRecording(), caller).train()
+        return Run(config, pace, beginning(config, inherited), NoRecording(), caller).train()
     directory = Path(run_dir)
     lock = functools.partial(create, directory, config, pace, overwrite)
-    with _writing(directory, lock, lambda: beginning(config), config, pace) as (start, recording):
-        return Run(config, pace, start or beginning(config), recording, caller).train()
+    with _writing(directory, lock, lambda: beginning(config, inherited), config, pace) as (start, recording):
+        return Run(config, pace, start or beginning(config, inherited), recording, caller).train()
 
 
 @contextlib.contextmanager
@@ -136,9 +142,7 @@ def _for_devices(config: RunConfig) -> RunConfig:
             environments.
     """
     config.validate()
-    use(type(config.agent))  # what this process trains, it may read again
-    for _, kind, part in hp.parts_of_users(config.agent):
-        kind.use(part)
+    stored.use_own(config.agent)
     mesh = make_mesh(config.settings.devices)
     config = config.for_devices(1 if mesh is None else mesh.size)
     config.agent.validate()  # the climbers may be new

@@ -10,6 +10,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.agents.registry import name_of
 from rlgd.envs import DeviceEnv, Env, HostEnv
 from rlgd.errors import UsageError
+from rlgd.evaluation.policy import Policy
 from rlgd.models import features
 from rlgd.run.settings import RunSettings
 from rlgd.training.placement import check_divides
@@ -26,12 +27,14 @@ class RunConfig:
         settings: all other settings.
         chunk_length: iterations in a chunk; None: computed from the rest. A resumed run keeps its number, even if
             another version of rlgd would compute another one.
+        init: the policy that ``settings.init`` describes, if it was given as an object.
     """
 
     agent: Agent
     env: Env
     settings: RunSettings = dataclasses.field(default_factory=RunSettings)
     chunk_length: int | None = None
+    init: Policy | None = None
 
     def validate(self) -> None:
         """Check the agent, the settings, and that agent and environment fit together.
