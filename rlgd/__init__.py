@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rlgd.evaluation.policy import Policy as Policy
     from rlgd.run.api import resume as resume
     from rlgd.run.api import train as train
+    from rlgd.run.catalog import runs as runs
     from rlgd.run.loading import load as load
     from rlgd.run.result import TrainResult as TrainResult
     from rlgd.studies.api import study as study
@@ -48,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy(
             "resume",
             "train",
         ),
+        "rlgd.run.catalog": ("runs",),
         "rlgd.run.loading": ("load",),
         "rlgd.run.result": ("TrainResult",),
         "rlgd.studies.api": ("study",),

@@ -13,6 +13,12 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table in columns, as terminals show it."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
 def as_html(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
     """A table in HTML, as notebooks show it."""
 

@@ -55,6 +55,29 @@ class Lock:
             os.close(self._file)
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a process writes in the directory now.
+
+    A lock that nobody signed is not tried: for an instant that would keep others from taking it.
+
+    Raises:
+        OSError: if the lock file exists and cannot be opened.
+    """
+    try:
+        file = open_regular(directory / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        if not os.fstat(file).st_size:
+            return False
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[None]:
     """Hold the signed lock of a directory.

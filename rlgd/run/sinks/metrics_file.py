@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from rlgd.run.sinks.rows import Row
@@ -22,15 +23,35 @@ def cut(path: Path, number: int) -> tuple[list[Row], int]:
     with os.fdopen(open_regular(path, os.O_RDWR), "rb+") as file:
         while lines < number and (line := file.readline(MAX_LINE)).endswith(b"\n"):
             lines, size = lines + 1, size + len(line)
-            try:
-                values = parse_json(line, dict[str, float])
-                step = values.pop("step")
-                if not 0 <= step < 2**63 or not all(name.encode() for name in values):
-                    raise ValueError
-                rows.append(Row(int(step), values.pop("seconds"), values))
-            except (ValueError, KeyError):
+            if (row := _row(line)) is not None:
+                rows.append(row)
+            else:
                 log.warning("row %d of %s is damaged; TensorBoard does not show it.", lines, path)
         file.truncate(size)
     if lines < number:
         log.warning("%s has lost %d rows; the curves have a gap.", path, number - lines)
     return rows, lines
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file that another process may be writing; those that cannot be read are left out."""
+    try:
+        descriptor = open_regular(path, os.O_RDONLY)
+    except OSError:
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        while (line := file.readline(MAX_LINE)).endswith(b"\n"):
+            if (row := _row(line)) is not None:
+                yield row
+
+
+def _row(line: bytes) -> Row | None:
+    """A row out of a line; None if it is damaged."""
+    try:
+        values = parse_json(line, dict[str, float])
+        step = values.pop("step")
+        if not 0 <= step < 2**63 or not all(name.encode() for name in values):
+            raise ValueError
+        return Row(int(step), values.pop("seconds"), values)
+    except (ValueError, KeyError):
+        return None
