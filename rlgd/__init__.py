@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rlgd.run.result import TrainResult as TrainResult
     from rlgd.studies.api import study as study
     from rlgd.studies.publish import StudyResult as StudyResult
+    from rlgd.tuning.as_function import objective as objective
     from rlgd.tuning.result import TuneResult as TuneResult
     from rlgd.tuning.search import tune as tune
 
@@ -54,6 +55,7 @@ __getattr__, __dir__, __all__ = lazy(
         "rlgd.run.result": ("TrainResult",),
         "rlgd.studies.api": ("study",),
         "rlgd.studies.publish": ("StudyResult",),
+        "rlgd.tuning.as_function": ("objective",),
         "rlgd.tuning.result": ("TuneResult",),
         "rlgd.tuning.search": ("tune",),
     },

@@ -67,9 +67,15 @@ def is_held(directory: Path) -> bool:
         file = open_regular(directory / LOCK, os.O_RDONLY)
     except FileNotFoundError:
         return False
+    if not os.fstat(file).st_size:
+        os.close(file)
+        return False
+    return _is_locked(file)
+
+
+def _is_locked(file: int) -> bool:
+    """Whether another process has the lock of an open file, which is closed."""
     try:
-        if not os.fstat(file).st_size:
-            return False
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -151,13 +157,7 @@ def is_claimed(path: Path) -> bool:
         file = open_regular(path, os.O_RDWR)
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
+    return _is_locked(file)
 
 
 def _owner(file: int) -> str:
