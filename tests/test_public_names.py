@@ -25,7 +25,7 @@ PUBLIC = {
         ENGINES Ended EngineChoice RESTARTS run_jobs
     """,
     "rlgd.envs": """
-        DeviceEnv Env HostEnv SUITES TWINS check device_ids full_id functional make
+        DeviceEnv Env HostEnv SUITES TWINS check device_ids full_id functional make randomized
     """,
     "rlgd.envs.check": """
         Finding Report check render
