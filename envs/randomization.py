@@ -62,21 +62,16 @@ class Ranges:
         Raises:
             UsageError: for an unknown parameter, or what is neither a number nor a range.
         """
-        known = {key: value for key, value in as_dict(params).items() if isinstance(value, numbers.Real)}
-        if not known or not ranges:
+        known = as_dict(params)
+        if not ranges or not any(isinstance(value, numbers.Real) for value in known.values()):
             which = ", ".join(known) or "none: give a function (key, params) -> params"
-            raise UsageError(f"no parameter of {name} is chosen; its numbers are: {which}.")
+            raise UsageError(f"no parameter of {name} is chosen; those with names are: {which}.")
         found = []
         for parameter, given in ranges.items():
-            if parameter not in known:
-                raise unknown(f"parameter of {name}", parameter, known)
-            ends = tuple(given) if isinstance(given, tuple | list) else (given, given)
-            kind = numbers.Integral if isinstance(known[parameter], numbers.Integral) else numbers.Real
-            good = len(ends) == 2 and all(isinstance(end, kind) and math.isfinite(end) for end in ends)
-            if not good or ends[0] > ends[1]:
-                what = "a whole number" if kind is numbers.Integral else "a number"
-                raise UsageError(f"{parameter} is {shown(given)}; allowed: {what}, or a range (low, high).")
-            low, high = (int(end) if kind is numbers.Integral else float(end) for end in ends)
+            ends = given if isinstance(given, tuple | list) else (given, given)
+            low, high = (_checked(name, known, parameter, end) for end in ends) if len(ends) == 2 else (1, 0)
+            if low > high:
+                raise UsageError(f"{parameter} is {shown(given)}; allowed: a number, or a range (low, high).")
             found.append((parameter, low, high))
         return cls(tuple(found))
 
@@ -90,6 +85,74 @@ def _draw(key: Array, low: float, high: float) -> Array:
     if isinstance(low, int):
         return jax.random.randint(key, (), low, int(high) + 1)
     return jax.random.uniform(key, minval=low, maxval=high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Overridden:
+    """A sampler that gives some parameters these values, whatever ``sampler`` draws; None: nothing is drawn."""
+
+    sampler: Sampler | None
+    values: tuple[tuple[str, Any], ...]
+
+    def __call__(self, key: Array, params: Any) -> Any:
+        """The parameters of an episode."""
+        drawn = params if self.sampler is None else self.sampler(key, params)
+        return replaced(drawn, {name: as_parameter(value) for name, value in self.values})
+
+
+def as_parameter(value: Any) -> Array:
+    """A number as an array, which may be traced: a whole one as int32, else of JAX's default float type."""
+    whole = jnp.issubdtype(jnp.result_type(value), jnp.integer)
+    return jnp.asarray(value, jnp.int32 if whole else jax.dtypes.canonicalize_dtype(float))
+
+
+def overridden(env: DeviceEnv, values: Mapping[str, Any]) -> DeviceEnv:
+    """The environment with other values of some parameters, which may be traced; itself if there are none.
+
+    Raises:
+        UsageError: for an unknown parameter, or what is no number.
+    """
+    if not values:
+        return env
+    inner, sampler, before = _parts(env)
+    known = as_dict(inner.default_params)
+    checked = {name: _checked(env.env_id, known, name, value) for name, value in values.items()}
+    drawn = Overridden(sampler, tuple({**before, **checked}.items()))
+    return dataclasses.replace(env, func_env=settled(Randomized(inner, drawn)))
+
+
+def overrides(env: Any) -> dict[str, Any]:
+    """The values that ``overridden`` gave to an environment."""
+    return _parts(env)[2] if isinstance(env, DeviceEnv) else {}
+
+
+def _parts(env: DeviceEnv) -> tuple[Functional, Sampler | None, dict[str, Any]]:
+    """The functional environment without what randomizes it, what draws its parameters, and those overridden."""
+    inner = env.func_env.env if isinstance(env.func_env, Settled) else env.func_env
+    if not isinstance(inner, Randomized):
+        return inner, None, {}
+    sampler = inner.sampler
+    if isinstance(sampler, Overridden):
+        return inner.env, sampler.sampler, dict(sampler.values)
+    return inner.env, sampler, {}
+
+
+def _checked(name: str, known: Mapping[str, Any], parameter: str, value: Any) -> Any:
+    """A number for a parameter, of the kind of its default; one that is traced is as it was checked before.
+
+    Raises:
+        UsageError: if the parameter is unknown, or the value is no such number.
+    """
+    if parameter not in known:
+        raise unknown(f"parameter of {name}", parameter, known)
+    if isinstance(value, jax.core.Tracer):
+        return value
+    whole = isinstance(known[parameter], numbers.Integral)
+    is_number = isinstance(value, numbers.Integral if whole else numbers.Real) and math.isfinite(value)
+    if not is_number or not isinstance(known[parameter], numbers.Real):
+        what = "a whole number" if whole else "a number"
+        raise UsageError(f"{parameter} is {shown(value)}; allowed: {what}, in place of {shown(known[parameter])}.")
+    return int(value) if whole else float(value)
 
 
 def as_dict(params: Any) -> dict[str, Any]:
@@ -160,6 +223,9 @@ class Randomized(FuncEnv[EpisodeState, Any, Any, Any, Any, Any, Any]):
 
     def __hash__(self) -> int:
         return hash((self.env, self.sampler))
+
+    def __repr__(self) -> str:
+        return f"Randomized({type(self.env).__name__}, {self.sampler})"
 
     def params_of(self, state: EpisodeState) -> Any:
         """The parameters of an episode."""

@@ -43,7 +43,7 @@ def run(options: Options) -> int:
         mean = number(record.outcome()["mean_return"], ".1f")
         print(f"{'removed' if options.yes else 'would remove'} {record.directory} ({record.state}, return {mean})")
     hint = "" if options.yes or not chosen else "; --yes removes them"
-    print(f"{len(chosen)} runs, {sum(sizes) / 2**20:.1f} MiB{hint}")
+    print(f"{len(chosen)} run{'s' * (len(chosen) != 1)}, {sum(sizes) / 2**20:.1f} MiB{hint}")
     return 0
 
 

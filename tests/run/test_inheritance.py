@@ -164,7 +164,10 @@ def test_it_is_recorded_and_resumed_exactly(run: tuple[Path, rlgd.TrainResult], 
 
 
 def test_the_command_line_names_the_checkpoint(
-    run: tuple[Path, rlgd.TrainResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: tuple[Path, rlgd.TrainResult],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ["--num-envs", "4", "--rollout-length", "16", "--hidden-sizes", "8", "--normalize-obs", "--no-preset"]
     words += ["--total-timesteps", "128", "--eval-episodes", "2", "--quiet", "--env", "CartPole-v1"]
@@ -180,5 +183,7 @@ def test_the_command_line_names_the_checkpoint(
     policies = [rlgd.load(tmp_path / name) for name in ("first", "again")]
     assert equal(policies[0].actor, policies[1].actor)
     capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
     assert main.main(["train", "a2c", *words, "--init", str(run[0]), "--hidden-sizes", "4"]) == 2
+    assert not (tmp_path / "runs").exists()
     assert "init does not fit A2C: hidden_sizes: there [8], here [4]" in capsys.readouterr().err
