@@ -91,7 +91,7 @@ def find(root: Path) -> list[RunRecord]:
             folders.clear()  # a run has no runs in it
             try:
                 found.append(_record(Path(place)))
-            except RlgdError as error:
+            except (RlgdError, OSError) as error:
                 log.warning("%s", error)
     return sorted(found, key=lambda record: record.directory)
 

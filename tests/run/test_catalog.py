@@ -86,6 +86,10 @@ def test_a_damaged_run_is_named_and_left_out(runs: Path, caplog: pytest.LogCaptu
     (runs / "a" / "0" / "config.json").write_text("{")
     assert names(catalog.find(runs), runs) == ["a/1", "b/0", "b/1"]
     assert "a/0/config.json is damaged" in caplog.text
+    (runs / "b" / "1" / "run.lock").unlink()
+    (runs / "b" / "1" / "run.lock").symlink_to(runs / "notes" / "text")
+    assert names(catalog.find(runs), runs) == ["a/1", "b/0"]
+    assert "b/1/run.lock" in caplog.text
     (runs / "a" / "1" / "summary.json").write_text('{"evaluation": 3, "steps": "many"}')
     (runs / "a" / "1" / "metrics.jsonl").write_text('{"step": 1}\n{"step": 5, "seconds": 1.0, "x": 2}\n{"st')
     record = catalog.find(runs)[0]
