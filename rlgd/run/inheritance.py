@@ -14,7 +14,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
 from rlgd.evaluation.evaluator import check_fit
 from rlgd.evaluation.policy import Policy
-from rlgd.pytrees import AgentState, Params, named_leaves
+from rlgd.pytrees import AgentState, Params, named_leaves, with_leaves
 from rlgd.run.config import RunConfig
 from rlgd.run.loading import load_state
 from rlgd.training import federation
@@ -33,7 +33,8 @@ class Inherited(NamedTuple):
     def taken_over_by(self, config: RunConfig, new: AgentState) -> AgentState:
         """The state of a new run's agent with what it takes over, as the settings of the run say."""
         settings, agent = config.settings, config.agent
-        old: AgentState = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), self.state)
+        arrays = named_leaves(self.state)
+        old = with_leaves(self.state, lambda name: jnp.asarray(np.asarray(arrays[name])))  # on this process's device
         begun, learned = federation.common(new), federation.common(old)
         value = begun.params.value if learned.params.value is None else learned.params.value
         changes: dict[str, Any] = {"params": Params(learned.params.policy, value)}
