@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rlgd.envs.device.device_env import DeviceEnv as DeviceEnv
     from rlgd.envs.functional.registration import TWINS as TWINS
     from rlgd.envs.host.host_env import HostEnv as HostEnv
+    from rlgd.envs.randomization import randomized as randomized
     from rlgd.envs.registry import Env as Env
     from rlgd.envs.registry import device_ids as device_ids
     from rlgd.envs.registry import full_id as full_id
@@ -26,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy(
         "rlgd.envs.device.device_env": ("DeviceEnv",),
         "rlgd.envs.functional.registration": ("TWINS",),
         "rlgd.envs.host.host_env": ("HostEnv",),
+        "rlgd.envs.randomization": ("randomized",),
         "rlgd.envs.registry": (
             "Env",
             "device_ids",

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from rlgd.evaluation.policy import Policy as Policy
     from rlgd.run.api import resume as resume
     from rlgd.run.api import train as train
+    from rlgd.run.catalog import runs as runs
     from rlgd.run.loading import load as load
     from rlgd.run.result import TrainResult as TrainResult
     from rlgd.run.sinks import Stop as Stop
     from rlgd.studies.api import study as study
     from rlgd.studies.publish import StudyResult as StudyResult
+    from rlgd.tuning.as_function import objective as objective
     from rlgd.tuning.result import TuneResult as TuneResult
     from rlgd.tuning.search import tune as tune
 
@@ -49,11 +51,13 @@ __getattr__, __dir__, __all__ = lazy(
             "resume",
             "train",
         ),
+        "rlgd.run.catalog": ("runs",),
         "rlgd.run.loading": ("load",),
         "rlgd.run.result": ("TrainResult",),
         "rlgd.run.sinks": ("Stop",),
         "rlgd.studies.api": ("study",),
         "rlgd.studies.publish": ("StudyResult",),
+        "rlgd.tuning.as_function": ("objective",),
         "rlgd.tuning.result": ("TuneResult",),
         "rlgd.tuning.search": ("tune",),
     },

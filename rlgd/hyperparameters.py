@@ -114,6 +114,7 @@ def hyperparameters(cls: type[T]) -> type[T]:
     The constructor of a class with parts takes flat names too: ``PPO(learning_rate=1e-3, num_envs=16)``. A flat name
     given beside its part changes that part: ``PPO(ascent=tuned, learning_rate=1e-3)``. Type checkers know only the
     declared fields; where flat names are the usual way, the class declares its own ``__init__`` for them.
+    A list for a static field becomes a tuple.
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
     direct_init = vars(cls)["__init__"]
@@ -139,13 +140,12 @@ def hyperparameters(cls: type[T]) -> type[T]:
         return config
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    if any(field.metadata.get("nested") for field in dataclasses.fields(cls)):  # type: ignore[arg-type]
-        _take_flat_names(cls, direct_init)
+    _take_flat_names(cls, direct_init, frozenset(names[True]))
     cls.__doc__ = documented(cls)
     return cls
 
 
-def _take_flat_names(cls: type[Any], direct_init: Callable[..., None]) -> None:
+def _take_flat_names(cls: type[Any], direct_init: Callable[..., None], static_names: frozenset[str]) -> None:
     """Give ``cls`` a constructor that takes fields and flat names; positional arguments are flat names in order."""
     direct = frozenset(field.name for field in dataclasses.fields(cls))
     implying = {field.name for field in dataclasses.fields(cls) if field.metadata.get("implies")}
@@ -154,7 +154,9 @@ def _take_flat_names(cls: type[Any], direct_init: Callable[..., None]) -> None:
         implied = not implying.isdisjoint(values) and not direct.issubset(values)
         if positional or implied or not direct.issuperset(values):
             values = _direct_values(cls(), positional, values)
-        direct_init(self, **values)
+        direct_init(
+            self, **{name: _hashable(value) if name in static_names else value for name, value in values.items()}
+        )
 
     flat = list(_flat_defaults(cls))
     names = [name for name, _ in flat]
@@ -165,6 +167,11 @@ def _take_flat_names(cls: type[Any], direct_init: Callable[..., None]) -> None:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind, default=default) for name, default in flat]
     cls.__signature__ = inspect.Signature(parameters)  # for help() and completion
+
+
+def _hashable(value: Any) -> Any:
+    """A value of a static field, which is part of a tree's structure: a list of numbers as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _flat_defaults(config: Any) -> Iterator[tuple[str, Any]]:
@@ -277,9 +284,8 @@ def from_dict(config: T, values: Mapping[str, Any]) -> T:
     flat = flat_fields(config)
 
     def restored(name: str, value: Any) -> Any:
-        if not isinstance(value, list) or name not in flat:
-            return value
-        return tuple(value) if flat[name].field.metadata["static"] else np.asarray(value)
+        stacked = isinstance(value, list) and name in flat and not flat[name].field.metadata["static"]
+        return np.asarray(value) if stacked else value
 
     return with_values(config, {name: restored(name, value) for name, value in values.items()})
 

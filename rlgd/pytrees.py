@@ -4,6 +4,7 @@ Time-major everywhere: T = ``rollout_length`` rows by N = ``num_envs`` environme
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 T = TypeVar("T")
+PERCENT, DOT = "%25", "%2E"  # in names of leaves
 Metrics = dict[str, Array]
 Scalar = float | Array  # one number, which may be traced
 
@@ -178,3 +180,37 @@ class LoopState:
     key: Array
     progress: Array
     progress_per_step: Array
+
+
+def _name(path: Any) -> str:
+    """The keys on the way to a leaf, joined by dots. A dot in a key is marked, so that no two leaves have one name."""
+    keys = (jax.tree_util.keystr((key,), simple=True) for key in path)
+    return ".".join(key.replace("%", PERCENT).replace(".", DOT) for key in keys)
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The arrays by their path in the tree; random keys as their integers."""
+
+    def plain(leaf: Any) -> Any:
+        if not _is_key(leaf):
+            return leaf
+        return jax.random.key_data(leaf) if isinstance(leaf, Array) else jax.eval_shape(jax.random.key_data, leaf)
+
+    return {_name(path): plain(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def with_leaves(like: T, leaf_of: Callable[[str], Array]) -> T:
+    """A tree like another one, which may be abstract, with the arrays that ``leaf_of`` gives for their names.
+
+    The reverse of ``named_leaves``.
+    """
+
+    def restored(path: Any, leaf: Any) -> Array:
+        value = leaf_of(_name(path))
+        return jax.random.wrap_key_data(value) if _is_key(leaf) else value
+
+    return jax.tree_util.tree_map_with_path(restored, like)

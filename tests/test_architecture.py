@@ -34,6 +34,7 @@ OWNERS = {
     "tyro": r"rlgd\.cli\..*",
     "matplotlib": r"rlgd\.studies\.figures",
     "optuna": r"rlgd\.tuning\..*",
+    "pandas": r"rlgd\.frames",
     "submitit": r"rlgd\.engines\.slurm",
     "dask": r"rlgd\.engines\.dask_cluster",
     "distributed": r"rlgd\.engines\.dask_cluster",

@@ -227,3 +227,12 @@ def test_numbers_as_people_write_them(text: str, number: int) -> None:
 def test_what_is_no_whole_number(text: str) -> None:
     with pytest.raises((ValueError, OverflowError)):
         hp.count(text)
+
+
+def test_a_list_for_a_static_field_becomes_a_tuple() -> None:
+    assert Outer(sizes=[32, 32]) == Outer(sizes=(32, 32))  # type: ignore[arg-type]
+    assert dataclasses.replace(Outer(), sizes=[8]).sizes == (8,)  # type: ignore[arg-type]
+    assert hp.with_values(Outer(), {"sizes": []}).sizes == ()
+    assert jax.jit(lambda config: config.gamma)(Outer(sizes=[4])) == pytest.approx(0.99)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="sizes is 'wide'"):
+        ranges.validate(Outer(sizes=[4, "wide"]))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from tests.test_architecture import FILES
 PUBLIC = {
     "rlgd": """
         EvalResult Policy Stop StudyResult TrainResult TuneResult agents ascent envs errors evaluate evaluation
-        exact load maths models resume run studies study train training tune tuning
+        exact load maths models objective resume run runs studies study train training tune tuning
     """,
     "rlgd.agents": """
         A2C ALIASES ActorCriticAgent Agent AgentContract NPG PPO REGISTRY REINFORCE RolloutAgent TRPO agent_class
@@ -25,7 +25,7 @@ PUBLIC = {
         ENGINES Ended EngineChoice RESTARTS run_jobs
     """,
     "rlgd.envs": """
-        DeviceEnv Env HostEnv SUITES TWINS check device_ids full_id functional make
+        DeviceEnv Env HostEnv SUITES TWINS check device_ids full_id functional make randomized
     """,
     "rlgd.envs.check": """
         Finding Report check render
@@ -70,7 +70,7 @@ PUBLIC = {
         Chunk DeviceRunner HostRunner Runner chunk_length initialize iterate
     """,
     "rlgd.tuning": """
-        TuneResult tune
+        TuneResult objective tune
     """,
 }
 

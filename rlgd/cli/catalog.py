@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from rlgd.errors import UsageError, unknown
 from rlgd.plugins import Kind
+from rlgd.tables import aligned
 
 Rows = list[list[str]]
 
@@ -148,7 +149,4 @@ def table(name: str) -> str:
     """
     if name not in TABLES:
         raise unknown("list", name, TABLES)
-    rows = TABLES[name]()
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines) + LEGENDS.get(name, "")
+    return aligned(TABLES[name]()) + LEGENDS.get(name, "")

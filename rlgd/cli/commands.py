@@ -36,6 +36,11 @@ COMMANDS = {
         "rlgd.cli.verify_resume", "RUN|CONFIG [flags]", "prove that a killed and resumed run ends with the same bits"
     ),
     "check-env": Command("rlgd.cli.check_env", "ID [flags]", "find out whether an environment is sound"),
+    "runs": Command("rlgd.cli.runs", "DIR [flags]", "list the runs in a directory, and what came of them"),
+    "runs compare": Command(
+        "rlgd.cli.runs_compare", "DIR [flags]", "show which settings of runs differ, and the returns, over seeds"
+    ),
+    "runs prune": Command("rlgd.cli.runs_prune", "DIR [flags]", "remove runs that are not worth keeping"),
     "list": Command("rlgd.cli.listing", "THING", "list agents, envs, optimizers, presets, schedules or studies"),
 }
 

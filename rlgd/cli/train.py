@@ -134,7 +134,7 @@ def run(options: Options) -> int:
 
 def _start(options: Options) -> int:
     from rlgd.cli import jax_setup
-    from rlgd.run import layout
+    from rlgd.run import inheritance, layout
     from rlgd.run.config import RunConfig, agent_name
     from rlgd.training import footprint
 
@@ -144,6 +144,7 @@ def _start(options: Options) -> int:
     config.validate()
     jax_setup.set_up(config, options.computing, processes=options.processes)
     footprint.check(config.agent, config.env)
+    config, _ = inheritance.read(config)  # a mistake is found before a directory is made
     origin = options.origin.sentence if options.origin else None
     if options.dry_run:
         return dry_run.show(config, options.agent, options, origin)

@@ -17,8 +17,11 @@ from rlgd.envs.device.programs import JitPerEnv
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import EnvironmentFault, UsageError, whole_number
 from rlgd.evaluation.policy import Policy, env_action
+from rlgd.frames import frame
 from rlgd.maths.seeds import random_key
 from rlgd.pytrees import Actor, View
+from rlgd.spaces import Spec
+from rlgd.tables import as_html
 
 MAX_HOST_ENVS = 16
 MAX_NATIVE_ENVS = 1000  # NumPy steps them together
@@ -26,7 +29,7 @@ MAX_STEPS = 10_000  # of an episode without a time limit: not every policy reach
 EVAL_SEED = 1_000_003  # evaluation plays the same episodes whatever the seed of the training
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class EvalResult:
     """The episodes of an evaluation.
 
@@ -49,6 +52,30 @@ class EvalResult:
     def std(self) -> float:
         """Standard deviation of the returns over episodes."""
         return float(self.returns.std())
+
+    def __str__(self) -> str:
+        """The returns as a person reads them."""
+        policy = "greedy" if self.deterministic else "sampled"
+        return f"mean return {self.mean:.1f} +- {self.std:.1f} over {len(self.returns)} episodes ({policy} policy)"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        columns = {"return": self.returns, "length": self.lengths}
+        rows = [
+            [name, f"{x.mean():.1f}", f"{x.std():.1f}", f"{x.min():g}", f"{x.max():g}"] for name, x in columns.items()
+        ]
+        return as_html(["", "mean", "std", "least", "most"], rows, str(self))
+
+    def frame(self) -> Any:
+        """The episodes as a ``pandas.DataFrame`` with the columns ``return`` and ``length``.
+
+        Raises:
+            UsageError: if pandas is not installed.
+        """
+        return frame({"return": self.returns, "length": self.lengths})
 
 
 def evaluate(
@@ -88,7 +115,8 @@ def evaluate(
             return play_in(vector, policy, episodes, seed, deterministic, between)
     if not isinstance(policy, Policy):
         raise UsageError("on the device only policies of rlgd can be evaluated; give the environment's id instead.")
-    returns, lengths = _play_on_device(policy.agent, target, policy.actor, random_key(seed), episodes, deterministic)
+    agent, key = policy.agent.prepared(), random_key(seed)
+    returns, lengths = _play_on_device(agent, target, policy.actor, key, episodes, deterministic)
     if not np.isfinite(returns).all():
         raise EnvironmentFault(f"a reward of {target.env_id} is not finite, or the return of an episode overflows.")
     return EvalResult(np.asarray(returns, np.float64), np.asarray(lengths, np.int64), deterministic)
@@ -103,7 +131,7 @@ def playable(policy: Any, env: Any, max_steps: int | None) -> Env:
     max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 1)
     target = make(env, backend="host" if isinstance(env, str) and env.partition(":")[0] not in SUITES else "auto")
     if isinstance(policy, Policy):
-        _check_fit(policy, target)
+        check_fit("policy", policy.spec, target)
     return _limited(target, max_steps)
 
 
@@ -118,11 +146,18 @@ def _limited(env: Env, max_steps: int | None) -> Env:
     return env if limit == own else dataclasses.replace(env, max_episode_steps=limit)
 
 
-def _check_fit(policy: Policy, env: Env) -> None:
+def check_fit(name: str, trained: Spec, env: Env) -> None:
+    """Refuse an environment with other spaces than those of ``trained``, which ``name`` has in the message.
+
+    Raises:
+        UsageError: naming both spaces.
+    """
     for role in ("obs", "action"):
-        trained, given = getattr(policy.spec, role), getattr(env.spec, role)
-        if trained != given:
-            raise UsageError(f"{env.env_id} does not fit the policy: its {role} is {given}, the policy's is {trained}.")
+        expected, given = getattr(trained, role), getattr(env.spec, role)
+        if expected != given:
+            raise UsageError(
+                f"{env.env_id} does not fit the {name}: its {role} is {given}, the {name}'s is {expected}."
+            )
 
 
 def play_in(

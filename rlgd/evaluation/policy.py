@@ -1,5 +1,6 @@
 """A trained agent as a function of observations: NumPy in, NumPy out."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from rlgd import spaces
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError, whole_number
+from rlgd.evaluation import policy_file
 from rlgd.maths.seeds import random_key
 from rlgd.pytrees import Actor, Obs, View
 from rlgd.spaces import LeafSpec, Spec
@@ -23,7 +25,7 @@ class Policy:
     """
 
     def __init__(self, agent: Agent, spec: Spec, actor: Actor) -> None:
-        self.agent = agent.prepared()
+        self.agent, self._prepared = agent, agent.prepared()
         self.spec = spec
         self.actor = actor
         self._unused_key = jax.random.key(0)
@@ -36,6 +38,33 @@ class Policy:
     def copy(self) -> "Policy":
         """The same policy, with a memory of its own, which is empty."""
         return Policy(self.agent, self.spec, self.actor)
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to one file, which ``Policy.load`` reads anywhere: without its run, and without its
+        environment. The memory is not part of it.
+
+        The file has the layout of safetensors. Another policy in its place is replaced; another file is not.
+
+        Raises:
+            UsageError: if there is something else in the place of the file.
+            StorageFault: if it cannot be written.
+        """
+        policy_file.write(Path(path), self.agent, self.spec, self.actor)
+
+    @classmethod
+    def load(cls, path: str | Path, *, agent: type[Agent] | None = None, **parts: Any) -> "Policy":
+        """A policy that ``save`` wrote. No code that the file names is imported.
+
+        Args:
+            path: of the file.
+            agent: the class of an agent that is not rlgd's.
+            parts: the network or the optimizer, where it is not rlgd's: ``network=MyTorso``.
+
+        Raises:
+            UsageError: if there is no such file, or it is of another kind; if a part is needed, or is another one.
+            StorageFault: if it is damaged.
+        """
+        return cls(*policy_file.read(Path(path), agent, parts))
 
     def __call__(
         self,
@@ -75,9 +104,9 @@ class Policy:
         mask = None if action_mask is None else self._mask(action_mask, single, num_envs)
         memory, view = self._memory, View(batch, self._first(first, num_envs), mask)
         if memory is None:
-            memory = self.agent.memory(self.spec, num_envs)
-        given, memory = _act(self.agent, self.spec, self.actor, memory, view, key, deterministic)
-        if self.agent.is_recurrent:  # gSDE's noise alone is not kept from one call to the next
+            memory = self._prepared.memory(self.spec, num_envs)
+        given, memory = _act(self._prepared, self.spec, self.actor, memory, view, key, deterministic)
+        if self._prepared.is_recurrent:  # gSDE's noise alone is not kept from one call to the next
             self._memory = memory
         whole = spaces.converted_action(self.spec.action, given)
         return spaces.map_parts(lambda part, leaf: leaf[0] if single else leaf, self.spec.action, whole)

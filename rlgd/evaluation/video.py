@@ -28,7 +28,7 @@ GIF_FPS = 50  # at most: browsers show pictures of less than 20 ms for 100 ms
 PREVIEW_SECONDS, PREVIEW_WIDTH, PREVIEW_FPS = 10, 320, 10  # at most
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class PlayResult(EvalResult):
     """The episodes, and ``video``, the file that shows them; None if a window did."""
 

@@ -1,18 +1,19 @@
 """Public ``train`` and ``resume``."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlgd import hyperparameters as hp
+from rlgd.agents import stored
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.registry import use
 from rlgd.envs import HostEnv
 from rlgd.errors import StorageFault, UsageError
+from rlgd.evaluation.policy import Policy
+from rlgd.run import by_name, config_file, inheritance, resuming
 from rlgd.run import changes as run_changes
-from rlgd.run import config_file, resuming
 from rlgd.run.cadence import Cadence, cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.directory import create, open_to_write
@@ -34,25 +35,34 @@ from rlgd.training.placement import check_divides
 
 @documented
 def train(
-    agent: Agent,
+    agent: Agent | str,
     env: Any,
     *,
-    total_timesteps: int,
+    total_timesteps: int | None = None,
     seed: int = 0,
+    init: Policy | str | Path | None = None,
     run_dir: str | Path | None = None,
     overwrite: bool = False,
     sinks: Sequence[Any] = (),
+    progress: bool = False,
     **settings: Any,
 ) -> TrainResult:
     """Train an agent.
 
+    With ``init`` it goes on learning, in this environment, from where it was in another one with the same spaces; an
+    ``rlgd.Policy`` will do. Environment steps, schedules and random numbers begin anew, and so does what the policy
+    does not have: the value function, unless ``init`` is a run.
+
     Args:
-        agent: for example ``PPO(ascent=Ascent("adam", learning_rate=1e-3))``.
+        agent: for example ``PPO(ascent=Ascent("adam", learning_rate=1e-3))``. Or its name, as for ``rlgd train``: then
+            it has what was tuned for it in this environment, if there is a preset, ``total_timesteps`` included, and
+            over that the hyper-parameters given here: ``rlgd.train("ppo", "CartPole-v1", learning_rate=1e-3)``.
         env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
         run_dir: where to write configuration, curves, checkpoints and summary; None writes nothing.
         overwrite: replace what an earlier run wrote in ``run_dir``.
         sinks: see the run while it trains, and may end it: names of `rlgd list sinks` or ``module:Class``, classes, or
             objects with methods of ``rlgd.run.sinks.Sink``.
+        progress: show a progress bar on standard error (plain lines where that is no terminal), as ``rlgd train`` does.
         settings: {settings}
 
     Raises:
@@ -61,9 +71,25 @@ def train(
         Diverged: if training leaves the finite numbers; the last finite state is saved.
         StorageFault: if in the end something could not be saved.
     """
-    chosen = RunSettings.of({"total_timesteps": total_timesteps, "seed": seed, **settings})
-    config = RunConfig(agent, chosen.env.make(env), chosen)
-    return execute(config, run_dir, overwrite, sinks)
+    own, hyperparameters = by_name.split(agent, settings)
+    chosen = RunSettings.of({"seed": seed, "init": inheritance.described(init), **own})
+    made = chosen.env.make(env)
+    if isinstance(agent, str):
+        agent, default_steps = by_name.with_preset(agent, made, hyperparameters)
+        chosen = dataclasses.replace(chosen, total_timesteps=default_steps)
+    if total_timesteps is not None:
+        chosen = dataclasses.replace(chosen, total_timesteps=total_timesteps)
+    config = RunConfig(agent, made, chosen, init=init if isinstance(init, Policy) else None)
+    return execute(config, run_dir, overwrite, _shown(sinks, progress, chosen.total_timesteps))
+
+
+def _shown(sinks: Sequence[Any], progress: bool, total_timesteps: int) -> Sequence[Any]:
+    """The sinks of the caller, and a progress bar if it is wanted: in the first process alone."""
+    if not (progress and processes.is_first()):
+        return sinks
+    from rlgd.run.sinks.console import Console
+
+    return [*sinks, Console(total_timesteps)]
 
 
 def execute(
@@ -82,17 +108,17 @@ def execute(
     Raises:
         Interrupted: if a signal ended the run; the state is saved.
     """
-    config = _for_devices(config)
+    config, inherited = inheritance.read(_for_devices(config))
     seen_by = registry.made(registry.parts_of(sinks), run_dir is not None)
     pace, caller = cadence(config), Caller(seen_by, poll_signal, metrics)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
     if run_dir is None:
-        return Run(config, pace, beginning(config), NoRecording(), caller).train()
+        return Run(config, pace, beginning(config, inherited), NoRecording(), caller).train()
     directory = Path(run_dir)
     lock = functools.partial(create, directory, config, pace, overwrite)
-    with _writing(directory, lock, lambda: beginning(config), config, pace) as (start, recording):
-        return Run(config, pace, start or beginning(config), recording, caller).train()
+    with _writing(directory, lock, lambda: beginning(config, inherited), config, pace) as (start, recording):
+        return Run(config, pace, start or beginning(config, inherited), recording, caller).train()
 
 
 @contextlib.contextmanager
@@ -118,8 +144,7 @@ def _for_devices(config: RunConfig) -> RunConfig:
             environments.
     """
     config.validate()
-    use(type(config.agent))  # what this process trains, it may read again
-    hp.remember_parts(config.agent)
+    stored.use_own(config.agent)
     mesh = make_mesh(config.settings.devices)
     config = config.for_devices(1 if mesh is None else mesh.size)
     config.agent.validate()  # the climbers may be new
@@ -138,6 +163,7 @@ def resume(
     env: Any = None,
     total_timesteps: int | None = None,
     sinks: Sequence[Any] = (),
+    progress: bool = False,
     poll_signal: PollSignal = lambda: None,
     metrics: bool = True,
     **changes: Any,
@@ -153,7 +179,7 @@ def resume(
         agent: the class of an agent that is not rlgd's: a file alone imports no code.
         env: the environment, where its id alone does not say it; None takes the run's.
         total_timesteps: the new end; None keeps the run's.
-        sinks: as for ``train``.
+        sinks, progress: as for ``train``.
         poll_signal, metrics: as for ``execute``.
         changes: traced hyper-parameters by flat name, such as ``learning_rate=1e-4``, and settings of the run that
             decide no bit of the training, such as ``eval_every``, or its rounding alone, such as ``devices``; they are
@@ -168,7 +194,8 @@ def resume(
     new_end = {} if total_timesteps is None else {"total_timesteps": total_timesteps}
     config = run_changes.with_changes(config_file.read(directory, env), changes | new_end)
     config = _for_devices(config)
-    caller = Caller(registry.made(registry.parts_of(sinks)), poll_signal, metrics)
+    shown = _shown(registry.made(registry.parts_of(sinks)), progress, config.settings.total_timesteps)
+    caller = Caller(shown, poll_signal, metrics)
     has_changes = bool(changes or new_end)
     # A fault may come from another process that is writing; then the lock below says so.
     with contextlib.suppress(StorageFault):

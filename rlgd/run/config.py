@@ -10,6 +10,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.agents.registry import name_of
 from rlgd.envs import DeviceEnv, Env, HostEnv
 from rlgd.errors import UsageError
+from rlgd.evaluation.policy import Policy
 from rlgd.models import features
 from rlgd.run.settings import RunSettings
 from rlgd.training.placement import check_divides
@@ -39,6 +40,7 @@ class RunConfig:
         chunk_length: iterations in a chunk; None: computed from the rest. A resumed run keeps its number, even if
             another version of rlgd would compute another one.
         part_of: the study or the search whose member it is; it decides nothing.
+        init: the policy that ``settings.init`` describes, if it was given as an object.
     """
 
     agent: Agent
@@ -46,6 +48,7 @@ class RunConfig:
     settings: RunSettings = dataclasses.field(default_factory=RunSettings)
     chunk_length: int | None = None
     part_of: Membership | None = None
+    init: Policy | None = None
 
     def validate(self) -> None:
         """Check the agent, the settings, and that agent and environment fit together.

@@ -5,22 +5,20 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict
 
 import gymnasium
-import numpy as np
 
 from rlgd import hyperparameters as hp
 from rlgd import spaces
-from rlgd.agents import REGISTRY, agent_class
+from rlgd.agents import stored
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.registry import use
 from rlgd.envs import SUITES, DeviceEnv, Env, make
 from rlgd.envs.host.host_env import autoreset_mode_named
-from rlgd.errors import StorageFault, UsageError
+from rlgd.errors import UsageError
 from rlgd.run.cadence import Cadence
 from rlgd.run.config import RunConfig, agent_name
 from rlgd.run.layout import CONFIG
@@ -28,11 +26,10 @@ from rlgd.run.settings import EnvSettings, RunSettings
 from rlgd.spaces import Spec
 from rlgd.system.files import write_json
 from rlgd.system.machine import device_name
-from rlgd.system.reading import checked, parse_json, read_versioned
+from rlgd.system.reading import checked, damage_named, parse_json, read_versioned
 from rlgd.training import chunks
 
 FORMAT_VERSION, EARLIER = 6, (5,)
-DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnasium", "orbax-checkpoint", "numpy")
 
 
@@ -103,17 +100,8 @@ def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
             settings |= {"env_args": arguments or None, "env_timeout": env.pop("timeout")}
         new["settings"] = settings | env
     new["settings"] = hp.to_dict(RunSettings()) | new["settings"]
-    new["hyperparameters"] = with_newer(new["agent"], new["hyperparameters"])
+    new["hyperparameters"] = stored.with_newer(new["agent"], new["hyperparameters"])
     return new
-
-
-def with_newer(agent: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters from a file, and those that it lacks.
-
-    What a file lacks is newer than the file; its default is what was done before. Agents of users are not imported
-    here.
-    """
-    return (hp.to_dict(agent_class(agent)()) if agent in REGISTRY else {}) | dict(values)
 
 
 def write_config(directory: Path, config: RunConfig, cadence: Cadence, history: list[dict[str, Any]]) -> None:
@@ -136,51 +124,21 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def use_parts(directory: Path, agent: type[Agent] | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Let the files of a run name the parts of users that are given again.
-
-    Args:
-        directory: the run's.
-        agent: the class of an agent that is not rlgd's; None if it is, or if files may name it already.
-        given: parts by the names of their fields, such as ``network``, and anything else.
-
-    Returns:
-        What is no object of Python for such a field.
-
-    Raises:
-        UsageError: if the run has another part.
-    """
+    """Let the files of a run name the parts of users that are given again, see ``rlgd.agents.stored.use_parts``."""
     content = read_config(directory)
-    if agent is not None:
-        use(agent, content["agent"])
-    if not given:
-        return {}
-    fields = hp.flat_fields(agent_class(content["agent"])())
-    rest = dict(given)
-    for name, part in given.items():
-        kind = fields[name].field.metadata["kind"] if name in fields else None
-        if kind is not None and not isinstance(part, str):
-            kind.use(part, content["hyperparameters"].get(name))
-            del rest[name]
-    return rest
+    return stored.use_parts(content["agent"], content["hyperparameters"], agent, given)
 
 
-@contextlib.contextmanager
-def reading(directory: Path) -> Iterator[None]:
+def reading(directory: Path) -> contextlib.AbstractContextManager[None]:
     """Report what is missing in ``config.json``, or has the wrong type, as damage."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except DAMAGE as error:
-        what = error if isinstance(error, ValueError) else repr(error)
-        raise StorageFault(f"{directory / CONFIG} is damaged: {what}.") from error
+    return damage_named(directory / CONFIG)
 
 
 def read_agent(directory: Path) -> tuple[Agent, Spec]:
     """The agent of a run and what it knew of its environment."""
     content = read_config(directory)
     with reading(directory):
-        return _agent(content), spaces.from_json(content["spec"])
+        return stored.read(content["agent"], content["hyperparameters"]), spaces.from_json(content["spec"])
 
 
 def read_settings(directory: Path) -> RunSettings:
@@ -199,7 +157,7 @@ def read(directory: Path, env: Any) -> RunConfig:
     """
     content = read_config(directory)
     with reading(directory):
-        agent, settings = _agent(content), _settings(content)
+        agent, settings = stored.read(content["agent"], content["hyperparameters"]), _settings(content)
         spaces.from_json(content["spec"])  # a damaged one is named here
         chunk_length = content["chunk_length"]
         if not 1 <= chunk_length <= chunks.MAX_CHUNK:
@@ -211,16 +169,6 @@ def read(directory: Path, env: Any) -> RunConfig:
         made = _made(env_id, settings.env)
         made = made if isinstance(made, DeviceEnv) else dataclasses.replace(made, autoreset_mode=mode)
     return RunConfig(agent, made, dataclasses.replace(settings, env=EnvSettings.of(made)), chunk_length)
-
-
-def _agent(content: Mapping[str, Any]) -> Agent:
-    agent = agent_class(content["agent"])()
-    agent = hp.from_dict(agent, hp.to_dict(agent) | content["hyperparameters"])
-    agent.validate()
-    for name, (_, field, _, value) in hp.flat_fields(agent).items():
-        if np.ndim(value) and not field.metadata["static"]:
-            raise TypeError(f"{name} is {value!r}")
-    return agent
 
 
 def _settings(content: Mapping[str, Any]) -> RunSettings:

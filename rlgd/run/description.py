@@ -24,4 +24,6 @@ def hyperparameters(config: RunConfig) -> dict[str, Any]:
 def group(config: RunConfig) -> str:
     """A name for all runs that differ from this one by their seed alone (or by what is measured)."""
     values = " ".join(f"{k}={v}" for k, v in hp.changed(config.agent).items() if k != "measure_every")
+    if config.settings.init is not None:
+        values = f"{values} init={config.settings.init}".strip()
     return f"{agent_name(config.agent)} {config.env.env_id} {config.settings.total_timesteps} {values}".strip()

@@ -71,14 +71,14 @@ def _make_room(directory: Path, overwrite: bool) -> None:
             read_config(directory)
         except StorageFault as fault:
             raise UsageError(f"{fault} Remove it yourself, or name another directory.") from fault
-        _remove_run(directory)
+        remove_run(directory)
     for path in (directory / name for name in (METRICS, SUMMARY, SERVICES, CHECKPOINTS, BEST)):
         free = not path.is_symlink() and path.is_dir() and path.name in (CHECKPOINTS, BEST)
         if os.path.lexists(path) and not (free and not all_steps(path)):
             raise UsageError(f"{path} is in the way, and belongs to no run; remove it, or name another directory.")
 
 
-def _remove_run(directory: Path) -> None:
+def remove_run(directory: Path) -> None:
     """Remove what rlgd wrote, and nothing else; the configuration last, because it makes the directory a run."""
     for folder in (directory / CHECKPOINTS, directory / BEST):
         if not folder.is_symlink():

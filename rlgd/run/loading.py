@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jax import Array
 
+from rlgd.agents import stored
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import StorageFault, UsageError
 from rlgd.evaluation.policy import Policy
+from rlgd.pytrees import AgentState
 from rlgd.run import config_file, layout
 from rlgd.run.changes import differences
 from rlgd.run.checkpoints import manifest, state
@@ -18,6 +20,7 @@ from rlgd.run.checkpoints.folder import VerifiedCheckpoint, all_steps, incomplet
 from rlgd.run.checkpoints.state import restore_agent
 from rlgd.run.config_file import read_config, reading
 from rlgd.run.layout import BEST, CHECKPOINTS
+from rlgd.spaces import Spec
 from rlgd.training import federation
 
 T = TypeVar("T")
@@ -42,12 +45,45 @@ def load(
         StorageFault: if the checkpoint is damaged.
     """
     directory = Path(run_dir)
-    if unknown_parts := config_file.use_parts(directory, agent, parts):
-        raise UsageError(f"{', '.join(unknown_parts)}: no such part of a run that load takes; give objects of Python.")
-    trained, spec = config_file.read_agent(directory)
+    stored.refuse_others(config_file.use_parts(directory, agent, parts))
     folder, found = find_checkpoint(directory, checkpoint)
+    trained, spec, learned = _learned(directory, folder, found.steps)
+    return Policy(trained, spec, learned.actor)
+
+
+class Learned(NamedTuple):
+    """What a run has learned up to a checkpoint, which is at ``path``."""
+
+    path: Path
+    agent: Agent
+    spec: Spec
+    state: AgentState
+
+
+def load_state(path: Path) -> Learned:
+    """What a run has learned.
+
+    Args:
+        path: the run's directory: then it is the run's result, as for ``load``; or a checkpoint in it.
+
+    Raises:
+        UsageError, StorageFault: as ``load`` does.
+    """
+    if path.name.isdecimal() and path.parent.name in (CHECKPOINTS, BEST) and not (path / layout.CONFIG).exists():
+        directory, folder, steps = path.parent.parent, path.parent, int(path.name)
+        if steps not in (stored := all_steps(folder)):
+            raise UsageError(f"there is no checkpoint {path}; {folder} has: {', '.join(map(str, stored)) or 'none'}.")
+        _verified(directory, read_config(directory), folder, steps)
+    else:
+        folder, found = find_checkpoint(directory := path, None)
+        steps = found.steps
+    return Learned(folder / str(steps), *_learned(directory, folder, steps))
+
+
+def _learned(directory: Path, folder: Path, steps: int) -> tuple[Agent, Spec, AgentState]:
+    trained, spec = config_file.read_agent(directory)
     like = shapes(directory, lambda key: federation.init(trained.prepared(), spec, key))
-    return Policy(trained, spec, restore_agent(folder, found.steps, like).actor)
+    return trained, spec, restore_agent(folder, steps, like)
 
 
 def shapes(directory: Path, make: Callable[[Array], T]) -> T:
@@ -90,9 +126,19 @@ def find_checkpoint(directory: Path, which: str | int | None) -> tuple[Path, Ver
             known = ", ".join(map(str, stored)) or "none"
             raise UsageError(f"checkpoint is {which!r}; allowed: best, latest, or a step; the steps are: {known}.")
         steps = max(stored) if which == "best" else int(which)
-        found = VerifiedCheckpoint(steps, manifest.verified(folder, steps), ())
-    differences(directory, found.manifest.about, content | {"numbers": state.numbers()})
+        return folder, _verified(directory, content, folder, steps)
+    _check_same(directory, content, found)
     return folder, found
+
+
+def _verified(directory: Path, content: dict[str, Any], folder: Path, steps: int) -> VerifiedCheckpoint:
+    found = VerifiedCheckpoint(steps, manifest.verified(folder, steps), ())
+    _check_same(directory, content, found)
+    return found
+
+
+def _check_same(directory: Path, content: dict[str, Any], found: VerifiedCheckpoint) -> None:
+    differences(directory, found.manifest.about, content | {"numbers": state.numbers()})
 
 
 def _incomplete(folder: Path) -> str:

@@ -4,16 +4,19 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rlgd.evaluation.evaluator import EvalResult
 from rlgd.evaluation.policy import Policy
+from rlgd.frames import frame
 from rlgd.pytrees import LoopState
+from rlgd.tables import as_html
 from rlgd.training.history import concatenated
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainResult:
     """What training led to.
 
@@ -41,6 +44,35 @@ class TrainResult:
     training_seconds: float
     compile_seconds: float
     evaluation: EvalResult | None
+
+    def __repr__(self) -> str:
+        return f"TrainResult({', '.join(f'{name} {text}' for name, text in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(["", ""], [[name, text] for name, text in self._facts().items()], "TrainResult")
+
+    def _facts(self) -> dict[str, str]:
+        facts = {
+            "agent": type(self.policy.agent).__name__,
+            "steps": f"{self.steps:,}",
+            "ended by": f"{self.reason}{f' ({self.why})' if self.why else ''}",
+            "seconds": f"{self.training_seconds:.1f} and {self.compile_seconds:.1f} of compiling",
+        }
+        returns = self.metrics.get("rollout/episode_return")
+        if returns is not None and len(ended := returns[~np.isnan(returns)]):
+            facts["last episodes"] = f"mean return {ended[-1]:.1f}"
+        if self.evaluation is not None:
+            facts["evaluation"] = str(self.evaluation)
+        return facts | ({} if self.run_dir is None else {"run": str(self.run_dir)})
+
+    def frame(self) -> Any:
+        """``metrics`` as a ``pandas.DataFrame``, a row for each iteration, with ``step`` as its index.
+
+        Raises:
+            UsageError: if pandas is not installed.
+        """
+        return frame(self.metrics, "step")
 
 
 def curves(chunks: Sequence[dict[str, np.ndarray]], first_step: int) -> dict[str, np.ndarray]:

@@ -135,6 +135,11 @@ class RunSettings:
         "[1, inf)",
         resumable=True,
     )
+    init: str | None = static(
+        None, "begin with what a run has learned (its directory, or a checkpoint in it), or a policy in a file"
+    )
+    init_normalizers: bool = static(True, "begin with its normalizers too, of observations and rewards")
+    init_optimizer: bool = static(False, "begin with the state of its optimizer too; a policy has none")
     stopping: Stopping = nested(NEVER)
     env: EnvSettings = nested(EnvSettings())
     act_device: str = static(
@@ -179,6 +184,11 @@ class RunSettings:
         """
         ranges.validate(self)
         self.checkpoint_interval()
+        if not isinstance(self.init, str | None):
+            raise UsageError(f"init is {self.init!r}; allowed: the path of a run or of a policy, or an rlgd.Policy.")
+        if self.init is None and (self.init_optimizer or not self.init_normalizers):
+            name = "init_optimizer" if self.init_optimizer else "init_normalizers"
+            raise UsageError(f"{name} is set, but init is not: there is nothing to begin with.")
         self.env.validate()
 
     @property

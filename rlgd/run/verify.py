@@ -16,11 +16,11 @@ import numpy as np
 
 from rlgd.envs import DeviceEnv
 from rlgd.errors import RlgdError
-from rlgd.pytrees import LoopState
+from rlgd.pytrees import LoopState, named_leaves
 from rlgd.run import config_file
 from rlgd.run.checkpoints import manifest
 from rlgd.run.checkpoints.folder import latest_step
-from rlgd.run.checkpoints.state import named_leaves, restore
+from rlgd.run.checkpoints.state import restore
 from rlgd.run.config import RunConfig
 from rlgd.run.layout import CHECKPOINTS, METRICS
 from rlgd.training.loop import initialize

@@ -12,13 +12,16 @@ from rlgd import hyperparameters
 from rlgd.agents import REGISTRY, agent_class, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
+from rlgd.envs.randomization import overridden, overrides
 from rlgd.errors import UsageError, unknown
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.settings import RunSettings
 from rlgd.studies.arms import Point
+from rlgd.studies.programs import variant_of
 from rlgd.studies.question import OPTIONS, Question
 
+OF_ENV = "env."  # begins the names of settings that are parameters of the environment
 NEVER_VARY = ("max_seconds", "env", "agent", "seed", "seeds")
 
 
@@ -93,7 +96,8 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
         of_arm = []
         for point in arm.points():
             config = _run_config(question, base, made, {**question.settings, **point.settings})
-            key = json.dumps([hyperparameters.to_dict(config.agent), hyperparameters.to_dict(config.settings)])
+            parts = (config.agent, config.settings)
+            key = json.dumps([*map(hyperparameters.to_dict, parts), overrides(config.env)])
             if key not in first:
                 first[key] = len(members)
                 config.validate()
@@ -106,7 +110,8 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
 
 def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any]) -> RunConfig:
     options = {name: value for name, value in settings.items() if name in OPTIONS}
-    values = {name: value for name, value in settings.items() if name not in OPTIONS}
+    of_env = {name: value for name, value in settings.items() if name.startswith(OF_ENV)}
+    values = {name: value for name, value in settings.items() if name not in options and name not in of_env}
     for name in NEVER_VARY:
         if name in values:
             raise UsageError(f"{name} cannot vary between members of a study.")
@@ -116,20 +121,29 @@ def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[st
             raise unknown("hyper-parameter", name, known)
     return RunConfig(
         hyperparameters.with_values(agent, values),
-        env,
+        _env(env, of_env),
         RunSettings.of(
             {"total_timesteps": question.total_timesteps, "eval_episodes": question.eval_episodes, **options}
         ),
     )
 
 
+def _env(env: Env, values: Mapping[str, Any]) -> Env:
+    """The environment with other values of its parameters."""
+    if not isinstance(env, DeviceEnv):
+        if values:
+            raise UsageError(f"{next(iter(values))} cannot vary: {env.env_id} runs on the host, and has no parameters.")
+        return env
+    return overridden(env, {name.removeprefix(OF_ENV): value for name, value in values.items()})
+
+
 def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
     by_structure: dict[Any, list[int]] = {}
     for n, config in enumerate(members):
         # Without a time limit the longest episode of an evaluation depends on the length of the run.
-        key = jax.tree.structure(config.agent.prepared()), cadence(config).eval_max_steps
+        key = jax.tree.structure(variant_of(config)), cadence(config).eval_max_steps
         by_structure.setdefault(key, []).append(n)
-    fixed = [_static(members[numbers[0]].agent) for numbers in by_structure.values()]
+    fixed = [_static(members[numbers[0]]) for numbers in by_structure.values()]
     differ = [name for name in fixed[0] if len({str(values[name]) for values in fixed}) > 1]
     return tuple(
         Group(" ".join(f"{name}={values[name]}" for name in differ) or "all", tuple(numbers))
@@ -137,10 +151,11 @@ def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
     )
 
 
-def _static(agent: Agent) -> dict[str, Any]:
-    """Fields that decide an agent's program: values of static fields, and whether a traced field is set."""
-    flat = hyperparameters.flat_fields(agent)
-    return {
+def _static(config: RunConfig) -> dict[str, Any]:
+    """What decides a member's program: values of static fields, and whether a traced value is set."""
+    flat = hyperparameters.flat_fields(config.agent)
+    of_agent = {
         name: field.value if field.field.metadata["static"] else ("set" if field.value is not None else "off")
         for name, field in flat.items()
     }
+    return of_agent | {"env": "+".join(overrides(config.env)) or "as it is"}

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax import Array
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
+from rlgd.envs.randomization import as_parameter, overridden, overrides
 from rlgd.errors import UsageError
 from rlgd.evaluation import evaluator
 from rlgd.exact import comparison
@@ -23,6 +24,19 @@ from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.training.loop import initialize, run_iterations
 from rlgd.training.measuring import measure_on_device
+
+
+class Variant(NamedTuple):
+    """What is different in each member of a group: the numbers of its agent, and those of its environment."""
+
+    agent: Agent
+    env_values: dict[str, Array]
+
+
+def variant_of(config: RunConfig) -> Variant:
+    """The numbers of a member."""
+    values = {name: as_parameter(value) for name, value in overrides(config.env).items()}
+    return Variant(config.agent.prepared(), values)
 
 
 def _each(function: Callable[..., Any], exact: bool) -> Callable[..., Any]:
@@ -66,23 +80,23 @@ class Programs:
         assert isinstance(env, DeviceEnv)
         assert isinstance(target, DeviceEnv)
 
-        def begin(agent: Agent, key: Array, progress_per_step: Array) -> LoopState:
-            loop = initialize(agent, env, key)
+        def begin(one: Variant, key: Array, progress_per_step: Array) -> LoopState:
+            loop = initialize(one.agent, overridden(env, one.env_values), key)
             return dataclasses.replace(loop, progress_per_step=progress_per_step)
 
-        def advance(agent: Agent, loop: LoopState, iterations: Array, rows: Array) -> Any:
-            return run_iterations(agent, env, length, loop, iterations, rows)
+        def advance(one: Variant, loop: LoopState, iterations: Array, rows: Array) -> Any:
+            return run_iterations(one.agent, overridden(env, one.env_values), length, loop, iterations, rows)
 
-        def measure(agent: Agent, loop: LoopState) -> tuple[Metrics, AgentState]:
-            return measure_on_device(agent, env, loop)
+        def measure(one: Variant, loop: LoopState) -> tuple[Metrics, AgentState]:
+            return measure_on_device(one.agent, overridden(env, one.env_values), loop)
 
-        def evaluate(agent: Agent, actor: Actor, key: Array) -> tuple[Array, Array]:
-            return evaluator.play_on_device(agent, target, actor, key, episodes, True)
+        def evaluate(one: Variant, actor: Actor, key: Array) -> tuple[Array, Array]:
+            return evaluator.play_on_device(one.agent, overridden(target, one.env_values), actor, key, episodes, True)
 
-        def objective(agent: Agent, state: AgentState) -> Array:
+        def objective(one: Variant, state: AgentState) -> Array:
             problem = comparison.problem_of(env)
             assert problem is not None
-            return problem.objective(comparison.policy_of(agent, env.spec, problem, state)(state.params.policy))
+            return problem.objective(comparison.policy_of(one.agent, env.spec, problem, state)(state.params.policy))
 
         self._functions: dict[str, Callable[..., Any]] = {
             "begin": begin,
@@ -138,10 +152,10 @@ class Programs:
 
     def memory(self) -> float:
         """Bytes that a slice needs while it trains, as the compiler reports."""
-        agents = jax.tree.map(lambda x: jnp.stack([x] * self.size), self.config.agent.prepared())
+        variants = jax.tree.map(lambda x: jnp.stack([x] * self.size), variant_of(self.config))
         keys = jnp.stack([jax.random.key(0)] * self.size)
         per_step, counts = np.zeros(self.size, np.float32), np.zeros(self.size, np.int32)
-        loops = jax.eval_shape(_each(self._functions["begin"], self.exact), agents, keys, per_step)
-        analysis = self.compiled("advance", agents, loops, counts, counts).memory_analysis()
+        loops = jax.eval_shape(_each(self._functions["begin"], self.exact), variants, keys, per_step)
+        analysis = self.compiled("advance", variants, loops, counts, counts).memory_analysis()
         parts = ("temp", "argument", "output")
         return float(sum(getattr(analysis, f"{part}_size_in_bytes") for part in parts)) if analysis else 0.0

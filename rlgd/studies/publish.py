@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlgd.errors import StorageFault
+from rlgd.frames import frame
 from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.rows import Row
 from rlgd.studies import seed_statistics, tables
@@ -29,7 +30,7 @@ CURVES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class StudyResult:
     """The result of a study.
 
@@ -59,6 +60,25 @@ class StudyResult:
     def times(self) -> list[dict[str, Any]]:
         """The content of ``times.csv``: the seconds of each member, which differ from one execution to the next."""
         return tables.times(self.plan, self.outcomes)
+
+    def __repr__(self) -> str:
+        question, where = self.plan.question, "" if self.study_dir is None else f", in {self.study_dir}"
+        members = f"{len(self.outcomes)} of {len(self.plan.members)} members"
+        return (
+            f"StudyResult({question.name!r}: {question.agent} in {question.env or 'an environment'}, {members}{where})"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return tables.html_tables(self.plan, self.point_results)
+
+    def frame(self) -> Any:
+        """``records()`` as a ``pandas.DataFrame``, with the number of the member as its index.
+
+        Raises:
+            UsageError: if pandas is not installed.
+        """
+        return frame(self.records(), "member")
 
 
 def publish(result: StudyResult, directory: Path) -> None:

@@ -26,7 +26,7 @@ from rlgd.run.status import RunStatus
 from rlgd.run.stopping import Fired
 from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
 from rlgd.studies.plan import Plan
-from rlgd.studies.programs import Programs
+from rlgd.studies.programs import Programs, variant_of
 from rlgd.training import faults
 from rlgd.training.chunks import Chunk
 from rlgd.training.measuring import before_next, in_first, is_measured
@@ -109,11 +109,10 @@ class MemberBatch:
         self.every = members[0].agent.measure_every
         # A batch that is not full repeats its last member, which does nothing: all batches have one shape.
         padded = [*members, *[members[-1]] * (programs.size - len(members))]
-        agents = [config.agent.prepared() for config in padded]
-        self.agents = jax.tree.map(lambda *leaves: jnp.stack(leaves), *agents)
+        self.variants = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(variant_of, padded))
         keys = jnp.stack([random_key(config.settings.seed) for config in padded])
         per_step = np.array([1 / config.settings.total_timesteps for config in padded], np.float32)
-        self.loops = programs("begin", self.agents, keys, per_step)
+        self.loops = programs("begin", self.variants, keys, per_step)
 
     def train(self, on_progress: Callable[[list[Outcome]], None]) -> list[Outcome]:
         """Train the members to their ends, and evaluate their policies."""
@@ -128,7 +127,7 @@ class MemberBatch:
             member.rows += member.averager.rest()
         self._evaluate({n for n, member in enumerate(members) if member.status.evaluated_at != member.status.steps})
         if self.programs.is_solved:
-            objectives = self.programs("objective", self.agents, self.loops.agent_state)
+            objectives = self.programs("objective", self.variants, self.loops.agent_state)
             for member, objective in zip(members, objectives.tolist(), strict=False):  # the padding comes last
                 member.objective = objective
         return [member.outcome() for member in members]
@@ -149,16 +148,16 @@ class MemberBatch:
             iterations[n] = before_next(self.every, iteration, iterations[n])
         self.loops = dataclasses.replace(self.loops, progress=progress)
         before, measured = self._measured(active)
-        program = self.programs.compiled("advance", self.agents, before, iterations, rows)
+        program = self.programs.compiled("advance", self.variants, before, iterations, rows)
         start = time.perf_counter()
-        after, *rest = program(self.agents, before, iterations, rows)
+        after, *rest = program(self.variants, before, iterations, rows)
         history, done = jax.device_get(rest)
         metrics = history.metrics()
         broken = done > 0
         broken &= metrics["fault/count"][np.arange(size), np.maximum(done - 1, 0)] > 0
         if broken.any():
             # The last finite state of these members: the same iterations again, but for the last.
-            after, _, _ = program(self.agents, before, np.where(broken, done - 1, iterations).astype(np.int32), rows)
+            after, _, _ = program(self.variants, before, np.where(broken, done - 1, iterations).astype(np.int32), rows)
             after = _chosen(broken & (done == 1), self.loops, after)
         self.loops = jax.block_until_ready(after)
         seconds = time.perf_counter() - start
@@ -179,7 +178,7 @@ class MemberBatch:
         due[active] = [is_measured(self.every, self.members[n].averager.iteration) for n in active]
         if not due.any():
             return self.loops, {}
-        metrics, states = self.programs("measure", self.agents, self.loops)
+        metrics, states = self.programs("measure", self.variants, self.loops)
         loops = dataclasses.replace(self.loops, agent_state=_chosen(due, states, self.loops.agent_state))
         return loops, {name: np.where(due, values, np.nan) for name, values in jax.device_get(metrics).items()}
 
@@ -196,7 +195,7 @@ class MemberBatch:
     def _play(self, seed: int) -> list[tuple[float, float]]:
         """The mean return and length of every member's greedy policy, on the same episodes for all."""
         keys = jnp.stack([jax.random.key(seed)] * self.programs.size)
-        played = self.programs("evaluate", self.agents, self.loops.agent_state.actor, keys)
+        played = self.programs("evaluate", self.variants, self.loops.agent_state.actor, keys)
         returns, lengths = (np.asarray(x, np.float64).mean(axis=1) for x in jax.device_get(played))
         return list(zip(returns.tolist(), lengths.tolist(), strict=True))
 

@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rlgd.maths import confidence
@@ -14,7 +14,7 @@ from rlgd.studies.outcome import ROWS, Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
 from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, target_return
-from rlgd.tables import markdown
+from rlgd.tables import as_html, markdown
 
 DISTANCE, SEPARATED = "distance to the optimum", "worse than"
 TIME = "time/"  # metrics with this prefix differ from one execution to the next
@@ -64,13 +64,23 @@ def _median(values: Sequence[float], form: str) -> str:
 
 def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     """A table for each arm, in Markdown."""
+    texts = [(name, markdown(heads, rows)) for name, heads, rows in _contents(plan, arms)]
+    return "\n\n".join(f"**{name}**\n\n{text}" if name else text for name, text in texts)
+
+
+def html_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """A table for each arm, in HTML."""
+    return "".join(as_html(heads, rows, name) for name, heads, rows in _contents(plan, arms))
+
+
+def _contents(
+    plan: Plan, arms: Sequence[Sequence[PointResult]]
+) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+    """The name, the headings and the rows of each arm's table."""
     heads = columns(plan, arms)
-    parts = []
-    for arm, rows in zip(plan.question.arms, arms, strict=True):
-        listed = [[cells(plan, row).get(head, "") for head in heads] for row in rows]
-        text = markdown(heads, listed)
-        parts.append(f"**{arm.name}**\n\n{text}" if arm.name else text)
-    return "\n\n".join(parts)
+    for arm, results in zip(plan.question.arms, arms, strict=True):
+        rows = [cells(plan, result) for result in results]
+        yield arm.name, heads, [[row.get(head, "") for head in heads] for row in rows]
 
 
 def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:

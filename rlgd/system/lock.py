@@ -55,6 +55,35 @@ class Lock:
             os.close(self._file)
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a process writes in the directory now.
+
+    A lock that nobody signed is not tried: for an instant that would keep others from taking it.
+
+    Raises:
+        OSError: if the lock file exists and cannot be opened.
+    """
+    try:
+        file = open_regular(directory / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    if not os.fstat(file).st_size:
+        os.close(file)
+        return False
+    return _is_locked(file)
+
+
+def _is_locked(file: int) -> bool:
+    """Whether another process has the lock of an open file, which is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[None]:
     """Hold the signed lock of a directory.
@@ -128,13 +157,7 @@ def is_claimed(path: Path) -> bool:
         file = open_regular(path, os.O_RDWR)
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
+    return _is_locked(file)
 
 
 def _owner(file: int) -> str:

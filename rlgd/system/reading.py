@@ -3,12 +3,14 @@
 Every file of rlgd, and every file that a user names, is read by these functions.
 """
 
+import contextlib
 import errno
 import json
 import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -19,9 +21,22 @@ from rlgd.errors import StorageFault, UsageError
 T = TypeVar("T")
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # a number of steps or of other things, in a file
 
+DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 MAX_BYTES = 2**24  # of a file
 MAX_DEPTH = 64  # of lists and tables within each other
 MAX_INTEGER = 2**64
+
+
+@contextlib.contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Report what is missing in the content of a file, or has the wrong type, as a ``StorageFault`` that names it."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except DAMAGE as error:
+        what = error if isinstance(error, ValueError) else repr(error)
+        raise StorageFault(f"{path} is damaged: {what}.") from error
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
@@ -30,6 +45,15 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     Raises:
         OSError: if it cannot be read, is not a regular file, or is larger than ``max_bytes``.
         ValueError: if it is not UTF-8.
+    """
+    return read_bytes(path, max_bytes).decode("utf-8-sig")
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as ``read_text`` does.
     """
     # Without O_NONBLOCK, opening a named pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -42,7 +66,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
         os.close(descriptor)
     if len(content) > max_bytes:
         raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
-    return content.decode("utf-8-sig")
+    return content
 
 
 def parse_json(text: str | bytes, kind: type[T]) -> T:

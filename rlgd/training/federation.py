@@ -115,6 +115,33 @@ def _meet(agent: Agent, states: AgentState) -> AgentState:
     )
 
 
+def common(state: AgentState) -> AgentState:
+    """What an agent has learned, as the state of one that climbs alone; the optimizer's state stays as it is."""
+    if state.met is None:
+        return state
+    rewards = state.reward_statistics
+    if rewards is not None:
+        rewards = dataclasses.replace(rewards, statistics=running_statistics.pooled(rewards.statistics))
+    params, obs_statistics = state.met
+    return dataclasses.replace(state, params=params, obs_statistics=obs_statistics, reward_statistics=rewards, met=None)
+
+
+def spread(agent: Agent, state: AgentState) -> AgentState:
+    """The reverse of ``common``: every climber of the agent, if it has any, begins with what was learned."""
+    number, rewards = agent.climbers, state.reward_statistics
+    if number is None:
+        return state
+    if rewards is not None:
+        rewards = dataclasses.replace(rewards, statistics=_copies(rewards.statistics, number))
+    return dataclasses.replace(
+        state,
+        params=_copies(state.params, number),
+        obs_statistics=_copies(state.obs_statistics, number),
+        reward_statistics=rewards,
+        met=Met(state.params, state.obs_statistics),
+    )
+
+
 def _copies(tree: T, number: int) -> T:
     copies: T = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (number, *x.shape)), tree)
     return copies

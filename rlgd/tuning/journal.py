@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlgd.agents.stored import with_newer
 from rlgd.errors import StorageFault, UsageError
-from rlgd.run.config_file import with_newer
 from rlgd.tuning.journal_file import JournalFile
 from rlgd.tuning.space import Dimension, values_of
 

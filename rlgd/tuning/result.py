@@ -8,14 +8,16 @@ from typing import Any
 
 from rlgd import hyperparameters
 from rlgd.errors import StorageFault
-from rlgd.maths.confidence import Interval
+from rlgd.frames import frame
+from rlgd.maths.confidence import Interval, in_words
 from rlgd.studies.arms import as_label
 from rlgd.system import files
+from rlgd.tables import as_html
 from rlgd.tuning.sharing import BEST, SUMMARY
 from rlgd.tuning.trials import Task
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TuneResult:
     """The result of a search.
 
@@ -38,18 +40,44 @@ class TuneResult:
     trials: tuple[dict[str, Any], ...]
     tune_dir: Path
 
-    def table(self) -> str:
-        """The trials in Markdown, the best first, and both scores of the best values."""
-        names = list(self.best)
-        lines = [f"| trial | score | {' | '.join(names)} |", f"| --- | --- | {' | '.join('---' for _ in names)} |"]
+    def __repr__(self) -> str:
+        best = " ".join(f"{name}={as_label(value)}" for name, value in self.best.items())
+        return f"TuneResult({best}, {self._scores()}, {len(self.trials)} trials, in {self.tune_dir})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(*self._cells(), repr(self))
+
+    def frame(self) -> Any:
+        """The trials as a ``pandas.DataFrame``, with their numbers as its index; a column for each value.
+
+        Raises:
+            UsageError: if pandas is not installed.
+        """
+        rows = [{name: x for name, x in t.items() if name != "values"} | t["values"] for t in self.trials]
+        return frame(rows, "number")
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """The headings and the rows of the table of trials, the best first."""
 
         def rank(trial: dict[str, Any]) -> tuple[bool, bool, float]:
             return trial["state"] != "complete", math.isnan(trial["score"]), -trial["score"]
 
-        for trial in sorted(self.trials, key=rank):
+        def cells(trial: dict[str, Any]) -> list[str]:
             score = score_in_words(trial["score"]) + ("" if trial["state"] == "complete" else f" ({trial['state']})")
-            cells = [as_label(trial["values"].get(name, "")) for name in names]
-            lines.append(f"| {trial['number']} | {score} | {' | '.join(cells)} |")
+            return [str(trial["number"]), score, *(as_label(trial["values"].get(name, "")) for name in self.best)]
+
+        return ["trial", "score", *self.best], [cells(trial) for trial in sorted(self.trials, key=rank)]
+
+    def _scores(self) -> str:
+        text = f"score in the search {self.search_score:.1f}"
+        return text if self.fresh is None else f"{text}, on fresh seeds {in_words(self.fresh)}"
+
+    def table(self) -> str:
+        """The trials in Markdown, the best first, and both scores of the best values."""
+        heads, rows = self._cells()
+        lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
         with_reason = [trial for trial in self.trials if trial["why"]]
         lines += [""] * bool(with_reason)
         lines += [f"- trial {trial['number']} ({trial['state']}): {trial['why']}" for trial in with_reason]

@@ -22,7 +22,7 @@ from rlgd.studies.execution import MEMORY_SHARE, Execution, train_members
 from rlgd.studies.member_sinks import MemberSinks
 from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Plan, make_plan
-from rlgd.studies.programs import Programs
+from rlgd.studies.programs import Programs, variant_of
 from rlgd.studies.question import Question
 from rlgd.studies.width import width_of
 from rlgd.system import ram
@@ -148,7 +148,7 @@ class Task:
                 self.sinks.send(config, trial, outcome)
 
     def _programs_of(self, config: RunConfig) -> Programs:
-        structure = jax.tree.structure(config.agent.prepared())
+        structure = jax.tree.structure(variant_of(config))
         if structure not in self._programs:
             self._programs[structure] = Programs(config, min(self.seeds, width_of(config)), False)
         self._programs[structure].check_fits(MEMORY_SHARE * ram.free_bytes())

@@ -14,7 +14,7 @@ import pytest
 
 from rlgd.errors import UsageError
 from rlgd.system import lock
-from rlgd.system.lock import LOCK, Claim, Lock, alone, held, is_claimed
+from rlgd.system.lock import LOCK, Claim, Lock, alone, held, is_claimed, is_held
 
 
 def test_a_lock_is_taken_once_and_names_its_owner(tmp_path: Path) -> None:
@@ -166,3 +166,18 @@ def test_a_directory_is_held_and_given_back(tmp_path: Path) -> None:
         pass
     with pytest.raises(UsageError, match="cannot be written: No such file"), held(tmp_path / "missing"):
         pass
+
+
+def test_whether_a_process_writes_can_be_asked_without_taking_the_lock(tmp_path: Path) -> None:
+    assert not is_held(tmp_path)
+    assert not (tmp_path / LOCK).exists()
+    taken = Lock(tmp_path)
+    assert not is_held(tmp_path)  # it writes nothing before it has signed
+    taken.sign()
+    assert is_held(tmp_path)
+    signature = (tmp_path / LOCK).read_text()
+    taken.release()
+    assert not is_held(tmp_path)
+    (tmp_path / LOCK).write_text(signature)  # as a killed process leaves it
+    assert not is_held(tmp_path)
+    Lock(tmp_path).release()

@@ -22,7 +22,7 @@ from jax import Array
 from jax.sharding import SingleDeviceSharding
 
 from rlgd.errors import StorageFault
-from rlgd.pytrees import AgentState, LoopState
+from rlgd.pytrees import DOT, PERCENT, AgentState, LoopState, named_leaves, with_leaves
 from rlgd.run.checkpoints.folder import BUILDING, remove
 from rlgd.run.checkpoints.manifest import MANIFEST, Manifest, as_damaged, file_digest, files_of, manifest_text
 from rlgd.system.files import replace, sync, why
@@ -33,7 +33,6 @@ NO_AGENT: Any = None
 # Fields of the state, and their names in checkpoints of earlier versions.
 EARLIER_NAMES = {"opt_state": "moments", "outer_opt_state": "outer_moments", "measured": "measured.gradient"}
 EARLIER_ONLY = {"measured.wait"}  # leaves of checkpoints of earlier versions that have no successor
-PERCENT, DOT = "%25", "%2E"  # in names of leaves
 ANY_SIZE, MAX_RATIO = (
     2**28,
     2**12,
@@ -160,13 +159,12 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
     except Exception as error:  # orbax raises whatever its storage layers raise
         raise as_damaged(directory, steps, f"{part} cannot be read ({type(error).__name__})") from error
 
-    def restored(path: Any, leaf: Any) -> Any:
+    def restored(name: str) -> Array:
         # By way of NumPy: arrays that orbax has put on a device are of another kind than those of a new run, and the
         # program that trains would be compiled a second time for what it returns.
-        value = jnp.asarray(np.asarray(named[on_disk[_name(path)]]))
-        return jax.random.wrap_key_data(value) if _is_key(leaf) else value
+        return jnp.asarray(np.asarray(named[on_disk[name]]))
 
-    return jax.tree_util.tree_map_with_path(restored, like)
+    return with_leaves(like, restored)
 
 
 def _earlier(name: str) -> str:
@@ -191,24 +189,3 @@ def _check_same(wanted: dict[str, Any], stored: dict[str, Any], path: Path) -> N
     ]
     if wrong:
         raise StorageFault(f"the checkpoint {path} does not fit its configuration: {'; '.join(wrong[:5])}.")
-
-
-def _name(path: Any) -> str:
-    """The keys on the way to a leaf, joined by dots. A dot in a key is marked, so that no two leaves have one name."""
-    keys = (jax.tree_util.keystr((key,), simple=True) for key in path)
-    return ".".join(key.replace("%", PERCENT).replace(".", DOT) for key in keys)
-
-
-def _is_key(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
-def named_leaves(tree: Any) -> dict[str, Any]:
-    """The arrays by their path in the tree; random keys as their integers."""
-
-    def plain(leaf: Any) -> Any:
-        if not _is_key(leaf):
-            return leaf
-        return jax.random.key_data(leaf) if isinstance(leaf, Array) else jax.eval_shape(jax.random.key_data, leaf)
-
-    return {_name(path): plain(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}

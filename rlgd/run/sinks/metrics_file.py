@@ -1,7 +1,9 @@
 """``metrics.jsonl``: the curves of a run, one row a line."""
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from rlgd.run.sinks.rows import Row
@@ -51,3 +53,15 @@ def cut(path: Path, number: int) -> tuple[list[Row], int]:
     if lines < number:
         log.warning("%s has lost %d rows; the curves have a gap.", path, number - lines)
     return rows, lines
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file that another process may be writing; those that cannot be read are left out."""
+    try:
+        descriptor = open_regular(path, os.O_RDONLY)
+    except OSError:
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        while (line := file.readline(MAX_LINE)).endswith(b"\n"):
+            with contextlib.suppress(ValueError):
+                yield parsed(line)

@@ -13,7 +13,7 @@ from rlgd.agents import A2C
 from rlgd.ascent import Ascent
 from rlgd.envs import make
 from rlgd.errors import StorageFault
-from rlgd.pytrees import AgentState, LoopState
+from rlgd.pytrees import AgentState, LoopState, named_leaves
 from rlgd.run.checkpoints import folder, manifest, state
 from rlgd.training import initialize
 
@@ -34,7 +34,7 @@ def abstract(loop: LoopState) -> LoopState:
 
 
 def assert_same(one: Any, other: Any) -> None:
-    a, b = state.named_leaves(one), state.named_leaves(other)
+    a, b = named_leaves(one), named_leaves(other)
     assert a.keys() == b.keys()
     for name, value in a.items():
         assert value.dtype == b[name].dtype
@@ -60,18 +60,17 @@ def test_a_checkpoint_of_the_same_step_is_replaced(loop: LoopState, tmp_path: Pa
 
 def test_names_of_earlier_versions_are_read(loop: LoopState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``opt_state`` was ``moments`` once, ``outer_opt_state`` was ``outer_moments``, and ``measured`` counted too."""
-    named = state.named_leaves
 
     def renamed(tree: Any) -> dict[str, Any]:
         earlier = {"opt_state": "moments", "outer_opt_state": "outer_moments", "measured": "measured.gradient"}
         counted = {"measured.wait": jnp.zeros((), jnp.int32)} if isinstance(tree, AgentState) else {}
         return counted | {
             ".".join([earlier.get(head, head), *rest]): leaf
-            for name, leaf in named(tree).items()
+            for name, leaf in named_leaves(tree).items()
             for head, *rest in [name.split(".")]
         }
 
-    assert {name.split(".")[0] for name in named(loop.agent_state)} >= set(state.EARLIER_NAMES)
+    assert {name.split(".")[0] for name in named_leaves(loop.agent_state)} >= set(state.EARLIER_NAMES)
     monkeypatch.setattr(state, "named_leaves", renamed)
     state.save(tmp_path, 8, loop, ABOUT, {})
     monkeypatch.undo()
@@ -98,7 +97,7 @@ def test_what_cannot_be_written_leaves_the_one_before(loop: LoopState, tmp_path:
 
 
 def test_random_keys_are_stored_as_numbers(loop: LoopState) -> None:
-    leaf = state.named_leaves(loop)["key"]
+    leaf = named_leaves(loop)["key"]
     np.testing.assert_array_equal(leaf, jax.random.key_data(loop.key))
     assert state.numbers() == {"dtype": "float32", "prng": str(jax.random.key_impl(loop.key))}
 
@@ -106,16 +105,17 @@ def test_random_keys_are_stored_as_numbers(loop: LoopState) -> None:
 def test_every_leaf_has_a_name_of_its_own(loop: LoopState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where keys have dots; earlier versions did not mark them."""
     obs = {"a.b": jnp.ones(1), "a": {"b": jnp.zeros(2), "": jnp.zeros(3)}, "a.": jnp.zeros(4), "a%2Eb": jnp.zeros(5)}
-    names = state.named_leaves(obs)
+    names = named_leaves(obs)
     assert len(names) == len(jax.tree.leaves(obs))
     assert names.keys() > {"a.b"}
     dotted = dataclasses.replace(loop, obs={"a.b%": jnp.ones(1)})
-    marked = state.named_leaves
     with monkeypatch.context() as earlier:
         earlier.setattr(
             state,
             "named_leaves",
-            lambda tree: {name.replace("%2E", ".").replace("%25", "%"): leaf for name, leaf in marked(tree).items()},
+            lambda tree: {
+                name.replace("%2E", ".").replace("%25", "%"): leaf for name, leaf in named_leaves(tree).items()
+            },
         )
         state.save(tmp_path, 8, dotted, ABOUT, {})
     assert_same(state.restore(tmp_path, 8, abstract(dotted)), dotted)
