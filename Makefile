@@ -10,13 +10,14 @@ CONSTRAINTS := constraints-py$(if $(filter 3.11,$(VERSION)),311,312).txt
 BIN := $(VENV)/bin
 PEERS := .peers
 SUITES := .suites
+SERVICES := .services
 ARGS ?=
 CORE := $(addprefix tests/,test_architecture.py test_public_names.py test_hyperparameters.py test_learning.py \
 	maths/test_distributions.py maths/test_returns.py ascent/test_ascent.py agents/test_contract.py \
 	envs/device/test_device_env.py training run/test_run.py run/test_old_runs.py run/checkpoints cli/test_train.py)
 SUITE_EXTRAS := dev,brax,envpool,gymnax,jumanji,playground
 
-.PHONY: train test test-core test-slow test-suites lint format bench clean
+.PHONY: train test test-core test-slow test-suites test-services lint format bench clean
 
 train: $(VENV)/.train
 	$(BIN)/rlgd train ppo --env CartPole-v1 $(ARGS)
@@ -35,6 +36,10 @@ test-slow: $(VENV)/.dev
 test-suites: $(SUITES)/.ready
 	$(SUITES)/bin/python -m pytest tests/envs/suites tests/envs/host $(ARGS)
 
+# Services that keep curves: MLflow needs other versions of some packages, and Comet is large.
+test-services: $(SERVICES)/.ready
+	$(SERVICES)/bin/python -m pytest tests/run/sinks $(ARGS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,7 +53,7 @@ bench: $(VENV)/.dev $(PEERS)/.ready
 	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python $(ARGS)
 
 clean:
-	rm -rf .venv .venv-* $(PEERS) $(SUITES)
+	rm -rf .venv .venv-* $(PEERS) $(SUITES) $(SERVICES)
 
 # uv if it is installed, else venv and pip; the versions are those that were tested.
 INSTALL = if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(1)/bin/python $(2); \
@@ -70,6 +75,9 @@ $(PEERS)/bin/python:
 $(SUITES)/bin/python:
 	$(call VENV_RULE,$(SUITES))
 
+$(SERVICES)/bin/python:
+	$(call VENV_RULE,$(SERVICES))
+
 $(VENV)/.train: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once; about a minute)"
 	@$(call INSTALL,$(VENV),-c $(CONSTRAINTS) -e .)
@@ -83,6 +91,11 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
 $(SUITES)/.ready: pyproject.toml | $(SUITES)/bin/python
 	@echo "installing with the suites of environments into $(SUITES) (once; some minutes)"
 	@$(call INSTALL,$(SUITES),-e .[$(SUITE_EXTRAS)])
+	@touch $@
+
+$(SERVICES)/.ready: pyproject.toml | $(SERVICES)/bin/python
+	@echo "installing with the services that keep curves into $(SERVICES) (once; some minutes)"
+	@$(call INSTALL,$(SERVICES),-e .[dev,mlflow,comet])
 	@touch $@
 
 $(PEERS)/.ready: benchmarks/peers.txt | $(PEERS)/bin/python
