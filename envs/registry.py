@@ -1,6 +1,8 @@
 """``make``: from an id or an object to an environment."""
 
+import dataclasses
 import functools
+import importlib
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -16,11 +18,20 @@ from rlgd.envs.host.maker import load_namespace
 from rlgd.envs.host.sources import as_json
 from rlgd.envs.suites.catalog import SUITES, load
 from rlgd.errors import UsageError, unknown
+from rlgd.plugins import Kind
 
 Env: TypeAlias = DeviceEnv | HostEnv
 
 FUNCTIONAL = ("phys2d/", "tabular/")  # Gymnasium's own functional environments
 BACKENDS = ("auto", "device", "host")
+
+
+def _check(name: str, part: Any) -> None:
+    if not (isinstance(part, FuncEnv) or callable(part)):
+        raise UsageError(f"{name!r} is {part!r}; expected a FuncEnv, or a class or function that makes an environment.")
+
+
+ENV = Kind("env", (*TWINS, *SUITES), _check)  # environments of users, by the names of their classes
 
 
 def device_ids() -> list[str]:
@@ -44,8 +55,9 @@ def make(
 
     Args:
         env: a Gymnasium id (its twin on the device is taken if there is one); an id of another suite, such as
-            "brax:ant" (see ``SUITES``); a ``FuncEnv``; a ``gymnasium.Env``, its class or a function that makes one; a
-            ``gymnasium.vector.VectorEnv``; or a result of ``make``.
+            "brax:ant" (see ``SUITES``); ``module:Class``, or the name of an environment of an installed package; a
+            ``FuncEnv``; a ``gymnasium.Env``, its class or a function that makes one; a ``gymnasium.vector.VectorEnv``;
+            or a result of ``make``.
         backend: "auto", or "device" or "host" to force the choice.
         max_episode_steps: the time limit; None takes the registered one (of an object: its own, if any).
         vectorization: how environments on the host are stepped, see ``HostEnv``.
@@ -74,12 +86,61 @@ def make(
         if colon and prefix in SUITES:
             func_env, limit = load(prefix, name)
             return _on_device(func_env, env, max_episode_steps or limit, backend, needs_host, kwargs)
+        if (part := part_of_user(env)) is not None:
+            limits: dict[str, Any] = {"backend": backend, "max_episode_steps": max_episode_steps}
+            made = make(part, **limits, vectorization=vectorization, env_timeout=env_timeout,
+                        log_info=log_info, **kwargs)  # fmt: skip
+            return dataclasses.replace(made, env_id=env)
         return _registered(full_id(env), backend, max_episode_steps, needs_host, on_host, kwargs)
     if isinstance(env, FuncEnv):
         return _on_device(env, type(env).__name__, max_episode_steps, backend, needs_host, kwargs)
     if backend == "device":
         raise UsageError(f"{env!r} runs on the host; on the device runs a FuncEnv, or an id of device_ids().")
     return HostEnv.of(env, max_episode_steps=max_episode_steps, **on_host, **kwargs)
+
+
+def part_of_user(env_id: str) -> Any:
+    """The environment of a user with this name: a FuncEnv, or what makes one of Gymnasium; None if Gymnasium knows it.
+
+    The module before a colon is imported: as for ``load_namespace``, the id must not come from a file.
+
+    Raises:
+        UsageError: if it cannot be imported, or is no environment.
+    """
+    if env_id in gymnasium.registry or env_id in TWINS:
+        return None
+    if env_id in ENV.installed() or env_id in ENV.used():
+        return _ready(ENV.get(env_id))
+    module, colon, attribute = env_id.partition(":")
+    if not colon:
+        return None
+    load_namespace(env_id)
+    if not hasattr(importlib.import_module(module), attribute.partition(".")[0]):
+        return None  # the rest is an id that the module has registered
+    return _ready(ENV.named(env_id))
+
+
+@functools.cache
+def _ready(part: Any) -> Any:
+    """A FuncEnv of a class, always the same; anything else as it is."""
+    return part() if isinstance(part, type) and issubclass(part, FuncEnv) else part
+
+
+def refuse_module_id(env_id: str) -> None:
+    """Refuse an id out of a file that would import a module which the user has not named.
+
+    Raises:
+        UsageError: naming it.
+    """
+    known = env_id in gymnasium.registry or env_id.partition(":")[0] in SUITES
+    if ":" in env_id and not known:
+        try:
+            ENV.get(env_id)
+        except UsageError as error:
+            module = env_id.partition(":")[0]
+            raise UsageError(
+                f"the environment {env_id!r} imports the module {module!r}; name it yourself: --env {env_id}."
+            ) from error
 
 
 def _on_device(
@@ -100,7 +161,7 @@ def full_id(env_id: str) -> str:
     Raises:
         UsageError: if there is no such id; the message names the nearest ones.
     """
-    if env_id.partition(":")[0] in SUITES:
+    if env_id.partition(":")[0] in SUITES or env_id in ENV.installed():
         return env_id
     own = env_id.removeprefix(f"{NAMESPACE}/")
     if own in TWINS:

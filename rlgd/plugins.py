@@ -67,6 +67,10 @@ class Kind:
         """Those of installed packages by name; one that takes a name of ours is left out, with a warning."""
         return _installed(self.group, self.what, frozenset(self.own))
 
+    def used(self) -> Collection[str]:
+        """The names of parts that this process was given; of any kind."""
+        return _used.keys()
+
     def name(self, part: Any) -> str:
         """The name of a part as files have it; that of an object without a place in a module only describes it."""
         return part if isinstance(part, str) else described(part)

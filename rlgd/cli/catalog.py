@@ -67,6 +67,7 @@ def envs() -> Rows:
     import gymnasium
 
     from rlgd.envs import device_ids
+    from rlgd.envs.registry import ENV
 
     twins = device_ids()
     rows = [["environment", "runs on", "time limit", "solved at"]]
@@ -76,7 +77,7 @@ def envs() -> Rows:
         limit = "-" if spec.max_episode_steps is None else str(spec.max_episode_steps)
         threshold = "-" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
         rows.append([env_id, "device, host" if env_id in twins else "host", limit, threshold])
-    return rows
+    return [*rows, *([name, "-", "-", f"{place} {origin}"] for name, place, origin in _installed(ENV))]
 
 
 def suite(prefix: str) -> Rows:

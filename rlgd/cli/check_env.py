@@ -26,13 +26,16 @@ def run(options: Options) -> int:
     from rlgd.envs import SUITES, make
     from rlgd.envs.check.checker import check
     from rlgd.envs.check.report import render
+    from rlgd.envs.registry import part_of_user
 
     arguments = dict(key_value(text) for text in options.env_arg)
     own = {name: getattr(options, name) for name in ("seed", "steps", "timeout", "worker")}
     if taken := own.keys() & arguments:
         raise UsageError(f"--env-arg {min(taken)}=... cannot be given here: check-env has a flag of that name.")
-    is_suite = options.env.partition(":")[0] in SUITES
-    source = make(options.env, **arguments) if is_suite else options.env
-    report = check(source, **own, **({} if is_suite else arguments))
+    if options.env.partition(":")[0] in SUITES:
+        report = check(make(options.env, **arguments), **own)
+    else:
+        part = part_of_user(options.env)
+        report = check(options.env if part is None else part, **own, **arguments)
     print(json.dumps(report.as_dict()) if options.json else render(report))
     return 0 if report.sound else 1

@@ -39,19 +39,6 @@ def _value(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def refuse_module_id(env_id: str) -> None:
-    """Refuse an environment from a file if its id would import a module.
-
-    Raises:
-        UsageError: naming it.
-    """
-    from rlgd.envs import SUITES
-
-    module, colon, _ = str(env_id).partition(":")
-    if colon and module not in SUITES:
-        raise UsageError(f"the environment {env_id!r} imports the module {module!r}; name it yourself: --env {env_id}.")
-
-
 def flags_of_run(content: dict[str, Any]) -> dict[str, Any]:
     """The flags that give the run of a ``config.json`` again."""
     from rlgd.run.config_file import upgraded

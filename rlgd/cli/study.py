@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlgd.cli.engine_options import EngineOptions
-from rlgd.cli.flag_files import refuse_module_id
 from rlgd.cli.options import flag, positional, sinks_flag
 from rlgd.cli.output import tensorboard_command
 from rlgd.system import signals
@@ -68,6 +67,7 @@ def run(options: Options) -> int:
     """Plan the study, and run it."""
     _ = options.engine_choice  # a mistake in it is found first
     from rlgd.agents import named
+    from rlgd.envs.registry import refuse_module_id
     from rlgd.studies import directory as study_directory
     from rlgd.studies import execution as execution_module
     from rlgd.studies import plan as plan_module

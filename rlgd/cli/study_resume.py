@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 from rlgd.cli import study
-from rlgd.cli.flag_files import refuse_module_id
 from rlgd.cli.options import flag, positional
 from rlgd.errors import UsageError
 
@@ -20,6 +19,7 @@ class Options(study.ExecutionOptions):
 def run(options: Options) -> int:
     """Continue the study."""
     _ = options.engine_choice  # a mistake in it is found first
+    from rlgd.envs.registry import refuse_module_id
     from rlgd.studies import directory as study_directory
     from rlgd.studies import plan as plan_module
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from rlgd.cli import dry_run
-from rlgd.cli.flag_files import read_flags, refuse_module_id
+from rlgd.cli.flag_files import read_flags
 from rlgd.cli.options import UNKNOWN, RunOptions, filled, flag, flags_of, part, positional
 from rlgd.cli.output import announce, report, sinks_of
 from rlgd.errors import UsageError
@@ -58,7 +58,9 @@ class Options(RunOptions):
         options = cls(agent=name, hyperparameters=make_agent(name), settings=RunSettings())
         options = filled(options, from_config)
         if not given.get("env") and options.env is not None:
-            refuse_module_id(options.env)
+            from rlgd.envs.registry import refuse_module_id
+
+            refuse_module_id(str(options.env))
         known = from_config | dict(given)
         if not known.get("preset", True):
             return options

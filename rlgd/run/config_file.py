@@ -18,6 +18,7 @@ from rlgd.agents import stored
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import SUITES, DeviceEnv, Env, make
 from rlgd.envs.host.host_env import autoreset_mode_named
+from rlgd.envs.registry import ENV, refuse_module_id
 from rlgd.errors import UsageError
 from rlgd.run.cadence import Cadence
 from rlgd.run.config import RunConfig, agent_name
@@ -179,7 +180,14 @@ def _settings(content: Mapping[str, Any]) -> RunSettings:
 
 def _made(env_id: str, settings: EnvSettings) -> Env:
     """The environment of an id out of a file, which must not import a module."""
-    if env_id not in gymnasium.registry and env_id.partition(":")[0] not in SUITES:
+    known = env_id in gymnasium.registry or env_id.partition(":")[0] in SUITES or env_id in ENV.installed()
+    try:
+        refuse_module_id(env_id)
+    except UsageError:
+        known = False
+    else:
+        known = known or ":" in env_id
+    if not known:
         raise UsageError(f"the run's environment {env_id!r} cannot be made from a file; name it: --env, or env=.")
     if settings.backend == "device":  # the other settings are the host's
         settings = EnvSettings("device", settings.max_episode_steps)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from rlgd import hyperparameters
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
+from rlgd.envs.registry import refuse_module_id
 from rlgd.errors import UsageError
 from rlgd.plugins import remember
 from rlgd.run.config import agent_name
@@ -139,6 +140,8 @@ def resume_study(
     question, content = read(directory)
     if not question.env and env is None:
         raise UsageError(f"{directory} does not name its environment, which was not given as an id; give env.")
+    if env is None:
+        refuse_module_id(question.env)
     size = recorded_slice_size(directory, content, slice_size)
     execution = Execution(content["exact"], size, workers, executor, devices=devices)
     return execute(make_plan(question, agent, env), directory, execution, on_progress, resumed=True, sinks=sinks)
