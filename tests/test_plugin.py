@@ -85,7 +85,8 @@ def test_what_is_made_of_them_survives_kills_and_varies(site: Path, tmp_path: Pa
 def test_they_pass_the_checks_that_ship() -> None:
     models.check(Differences)
     small: dict[str, Any] = {"num_envs": 4, "rollout_length": 8, "measure_every": 1}
-    agents.check(ClippedA2C(network=Differences(8), optimizer=sign_momentum, **small))
+    parts: dict[str, Any] = {"network": Differences(8), "optimizer": sign_momentum}
+    agents.check(ClippedA2C(**parts, **small))
     env = rlgd.envs.make(Corridor(), max_episode_steps=20)
     assert isinstance(env, envs.DeviceEnv)
     agents.check(ClippedA2C(**small), env)

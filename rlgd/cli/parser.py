@@ -115,7 +115,7 @@ def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: b
             raise UsageError(f"{_without_box(box.getvalue())} `{prog} --help` shows all flags.") from mistake
     else:
         given, _ = tyro.cli(kind, args=words, prog=prog, default=none, return_unknown_args=True, add_help=False)
-    return {name: value for name, value in given.items() if value != none.get(name)}
+    return {name: value for name, value in given.items() if name not in none or value != none[name]}
 
 
 def is_repeated(flag: Flag) -> bool:

@@ -37,6 +37,7 @@ def test_numbers_are_read_by_their_kind() -> None:
     assert read("--depth", "12").depth == 12
     assert read("--most", "1e-3").most == 1e-3
     assert read("--most", "None").most is None
+    assert read("--most", "None").given["most"] is None  # which is not the same as not given: a preset may say else
 
 
 @pytest.mark.parametrize(
