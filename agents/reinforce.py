@@ -90,7 +90,7 @@ class REINFORCE(Agent):
         episode_returns = returns.discounted_returns(reward, discount, jnp.zeros_like(reward[0]))
         features = self.features(spec, state.obs_statistics, rollout.obs, rollout.action_mask)
         if self.baseline == "value":
-            baseline = self.value(spec, state.params.value, features)
+            baseline = self.value(spec, state.params, features)
         elif self.baseline == "mean":
             others = jnp.sum(episode_returns, axis=1, keepdims=True) - episode_returns
             baseline = others / (self.num_envs - 1)

@@ -48,7 +48,7 @@ def test_the_answers_are_learned(agent: str, kind: str, name: str) -> None:
         if name == "no_end" and agent == "reinforce":
             value = 1 + GAMMA / 2  # both steps look alike, and the limit ends the episode: nothing is bootstrapped
         policy, obs = result.policy, MEDLEYS[kind].see(name, shown)
-        predicted = policy.agent.value(policy.spec, result.state.agent_state.params.value, Features(jnp.asarray(obs)))
+        predicted = policy.agent.value(policy.spec, result.state.agent_state.params, Features(jnp.asarray(obs)))
         np.testing.assert_allclose(predicted, value, rtol=0, atol=VALUE_TOLERANCE)
         if action is not None:
             np.testing.assert_allclose(policy(obs), action, rtol=0, atol=ACTION_TOLERANCE)

@@ -13,7 +13,7 @@ from rlgd.maths import running_statistics
 from rlgd.maths.distributions import Distribution
 from rlgd.models.action_heads import ActionHead
 from rlgd.models.features import encode, images
-from rlgd.models.networks import Network, are_alike, read_together
+from rlgd.models.networks import Network, are_alike, outputs_of, read_together, with_outputs
 from rlgd.models.torsos import NetworkOutput
 from rlgd.pytrees import Actor, Features, Obs, Params, Scalar, View
 from rlgd.spaces import Spec
@@ -32,6 +32,7 @@ class Networks:
         exploration: how actions are sampled.
         log_std_init: the first log standard deviations; None: the default of ``make_exploration``.
         alike: whether both networks have the same layers and read the same features.
+        shared: whether they are the very same layers: the value function's parameters are those of its outputs alone.
     """
 
     spec: Spec
@@ -41,6 +42,7 @@ class Networks:
     exploration: Exploration
     log_std_init: Scalar | None
     alike: bool
+    shared: bool
 
     def init(self, key: Array) -> Params:
         """New parameters. Those of the policy are ``network``, and ``log_std`` where its distribution has any."""
@@ -48,7 +50,8 @@ class Networks:
         policy = {"network": self.policy.init(policy_key)}
         if self.head.num_log_stds:
             policy["log_std"] = self.exploration.initial_log_std(self.log_std_init)
-        return Params(policy, self.value.init(value_key))
+        value = self.value.init(value_key)
+        return Params(policy, outputs_of(value) if self.shared else value)
 
     def memory(self, num_envs: int) -> Any:
         """What the policy keeps before the first step: a ``Memory``, or () if it keeps nothing."""
@@ -72,8 +75,9 @@ class Networks:
         """The action distribution at features ``[...]``, among the actions allowed; with a key, under dropout."""
         return self.decide(policy, features, key).policy
 
-    def read_value(self, value: Any, features: Features, key: Array | None = None) -> NetworkOutput:
+    def read_value(self, params: Params, features: Features, key: Array | None = None) -> NetworkOutput:
         """What the value function's network returns at features ``[...]``; with a key, under dropout."""
+        value = with_outputs(params.policy["network"], params.value) if self.shared else params.value
         return self.value.read(value, for_network(features, "value"), key)
 
     def read(
@@ -84,7 +88,7 @@ class Networks:
         # Of convolutions with an axis more a GPU makes slow, grouped ones.
         if features.images or not (self.alike and layout().joins_networks and are_alike(*networks)):
             policy = None if params.policy is None else self.distribution(params.policy, features, keys[0])
-            return policy, None if params.value is None else self.read_value(params.value, features, keys[1])
+            return policy, None if params.value is None else self.read_value(params, features, keys[1])
         given = for_network(features, "policy"), for_network(features, "value")
         output, value = read_together(self.policy, networks, given, keys)
         decision = self._decision(params.policy, features, output)

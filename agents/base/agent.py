@@ -60,9 +60,9 @@ class Agent(abc.ABC):
     )
     value_network: Any = static(
         None,
-        "the layers of the value function, where they are others; None: as network",
-        choices=tuple(torsos.NETWORKS),
-        kind=own.NETWORK,
+        "the layers of the value function; None: as network, but its own; policy: the policy's, which both then shape",
+        choices=(own.SHARED, *torsos.NETWORKS),
+        kind=own.VALUE_NETWORK,
     )
     critic_obs: tuple[str, ...] = static((), "parts of a Dict observation that the value function alone reads")
     hidden_sizes: tuple[int, ...] = static((64, 64), "width of each hidden layer; none: a linear policy", "[1, inf)")
@@ -111,6 +111,8 @@ class Agent(abc.ABC):
             raise UsageError(f"ent_coef_schedule {self.ent_coef_schedule!r} has no effect: ent_coef is 0.")
         if self.dropout is not None and not self.hidden_sizes:
             raise UsageError("dropout is set, but hidden_sizes is empty: there is no hidden layer to drop units of.")
+        if self.critic_obs and self.value_network == own.SHARED:
+            raise UsageError("critic_obs is set, but value_network is 'policy', whose layers do not read these parts.")
         exploration.validate(self.box_std, self.hidden_sizes, self.sde_sample_freq)
         if self.log_std_init is not None and self.box_distribution == "beta":
             raise UsageError("log_std_init is set, but box_distribution is 'beta', which has no such parameter.")
@@ -164,7 +166,7 @@ class Agent(abc.ABC):
     @property
     def _kinds(self) -> tuple[Any, Any]:
         """The networks of policy and value function, by name or as a part of the user."""
-        return self.network, self.network if self.value_network is None else self.value_network
+        return self.network, self.network if self.value_network in (None, own.SHARED) else self.value_network
 
     def memory_layer(self, kind: str) -> Recurrence | Attention | None:
         """The layer that remembers in one of ``NETWORKS``; None if it has none."""
@@ -199,6 +201,7 @@ class Agent(abc.ABC):
             ),
             log_std_init=self.log_std_init,
             alike=self.value_network is None and not self.critic_obs,
+            shared=self.value_network == own.SHARED,
         )
 
     def _network(self, spec: Spec, kind: Any, outputs: int, scale: float, hidden_obs: tuple[str, ...] = ()) -> Network:
@@ -227,9 +230,9 @@ class Agent(abc.ABC):
         """The action distribution at features ``[...]``, among the actions allowed; with a key, under dropout."""
         return self.networks(spec).distribution(policy, features, key)
 
-    def value(self, spec: Spec, value: Any, features: Features, key: Array | None = None) -> Array:
+    def value(self, spec: Spec, params: Params, features: Features, key: Array | None = None) -> Array:
         """The value function at features ``[...]``, of the same shape; with a key, under dropout."""
-        return self.networks(spec).read_value(value, features, key).outputs[..., 0]
+        return self.networks(spec).read_value(params, features, key).outputs[..., 0]
 
     def entropy_weight(self, progress: Array) -> Array:
         """``ent_coef`` as it is applied when the share ``progress`` of the run is done."""

@@ -105,7 +105,7 @@ def _next_value(
         before = _memory_before(memory, rollout.truncated, len(features.vector))
         memory_before = Params(None, minibatches.as_rows(before))
         features = features._replace(first=jnp.zeros(len(features.vector), bool), memory=memory_before)
-    values = minibatches.by_time(agent.value(spec, state.params.value, features), agent.num_envs)
+    values = minibatches.by_time(agent.value(spec, state.params, features), agent.num_envs)
     following = jnp.concatenate([value[1:], values[:1]])
     return true_next(following, values[1:], rollout.truncated)
 

@@ -22,6 +22,7 @@ from rlgd.hyperparameters import hyperparameters, nested, static, traced
 from rlgd.maths import minibatches, natural_gradient, objectives
 from rlgd.maths.distributions import Distribution
 from rlgd.maths.natural_gradient import Solution
+from rlgd.models.own import SHARED
 from rlgd.pytrees import AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
@@ -55,6 +56,8 @@ class NaturalAgent(RolloutAgent):
         for name in ("outer_learning_rate", "outer_momentum"):
             if getattr(self.ascent.outer, name) is not None:
                 raise UsageError(f"{name} is set, but an outer step would leave the trust region; leave it out.")
+        if self.value_network == SHARED:
+            raise UsageError("value_network is 'policy', but the value function is fitted alone here; leave it out.")
         if self.dropout is not None:
             raise UsageError(
                 "dropout is set, but the KL under dropout is not that of the policy that acts; leave it out."

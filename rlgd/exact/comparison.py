@@ -16,6 +16,7 @@ from rlgd.errors import UsageError
 from rlgd.exact.lqr import LQR, LinearGaussian, LQREnv
 from rlgd.exact.mdp import TabularEnv, TabularMDP
 from rlgd.maths.distributions import DiagGaussian
+from rlgd.models.own import SHARED
 from rlgd.pytrees import AgentState
 from rlgd.spaces import Spec
 from rlgd.training.device_rollout import collect
@@ -57,6 +58,8 @@ def applies(agent: Agent, env: Env) -> bool:
     """Whether the exact gradient is known: the time limit is the horizon; in an LQR the policy is linear Gaussian."""
     problem = problem_of(env)
     if agent.is_recurrent or agent.climbers is not None or problem is None or env.max_episode_steps != problem.horizon:
+        return False
+    if agent.value_network == SHARED:  # the policy's gradient has that of the value error in it
         return False
     return isinstance(problem, TabularMDP) or (
         agent.network == "mlp"

@@ -109,6 +109,21 @@ def network(
     return _with_dtype(functions, memory_size, compute_dtype)
 
 
+OUTPUTS = "OutputLayer_0"  # the name of the last layer's parameters
+
+
+def outputs_of(params: Any) -> Any:
+    """The parameters of a network's outputs."""
+    return params[OUTPUTS] if OUTPUTS in params else outputs_of(params["mlp"])
+
+
+def with_outputs(params: Any, outputs: Any) -> Any:
+    """The parameters of a network, with others for its outputs."""
+    if OUTPUTS in params:
+        return {**params, OUTPUTS: outputs}
+    return {**params, "mlp": with_outputs(params["mlp"], outputs)}
+
+
 def only(inner: Network, columns: Sequence[int], images: Sequence[int]) -> Network:
     """A network that reads some of the features: these numbers of the vector, and these images."""
 

@@ -82,6 +82,8 @@ def _check(name: str, part: Any) -> None:
 
 
 NETWORK = Kind("network", tuple(NETWORKS), _check)
+SHARED = "policy"  # of the value function: it is outputs on the policy's layers
+VALUE_NETWORK = Kind("network", (SHARED, *NETWORKS), _check)
 
 
 def resolved(kind: Any) -> str | Torso:

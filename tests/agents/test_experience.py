@@ -64,7 +64,7 @@ def slow_targets(agent: RolloutAgent, env: Any, state: Any, rollout: Rollout, me
     def value(obs: Any, first: Any, memory: Array) -> tuple[NDArray[Any], Array]:
         features = agent.features(spec, state.obs_statistics, jnp.asarray(obs))
         features = features._replace(first=jnp.asarray(first), memory=Params(None, memory))
-        read = agent.networks(spec).read_value(state.params.value, features)
+        read = agent.networks(spec).read_value(state.params, features)
         assert read.memory is not None
         return np.asarray(read.outputs[..., 0]), read.memory
 

@@ -304,7 +304,7 @@ def rollout_expectation(agent: Agent, state: AgentState, gamma: float, gae_lambd
     counts; after the time limit the value function counts. Both end the trace, and the next row begins an episode.
     """
     pi, following = chain(agent, state.params.policy)
-    value = np.asarray(agent.value(ENV.spec, state.params.value, Features(jnp.eye(STATES))), np.float64)
+    value = np.asarray(agent.value(ENV.spec, state.params, Features(jnp.eye(STATES))), np.float64)
     delta = MDP.reward + gamma * following @ value - value[:, None]
     advantage = np.zeros((LONG + 1, HORIZON + 1, STATES, ACTIONS))  # 0 after the last row and after the time limit
     for t in reversed(range(LONG)):

@@ -174,7 +174,7 @@ def actor_critic_gradient(agent: Agent, state: AgentState, gae_lambda: float) ->
     nothing after an end.
     """
     pi = jnp.exp(policy_table(agent, state.params.policy))
-    value = agent.value(SPEC, state.params.value, Features(jnp.eye(STATES)))
+    value = agent.value(SPEC, state.params, Features(jnp.eye(STATES)))
     alive = jnp.asarray(np.arange(STATES) != TERMINAL, jnp.float32)
     delta = REWARD + GAMMA * NEXT @ (alive * value) - value[:, None]
     advantages = [delta]

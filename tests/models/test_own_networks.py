@@ -21,7 +21,7 @@ from rlgd.errors import UsageError
 from rlgd.hyperparameters import from_dict, to_dict, with_values
 from rlgd.models import Torso, check
 from rlgd.models.networks import memory_layer, network
-from rlgd.pytrees import Features
+from rlgd.pytrees import Features, Params
 from rlgd.spaces import BoxSpec, DictSpec, DiscreteSpec, Spec
 from tests.plugin.rlgd_plugin.networks import Differences
 
@@ -124,6 +124,33 @@ def test_policy_and_value_function_may_have_different_networks() -> None:
     assert own.is_recurrent
 
 
+@pytest.mark.parametrize("network", ["mlp", "gru", Linen, "impala"])
+def test_policy_and_value_function_may_be_one_network(network: Any) -> None:
+    image = network == "impala"
+    spec = Spec(BoxSpec((10, 10, 1) if image else (4,), "float32"), DiscreteSpec(2), max_episode_steps=32)
+    agent = A2C(network=network, value_network="policy", hidden_sizes=(6,), **SMALL | {"measure_every": 1})
+    if not image:  # convolutions differ in the last digits, and Adam makes much of that
+        check_agent(agent, spec)
+    prepared = agent.prepared()
+    params = prepared.init(spec, jax.random.key(0)).params
+    assert set(params.value) == {"kernel", "bias"}
+    features = Features(jnp.ones((3, 0 if image else 4)), (jnp.ones((3, 10, 10, 1)),) if image else ())
+    if agent.is_recurrent:
+        memory = jnp.zeros((3, 64))
+        features = features._replace(first=jnp.ones(3, bool), memory=Params(memory, memory))
+    gradient = jax.grad(lambda params: prepared.value(spec, params, features).sum())(params)
+    moved = [bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(gradient.policy["network"])]
+    assert any(moved)
+    assert not all(moved)  # the policy's outputs stay
+
+
+def test_what_cannot_share_is_refused() -> None:
+    with pytest.raises(UsageError, match="the value function is fitted alone"):
+        TRPO(value_network="policy").validate()
+    with pytest.raises(UsageError, match="whose layers do not read these parts"):
+        PPO(value_network="policy", critic_obs=("state",)).validate()
+
+
 def test_a_critic_reads_parts_that_the_policy_does_not() -> None:
     seen = DictSpec((("image", BoxSpec((8, 8, 1), "uint8")), ("own", BoxSpec((2,), "float32")),
                      ("state", BoxSpec((3,), "float32"))))  # fmt: skip
@@ -137,7 +164,7 @@ def test_a_critic_reads_parts_that_the_policy_does_not() -> None:
     features = [agent.features(spec, None, obs | {"state": np.full((1, 3), x, np.float32)}) for x in (0, 9)]
     logits = [agent.distribution(spec, params.policy, each).log_prob(jnp.zeros(1, int)) for each in features]
     assert logits[0] == logits[1]
-    assert agent.value(spec, params.value, features[0]) != agent.value(spec, params.value, features[1])
+    assert agent.value(spec, params, features[0]) != agent.value(spec, params, features[1])
     for wrong, message in ((("nope",), "'nope', but the parts .* 'image', 'own', 'state'"),
                            (("image", "own", "state"), "nothing is left that the policy reads")):  # fmt: skip
         with pytest.raises(UsageError, match=message):
@@ -186,7 +213,7 @@ def test_impala_reads_images_alone() -> None:
     assert params.value["ResidualReader_0"]["Conv_5"]["kernel"].shape == (3, 3, 16, 32)
     assert params.value["mlp"]["Dense_0"]["kernel"].shape == (2 * 2 * 32, 8)
     obs = jax.random.bernoulli(jax.random.key(1), 0.5, (3, 10, 10, 4))
-    assert agent.value(spec, params.value, agent.features(spec, None, obs)).shape == (3,)
+    assert agent.value(spec, params, agent.features(spec, None, obs)).shape == (3,)
     with pytest.raises(UsageError, match="hold no image"):
         rlgd.train(A2C(network="impala"), "CartPole-v1", total_timesteps=64)
 
