@@ -1,4 +1,4 @@
-"""Types that several modules of this wing name. Worker processes import this module: it imports no JAX."""
+"""Types and names that several modules of this wing share. Worker processes import this module: it imports no JAX."""
 
 from typing import Any, TypeAlias
 
@@ -14,3 +14,6 @@ Functional: TypeAlias = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
 Space: TypeAlias = gymnasium.Space[Any]
 Bools: TypeAlias = NDArray[np.bool_]
 Info: TypeAlias = dict[str, Any]
+
+SUCCESS = "is_success"  # of an info: whether the episode that ends was a success
+SUCCESSES = "rollout/successes"  # the metric: how many of the episodes that ended were

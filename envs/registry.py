@@ -62,8 +62,8 @@ def make(
         max_episode_steps: the time limit; None takes the registered one (of an object: its own, if any).
         vectorization: how environments on the host are stepped, see ``HostEnv``.
         env_timeout: seconds that a step on the host may take, in worker processes; None leaves it to ``vectorization``.
-        log_info: names of numbers in the infos of environments on the host, which training records; there "auto" takes
-            the host.
+        log_info: names of numbers in the infos, or in a FuncEnv's ``state_info``, which training records; of an id that
+            Gymnasium has "auto" then takes Gymnasium's own environment, which may give them.
         kwargs: passed to Gymnasium, or to the class or function.
 
     Raises:
@@ -74,9 +74,9 @@ def make(
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UsageError(f"max_episode_steps is {max_episode_steps}; allowed: a whole number from 1.")
     on_host: dict[str, Any] = {"vectorization": vectorization, "timeout": env_timeout, "log_info": tuple(log_info)}
-    needs_host = vectorization != "auto" or env_timeout is not None or bool(log_info)
+    needs_host = vectorization != "auto" or env_timeout is not None
     if isinstance(env, DeviceEnv | HostEnv):
-        if backend != "auto" or max_episode_steps is not None or needs_host or kwargs:
+        if backend != "auto" or max_episode_steps is not None or needs_host or log_info or kwargs:
             raise UsageError(
                 f"{env.env_id} is already made; pass backend, max_episode_steps and arguments with its id."
             )
@@ -85,18 +85,32 @@ def make(
         prefix, colon, name = env.partition(":")
         if colon and prefix in SUITES:
             func_env, limit = load(prefix, name)
-            return _on_device(func_env, env, max_episode_steps or limit, backend, needs_host, kwargs)
+            made = _on_device(func_env, env, max_episode_steps or limit, backend, needs_host, kwargs)
+            return made.with_log_info(tuple(log_info))
         if (part := part_of_user(env)) is not None:
             limits: dict[str, Any] = {"backend": backend, "max_episode_steps": max_episode_steps}
-            made = make(part, **limits, vectorization=vectorization, env_timeout=env_timeout,
-                        log_info=log_info, **kwargs)  # fmt: skip
-            return dataclasses.replace(made, env_id=env)
+            of_user = make(part, **limits, vectorization=vectorization, env_timeout=env_timeout,
+                           log_info=log_info, **kwargs)  # fmt: skip
+            return dataclasses.replace(of_user, env_id=env)
         return _registered(full_id(env), backend, max_episode_steps, needs_host, on_host, kwargs)
     if isinstance(env, FuncEnv):
-        return _on_device(env, type(env).__name__, max_episode_steps, backend, needs_host, kwargs)
+        made = _on_device(env, type(env).__name__, max_episode_steps, backend, needs_host, kwargs)
+        return made.with_log_info(tuple(log_info))
     if backend == "device":
         raise UsageError(f"{env!r} runs on the host; on the device runs a FuncEnv, or an id of device_ids().")
     return HostEnv.of(env, max_episode_steps=max_episode_steps, **on_host, **kwargs)
+
+
+def in_place(env: Any, backend: str, max_episode_steps: int | None, log_info: tuple[str, ...]) -> Env:
+    """An environment that is given in place of a run's own one, whose settings the other arguments are.
+
+    An id keeps the place where it runs; a FuncEnv, a class or a function keeps the time limit and what is recorded.
+    """
+    if isinstance(env, str):
+        return make(env, backend=backend)
+    if isinstance(env, FuncEnv) or callable(env):
+        return make(env, max_episode_steps=max_episode_steps, log_info=log_info)
+    return make(env)
 
 
 def part_of_user(env_id: str) -> Any:
@@ -149,8 +163,7 @@ def _on_device(
     if backend == "host" or needs_host or kwargs:
         given = f" (got {', '.join(kwargs)})" if kwargs else ""
         raise UsageError(
-            f"{name} runs on the device: it takes no arguments{given}, no backend 'host', no vectorization, no "
-            "timeout, no log_info."
+            f"{name} runs on the device: it takes no arguments{given}, no backend 'host', no vectorization, no timeout."
         )
     return DeviceEnv(settled(func_env), name, limit)
 
@@ -185,8 +198,8 @@ def _registered(
     kwargs: dict[str, Any],
 ) -> Env:
     # A twin equals the registered environment; with other arguments it would not, so Gymnasium's own is made.
-    on_device = env_id in TWINS or env_id.startswith(FUNCTIONAL)
-    if backend == "host" or (backend == "auto" and (not on_device or needs_host or kwargs)):
+    on_device, log_info = env_id in TWINS or env_id.startswith(FUNCTIONAL), on_host["log_info"]
+    if backend == "host" or (backend == "auto" and (not on_device or needs_host or log_info or kwargs)):
         return HostEnv(env_id, limit, as_json(env_id, kwargs), **on_host)
     if not on_device:
         raise UsageError(
@@ -195,7 +208,7 @@ def _registered(
     if kwargs or needs_host:
         given = ", ".join(kwargs) or "vectorization or a timeout"
         raise UsageError(f"{env_id} takes no arguments on the device; got {given}. Use backend 'host'.")
-    return _device(env_id, limit)
+    return _device(env_id, limit).with_log_info(log_info)
 
 
 def _latest_version(name: str) -> str | None:

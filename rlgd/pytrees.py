@@ -78,6 +78,7 @@ class Rollout:
             K = 0 if ``obs[t + 1]`` already is the true one.
         first: ``[N]`` bool, which environments begin an episode in row 0.
         memory: the policy's memory before row 0; () if it has none.
+        info: numbers that environments on the device gave after each row, by name, ``[T, N]``; () if there are none.
     """
 
     obs: Obs
@@ -91,6 +92,7 @@ class Rollout:
     final_obs: Obs
     first: Array
     memory: Any = ()
+    info: Any = ()
 
     @property
     def done(self) -> Array:

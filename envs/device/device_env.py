@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd import spaces
-from rlgd.envs.aliases import Functional
+from rlgd.envs.aliases import SUCCESS, Functional
 from rlgd.errors import UsageError
 from rlgd.pytrees import Obs
 from rlgd.spaces import LeafSpec, Spec
@@ -27,7 +27,8 @@ class Timestep(NamedTuple):
     """One step of N environments.
 
     ``obs`` is what the policy sees next: after an end, the first observation of a new episode. ``next_obs`` is the true
-    observation after the transition; ``reward [N]`` float32; ``terminated``, ``truncated [N]`` bool.
+    observation after the transition; ``reward [N]`` float32; ``terminated``, ``truncated [N]`` bool. ``info`` has the
+    numbers that are recorded, each ``[N]`` float; it is empty where there are none.
     """
 
     obs: Obs
@@ -35,6 +36,7 @@ class Timestep(NamedTuple):
     reward: Array
     terminated: Array
     truncated: Array
+    info: Any = ()
 
 
 class Spare(NamedTuple):
@@ -66,11 +68,14 @@ class DeviceEnv:
         func_env: one environment, as pure functions of JAX.
         env_id: its name.
         max_episode_steps: the time limit; None: no limit.
+        log_info: names of numbers in the environment's ``state_info`` that are recorded. Whether an episode was a
+            success (``is_success``) is recorded wherever it is given.
     """
 
     func_env: Functional
     env_id: str
     max_episode_steps: int | None
+    log_info: tuple[str, ...] = ()
 
     @functools.cached_property
     def spec(self) -> Spec:
@@ -143,7 +148,34 @@ class DeviceEnv:
         timestep = Timestep(
             obs, obs, reward.reshape(num_envs).astype(jnp.float32), terminated.reshape(num_envs).astype(bool), truncated
         )
-        return EnvState(inner, elapsed), timestep
+        after = EnvState(inner, elapsed)
+        return after, timestep._replace(info=self._recorded(after))
+
+    def _recorded(self, state: EnvState) -> Any:
+        """The numbers that are recorded of states, by name, each ``[N]``; () if there are none."""
+        given = jax.eval_shape(self.info, state)
+        names = [name for name in dict.fromkeys((SUCCESS, *self.log_info)) if name in given]
+        if not names:
+            return ()
+        info, num_envs = self.info(state), len(state.elapsed)
+        return {name: jnp.asarray(info[name]).reshape(num_envs).astype(float) for name in names}
+
+    def with_log_info(self, names: tuple[str, ...]) -> "DeviceEnv":
+        """A copy that records numbers of its ``state_info``.
+
+        Raises:
+            UsageError: for a name that it does not give, or not as one number.
+        """
+        if not names:
+            return self
+        state, _ = jax.eval_shape(lambda: self.reset(jax.random.key(0), 1))
+        given = jax.eval_shape(self.info, state)
+        numbers = sorted(name for name, value in given.items() if getattr(value, "size", 0) == 1)
+        for name in names:
+            if name not in numbers:
+                listed = ", ".join(map(repr, numbers)) or "none"
+                raise UsageError(f"log_info names {name!r}; the numbers that {self.env_id} gives are: {listed}.")
+        return dataclasses.replace(self, log_info=names)
 
     def info(self, state: EnvState) -> dict[str, Any]:
         """The environment's ``state_info`` of its states, each value ``[N, ...]``."""

@@ -1,5 +1,6 @@
 """Compiled programs of environments on the device."""
 
+import dataclasses
 import functools
 import weakref
 from collections.abc import Callable
@@ -38,11 +39,11 @@ class JitPerEnv:
     def program(self, env: DeviceEnv) -> Any:
         """The compiled function of the other arguments."""
         programs = self._programs.setdefault(_owner(env), {})
-        name = (env.env_id, env.max_episode_steps)
-        if name not in programs:
+        key = _rest(env)
+        if key not in programs:
             function = _without_env(self._function, self._env_argnum, env)
-            programs[name] = jax.jit(function, static_argnums=self._static, **self._options)
-        return programs[name]
+            programs[key] = jax.jit(function, static_argnums=self._static, **self._options)
+        return programs[key]
 
 
 def _owner(env: DeviceEnv) -> Functional:
@@ -50,16 +51,21 @@ def _owner(env: DeviceEnv) -> Functional:
     return env.func_env.env if isinstance(env.func_env, Settled) else env.func_env
 
 
+def _rest(env: DeviceEnv) -> tuple[Any, ...]:
+    """Everything that makes an environment beside its functions, in the order of its fields."""
+    return tuple(getattr(env, field.name) for field in dataclasses.fields(env) if field.name != "func_env")
+
+
 def _without_env(function: Callable[..., Any], env_argnum: int, env: DeviceEnv) -> Callable[..., Any]:
     """The function of the other arguments; it does not keep the functional environment alive."""
-    owner, name, limit = weakref.ref(_owner(env)), env.env_id, env.max_episode_steps
+    owner, rest = weakref.ref(_owner(env)), _rest(env)
     state = env.func_env.state if isinstance(env.func_env, Settled) else None
 
     @functools.wraps(function)
     def of_the_others(*args: Any) -> Any:
         func_env = owner()
         assert func_env is not None  # the caller has it
-        same = DeviceEnv(func_env if state is None else Settled(func_env, state), name, limit)
+        same = DeviceEnv(func_env if state is None else Settled(func_env, state), *rest)
         return function(*args[:env_argnum], same, *args[env_argnum:])
 
     return of_the_others

@@ -86,7 +86,7 @@ def step(env: DeviceEnv, mode: AutoresetMode, state: VectorState, action: Array)
     """Step every environment; begin the next episode where the mode says so."""
     generators, before, over, spare = state
     keys = generators.keys(MOVE + before.elapsed.astype(jnp.uint32))
-    env_state, (_, obs, reward, terminated, truncated) = env.step_each(keys, before, action)
+    env_state, (_, obs, reward, terminated, truncated, _) = env.step_each(keys, before, action)
     final, begins = None, over
     if mode is AutoresetMode.NEXT_STEP:  # the step after an end is a reset, not a transition
         reward, terminated, truncated = jnp.where(over, 0, reward), terminated & ~over, truncated & ~over

@@ -9,10 +9,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlgd.envs.aliases import Bools, GymEnv, Info, Space
+from rlgd.envs.aliases import SUCCESS, Bools, GymEnv, Info, Space
 from rlgd.envs.host.maker import Maker
-
-SUCCESS = "is_success"  # of an info, at the end of an episode
 
 
 class Broken(Exception):

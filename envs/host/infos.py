@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlgd.envs.aliases import Bools, Info
-from rlgd.envs.host.checked import SUCCESS, Broken
+from rlgd.envs.aliases import SUCCESS, SUCCESSES, Bools, Info
+from rlgd.envs.host.checked import Broken
 from rlgd.envs.host.host_step import HostStep
-
-SUCCESSES = "rollout/successes"  # the metric: how many of the episodes that ended were a success
 
 
 class Infos:

@@ -16,9 +16,9 @@ from rlgd import hyperparameters as hp
 from rlgd import spaces
 from rlgd.agents import stored
 from rlgd.agents.base.agent import Agent
-from rlgd.envs import SUITES, DeviceEnv, Env, make
+from rlgd.envs import SUITES, DeviceEnv, Env
 from rlgd.envs.host.host_env import autoreset_mode_named
-from rlgd.envs.registry import ENV, refuse_module_id
+from rlgd.envs.registry import ENV, in_place, refuse_module_id
 from rlgd.errors import UsageError
 from rlgd.run.cadence import Cadence
 from rlgd.run.config import RunConfig, agent_name
@@ -165,7 +165,8 @@ def read(directory: Path, env: Any) -> RunConfig:
             raise ValueError(f"chunk_length is {chunk_length!r}")
         env_id, mode = content["env"]["id"], autoreset_mode_named(content["env"]["autoreset_mode"])
     if env is not None:
-        made = make(env, backend=settings.env.backend if isinstance(env, str) else "auto")
+        own = settings.env
+        made = in_place(env, own.backend, own.max_episode_steps, own.log_info)
     else:
         made = _made(env_id, settings.env)
         made = made if isinstance(made, DeviceEnv) else dataclasses.replace(made, autoreset_mode=mode)
@@ -190,5 +191,5 @@ def _made(env_id: str, settings: EnvSettings) -> Env:
     if not known:
         raise UsageError(f"the run's environment {env_id!r} cannot be made from a file; name it: --env, or env=.")
     if settings.backend == "device":  # the other settings are the host's
-        settings = EnvSettings("device", settings.max_episode_steps)
+        settings = EnvSettings("device", settings.max_episode_steps, log_info=settings.log_info)
     return settings.make(env_id)

@@ -57,7 +57,7 @@ class EnvSettings:
 
     log_info: tuple[str, ...] = static(
         (),
-        "numbers in the infos of environments on the host whose means are recorded",
+        "numbers in the environment's infos whose means are recorded",
         resumable=True,
         decides_result=False,
     )
@@ -91,7 +91,7 @@ class EnvSettings:
     def of(cls, env: Env) -> "EnvSettings":
         """The settings of an environment that was made, with nothing left to choose."""
         if isinstance(env, DeviceEnv):
-            return cls("device", env.max_episode_steps)
+            return cls("device", env.max_episode_steps, log_info=env.log_info)
         arguments = json.loads(env.kwargs) or None
         return cls("host", env.max_episode_steps, env.vectorization, env.timeout, arguments, env.log_info)
 
@@ -99,12 +99,12 @@ class EnvSettings:
         """``env`` with what a resumed run may change of it.
 
         Raises:
-            UsageError: if the environment runs on the device, where none of this has an effect.
+            UsageError: if the environment runs on the device, where only log_info has an effect.
         """
         if isinstance(env, DeviceEnv):
-            raise UsageError(
-                f"{env.env_id} runs on the device: it takes no arguments, no vectorization, no timeout, no log_info."
-            )
+            if dataclasses.replace(EnvSettings.of(env), log_info=self.log_info) != self:
+                raise UsageError(f"{env.env_id} runs on the device: it takes no arguments, vectorization or timeout.")
+            return dataclasses.replace(env, log_info=()).with_log_info(self.log_info)
         arguments = as_json(env.env_id, self.env_args or {})
         stepped: dict[str, Any] = {"vectorization": self.vectorization, "timeout": self.env_timeout}
         return dataclasses.replace(env, kwargs=arguments, log_info=self.log_info, **stepped)

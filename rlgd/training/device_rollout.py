@@ -70,6 +70,7 @@ def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:
         "reward": timestep.reward,
         "terminated": timestep.terminated,
         "truncated": timestep.truncated,
+        "info": timestep.info,
     }
 
 

@@ -5,6 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.envs.aliases import SUCCESS, SUCCESSES
+from rlgd.maths.objectives import masked_mean
 from rlgd.pytrees import Metrics, Rollout, pytree
 
 
@@ -48,3 +50,19 @@ def advance(episodes: Episodes, rollout: Rollout) -> tuple[Episodes, Metrics]:
     new_return = jnp.where(ended, 0, return_so_far) + jnp.sum(jnp.where(unfinished, reward, 0), axis=0)
     new_length = jnp.where(ended, 0, length_so_far) + jnp.sum(unfinished & real, axis=0, dtype=jnp.int32)
     return Episodes(new_return, new_length), sums
+
+
+def told(rollout: Rollout) -> Metrics:
+    """What the environments on the device told: the mean of each number, and how many episodes were a success.
+
+    Returns:
+        ``info/NAME``, and ``rollout/successes`` where the environment says of an episode whether it was one.
+    """
+    if not rollout.info:
+        return {}
+    real = jnp.ones(rollout.done.shape, bool) if rollout.mask is None else rollout.mask
+    means = {f"info/{name}": masked_mean(x, real) for name, x in rollout.info.items()}
+    if (success := rollout.info.get(SUCCESS)) is not None:
+        del means[f"info/{SUCCESS}"]
+        means[SUCCESSES] = jnp.sum(rollout.done & real & (success != 0)).astype(float)
+    return means

@@ -83,7 +83,7 @@ def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[
         iteration=loop.iteration + 1,
         progress=loop.progress + loop.progress_per_step * sums["rollout/steps"].astype(loop.progress.dtype),
     )
-    return loop, metrics | sums
+    return loop, metrics | sums | episodes.told(rollout)
 
 
 def share_done(loop: LoopState) -> Array:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from rlgd.envs.host.infos import SUCCESSES
+from rlgd.envs.aliases import SUCCESSES
 from rlgd.run.sinks.recent import RecentEpisodes
 from rlgd.training.chunks import Chunk
 from rlgd.training.history import concatenated

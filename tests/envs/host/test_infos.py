@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
@@ -126,10 +127,38 @@ def test_what_is_no_number_is_a_fault_that_names_it(level: Any) -> None:
         rlgd.train(agent(A2C, rollout_length=8), env, total_timesteps=64)
 
 
-def test_names_take_the_host_and_an_environment_of_the_device_alone_refuses_them() -> None:
+class TellingOnDevice(rlgd.envs.functional.CartPole):
+    """Says how far it is from the middle, and that an episode is a success where it ends on the right."""
+
+    def state_info(self, state: Any, params: Any = None) -> dict[str, Any]:
+        return {"far": abs(state[0]), "is_success": state[0] > 0, "whole": state}
+
+
+@pytest.mark.parametrize("kind", [A2C, REINFORCE])
+def test_on_the_device_the_same_is_recorded(kind: Any, tmp_path: Path) -> None:
+    env, small = TellingOnDevice(), agent(kind, **({"rollout_length": 64} if kind is A2C else {}))
+    plain = rlgd.train(small, "CartPole-v1", total_timesteps=1024)
+    told = rlgd.train(
+        small, env, total_timesteps=1024, log_info=("far",), max_episode_steps=500, run_dir=tmp_path / "run"
+    )
+    for one, other in zip(*(jax.tree.leaves(each.state.agent_state.params) for each in (plain, told)), strict=True):
+        np.testing.assert_array_equal(one, other)  # to be recorded changes nothing
+    assert np.all(told.metrics["info/far"] > 0)
+    assert np.all(told.metrics["rollout/successes"] <= told.metrics["rollout/episodes"])
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rates = [row["rollout/success_rate"] for row in rows if "rollout/success_rate" in row]
+    assert rates
+    assert 0 < np.mean(rates) < 1
+    rest = rlgd.resume(tmp_path / "run", env=env, total_timesteps=2048, log_info=())
+    assert "info/far" not in rest.metrics
+
+
+def test_what_an_environment_on_the_device_does_not_give_is_named() -> None:
     assert isinstance(make("CartPole-v1", log_info=("level",)), HostEnv)
-    with pytest.raises(UsageError, match="no log_info"):
+    with pytest.raises(UsageError, match="names 'level'; the numbers that CartPole gives are: none"):
         make(rlgd.envs.functional.CartPole(), log_info=("level",))
+    with pytest.raises(UsageError, match=r"names 'whole'; .* are: 'far', 'is_success'"):
+        make(TellingOnDevice(), log_info=("whole",))
     for wrong in ("level", ("",), (3,)):
         with pytest.raises(UsageError, match="log_info is"):
             rlgd.train(A2C(), "CartPole-v1", total_timesteps=64, log_info=wrong)
