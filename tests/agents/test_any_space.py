@@ -146,7 +146,7 @@ AGENTS: dict[str, Agent] = {
     ("name", "where"),
     [
         pytest.param("nested", "device", marks=pytest.mark.slow),
-        ("nested", "host"),
+        pytest.param("nested", "host", marks=pytest.mark.slow),
         ("bits", "device"),
         ("parts", "device"),
         pytest.param("parts", "host", marks=pytest.mark.slow),

@@ -159,7 +159,13 @@ def test_an_installed_package_brings_agents_but_takes_no_name_of_ours(tmp_path: 
 
 @pytest.mark.parametrize(
     "where",
-    ["run", "study", "network of a run", "network of a study", "network of a file", "optimizer of a run"],
+    [
+        "run",
+        "study",
+        "network of a study",
+        "network of a file",
+        *(pytest.param(f"{part} of a run", marks=pytest.mark.slow) for part in ("network", "optimizer")),
+    ],
 )
 def test_a_file_imports_nothing(where: str, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('PWNED', 'w').close()\nclass Agent: pass\n")

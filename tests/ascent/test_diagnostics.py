@@ -307,6 +307,7 @@ def test_a_chunk_ends_before_the_next_measurement(every: int, start: int, most: 
     assert [i for i in range(60) if is_measured(every, i)] == list(range(every, 60, every) if every else [])
 
 
+@pytest.mark.slow
 def test_an_agent_without_halves_is_measured_by_its_gradient() -> None:
     whole = dataclasses.replace(AGENTS["a2c"], measure_every=1).prepared()
     loop = initialize(whole, ENV, jax.random.key(0), 10_000)

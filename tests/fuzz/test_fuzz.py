@@ -142,7 +142,8 @@ def test_command_lines(arena: Arena, slow: bool) -> None:
     tried(command_lines(), attack, slow)
 
 
-@pytest.mark.parametrize("slow", EFFORTS)
+@pytest.mark.slow
+@pytest.mark.parametrize("slow", [False, True])
 def test_files_of_flags(arena: Arena, slow: bool) -> None:
     sound = as_toml({"agent": "a2c", "env": "CartPole-v1", "learning_rate": 0.1, "hidden_sizes": [8]})
     texts_of_files = st.one_of(
@@ -158,7 +159,8 @@ def test_files_of_flags(arena: Arena, slow: bool) -> None:
     tried(texts_of_files, attack, slow)
 
 
-@pytest.mark.parametrize("slow", EFFORTS)
+@pytest.mark.slow
+@pytest.mark.parametrize("slow", [False, True])
 def test_files_of_studies(arena: Arena, slow: bool) -> None:
     shipped = st.sampled_from([(FILES / f"{name}.toml").read_text("utf-8") for name in shipped_questions()])
 
@@ -227,7 +229,8 @@ def crafted_lines(draw: st.DrawFn, folder: Path, *names: str) -> tuple[str, str]
     return name, "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("slow", EFFORTS)
+@pytest.mark.slow
+@pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize(
     ("kind", "files", "command"),
     [("study", ("study.json", "members.jsonl"), ("study", "resume")), ("search", ("journal.log", "best.json"), TUNE)],

@@ -112,6 +112,7 @@ def test_the_contract_with_every_agent_and_network(agent: Any, name: str) -> Non
     check_agent(agent(network=NETWORKS.get(name, name), **sizes))
 
 
+@pytest.mark.slow
 def test_policy_and_value_function_may_have_different_networks() -> None:
     spec = Spec(BoxSpec((4,), "float32"), DiscreteSpec(2), max_episode_steps=32)
     mixed = PPO(network="gru", value_network="mlp", memory_width=4, hidden_sizes=(6,), **SMALL, num_minibatches=2)

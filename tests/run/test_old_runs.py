@@ -45,6 +45,7 @@ def test_it_resumes_as_before(run: Path) -> None:
         assert last[name] == pytest.approx(value, RELATIVE, ABSOLUTE), name
 
 
+@pytest.mark.slow
 def test_what_is_written_from_then_on_is_of_this_version(run: Path) -> None:
     rlgd.resume(run, total_timesteps=EXPECTED[run.name]["total_timesteps"])
     assert json.loads((run / "config.json").read_text())["format_version"] == config_file.FORMAT_VERSION

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import rlgd
 from rlgd.agents import A2C
 from rlgd.hyperparameters import hyperparameters, traced
@@ -25,6 +27,7 @@ def test_a_run_is_overwritten(tmp_path: Path) -> None:
     assert result.steps == 128
 
 
+@pytest.mark.slow
 def test_a_search_is_continued(tmp_path: Path) -> None:
     given: dict[str, Any] = {"seeds": 1, "fresh_seeds": 0, "total_timesteps": 64, "eval_episodes": 1}
     for trials in (1, 2):

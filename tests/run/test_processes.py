@@ -76,6 +76,7 @@ def test_two_processes_train_what_one_trains_and_one_goes_on(tmp_path: Path) -> 
             assert other[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_each_process_steps_its_share_of_the_environments_on_the_host(tmp_path: Path) -> None:
     flags = [*TRAIN, "--backend", "host", "--measure-every", "5", "--total-timesteps", "640", "--run-dir", "run"]
     for code, error in ended(start_two(tmp_path, [*flags, "--checkpoint-every", "1s", "--quiet"])):

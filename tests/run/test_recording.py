@@ -58,6 +58,7 @@ def test_a_directory_that_vanished_is_a_storage_fault_in_the_end(
     assert not run.exists()
 
 
+@pytest.mark.slow
 def test_a_limit_to_the_size_of_files_ends_with_exit_code_5_and_loses_nothing(tmp_path: Path) -> None:
     """The curves outgrow the limit: checkpoints continue, and the exit code tells it in the end."""
     run = tmp_path / "run"

@@ -84,7 +84,7 @@ def test_a_signal_ends_a_run_which_resumes_as_if_uninterrupted(
     assert_same_run(run, whole)
 
 
-@pytest.mark.parametrize("moment", [when_it_compiles, when_it_saves])
+@pytest.mark.parametrize("moment", [when_it_compiles, pytest.param(when_it_saves, marks=pytest.mark.slow)])
 def test_two_signals_end_a_run_at_once_without_a_torn_file(
     tmp_path: Path, whole: Path, moment: Callable[[Path], bool]
 ) -> None:

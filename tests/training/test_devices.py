@@ -136,9 +136,8 @@ def test_each_device_must_be_able_to_shuffle_its_own_rows() -> None:
         config.with_settings(shuffle="local").validate()
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "ppo-gru" else pytest.param(name, marks=pytest.mark.slow) for name in AGENTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AGENTS)
 def test_several_devices_learn_from_environments_on_the_host_as_one_does(name: str) -> None:
     on_eight(f"host_training_drifts({name!r}, 2, 1e-5)")
 
