@@ -59,11 +59,14 @@ class StorageFault(RlgdError):
 
 
 class Interrupted(RlgdError):
-    """A signal ended a run; its state is saved. The exit code is the shell's for that signal, 128 + number."""
+    """A signal ended a run; its state is saved. The exit code is the shell's for that signal, 128 + number.
 
-    def __init__(self, message: str, number: int) -> None:
+    ``another_says``: another process of the run tells the user.
+    """
+
+    def __init__(self, message: str, number: int, another_says: bool = False) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.exit_code, self.another_says = 128 + number, another_says
 
 
 def _listed(names: list[str]) -> str:

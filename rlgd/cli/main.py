@@ -59,7 +59,8 @@ def _main(argv: list[str]) -> int:
             with messages(asked.quiet or asked.json):
                 return _run(name, words, asked)
     except Interrupted as interrupted:
-        say(str(interrupted))
+        if not interrupted.another_says:
+            say(str(interrupted))
         return interrupted.exit_code
     except RlgdError as error:
         if debug:

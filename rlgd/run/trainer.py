@@ -24,7 +24,7 @@ from rlgd.run.status import RunStatus
 from rlgd.run.stopping import SINK, CriteriaState, Fired
 from rlgd.run.summary import INTERRUPTED, summarize
 from rlgd.system.mesh import make_mesh, together
-from rlgd.system.processes import are_several, end_together, largest, of_first
+from rlgd.system.processes import are_several, end_together, is_first, largest, of_first
 from rlgd.system.signals import PollSignal
 from rlgd.training import chunks, faults
 from rlgd.training.host_acting import acting_device
@@ -247,7 +247,7 @@ class Run:
         number = self._signal()
         if number is not None:
             where = f"interrupted at step {self.status.steps:,}"
-            raise Interrupted(f"{where}{self.recording.how_to_resume}", number)
+            raise Interrupted(f"{where}{self.recording.how_to_resume}", number, another_says=not is_first())
 
     def _hand_over(self, failure: BaseException) -> None:
         """Make the last state reachable from what ended the run: the caller may have no other way to it."""
