@@ -93,6 +93,7 @@ def make(
                            log_info=log_info, **kwargs)  # fmt: skip
             return dataclasses.replace(of_user, env_id=env)
         return _registered(full_id(env), backend, max_episode_steps, needs_host, on_host, kwargs)
+    env = _ready(env) if isinstance(env, type) else env
     if isinstance(env, FuncEnv):
         made = _on_device(env, type(env).__name__, max_episode_steps, backend, needs_host, kwargs)
         return made.with_log_info(tuple(log_info))

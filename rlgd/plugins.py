@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.metadata
+import itertools
 import logging
 import os
 import re
@@ -29,14 +30,26 @@ def trust(package: str) -> None:
 
 
 def remember(part: Any, name: str | None = None) -> str:
-    """Let files of this process name a part, under ``name`` or its own; returns that name."""
-    name = described(part) if name is None else name
+    """Let files of this process name a part, under ``name`` or its own; returns that name.
+
+    Of objects that are described alike each has a number of its own.
+    """
+    if name is None:
+        name = described(part)
+        if not _has_place(name):
+            names = itertools.chain([name], (f"{name}#{number}" for number in itertools.count(2)))
+            name = next(each for each in names if _used.get(each, part) is part)
     if _used.get(name, part) is not part and "jax" in sys.modules:
         import jax
 
         jax.clear_caches()  # programs know the part by its name alone
     _used[name] = part
     return name
+
+
+def _has_place(name: str) -> bool:
+    """Whether a name says where in a module its part is; else it only describes an object."""
+    return re.fullmatch(r"[\w.]+", name.rpartition(":")[2]) is not None
 
 
 def remembered(text: str) -> dict[str, Any]:
@@ -73,7 +86,7 @@ class Kind:
 
     def name(self, part: Any) -> str:
         """The name of a part as files have it; that of an object without a place in a module only describes it."""
-        return part if isinstance(part, str) else described(part)
+        return part if isinstance(part, str) else remember(part)
 
     def use(self, part: Any, name: str | None = None) -> None:
         """Let files name a part that the user gave to this process; ``name`` is the one in a file, if that is another.
@@ -81,8 +94,8 @@ class Kind:
         Raises:
             UsageError: if the file names another part.
         """
-        own = self.name(part)
-        if name is not None and name.rpartition(":")[2] != own.rpartition(":")[2]:
+        own = part if isinstance(part, str) else described(part)
+        if name is not None and name.rpartition(":")[2].partition("#")[0] != own.rpartition(":")[2]:
             raise UsageError(f"the {self.what} is {name!r}, but {own!r} was given.")
         remember(part, name)
 

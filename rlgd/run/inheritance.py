@@ -20,7 +20,7 @@ from rlgd.run.loading import load_state
 from rlgd.training import federation
 
 # Hyper-parameters that decide what parameters mean, whatever their shapes are.
-OF_NETWORK = ("network", "hidden_sizes", "activation", "memory_width", "box_distribution", "box_std")
+OF_NETWORK = ("network", "critic_obs", "hidden_sizes", "activation", "memory_width", "box_distribution", "box_std")
 OBJECT = "an object: "  # begins the description of a policy that is in no file
 
 
@@ -93,7 +93,9 @@ def _check(inherited: Inherited, config: RunConfig) -> None:
     names = [*OF_NETWORK, *(["normalize_obs"] if config.settings.init_normalizers else [])]
     names += ["optimizer"] if config.settings.init_optimizer else []
     before, now = hp.to_dict(inherited.agent), hp.to_dict(config.agent)
-    differ = [name for name in names if name in before and name in now and before[name] != now[name]]
+    both = [name for name in names if name in before and name in now]
+    # Of objects that are described alike only the number behind the description differs.
+    differ = [name for name in both if str(before[name]).partition("#")[0] != str(now[name]).partition("#")[0]]
     agent = config.agent.prepared()
     new = jax.eval_shape(lambda key: federation.init(agent, config.env.spec, key), jax.random.key(0))
     if not differ:

@@ -158,7 +158,7 @@ def test_a_run_is_resumed_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     whole = rlgd.train(agent(), "CartPole-v1", total_timesteps=256, run_dir=tmp_path / "whole", **options)
     rlgd.train(agent(), "CartPole-v1", total_timesteps=128, run_dir=tmp_path / "half", **options)
     name = json.loads((tmp_path / "half" / "config.json").read_text())["hyperparameters"]["optimizer"]
-    assert name == "optax.contrib._prodigy:prodigy(...)"
+    assert name.startswith("optax.contrib._prodigy:prodigy(...)")
     monkeypatch.setattr(plugins, "_used", {})  # as in another process
     with pytest.raises(UsageError, match="was an object of Python; give it again"):
         rlgd.resume(tmp_path / "half", total_timesteps=256)

@@ -46,10 +46,18 @@ def test_a_study_varies_parts_of_users_and_keeps_their_names(tmp_path: Path, mon
     assert resume_study(tmp_path / "study", parts=[Differences(8), sign_momentum]).outcomes
 
 
-def test_parts_that_are_described_alike_cannot_both_vary() -> None:
-    alike = [optax.contrib.prodigy(estim_lr_coef=x) for x in (0.5, 1.0)]
-    with pytest.raises(UsageError, match=r"varies over 'optax\.contrib.*prodigy\(\.\.\.\)' twice"):
-        rlgd.study(AGENT, "CartPole-v1", {"optimizer": alike})
+def test_parts_that_are_described_alike_are_kept_apart() -> None:
+    """As two optimizers that optax chains are."""
+    options: dict[str, Any] = {"seeds": 1, "total_timesteps": 320, "eval_episodes": 2}
+    cases = {"none": {"optimizer": optax.adam(0.0)}, "big": {"optimizer": optax.adam(1.0)}}
+    study = rlgd.study(AGENT, "CartPole-v1", cases=cases, **options)
+    entropies = [study.outcomes[n].rows[-2].values["train/entropy"] for n in (0, 1)]
+    assert abs(entropies[0] - entropies[1]) > 1e-3
+    agent = A2C(**{"optimizer": optax.adam(1.0)}, num_envs=4)
+    assert agent.ascent.rule.optimizer is not cases["big"]["optimizer"]
+
+
+def test_parts_of_the_same_name_cannot_both_vary() -> None:
     with pytest.raises(UsageError, match="parts of the same name: sign_momentum, sign_momentum"):
         rlgd.study(AGENT, "CartPole-v1", {"optimizer": [sign_momentum, "other.module:sign_momentum"]})
 
