@@ -1,4 +1,4 @@
-"""Domain randomization: a functional environment whose parameters are drawn anew for every episode."""
+"""Domain randomization: a functional environment whose parameters are drawn again for every episode."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ Sampler: TypeAlias = Callable[[Array, Any], Any]
 
 
 def randomized(env: Any, sampler: Sampler | Mapping[str, Any], *, max_episode_steps: int | None = None) -> DeviceEnv:
-    """An environment on the device whose parameters are drawn anew for every episode, in each environment of a batch.
+    """An environment on the device whose parameters are drawn again for every episode, in each environment of a batch.
 
     Gymnasium's own environment of that id has other dynamics, so the policy is evaluated in this one. A run in it is
     resumed with ``env=`` the same again: a file does not describe it.

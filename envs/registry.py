@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import importlib
+import sys
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -124,13 +124,13 @@ def part_of_user(env_id: str) -> Any:
     """
     if env_id in gymnasium.registry or env_id in TWINS:
         return None
-    if env_id in ENV.installed() or env_id in ENV.used():
+    if env_id in ENV.installed():
         return _ready(ENV.get(env_id))
     module, colon, attribute = env_id.partition(":")
     if not colon:
         return None
     load_namespace(env_id)
-    if not hasattr(importlib.import_module(module), attribute.partition(".")[0]):
+    if not hasattr(sys.modules[module], attribute.partition(".")[0]):
         return None  # the rest is an id that the module has registered
     return _ready(ENV.named(env_id))
 
@@ -141,21 +141,24 @@ def _ready(part: Any) -> Any:
     return part() if isinstance(part, type) and issubclass(part, FuncEnv) else part
 
 
+def is_known(env_id: str) -> bool:
+    """Whether an id out of a file can be made without importing a module that the user has not named."""
+    ours = env_id in gymnasium.registry or env_id.partition(":")[0] in SUITES
+    return ours or ENV.may_be_read(env_id)
+
+
 def refuse_module_id(env_id: str) -> None:
     """Refuse an id out of a file that would import a module which the user has not named.
 
     Raises:
         UsageError: naming it.
     """
-    known = env_id in gymnasium.registry or env_id.partition(":")[0] in SUITES
-    if ":" in env_id and not known:
-        try:
-            ENV.get(env_id)
-        except UsageError as error:
-            module = env_id.partition(":")[0]
-            raise UsageError(
-                f"the environment {env_id!r} imports the module {module!r}; name it yourself: --env {env_id}."
-            ) from error
+    module, colon, _ = env_id.partition(":")
+    if colon and not is_known(env_id):
+        raise UsageError(
+            f"the environment {env_id!r} imports the module {module!r}; name it yourself: --env {env_id}, or --trust "
+            f"{module.partition('.')[0]}."
+        )
 
 
 def _on_device(

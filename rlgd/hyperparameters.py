@@ -67,7 +67,7 @@ def static(
         default: its default.
         doc: its sentence in the help.
         within: the range of a number, or of each number of a tuple, in interval notation.
-        choices: the names that are allowed.
+        choices: the names that are allowed; of a ``kind`` its own ones, beside parts of users.
         resumable: whether a resumed run may change it.
         decides_result: whether the result of a run depends on it.
         count: whether the command line reads it with ``count``: 100k, 1e5.
@@ -80,7 +80,7 @@ def static(
         doc,
         static=True,
         within=within,
-        choices=choices,
+        choices=choices if kind is None else tuple(kind.own),
         resumable=resumable,
         decides_result=decides_result,
         count=count,

@@ -8,16 +8,18 @@ or lie in a package that the user trusts.
 import dataclasses
 import functools
 import importlib
-import importlib.metadata
 import itertools
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlgd.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 log = logging.getLogger("rlgd")
 _used: dict[str, Any] = {}  # parts that this process was given, by their names in files
@@ -45,6 +47,12 @@ def remember(part: Any, name: str | None = None) -> str:
         jax.clear_caches()  # programs know the part by its name alone
     _used[name] = part
     return name
+
+
+def _is_trusted(name: str) -> bool:
+    """Whether a part of this name lies in a package that the user trusts."""
+    module, colon, _ = name.partition(":")
+    return bool(colon) and any(module == each or module.startswith(f"{each}.") for each in _trusted)
 
 
 def _has_place(name: str) -> bool:
@@ -76,13 +84,17 @@ class Kind:
         """The group of entry points in which installed packages name theirs."""
         return f"rlgd.{self.what}s"
 
-    def installed(self) -> dict[str, importlib.metadata.EntryPoint]:
+    def installed(self) -> "dict[str, EntryPoint]":
         """Those of installed packages by name; one that takes a name of ours is left out, with a warning."""
         return _installed(self.group, self.what, frozenset(self.own))
 
-    def used(self) -> Collection[str]:
-        """The names of parts that this process was given; of any kind."""
-        return _used.keys()
+    def is_own(self, value: Any) -> bool:
+        """Whether a value is the name of one of rlgd's own."""
+        return isinstance(value, str) and value in self.own
+
+    def may_be_read(self, name: str) -> bool:
+        """Whether a file may name this part: it was used here, is installed, or lies in a package that is trusted."""
+        return name in _used or name in self.installed() or _is_trusted(name)
 
     def name(self, part: Any) -> str:
         """The name of a part as files have it; that of an object without a place in a module only describes it."""
@@ -113,7 +125,7 @@ class Kind:
         Raises:
             UsageError: what was given, what is allowed.
         """
-        if not (isinstance(value, str) and value in self.own):
+        if not self.is_own(value):
             self.check(self.name(value), self.part(value))
 
     def named(self, name: str) -> Any:
@@ -141,10 +153,10 @@ class Kind:
         if ":" not in name:
             raise unknown(self.what, name, [*self.own, *installed])
         package, _, attribute = name.partition(":")
-        if not re.fullmatch(r"[\w.]+", attribute):
+        if not _has_place(name):
             again = f"give it again ({self.what}=..., or parts of a study)"
             raise UsageError(f"the {self.what} {name!r} was an object of Python; {again}.")
-        if any(package == each or package.startswith(f"{each}.") for each in _trusted):
+        if _is_trusted(name):
             return self._from_here(name)
         raise UsageError(
             f"the {self.what} {name!r} is not part of rlgd, and a file alone imports no code; name it yourself: "
@@ -189,9 +201,11 @@ def _plainly(value: Any) -> str:
 
 
 @functools.cache
-def _installed(group: str, what: str, own: frozenset[str]) -> dict[str, importlib.metadata.EntryPoint]:
+def _installed(group: str, what: str, own: frozenset[str]) -> "dict[str, EntryPoint]":
+    from importlib.metadata import entry_points  # most commands ask for none
+
     found = {}
-    for entry in importlib.metadata.entry_points(group=group):
+    for entry in entry_points(group=group):
         if entry.name.lower() in own or ":" in entry.name:
             where = entry.dist.name if entry.dist else entry.value
             log.warning("the %s %r of %s is left out: the name is taken, or has a colon", what, entry.name, where)

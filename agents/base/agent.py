@@ -54,14 +54,12 @@ class Agent(abc.ABC):
     network: Any = static(
         "mlp",
         "the layers before the outputs, of policy and value function each; module:name for your own",
-        choices=tuple(torsos.NETWORKS),
         kind=own.NETWORK,
         implies=own.implied,
     )
     value_network: Any = static(
         None,
         "the layers of the value function; None: as network, but its own; policy: the policy's, which both then shape",
-        choices=(own.SHARED, *torsos.NETWORKS),
         kind=own.VALUE_NETWORK,
     )
     critic_obs: tuple[str, ...] = static((), "parts of a Dict observation that the value function alone reads")

@@ -42,8 +42,8 @@ class Infos:
         found = {}
         for name in dict.fromkeys((SUCCESS, *self._asked)):
             numbers = self._numbers(info, name)
-            if same_step and done.any():
-                final = self._numbers(info.get("final_info") or {}, name)
+            final = self._numbers(info.get("final_info") or {}, name) if same_step and done.any() else None
+            if final is not None or (numbers is not None and same_step):
                 numbers = np.where(done, np.nan if final is None else final, np.nan if numbers is None else numbers)
             if numbers is not None:
                 found[name] = numbers

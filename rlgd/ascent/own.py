@@ -35,14 +35,12 @@ def optimizer_row(value: Any) -> Optimizer:
     Raises:
         UsageError: if there is none.
     """
-    if isinstance(value, str) and value in OPTIMIZERS:
-        return OPTIMIZERS[value]
-    return _row(OPTIMIZER.part(value))
+    return OPTIMIZERS[value] if OPTIMIZER.is_own(value) else _row(OPTIMIZER.part(value))
 
 
 def implied(value: Any) -> dict[str, Any]:
     """The learning rate that an optimizer of a user brings: its function's own default; 1 of a transformation."""
-    if isinstance(value, str) and value in OPTIMIZERS:
+    if OPTIMIZER.is_own(value):
         return {}
     try:
         part = OPTIMIZER.part(value)

@@ -11,7 +11,7 @@ from jax import Array
 
 from rlgd.ascent import optimizers
 from rlgd.ascent.formulas import Descent
-from rlgd.ascent.optimizers import OPTIMIZERS, Optimizer, without_effect
+from rlgd.ascent.optimizers import Optimizer, without_effect
 from rlgd.ascent.own import OPTIMIZER, implied, optimizer_row
 from rlgd.ascent.rollout_moments import RolloutMoments
 from rlgd.errors import UsageError
@@ -32,7 +32,6 @@ class Rule:
     optimizer: Any = static(
         "adam",
         "the rule that turns gradients into steps; `rlgd list optimizers` explains each; module:name for your own",
-        choices=(*OPTIMIZERS,),
         kind=OPTIMIZER,
         implies=implied,
     )

@@ -22,8 +22,10 @@ class Options(SelectionOptions):
 
     unfinished: bool = flag(False, "runs that were not trained to their end")
     below: float | None = flag(None, "runs whose mean return at the end is lower", "RETURN")
-    older_than: float | None = flag(None, "runs that nothing was written to for so many days", "DAYS")
-    keep: int | None = flag(None, "all but so many with the highest returns, of each agent in each environment", "N")
+    older_than: float | None = flag(None, "runs that nothing was written to for this number of days", "DAYS")
+    keep: int | None = flag(
+        None, "all but this number with the highest returns, of each agent in each environment", "N"
+    )
     yes: bool = flag(False, "remove them")
 
 

@@ -26,6 +26,7 @@ class Policy:
 
     def __init__(self, agent: Agent, spec: Spec, actor: Actor) -> None:
         self.agent, self._prepared = agent, agent.prepared()
+        self._remembers = agent.is_recurrent  # gSDE's noise alone is not kept from one call to the next
         self.spec = spec
         self.actor = actor
         self._unused_key = jax.random.key(0)
@@ -106,7 +107,7 @@ class Policy:
         if memory is None:
             memory = self._prepared.memory(self.spec, num_envs)
         given, memory = _act(self._prepared, self.spec, self.actor, memory, view, key, deterministic)
-        if self._prepared.is_recurrent:  # gSDE's noise alone is not kept from one call to the next
+        if self._remembers:
             self._memory = memory
         whole = spaces.converted_action(self.spec.action, given)
         return spaces.map_parts(lambda part, leaf: leaf[0] if single else leaf, self.spec.action, whole)

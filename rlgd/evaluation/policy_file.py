@@ -120,7 +120,7 @@ def read(path: Path, agent: type[Agent] | None, parts: dict[str, Any]) -> tuple[
 
 
 def _layout(arrays: dict[str, Any]) -> dict[str, Any]:
-    """The header's entries for arrays, which may be abstract, one behind the other."""
+    """The header's entries for arrays, which may be abstract, one after the other."""
     entries, begin = {}, 0
     for name, array in arrays.items():
         end = begin + _size(array)
@@ -139,7 +139,7 @@ def _digest(text: str, data: bytes) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
-    """The header of a policy's file, and the bytes behind it.
+    """The header of a policy's file, and the bytes after it.
 
     Raises:
         UsageError: if it cannot be read, or is another kind of file.

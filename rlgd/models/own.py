@@ -92,9 +92,9 @@ def resolved(kind: Any) -> str | Torso:
     Raises:
         UsageError: if it is neither.
     """
-    return kind if isinstance(kind, str) and kind in NETWORKS else torso(NETWORK.part(kind))
+    return kind if NETWORK.is_own(kind) else torso(NETWORK.part(kind))
 
 
 def implied(kind: Any) -> dict[str, Any]:
     """The layers of a user are followed by no other hidden layers, unless these are given."""
-    return {} if isinstance(kind, str) and kind in NETWORKS else {"hidden_sizes": ()}
+    return {} if NETWORK.is_own(kind) else {"hidden_sizes": ()}

@@ -49,8 +49,8 @@ def train(
 ) -> TrainResult:
     """Train an agent.
 
-    With ``init`` it goes on learning, in this environment, from where it was in another one with the same spaces; an
-    ``rlgd.Policy`` will do. Environment steps, schedules and random numbers begin anew, and so does what the policy
+    With ``init`` it continues, in this environment, from where it was in another one with the same spaces; an
+    ``rlgd.Policy`` will do. Environment steps, schedules and random numbers begin again, and so does what the policy
     does not have: the value function, unless ``init`` is a run.
 
     Args:

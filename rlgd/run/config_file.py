@@ -10,15 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict
 
-import gymnasium
-
 from rlgd import hyperparameters as hp
 from rlgd import spaces
 from rlgd.agents import stored
 from rlgd.agents.base.agent import Agent
-from rlgd.envs import SUITES, DeviceEnv, Env
+from rlgd.envs import DeviceEnv, Env
 from rlgd.envs.host.host_env import autoreset_mode_named
-from rlgd.envs.registry import ENV, in_place, refuse_module_id
+from rlgd.envs.registry import in_place, is_known
 from rlgd.errors import UsageError
 from rlgd.run.cadence import Cadence
 from rlgd.run.config import RunConfig, agent_name
@@ -181,15 +179,10 @@ def _settings(content: Mapping[str, Any]) -> RunSettings:
 
 def _made(env_id: str, settings: EnvSettings) -> Env:
     """The environment of an id out of a file, which must not import a module."""
-    known = env_id in gymnasium.registry or env_id.partition(":")[0] in SUITES or env_id in ENV.installed()
-    try:
-        refuse_module_id(env_id)
-    except UsageError:
-        known = False
-    else:
-        known = known or ":" in env_id
-    if not known:
-        raise UsageError(f"the run's environment {env_id!r} cannot be made from a file; name it: --env, or env=.")
+    if not is_known(env_id):
+        raise UsageError(
+            f"the run's environment {env_id!r} cannot be made from a file; name it: --env, env=, or --trust PACKAGE."
+        )
     if settings.backend == "device":  # the other settings are the host's
         settings = EnvSettings("device", settings.max_episode_steps, log_info=settings.log_info)
     return settings.make(env_id)

@@ -94,7 +94,7 @@ def _check(inherited: Inherited, config: RunConfig) -> None:
     names += ["optimizer"] if config.settings.init_optimizer else []
     before, now = hp.to_dict(inherited.agent), hp.to_dict(config.agent)
     both = [name for name in names if name in before and name in now]
-    # Of objects that are described alike only the number behind the description differs.
+    # Of objects that are described alike only the number after the description differs.
     differ = [name for name in both if str(before[name]).partition("#")[0] != str(now[name]).partition("#")[0]]
     agent = config.agent.prepared()
     new = jax.eval_shape(lambda key: federation.init(agent, config.env.spec, key), jax.random.key(0))

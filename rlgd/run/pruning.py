@@ -23,8 +23,8 @@ class Wish(NamedTuple):
     Attributes:
         unfinished: runs that were not trained to their end.
         below: runs with a lower mean return at their end.
-        older_than: runs that nothing was written to for so many days.
-        keep: all but so many with the highest returns, of each agent in each environment.
+        older_than: runs that nothing was written to for this number of days.
+        keep: all but this number with the highest returns, of each agent in each environment.
     """
 
     unfinished: bool = False

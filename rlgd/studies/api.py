@@ -124,7 +124,8 @@ def resume_study(
         study_dir: a directory that ``study`` wrote.
         agent: needed if the study's agent is not registered under a name.
         env: needed if the study's environment was not given as an id.
-        parts: networks and optimizers of users that were given as objects, in any order.
+        parts: networks and optimizers of users that were given as objects; those that are described alike in
+            the order in which the study had them.
         slice_size: that of the study, if it was given there.
         workers, executor, devices: as for ``study``.
         on_progress: called when members have finished, see ``OnProgress``.
@@ -164,7 +165,7 @@ def execute(
         execution: how members are trained.
         on_progress: called when members have finished, see ``OnProgress``.
         resumed: the directory already holds the study; otherwise it is made.
-        sinks, typed: what is told of each member that has finished, see ``MemberSinks``.
+        sinks, typed: who is told of each member that has finished, see ``MemberSinks``.
     """
     told = MemberSinks(sinks, f"{plan.question.name} {'' if directory is None else directory.name}".strip(), typed)
     execution.validate()

@@ -10,7 +10,7 @@ from jax import Array
 
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
-from rlgd.models import features, torsos
+from rlgd.models import features, own
 from rlgd.pytrees import Actor, View
 from rlgd.spaces import Spec
 from rlgd.system.machine import one_thread_options
@@ -26,7 +26,7 @@ def is_small(agent: Agent, spec: Spec) -> bool:
     """Whether the networks of an agent are so small that one CPU thread runs them fastest, step by step."""
     if features.image_shapes(spec.obs):
         return False
-    if not isinstance(agent.network, str) or agent.network not in torsos.NETWORKS:
+    if not own.NETWORK.is_own(agent.network):
         return agent.num_weights(spec) <= SMALL_LAYER**2
     layer = agent.memory_layer(agent.network)
     return max([*agent.hidden_sizes, 0 if layer is None else layer.width]) <= SMALL_LAYER

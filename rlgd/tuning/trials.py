@@ -142,7 +142,7 @@ class Task:
         return score
 
     def send(self, values: Mapping[str, Any], trial: str, outcomes: Sequence[Outcome], first: int = 0) -> None:
-        """Tell the sinks of members of a trial, from number ``first`` on; the search goes on whatever they raise."""
+        """Tell the sinks of members of a trial, from number ``first`` on; the search continues whatever they raise."""
         if self.sinks is not None and outcomes:
             for config, outcome in zip(self.plan(values).members[first:], outcomes, strict=False):
                 self.sinks.send(config, trial, outcome)

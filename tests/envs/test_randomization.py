@@ -1,4 +1,4 @@
-"""Environments whose parameters are drawn anew for every episode."""
+"""Environments whose parameters are drawn again for every episode."""
 
 from pathlib import Path
 from typing import Any

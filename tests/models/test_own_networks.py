@@ -337,4 +337,6 @@ def test_gymnasium_calls_a_policy_with_attention() -> None:
     env = gymnasium.make("CartPole-v1")
     obs, _ = env.reset(seed=0)
     for _ in range(6):
-        obs, *_ = env.step(policy(obs))
+        action = policy(obs)
+        assert env.action_space.contains(action)
+        obs, *_ = env.step(action)

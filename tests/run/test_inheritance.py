@@ -1,4 +1,4 @@
-"""``init``: a new run goes on learning from what another one has learned, in another environment."""
+"""``init``: a new run continues from what another one has learned, in another environment."""
 
 import json
 import re

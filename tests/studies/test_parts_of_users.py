@@ -53,8 +53,6 @@ def test_parts_that_are_described_alike_are_kept_apart() -> None:
     study = rlgd.study(AGENT, "CartPole-v1", cases=cases, **options)
     entropies = [study.outcomes[n].rows[-2].values["train/entropy"] for n in (0, 1)]
     assert abs(entropies[0] - entropies[1]) > 1e-3
-    agent = A2C(**{"optimizer": optax.adam(1.0)}, num_envs=4)
-    assert agent.ascent.rule.optimizer is not cases["big"]["optimizer"]
 
 
 def test_parts_of_the_same_name_cannot_both_vary() -> None:

@@ -30,11 +30,11 @@ class Sink:
     An attribute ``name`` is used in messages; with ``needs_directory = True`` a run without a directory is refused.
 
     A method that returns ``Stop`` ends the run after the chunk; what ``close`` returns has no effect. A method that
-    raises is reported once, and the run goes on without the sink.
+    raises is reported once, and the run continues without the sink.
     """
 
     def begin(self, config: "RunConfig", run_dir: Path | None) -> Stop | None:
-        """Training begins, or goes on, in this process.
+        """Training begins, or continues, in this process.
 
         Args:
             config: of the run.

@@ -51,4 +51,4 @@ def _complaint(sink: Any, event: str, error: Exception) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
     name = getattr(sink, "name", None) or described(type(sink))
     what = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return f"the run goes on without the sink {name}, whose {event} failed: {what} ({place.filename}:{place.lineno})"
+    return f"the run continues without the sink {name}, whose {event} failed: {what} ({place.filename}:{place.lineno})"

@@ -21,9 +21,6 @@ class Comet(Service):
 
     name = "comet"
 
-    def __init__(self, **options: Any) -> None:
-        self._options = options
-
     def _start(self, told: About, memory: Memory) -> None:
         beside = comet_ml.ExperimentConfig(name=told.name, tags=told.tags, display_summary_level=0, **NOTHING_BESIDE)
         defaults: dict[str, Any] = {

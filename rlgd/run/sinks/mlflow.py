@@ -27,6 +27,7 @@ class MLflow(Service):
     name = "mlflow"
 
     def __init__(self, experiment: str | None = None, tracking_uri: str | None = None) -> None:
+        super().__init__()
         self._experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         self._uri = tracking_uri
 

@@ -66,9 +66,9 @@ class _Entry:
 
 
 class Memory:
-    """What a service has of a run already, so that a resumed run goes on there, and sends no row twice.
+    """What a service has of a run already, so that a resumed run continues there, and sends no row twice.
 
-    It is in ``services.jsonl`` of the run's directory; a run without one begins anew.
+    It is in ``services.jsonl`` of the run's directory; a run without one is new there.
 
     Attributes:
         id: of the run in the service: one that is new to all services, unless the service has the run. A service that
@@ -96,11 +96,17 @@ class Memory:
 class Service(abc.ABC):
     """A sink that sends a run to a service.
 
+    Args:
+        options: of the call that begins a run there, in place of what follows from the run.
+
     Attributes:
         name: of the service.
     """
 
     name: str
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
 
     def begin(self, config: RunConfig, run_dir: Path | None) -> None:
         """Begin a run with the hyper-parameters, or go on with it."""

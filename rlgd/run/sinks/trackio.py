@@ -21,9 +21,6 @@ class Trackio(Service):
 
     name = "trackio"
 
-    def __init__(self, **options: Any) -> None:
-        self._options = options
-
     def _start(self, told: About, memory: Memory) -> None:
         defaults: dict[str, Any] = {
             "project": os.environ.get("TRACKIO_PROJECT", PROJECT),

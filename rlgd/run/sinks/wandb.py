@@ -17,9 +17,6 @@ class WandB(Service):
 
     name = "wandb"
 
-    def __init__(self, **options: Any) -> None:
-        self._options = options
-
     def _start(self, told: About, memory: Memory) -> None:
         defaults: dict[str, Any] = {
             "project": os.environ.get("WANDB_PROJECT", PROJECT),
