@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rlgd import errors as errors
     from rlgd import evaluation as evaluation
     from rlgd import exact as exact
+    from rlgd import exporting as exporting
     from rlgd import maths as maths
     from rlgd import models as models
     from rlgd import run as run
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rlgd.evaluation.evaluator import EvalResult as EvalResult
     from rlgd.evaluation.evaluator import evaluate as evaluate
     from rlgd.evaluation.policy import Policy as Policy
+    from rlgd.exporting.api import export as export
     from rlgd.run.api import resume as resume
     from rlgd.run.api import train as train
     from rlgd.run.catalog import runs as runs
@@ -47,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy(
             "evaluate",
         ),
         "rlgd.evaluation.policy": ("Policy",),
+        "rlgd.exporting.api": ("export",),
         "rlgd.run.api": (
             "resume",
             "train",
@@ -68,6 +71,7 @@ __getattr__, __dir__, __all__ = lazy(
         "errors",
         "evaluation",
         "exact",
+        "exporting",
         "maths",
         "models",
         "run",

@@ -40,6 +40,8 @@ OWNERS = {
     "distributed": r"rlgd\.engines\.dask_cluster",
     "ray": r"rlgd\.engines\.ray_cluster",
     "orbax": r"rlgd\.run\.checkpoints\..*",
+    "onnx": r"rlgd\.exporting\.(graph|onnx_file)",
+    "tensorflow": r"rlgd\.exporting\.tflite_file",
     "gymnasium.vector": r"rlgd\.envs\..*",
     "gymnasium.experimental": r"rlgd\.(envs|exact)\..*",
 }

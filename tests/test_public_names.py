@@ -11,7 +11,7 @@ from tests.test_architecture import FILES
 PUBLIC = {
     "rlgd": """
         EvalResult Policy Stop StudyResult TrainResult TuneResult agents ascent envs errors evaluate evaluation
-        exact load maths models objective resume run runs studies study train training tune tuning
+        exact export exporting load maths models objective resume run runs studies study train training tune tuning
     """,
     "rlgd.agents": """
         A2C ALIASES ActorCriticAgent Agent AgentContract NPG PPO REGISTRY REINFORCE RolloutAgent TRPO agent_class
@@ -49,6 +49,9 @@ PUBLIC = {
     """,
     "rlgd.exact": """
         LQR LinearGaussian TabularMDP compare
+    """,
+    "rlgd.exporting": """
+        FORMATS Graph Program Value each_number export export_run load_stablehlo
     """,
     "rlgd.maths": """
         confidence distributions minibatches natural_gradient objectives returns running_statistics seeds

@@ -96,14 +96,18 @@ class Networks:
 
     def act(self, actor: Actor, memory: Any, view: View, key: Array, greedy: bool = False) -> tuple[Array, Any]:
         """An action for each environment; see ``Agent.act``."""
-        features = features_of(self.spec, actor.obs_statistics, view.obs, view.action_mask)
-        if self.policy.memory_size is not None:
-            features = features._replace(first=view.first, memory=Params(memory.hidden, None))
-        decision = self.decide(actor.policy, features)
+        decision = self.decide_at(actor, memory, view)
         kept = None if memory == () else memory._replace(hidden=decision.output.memory)
         choice = Greedy() if greedy else self.exploration
         action, kept = choice.choose(decision, kept, jnp.asarray(view.first), key)
         return action, () if kept is None else kept
+
+    def decide_at(self, actor: Actor, memory: Any, view: View) -> Decision:
+        """What a policy with this memory says at what it sees, ``[N, ...]``."""
+        features = features_of(self.spec, actor.obs_statistics, view.obs, view.action_mask)
+        if self.policy.memory_size is not None:
+            features = features._replace(first=view.first, memory=Params(memory.hidden, None))
+        return self.decide(actor.policy, features)
 
 
 def features_of(spec: Spec, obs_statistics: Any, obs: Obs, action_mask: Array | None = None) -> Features:

@@ -67,6 +67,30 @@ class Policy:
         """
         return cls(*policy_file.read(Path(path), agent, parts))
 
+    @classmethod
+    def from_safetensors(
+        cls,
+        path: str | Path,
+        *,
+        architecture: str | Path | None = None,
+        agent: type[Agent] | None = None,
+        **parts: Any,
+    ) -> "Policy":
+        """A policy whose arrays any program wrote as safetensors: say, fine-tuned in PyTorch.
+
+        Args:
+            path: of the file. Its arrays have the names and shapes that ``rlgd export --to safetensors`` writes.
+            architecture: the file ``architecture.json`` of that export; None: the one beside the arrays, unless the
+                arrays have their description with them, as those that rlgd wrote.
+            agent: the class of an agent that is not rlgd's.
+            parts: as for ``load``.
+
+        Raises:
+            UsageError, StorageFault: as ``load`` does.
+        """
+        described = None if architecture is None else Path(architecture)
+        return cls(*policy_file.read_arrays(Path(path), described, agent, parts))
+
     def __call__(
         self,
         obs: Any,

@@ -24,12 +24,13 @@ from rlgd.errors import StorageFault, UsageError
 from rlgd.pytrees import Actor, named_leaves, with_leaves
 from rlgd.spaces import Spec
 from rlgd.system import files
-from rlgd.system.reading import MAX_BYTES, damage_named, parse_json, read_bytes
+from rlgd.system.reading import MAX_BYTES, damage_named, parse_json, read_bytes, read_text
 
 FORMAT_VERSION = 1
 LENGTH = 8  # bytes of the header's length, little-endian; the header's length is a multiple of it too
 MAX_FILE = 2**34
 METADATA = "__metadata__"
+ARCHITECTURE = "architecture.json"
 # The names of the format for the types of arrays that JAX has.
 DTYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "float16": "F16", "bfloat16": "BF16",
@@ -47,6 +48,14 @@ class _About(TypedDict):
     spec: dict[str, Any]
 
 
+class _Entry(TypedDict):
+    """The types of an array in the header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
 def write(path: Path, agent: Agent, spec: Spec, actor: Actor) -> None:
     """Write a policy; a policy that is already there is replaced, when the new one is complete.
 
@@ -54,28 +63,48 @@ def write(path: Path, agent: Agent, spec: Spec, actor: Actor) -> None:
         UsageError: if there is anything else, or the agent is not valid.
         StorageFault: if it cannot be written.
     """
+    content = encoded(agent, spec, actor)
+    try:
+        files.check_regular(path)
+        if path.exists() and not _is_policy(path):
+            raise UsageError(f"{path} is in the way, and is no policy; name another file.")
+        files.replace(path, content)
+    except OSError as error:
+        raise StorageFault(f"{path} cannot be written: {files.why(error, path.parent)}") from error
+
+
+def encoded(agent: Agent, spec: Spec, actor: Actor) -> bytes:
+    """A policy as the bytes of its file.
+
+    Raises:
+        UsageError: if the agent is not valid.
+    """
+    text = json.dumps(_about(agent, spec))
+    arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(actor).items()}
+    data = b"".join(array.tobytes() for array in arrays.values())
+    metadata = {METADATA: {"rlgd": text, "sha256": _digest(text, data)}}
+    header = json.dumps(metadata | _layout(arrays)).encode()
+    header += b" " * (-len(header) % LENGTH)
+    return len(header).to_bytes(LENGTH, "little") + header + data
+
+
+def _about(agent: Agent, spec: Spec) -> _About:
     agent.validate()
     stored.use_own(agent)
-    about: _About = {
+    return {
         "format_version": FORMAT_VERSION,
         "version": __version__,
         "agent": name_of(type(agent)),
         "hyperparameters": hp.to_dict(agent),
         "spec": spaces.to_json(spec),
     }
-    text = json.dumps(about)
-    arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(actor).items()}
-    data = b"".join(array.tobytes() for array in arrays.values())
-    metadata = {METADATA: {"rlgd": text, "sha256": _digest(text, data)}}
-    header = json.dumps(metadata | _layout(arrays)).encode()
-    header += b" " * (-len(header) % LENGTH)
-    try:
-        files.check_regular(path)
-        if path.exists() and not _is_policy(path):
-            raise UsageError(f"{path} is in the way, and is no policy; name another file.")
-        files.replace(path, len(header).to_bytes(LENGTH, "little") + header + data)
-    except OSError as error:
-        raise StorageFault(f"{path} cannot be written: {files.why(error, path.parent)}") from error
+
+
+def architecture(agent: Agent, spec: Spec, actor: Actor) -> dict[str, Any]:
+    """What acts and on which spaces, with the name, the type and the shape of each array, for JSON."""
+    entries = _layout(named_leaves(actor)).items()
+    arrays = {name: {"dtype": entry["dtype"], "shape": entry["shape"]} for name, entry in entries}
+    return {**_about(agent, spec), "arrays": arrays}
 
 
 def read(path: Path, agent: type[Agent] | None, parts: dict[str, Any]) -> tuple[Agent, Spec, Actor]:
@@ -91,32 +120,76 @@ def read(path: Path, agent: type[Agent] | None, parts: dict[str, Any]) -> tuple[
         StorageFault: if it is damaged.
     """
     header, data = _read(path)
+    metadata = _metadata(header)
+    if not {"rlgd", "sha256"} <= metadata.keys():
+        raise UsageError(
+            f"{path} is no policy that rlgd saved; Policy.from_safetensors reads arrays of other programs."
+        )
     with damage_named(path):
-        about = parse_json(header[METADATA]["rlgd"], _About)
-        if header[METADATA]["sha256"] != _digest(header[METADATA]["rlgd"], data):
+        if metadata["sha256"] != _digest(metadata["rlgd"], data):
             raise ValueError("its SHA-256 differs")
-        if about["format_version"] != FORMAT_VERSION:
-            raise UsageError(
-                f"{path} is a policy of rlgd {about['version']}, in a format that this version cannot read."
-            )
-        values = stored.with_newer(about["agent"], about["hyperparameters"])
-        stored.refuse_others(stored.use_parts(about["agent"], values, agent, parts))
-        whole, spec = stored.read(about["agent"], values), spaces.from_json(about["spec"])
-        like = jax.eval_shape(lambda key: whole.prepared().init(spec, key).actor, jax.random.key(0))
-        wanted = named_leaves(like)
-        layout, found = _layout(wanted), {name: entry for name, entry in header.items() if name != METADATA}
-        if differ := [name for name in {**layout, **found} if layout.get(name) != found.get(name)]:
-            name = differ[0]
-            raise ValueError(f"{name} is {found.get(name)}, which does not fit its agent; expected {layout.get(name)}")
-        if len(data) != sum(map(_size, wanted.values())):
-            raise ValueError(f"it has {len(data):,} bytes of arrays")
+        return _policy(path, metadata["rlgd"], header, data, agent, parts)
 
-        def array(name: str) -> Array:
-            begin, end = layout[name]["data_offsets"]
-            leaf = wanted[name]
-            return jnp.asarray(np.frombuffer(data[begin:end], leaf.dtype).reshape(leaf.shape))
 
-        return whole, spec, with_leaves(like, array)
+def read_arrays(
+    path: Path, description: Path | None, agent: type[Agent] | None, parts: dict[str, Any]
+) -> tuple[Agent, Spec, Actor]:
+    """As ``read``, from a file of arrays that any program wrote in the layout of safetensors.
+
+    Args:
+        path: of the file.
+        description: a file with what ``architecture`` gives; None: the header of the arrays has it, or the file
+            ``architecture.json`` beside them.
+        agent: the class of an agent that is not rlgd's.
+        parts: parts of users by the names of their fields.
+
+    Raises:
+        UsageError, StorageFault: as ``read`` does.
+    """
+    header, data = _read(path)
+    text = _metadata(header).get("rlgd") if description is None else None
+    if text is None:
+        beside = description or path.with_name(ARCHITECTURE)
+        try:
+            text = read_text(beside)
+        except OSError as error:
+            raise UsageError(f"{path} has arrays alone, and {beside} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
+            raise StorageFault(f"{beside} is damaged: {error}.") from error
+    with damage_named(path):
+        return _policy(path, text, header, data, agent, parts)
+
+
+def _policy(
+    path: Path, text: str, header: dict[str, Any], data: bytes, agent: type[Agent] | None, parts: dict[str, Any]
+) -> tuple[Agent, Spec, Actor]:
+    """What a file holds, by the description of the policy in JSON."""
+    about = parse_json(text, _About)
+    if about["format_version"] != FORMAT_VERSION:
+        raise UsageError(f"{path} is a policy of rlgd {about['version']}, in a format that this version cannot read.")
+    values = stored.with_newer(about["agent"], about["hyperparameters"])
+    stored.refuse_others(stored.use_parts(about["agent"], values, agent, parts))
+    whole, spec = stored.read(about["agent"], values), spaces.from_json(about["spec"])
+    like = jax.eval_shape(lambda key: whole.prepared().init(spec, key).actor, jax.random.key(0))
+    wanted = named_leaves(like)
+    expected = _layout(wanted)
+    found = {name: parse_json(json.dumps(entry), _Entry) for name, entry in header.items() if name != METADATA}
+    for name in {**expected, **found}:
+        known, given = (
+            {k: e[k] for k in ("dtype", "shape")} if (e := of.get(name)) else None for of in (expected, found)
+        )
+        if known != given:
+            raise ValueError(f"{name} is {given}, which does not fit its agent; expected {known}")
+    if len(data) != sum(map(_size, wanted.values())):
+        raise ValueError(f"it has {len(data):,} bytes of arrays")
+
+    def array(name: str) -> Array:
+        leaf, (begin, end) = wanted[name], found[name]["data_offsets"]
+        if not 0 <= begin <= end <= len(data):
+            raise ValueError(f"{name} is outside of the file")
+        return jnp.asarray(np.frombuffer(data[begin:end], leaf.dtype).reshape(leaf.shape))
+
+    return whole, spec, with_leaves(like, array)
 
 
 def _layout(arrays: dict[str, Any]) -> dict[str, Any]:
@@ -155,16 +228,21 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
         if length > min(MAX_BYTES, len(content)):
             raise ValueError
         header = parse_json(content[LENGTH : LENGTH + length], dict[str, Any])
-        if not {"rlgd", "sha256"} <= header[METADATA].keys():
-            raise ValueError
     except (ValueError, LookupError, AttributeError) as error:
-        raise UsageError(f"{path} is no policy that rlgd saved, or its beginning is damaged.") from error
+        raise UsageError(
+            f"{path} is no policy that rlgd saved, nor any file of safetensors, or its beginning is damaged."
+        ) from error
     return header, content[LENGTH + length :]
+
+
+def _metadata(header: dict[str, Any]) -> dict[str, Any]:
+    """The texts in a header; empty if there are none."""
+    found = header.get(METADATA)
+    return found if isinstance(found, dict) else {}
 
 
 def _is_policy(path: Path) -> bool:
     try:
-        _read(path)
+        return {"rlgd", "sha256"} <= _metadata(_read(path)[0]).keys()
     except UsageError:
         return False
-    return True

@@ -1,0 +1,38 @@
+"""A policy as an ONNX model."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from rlgd import __version__
+from rlgd.exporting.graph import Graph
+from rlgd.exporting.interface import Interface
+from rlgd.exporting.rules import Rule
+from rlgd.exporting.translation import translate
+from rlgd.pytrees import named_leaves
+
+
+def onnx_model(interface: Interface, about: Mapping[str, Any], given: Mapping[str, Rule]) -> bytes:
+    """A policy as the bytes of an ONNX model, checked by ONNX's own rules.
+
+    Args:
+        interface: the policy.
+        about: what the model's metadata say of it, each as JSON.
+        given: rules of the user by the name of JAX's operation.
+
+    Raises:
+        NoRuleError: if an operation has no rule.
+    """
+    (batch,) = jax.export.symbolic_shape("batch")
+    graph = Graph(batch)
+    inputs = {port.name: graph.input(port.name, (batch, *port.shape), port.dtype) for port in interface.inputs}
+    stored = {p.name: graph.cast(inputs[p.name], interface.stored_dtype(p)) for p in interface.inputs}
+    labels = {id(array): name for name, array in named_leaves(interface.actor).items()}
+    structure, values = translate(graph, interface, (stored,), given, labels)
+    outputs = jax.tree.unflatten(structure, values)
+    for port in interface.outputs:
+        graph.output(port.name, outputs[port.name], port.dtype)
+    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    return graph.model("policy", metadata, ("rlgd", __version__)).SerializeToString()
