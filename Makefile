@@ -11,18 +11,21 @@ BIN := $(VENV)/bin
 PEERS := .peers
 SUITES := .suites
 SERVICES := .services
+CONSUMERS := .consumers
+# What runs an exported policy in JavaScript, where npm is here to install it.
+WEB := $(if $(shell command -v npm 2>/dev/null),.web/.ready)
 ARGS ?=
 CORE := $(addprefix tests/,test_architecture.py test_public_names.py test_hyperparameters.py test_learning.py \
 	maths/test_distributions.py maths/test_returns.py ascent/test_ascent.py agents/test_contract.py \
 	envs/device/test_device_env.py training run/test_run.py run/test_old_runs.py run/checkpoints cli/test_train.py)
 SUITE_EXTRAS := dev,brax,envpool,gymnax,jumanji,playground
 
-.PHONY: train test test-core test-slow test-suites test-services lint format bench clean
+.PHONY: train test test-core test-slow test-suites test-services test-consumers lint format bench clean
 
 train: $(VENV)/.train
 	$(BIN)/rlgd train ppo --env CartPole-v1 $(ARGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(WEB)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 # The tests that most likely break on another Python and its JAX: make test-core PYTHON=python3.13
@@ -40,6 +43,10 @@ test-suites: $(SUITES)/.ready
 test-services: $(SERVICES)/.ready
 	$(SERVICES)/bin/python -m pytest tests/run/sinks $(ARGS)
 
+# Programs that use an exported policy, in environments without rlgd: PyTorch, TensorFlow, and a policy as TensorFlow Lite.
+test-consumers: $(VENV)/.dev $(CONSUMERS)/.ready
+	$(BIN)/python -m pytest tests/exporting/test_consumers.py $(ARGS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,7 +60,7 @@ bench: $(VENV)/.dev $(PEERS)/.ready
 	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python $(ARGS)
 
 clean:
-	rm -rf .venv .venv-* $(PEERS) $(SUITES) $(SERVICES)
+	rm -rf .venv .venv-* $(PEERS) $(SUITES) $(SERVICES) $(CONSUMERS) .web
 
 # uv if it is installed, else venv and pip; the versions are those that were tested.
 INSTALL = if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(1)/bin/python $(2); \
@@ -97,6 +104,17 @@ $(SERVICES)/.ready: pyproject.toml | $(SERVICES)/bin/python
 	@echo "installing with the services that keep curves into $(SERVICES) (once; some minutes)"
 	@$(call INSTALL,$(SERVICES),-e .[dev,mlflow,comet])
 	@touch $@
+
+# An exported policy in PyTorch and in TensorFlow, which need no rlgd.
+$(CONSUMERS)/.ready: examples/without_rlgd/requirements-torch.txt examples/without_rlgd/requirements-tensorflow.txt
+	@echo "installing PyTorch and TensorFlow into $(CONSUMERS) (once; some minutes)"
+	@for name in torch tensorflow; do $(PYTHON) -m venv $(CONSUMERS)/$$name && \
+		$(call INSTALL,$(CONSUMERS)/$$name,-r examples/without_rlgd/requirements-$$name.txt) || exit 1; done
+	@touch $@
+
+.web/.ready:
+	@npm install --silent --no-save --no-audit --no-fund --prefix .web onnxruntime-web@1.30.0 && touch $@ || \
+		echo "onnxruntime-web could not be installed: its tests are left out" >&2
 
 $(PEERS)/.ready: benchmarks/peers.txt | $(PEERS)/bin/python
 	@echo "installing the peers into $(PEERS) (once)"

@@ -41,6 +41,7 @@ OWNERS = {
     "ray": r"rlgd\.engines\.ray_cluster",
     "orbax": r"rlgd\.run\.checkpoints\..*",
     "onnx": r"rlgd\.exporting\.(graph|onnx_file)",
+    "onnxruntime": r"rlgd\.exporting\.onnx_file",
     "tensorflow": r"rlgd\.exporting\.tflite_file",
     "gymnasium.vector": r"rlgd\.envs\..*",
     "gymnasium.experimental": r"rlgd\.(envs|exact)\..*",

@@ -1,8 +1,11 @@
 """The public names of every package, against a list: nothing appears or disappears unnoticed."""
 
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +105,10 @@ def test_completion_shows_what_to_call_right_after_the_import() -> None:
     code = "import rlgd; print(*dir(rlgd))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"train", "load", "resume", "evaluate", "study", "tune"} <= {*done.stdout.split()}
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    root = Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    (cited,) = re.findall(r"^version: (.*)$", (root / "CITATION.cff").read_text(), re.MULTILINE)
+    assert project["version"] == cited == importlib.import_module("rlgd").__version__

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from rlgd.pytrees import View, named_leaves, with_leaves
 from rlgd.spaces import LeafSpec, ObsSpec
 
 MASK, FIRST, MEMORY, NEXT_MEMORY = "action_mask", "first", "memory", "next_memory"
+TOLERANCE = 1e-4
 # What says a distribution; its other fields are constants.
 PARAMETERS = ("logits", "mean", "log_std", "alpha", "beta")
 
@@ -84,10 +85,28 @@ class Interface:
         actions, others = self._outputs(arrays)
         return {f"action{name}": action for name, action in by_suffix(actions).items()} | others
 
-    def example(self, batch: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Inputs of zeros for a batch, where an episode begins and all actions are allowed."""
-        fill = {MASK: 1, FIRST: 1}
-        return {p.name: np.full((batch, *p.shape), fill.get(p.name, 0), p.dtype) for p in self.inputs}
+    def check(self, run: Callable[[dict[str, Any]], Mapping[str, Any]], batch: int) -> str | None:
+        """What differs between the policy and a program that was written for it, on a few random inputs.
+
+        Args:
+            run: the program, from arrays in the environment's types to arrays.
+            batch: how many observations it takes.
+
+        Returns:
+            The output that differs most, and by how much; None if none does.
+        """
+        random = np.random.default_rng(0)
+        given = {p.name: (2 * random.random((batch, *p.shape))).astype(p.dtype) for p in self.inputs}
+        stored = {p.name: given[p.name].astype(self.stored_dtype(p)) for p in self.inputs}
+        outputs, expected = run(given), jax.jit(self)(stored)
+        for port in self.outputs:
+            found, wanted = (np.asarray(each[port.name]) for each in (outputs, expected))
+            if found.shape != wanted.shape:
+                return f"{port.name} has shape {found.shape}, not {wanted.shape}"
+            # Rounding may decide between actions that are whole numbers, but not what the policy says of them.
+            if wanted.dtype.kind == "f" and not np.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE):
+                return f"{port.name} differs by {np.abs(found - wanted).max():.2g}"
+        return None
 
     def stored_dtype(self, port: Port) -> Any:
         """The type in which JAX has an array."""

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import onnxruntime
 
 from rlgd import __version__
+from rlgd.errors import UsageError
 from rlgd.exporting.graph import Graph
 from rlgd.exporting.interface import Interface
 from rlgd.exporting.rules import Rule
@@ -15,7 +17,7 @@ from rlgd.pytrees import named_leaves
 
 
 def onnx_model(interface: Interface, about: Mapping[str, Any], given: Mapping[str, Rule]) -> bytes:
-    """A policy as the bytes of an ONNX model, checked by ONNX's own rules.
+    """A policy as the bytes of an ONNX model, checked by ONNX's own rules and by acting with it.
 
     Args:
         interface: the policy.
@@ -23,7 +25,7 @@ def onnx_model(interface: Interface, about: Mapping[str, Any], given: Mapping[st
         given: rules of the user by the name of JAX's operation.
 
     Raises:
-        NoRuleError: if an operation has no rule.
+        UsageError: if an operation has no rule, or a wrong one of the user.
     """
     (batch,) = jax.export.symbolic_shape("batch")
     graph = Graph(batch)
@@ -35,4 +37,9 @@ def onnx_model(interface: Interface, about: Mapping[str, Any], given: Mapping[st
     for port in interface.outputs:
         graph.output(port.name, outputs[port.name], port.dtype)
     metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
-    return graph.model("policy", metadata, ("rlgd", __version__)).SerializeToString()
+    content = graph.model("policy", metadata, ("rlgd", __version__)).SerializeToString()
+    session = onnxruntime.InferenceSession(content)
+    wanted = [port.name for port in interface.outputs]
+    if differs := interface.check(lambda given: dict(zip(wanted, session.run(wanted, given), strict=True)), batch=3):
+        raise UsageError(f"the ONNX model does not act as the policy does: {differs}. A rule that was given is wrong.")
+    return content

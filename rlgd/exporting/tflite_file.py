@@ -4,6 +4,7 @@ JAX's own bridge to TensorFlow writes it: that needs TensorFlow, which nothing e
 """
 
 import tempfile
+from typing import Any
 
 from rlgd.errors import UsageError
 from rlgd.exporting.interface import Interface
@@ -30,8 +31,15 @@ def tflite_model(interface: Interface) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         tensorflow.saved_model.save(module, folder, signatures=function.get_concrete_function(inputs))
         try:
-            return bytes(tensorflow.lite.TFLiteConverter.from_saved_model(folder).convert())
-        except tensorflow.lite.experimental.ConverterError as error:
-            raise UsageError(
-                f"TensorFlow Lite cannot hold this policy: {str(error).strip().splitlines()[0]}"
-            ) from error
+            content = bytes(tensorflow.lite.TFLiteConverter.from_saved_model(folder).convert())
+            runner = tensorflow.lite.Interpreter(model_content=content).get_signature_runner("serving_default")
+            differs = interface.check(lambda given: runner(**_stored(interface, given)), batch=1)
+        except (tensorflow.lite.experimental.ConverterError, RuntimeError) as error:  # its converter has faults
+            differs = str(error).strip().splitlines()[0]
+    if differs:
+        raise UsageError(f"TensorFlow Lite cannot hold this policy, which ONNX can: {differs}.")
+    return content
+
+
+def _stored(interface: Interface, given: dict[str, Any]) -> dict[str, Any]:
+    return {port.name: given[port.name].astype(interface.stored_dtype(port)) for port in interface.inputs}

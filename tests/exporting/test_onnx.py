@@ -334,6 +334,12 @@ def test_a_network_without_a_rule_says_which_layer_and_how_to_give_one(tmp_path:
 
     assert exported(tmp_path, policy, rules={"sort": sort}).graph.node
 
+    def wrong(graph: Graph, eqn: Any, x: Any) -> Any:
+        return x
+
+    with pytest.raises(UsageError, match=r"does not act as the policy does: .* A rule that was given is wrong"):
+        rlgd.export(policy, tmp_path / "wrong.onnx", rules={"sort": wrong})
+
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:
     policy = made(Case(PPO(), action="box"))
