@@ -44,6 +44,8 @@ def test_all_kinds_are_listed_and_train_together(site: Path, tmp_path: Path) -> 
     for command in (["eval", "run", "--episodes", "2"], ["resume", "run", "--total-timesteps", "1280", "--quiet"]):
         done = rlgd_command(tmp_path, *command, path=site)
         assert done.returncode == 0, done.stderr
+    named = ["--agent", "clipped-a2c", "--env", "corridor"]
+    assert "run" in rlgd_command(tmp_path, "runs", ".", *named, path=site).stdout.splitlines()[1].split()
     # Without the package nothing of it can be read, and the first part that is missing is named.
     missing = rlgd_command(tmp_path, "eval", "run", path=tmp_path)
     assert missing.returncode == 2

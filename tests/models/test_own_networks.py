@@ -287,7 +287,7 @@ def test_a_name_in_a_file_imports_nothing(tmp_path: Path) -> None:
         (Nnx(Features(jnp.zeros((1, 4))), rngs=nnx.Rngs(0)), "has parameters already"),
         (lambda width: None, "cannot be called without arguments: missing a required argument: 'width'"),
         (
-            lambda: Linen(**{"depth": 2}),
+            lambda: Linen(depth=2),  # type: ignore[call-arg]
             r"the network .*lambda> raises TypeError: .* unexpected keyword argument 'depth'",
         ),
         (lambda: 1 / 0, "raises ZeroDivisionError: division by zero"),
