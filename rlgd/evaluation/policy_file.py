@@ -90,18 +90,8 @@ def read(path: Path, agent: type[Agent] | None, parts: dict[str, Any]) -> tuple[
         UsageError: if it is no such file, or if a part is needed, or is another one.
         StorageFault: if it is damaged.
     """
-    header, data = _read(path)
+    whole, spec, header, data = _opened(path, agent, parts)
     with damage_named(path):
-        about = parse_json(header[METADATA]["rlgd"], _About)
-        if header[METADATA]["sha256"] != _digest(header[METADATA]["rlgd"], data):
-            raise ValueError("its SHA-256 differs")
-        if about["format_version"] != FORMAT_VERSION:
-            raise UsageError(
-                f"{path} is a policy of rlgd {about['version']}, in a format that this version cannot read."
-            )
-        values = stored.with_newer(about["agent"], about["hyperparameters"])
-        stored.refuse_others(stored.use_parts(about["agent"], values, agent, parts))
-        whole, spec = stored.read(about["agent"], values), spaces.from_json(about["spec"])
         like = jax.eval_shape(lambda key: whole.prepared().init(spec, key).actor, jax.random.key(0))
         wanted = named_leaves(like)
         layout, found = _layout(wanted), {name: entry for name, entry in header.items() if name != METADATA}
@@ -117,6 +107,27 @@ def read(path: Path, agent: type[Agent] | None, parts: dict[str, Any]) -> tuple[
             return jnp.asarray(np.frombuffer(data[begin:end], leaf.dtype).reshape(leaf.shape))
 
         return whole, spec, with_leaves(like, array)
+
+
+def read_agent(path: Path) -> tuple[Agent, Spec]:
+    """The agent, and what it knew of its environment, as ``read`` does; JAX does not start."""
+    return _opened(path, None, {})[:2]
+
+
+def _opened(path: Path, agent: type[Agent] | None, parts: dict[str, Any]) -> tuple[Agent, Spec, dict[str, Any], bytes]:
+    """The agent, what it knew of its environment, the header and the arrays, of which only the digest is checked."""
+    header, data = _read(path)
+    with damage_named(path):
+        about = parse_json(header[METADATA]["rlgd"], _About)
+        if header[METADATA]["sha256"] != _digest(header[METADATA]["rlgd"], data):
+            raise ValueError("its SHA-256 differs")
+        if about["format_version"] != FORMAT_VERSION:
+            raise UsageError(
+                f"{path} is a policy of rlgd {about['version']}, in a format that this version cannot read."
+            )
+        values = stored.with_newer(about["agent"], about["hyperparameters"])
+        stored.refuse_others(stored.use_parts(about["agent"], values, agent, parts))
+        return stored.read(about["agent"], values), spaces.from_json(about["spec"]), header, data
 
 
 def _layout(arrays: dict[str, Any]) -> dict[str, Any]:
