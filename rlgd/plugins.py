@@ -158,7 +158,7 @@ class Kind:
         """
         if ":" in name and name not in _used:
             _look_here()
-            self.use(self._imported(name), name)
+            remember(self._imported(name), name)
         return self.get(name)
 
     def get(self, name: str) -> Any:
