@@ -18,7 +18,9 @@ ARGS ?=
 CORE := $(addprefix tests/,test_architecture.py test_public_names.py test_hyperparameters.py test_learning.py \
 	maths/test_distributions.py maths/test_returns.py ascent/test_ascent.py agents/test_contract.py \
 	envs/device/test_device_env.py training run/test_run.py run/test_old_runs.py run/checkpoints cli/test_train.py)
+# Of a comma `call` would make two arguments.
 SUITE_EXTRAS := dev,brax,envpool,gymnax,jumanji,playground
+SERVICE_EXTRAS := dev,mlflow,comet
 
 .PHONY: train test test-core test-slow test-suites test-services test-consumers lint format bench clean
 
@@ -102,7 +104,7 @@ $(SUITES)/.ready: pyproject.toml | $(SUITES)/bin/python
 
 $(SERVICES)/.ready: pyproject.toml | $(SERVICES)/bin/python
 	@echo "installing with the services that keep curves into $(SERVICES) (once; some minutes)"
-	@$(call INSTALL,$(SERVICES),-e .[dev,mlflow,comet])
+	@$(call INSTALL,$(SERVICES),-e .[$(SERVICE_EXTRAS)])
 	@touch $@
 
 # An exported policy in PyTorch and in TensorFlow, which need no rlgd.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rlgd.agents.base.agent import Agent as Agent
     from rlgd.agents.base.checks import check as check
     from rlgd.agents.base.contract import AgentContract as AgentContract
+    from rlgd.agents.base.one_step import OneStepAgent as OneStepAgent
     from rlgd.agents.npg import NPG as NPG
     from rlgd.agents.ppo import PPO as PPO
     from rlgd.agents.registry import ALIASES as ALIASES
@@ -32,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy(
         "rlgd.agents.base.agent": ("Agent",),
         "rlgd.agents.base.checks": ("check",),
         "rlgd.agents.base.contract": ("AgentContract",),
+        "rlgd.agents.base.one_step": ("OneStepAgent",),
         "rlgd.agents.npg": ("NPG",),
         "rlgd.agents.ppo": ("PPO",),
         "rlgd.agents.registry": (

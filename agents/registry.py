@@ -64,7 +64,7 @@ def named(name: str) -> "type[Agent]":
 
 
 def registered_name(name: str) -> str:
-    """The name of an agent as files have it: ours by their names or aliases, upper or lower case.
+    """The name of an agent as files have it: ours by a name or an alias, upper or lower case, others ``module:Class``.
 
     Raises:
         UsageError: naming the nearest known name.
@@ -73,9 +73,12 @@ def registered_name(name: str) -> str:
     key = ALIASES.get(key, key)
     if key in REGISTRY:
         return key
-    if ":" in name or name in KIND.installed():
+    if ":" in name:
         return name
-    raise unknown("agent", name, [*REGISTRY, *ALIASES, *KIND.installed()])
+    installed = KIND.installed()
+    if name in installed:
+        return installed[name].value
+    raise unknown("agent", name, [*REGISTRY, *ALIASES, *installed])
 
 
 def agent_class(name: str) -> "type[Agent]":

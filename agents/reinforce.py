@@ -57,7 +57,13 @@ class REINFORCE(Agent):
                 f"baseline 'mean' averages over other episodes, but num_envs is {self.num_envs}; allowed: at least 2."
             )
         if self.is_recurrent:
-            raise UsageError(f"network is {self.network!r}, which has a memory; REINFORCE learns without one.")
+            raise UsageError(f"{self.remembering} has a memory; REINFORCE learns without one: choose another network.")
+        of_value = {"value_network": self.value_network, "critic_obs": self.critic_obs or None}
+        if self.baseline != "value" and (unread := [name for name, given in of_value.items() if given is not None]):
+            raise UsageError(
+                f"{unread[0]} is set, but baseline is {self.baseline!r}, which has no value function; leave it out, or "
+                "set baseline to 'value'."
+            )
 
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array

@@ -24,8 +24,9 @@ Sampler: TypeAlias = Callable[[Array, Any], Any]
 def randomized(env: Any, sampler: Sampler | Mapping[str, Any], *, max_episode_steps: int | None = None) -> DeviceEnv:
     """An environment on the device whose parameters are drawn again for every episode, in each environment of a batch.
 
-    Gymnasium's own environment of that id has other dynamics, so the policy is evaluated in this one. A run in it is
-    resumed with ``env=`` the same again: a file does not describe it.
+    Gymnasium's own environment of that id has other dynamics, so the policy is evaluated in this one. A file does not
+    describe it: a run in it is resumed with ``env=`` the same again. Where it has a name in a module of yours,
+    ``module:NAME`` is an id as any other.
 
     Args:
         env: a ``FuncEnv`` that uses the ``params`` which its methods are given, an id of ``rlgd.envs.device_ids()``, or

@@ -27,8 +27,11 @@ BACKENDS = ("auto", "device", "host")
 
 
 def _check(name: str, part: Any) -> None:
-    if not (isinstance(part, FuncEnv) or callable(part)):
-        raise UsageError(f"{name!r} is {part!r}; expected a FuncEnv, or a class or function that makes an environment.")
+    if not (isinstance(part, FuncEnv | DeviceEnv) or callable(part)):
+        raise UsageError(
+            f"{name!r} is {part!r}; expected a FuncEnv, what `randomized` returns, or a class or function that makes "
+            "an environment."
+        )
 
 
 ENV = Kind("env", (*TWINS, *SUITES), _check)  # environments of users, by the names of their classes
@@ -87,7 +90,11 @@ def make(
             func_env, limit = load(prefix, name)
             made = _on_device(func_env, env, max_episode_steps or limit, backend, needs_host, kwargs)
             return made.with_log_info(tuple(log_info))
-        if (part := part_of_user(env)) is not None:
+        if isinstance(part := part_of_user(env), DeviceEnv):
+            limit = max_episode_steps or part.max_episode_steps
+            made = _on_device(part.func_env, env, limit, backend, needs_host, kwargs)
+            return made.with_log_info(tuple(log_info))
+        if part is not None:
             limits: dict[str, Any] = {"backend": backend, "max_episode_steps": max_episode_steps}
             of_user = make(part, **limits, vectorization=vectorization, env_timeout=env_timeout,
                            log_info=log_info, **kwargs)  # fmt: skip
@@ -115,7 +122,9 @@ def in_place(env: Any, backend: str, max_episode_steps: int | None, log_info: tu
 
 
 def part_of_user(env_id: str) -> Any:
-    """The environment of a user with this name: a FuncEnv, or what makes one of Gymnasium; None if Gymnasium knows it.
+    """The environment of a user with this name: a FuncEnv, what ``randomized`` returned, or what makes one.
+
+    None: Gymnasium knows it.
 
     The module before a colon is imported: as for ``load_namespace``, the id must not come from a file.
 

@@ -2,7 +2,8 @@
 
 A part has a name that files keep: ``module:attribute``, or the name of an entry point of an installed package. A name
 in a file imports nothing by itself: its part must have been used in this process, belong to an installed entry point,
-or lie in a package that the user trusts.
+or lie in a package that the user trusts. Such a part is imported and called; so it must be the package's own, and none
+that the package has imported from elsewhere: a file may have arguments for it.
 """
 
 import dataclasses
@@ -22,13 +23,21 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 log = logging.getLogger("rlgd")
+NOT_THERE = (ImportError, AttributeError, TypeError, ValueError)  # what an import of a part may raise
 _used: dict[str, Any] = {}  # parts that this process was given, by their names in files
 _trusted: set[str] = set()  # packages whose parts a file may name
 
 
 def trust(package: str) -> None:
-    """Let files name the parts of a package: they are imported when they are asked for."""
+    """Let files name the parts of a package: they are imported, and called, when they are asked for."""
+    _look_here()
     _trusted.add(package)
+
+
+def _look_here() -> None:
+    """Import what the user means from the working directory too, wherever rlgd's own script lies."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the last place, so that it replaces nothing that is installed
 
 
 def remember(part: Any, name: str | None = None) -> str:
@@ -93,8 +102,21 @@ class Kind:
         return isinstance(value, str) and value in self.own
 
     def may_be_read(self, name: str) -> bool:
-        """Whether a file may name this part: it was used here, is installed, or lies in a package that is trusted."""
-        return name in _used or name in self.installed() or _is_trusted(name)
+        """Whether a file may name this part: it was used here, is installed, or lies in a package that is trusted.
+
+        Raises:
+            UsageError: if the package is trusted, but the part comes from another one.
+        """
+        if name in _used or name in self.installed():
+            return True
+        if not _is_trusted(name):
+            return False
+        try:
+            part = _resolved(name)
+        except NOT_THERE:  # an id that Gymnasium knows as soon as the module is imported; or a mistake, named then
+            return True
+        self._refuse_stranger(name, part)
+        return True
 
     def name(self, part: Any) -> str:
         """The name of a part as files have it; that of an object without a place in a module only describes it."""
@@ -135,7 +157,8 @@ class Kind:
             UsageError: if there is none.
         """
         if ":" in name and name not in _used:
-            self.use(self._from_here(name), name)
+            _look_here()
+            remember(self._imported(name), name)
         return self.get(name)
 
     def get(self, name: str) -> Any:
@@ -157,26 +180,34 @@ class Kind:
             again = f"give it again ({self.what}=..., or parts of a study)"
             raise UsageError(f"the {self.what} {name!r} was an object of Python; {again}.")
         if _is_trusted(name):
-            return self._from_here(name)
+            return self._imported(name, is_trusted=True)
         raise UsageError(
             f"the {self.what} {name!r} is not part of rlgd, and a file alone imports no code; name it yourself: "
             f"--trust {package.partition('.')[0]}, or {self.what}={attribute} in Python."
         )
 
-    def _from_here(self, name: str) -> Any:
-        """A part that the user means, which may lie in the working directory, wherever rlgd's own script lies."""
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # the last place, so that it replaces nothing that is installed
-        return self._imported(name)
+    def _refuse_stranger(self, name: str, part: Any) -> None:
+        """Refuse a class or a function that a trusted package has imported from one that is not trusted."""
+        if hasattr(part, "__qualname__") and not _is_trusted(own := described(part)):
+            raise UsageError(
+                f"the {self.what} {name!r} is {own!r}, which is not part of the package that you trust, and a file may "
+                f"have arguments for it; name it yourself, as {self.what}=... in Python."
+            )
 
-    def _imported(self, name: str) -> Any:
-        module, _, attribute = name.partition(":")
+    def _imported(self, name: str, is_trusted: bool = False) -> Any:
         try:
-            part = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            part = _resolved(name)
+        except NOT_THERE as error:
             raise UsageError(f"the {self.what} {name!r} cannot be imported: {error}.") from error
+        if is_trusted:
+            self._refuse_stranger(name, part)  # before the check, which may call it
         self.check(name, part)
         return part
+
+
+def _resolved(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
 
 
 def described(part: Any) -> str:

@@ -15,6 +15,7 @@ from tests.plugin.rlgd_plugin.envs import Corridor
 from tests.plugin.rlgd_plugin.networks import Differences
 from tests.plugin.rlgd_plugin.optimizers import sign_momentum
 
+MOST_LINES = 80  # of the plugin's Python files and its pyproject.toml, without empty ones
 ALL = ["clipped-a2c", "--env", "corridor", "--network", "differences", "--optimizer", "sign-momentum"]
 
 
@@ -44,6 +45,11 @@ def test_all_kinds_are_listed_and_train_together(site: Path, tmp_path: Path) -> 
     for command in (["eval", "run", "--episodes", "2"], ["resume", "run", "--total-timesteps", "1280", "--quiet"]):
         done = rlgd_command(tmp_path, *command, path=site)
         assert done.returncode == 0, done.stderr
+    named = ["--agent", "clipped-a2c", "--env", "corridor"]
+    assert "run" in rlgd_command(tmp_path, "runs", ".", *named, path=site).stdout.splitlines()[1].split()
+    unseen = rlgd_command(tmp_path, "play", "run", "--video", "corridor.mp4", path=site)
+    assert unseen.returncode == 2
+    assert "corridor gives no pictures: its class has no render_init, render_image and render_close" in unseen.stderr
     # Without the package nothing of it can be read, and the first part that is missing is named.
     missing = rlgd_command(tmp_path, "eval", "run", path=tmp_path)
     assert missing.returncode == 2
@@ -90,6 +96,11 @@ def test_they_pass_the_checks_that_ship() -> None:
     env = rlgd.envs.make(Corridor(), max_episode_steps=20)
     assert isinstance(env, envs.DeviceEnv)
     agents.check(ClippedA2C(**small), env)
+
+
+def test_it_is_short() -> None:
+    files = [*(PLUGIN / "rlgd_plugin").glob("*.py"), PLUGIN / "pyproject.toml"]
+    assert sum(bool(line.strip()) for file in files for line in file.read_text().splitlines()) <= MOST_LINES
 
 
 def test_the_document_shows_the_environment_of_the_plugin() -> None:

@@ -17,8 +17,8 @@ PUBLIC = {
         exact export exporting load maths models objective resume run runs studies study train training tune tuning
     """,
     "rlgd.agents": """
-        A2C ALIASES ActorCriticAgent Agent AgentContract NPG PPO REGISTRY REINFORCE RolloutAgent TRPO agent_class
-        check make_agent named preset presets registered_name
+        A2C ALIASES ActorCriticAgent Agent AgentContract NPG OneStepAgent PPO REGISTRY REINFORCE RolloutAgent TRPO
+        agent_class check make_agent named preset presets registered_name
     """,
     "rlgd.ascent": """
         Ascent Clipping OPTIMIZERS Outer Penalties RolloutMoments Rule Schedules apply_step clip_by_norm

@@ -42,14 +42,13 @@ class RolloutAgent(Agent):
             )
         if self.is_recurrent and self.rollout_length == 1:
             raise UsageError(
-                f"rollout_length is 1, so network {self.network!r} never learns what to remember: gradients reach back "
-                "to the beginning of a rollout; allowed: at least 2."
+                f"rollout_length is 1, so {self.remembering} never learns what to remember: gradients reach back to "
+                "the beginning of a rollout; allowed: at least 2."
             )
-        named = [each for each in (self.network, self.value_network) if each is not None]
         for field, networks in (("memory_width", (*CELLS, "attention")), ("memory_window", ("attention",))):
-            if getattr(self, field) is not None and not any(each in networks for each in named):
+            if getattr(self, field) is not None and not any(kind in networks for kind in self.given_networks.values()):
                 raise UsageError(
-                    f"{field} is set, but network is {self.network!r}, which does not use it; choose one of "
+                    f"{field} is set, but neither network nor value_network uses it; choose one of "
                     f"{', '.join(networks)}."
                 )
 
@@ -59,7 +58,7 @@ class RolloutAgent(Agent):
         Raises:
             UsageError: naming the nearest numbers that are possible.
         """
-        rows, what = self.num_envs, f"num_envs = {self.num_envs}, the sequences that {self.network} learns from"
+        rows, what = self.num_envs, f"num_envs = {self.num_envs}, the sequences that {self.remembering} learns from"
         if not self.is_recurrent:
             rows *= self.rollout_length
             what = f"num_envs * rollout_length = {self.num_envs} * {self.rollout_length} = {rows}"

@@ -9,7 +9,7 @@ begins with, and ``passes``. ``rlgd.agents.base.learning`` has the functions tha
 import abc
 import dataclasses
 import itertools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +111,7 @@ class Agent(abc.ABC):
             raise UsageError("dropout is set, but hidden_sizes is empty: there is no hidden layer to drop units of.")
         if self.critic_obs and self.value_network == own.SHARED:
             raise UsageError("critic_obs is set, but value_network is 'policy', whose layers do not read these parts.")
+        own.check_sizes(self.given_networks, self.hidden_sizes)
         exploration.validate(self.box_std, self.hidden_sizes, self.sde_sample_freq)
         if self.log_std_init is not None and self.box_distribution == "beta":
             raise UsageError("log_std_init is set, but box_distribution is 'beta', which has no such parameter.")
@@ -138,16 +139,23 @@ class Agent(abc.ABC):
         ascent = dataclasses.replace(self.ascent, outer=Outer())
         return dataclasses.replace(self, num_envs=self.num_envs // self.climbers, ascent=ascent)
 
-    def num_weights(self, spec: Spec) -> int:
-        """The weights of the policy's network, outputs apart: what a row costs and what they take follow from it.
+    def num_weights(self, spec: Spec) -> tuple[int, ...]:
+        """The weights of the policy and, unless it is on the policy's layers, of the value function; outputs apart.
 
-        Convolutions are left out: what they cost is not their number of weights.
+        What a row costs and what they take follow from it. Convolutions are left out: see ``convolution_cost``.
         """
-        kind = own.resolved(self.network)
+        return tuple(self._weights(spec, reader) for reader in self._readers(spec))
+
+    def convolution_cost(self, spec: Spec) -> int:
+        """How many multiplications the convolutions of policy and value function take for a row."""
+        shapes, readers = image_shapes(spec.obs), self._readers(spec)
+        return sum(torsos.convolution_cost(shapes[i], of.kind == "impala") for of in readers for i in of.images)
+
+    def _weights(self, spec: Spec, reader: "_Reader") -> int:
+        kind, total, inputs = own.resolved(reader.kind), 0, len(reader.columns)
         if isinstance(kind, own.Torso):
-            shapes = jax.eval_shape(lambda: self.networks(spec).policy.init(jax.random.key(0)))
+            shapes = jax.eval_shape(self._network(spec, reader, 1, 1.0).init, jax.random.key(0))
             return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-        total, inputs = 0, num_features(spec.obs)
         if (layer := self.memory_layer(kind)) is not None:
             total, inputs = layer.cost(inputs), layer.width
         widths = (inputs, *self.hidden_sizes, 1)
@@ -155,16 +163,25 @@ class Agent(abc.ABC):
         return total + sum(8 * size**2 for size in self.hidden_sizes if kind == "simba")
 
     @property
-    def is_recurrent(self) -> bool:
-        """Whether policy or value function remember, so that they learn from sequences."""
-        kinds = [own.resolved(kind) for kind in self._kinds]
-        remembering = [kind if isinstance(kind, own.Torso) else self.memory_layer(kind) for kind in kinds]
-        return any(each is not None and each.memory_size is not None for each in remembering)
+    def given_networks(self) -> dict[str, Any]:
+        """The networks by the names of their fields; the value function's only if it has layers of another kind."""
+        given = {"network": self.network, "value_network": self.value_network}
+        return {field: kind for field, kind in given.items() if kind not in (None, own.SHARED)}
 
     @property
-    def _kinds(self) -> tuple[Any, Any]:
-        """The networks of policy and value function, by name or as a part of the user."""
-        return self.network, self.network if self.value_network in (None, own.SHARED) else self.value_network
+    def remembering(self) -> str | None:
+        """The first of its networks that remembers, as messages name it; None if none does."""
+        for field, kind in self.given_networks.items():
+            resolved = own.resolved(kind)
+            layer = resolved if isinstance(resolved, own.Torso) else self.memory_layer(resolved)
+            if layer is not None and layer.memory_size is not None:
+                return f"{field} {own.shown(kind)}"
+        return None
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether policy or value function remember, so that they learn from sequences."""
+        return self.remembering is not None
 
     def memory_layer(self, kind: str) -> Recurrence | Attention | None:
         """The layer that remembers in one of ``NETWORKS``; None if it has none."""
@@ -188,12 +205,12 @@ class Agent(abc.ABC):
         Raises:
             UsageError: if a hyper-parameter does not fit the actions.
         """
-        head = self.action_head(spec)
+        head, readers = self.action_head(spec), self._readers(spec)
         return Networks(
             spec=spec,
             head=head,
-            policy=self._network(spec, self._kinds[0], head.num_outputs, POLICY_OUTPUT_SCALE, self.critic_obs),
-            value=self._network(spec, self._kinds[1], 1, 1.0),
+            policy=self._network(spec, readers[0], head.num_outputs, POLICY_OUTPUT_SCALE),
+            value=self._network(spec, readers[-1], 1, 1.0),
             exploration=exploration.make_exploration(
                 self.box_std, self.hidden_sizes, head.num_log_stds, self.sde_sample_freq
             ),
@@ -202,23 +219,29 @@ class Agent(abc.ABC):
             shared=self.value_network == own.SHARED,
         )
 
-    def _network(self, spec: Spec, kind: Any, outputs: int, scale: float, hidden_obs: tuple[str, ...] = ()) -> Network:
-        columns, images = places(spec.obs, hidden_obs)
-        resolved, shapes = own.resolved(kind), image_shapes(spec.obs)
+    def _readers(self, spec: Spec) -> "tuple[_Reader, ...]":
+        """The policy's network and, unless it is on the policy's layers, the value function's."""
+        policy = _Reader(self.network, *places(spec.obs, self.critic_obs))
+        if self.value_network == own.SHARED:
+            return (policy,)
+        return policy, _Reader(self.given_networks.get("value_network", self.network), *places(spec.obs))
+
+    def _network(self, spec: Spec, reader: "_Reader", outputs: int, scale: float) -> Network:
+        resolved, shapes = own.resolved(reader.kind), image_shapes(spec.obs)
         made = network(
-            len(columns),
+            len(reader.columns),
             outputs,
             self.hidden_sizes,
             self.activation,
             self.initialization,
             scale,
             self.dropout,
-            tuple(shapes[i] for i in images),
+            tuple(shapes[i] for i in reader.images),
             resolved,
             self.memory_layer(resolved) if isinstance(resolved, str) else None,
             self.compute_dtype,
         )
-        return only(made, columns, images) if hidden_obs else made
+        return made if reader[1:] == places(spec.obs) else only(made, reader.columns, reader.images)
 
     def features(self, spec: Spec, obs_statistics: Any, obs: Obs, action_mask: Array | None = None) -> Features:
         """What the networks read of ``obs [..., *shape]``: numbers encoded and normalized, images as they are."""
@@ -310,6 +333,14 @@ class Agent(abc.ABC):
     @abc.abstractmethod
     def passes(self) -> int:
         """How often an iteration passes through the rows of a rollout, acting included; lengths of chunks follow it."""
+
+
+class _Reader(NamedTuple):
+    """A network, by name or as a part of the user, and which numbers and images it reads."""
+
+    kind: Any
+    columns: tuple[int, ...]
+    images: tuple[int, ...]
 
 
 def opt_state(ascent: Ascent, value_ascent: Ascent, params: Params) -> Params:

@@ -74,8 +74,12 @@ class AgentContract(Protocol):
         """A copy of the agent ready for tracing: defaults filled in, traced values as arrays of one type."""
         ...
 
-    def num_weights(self, spec: Spec) -> int:
-        """The weights of the policy's network, convolutions apart."""
+    def num_weights(self, spec: Spec) -> tuple[int, ...]:
+        """The weights of the policy and, unless it is on the policy's layers, of the value function."""
+        ...
+
+    def convolution_cost(self, spec: Spec) -> int:
+        """How many multiplications the convolutions of both take for a row."""
         ...
 
     def passes(self) -> int:

@@ -23,8 +23,10 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("rlgd.cli.train", "AGENT --env ID [flags]", "train an agent and evaluate it"),
     "resume": Command("rlgd.cli.resume", "RUN [flags]", "continue a run, to its end or further"),
-    "eval": Command("rlgd.cli.evaluate", "RUN [flags]", "play episodes with a trained policy, and report the returns"),
-    "play": Command("rlgd.cli.play", "RUN [flags]", "watch a trained policy, or record a video"),
+    "eval": Command(
+        "rlgd.cli.evaluate", "RUN|FILE [flags]", "play episodes with a trained policy, and report the returns"
+    ),
+    "play": Command("rlgd.cli.play", "RUN|FILE [flags]", "watch a trained policy, or record a video"),
     "export": Command("rlgd.cli.export", "RUN [flags]", "write a trained policy for ONNX, StableHLO and others"),
     "study": Command("rlgd.cli.study", "NAME|FILE [flags]", "train many values and seeds, and compare them"),
     "study resume": Command("rlgd.cli.study_resume", "DIR [flags]", "continue a study that was interrupted"),

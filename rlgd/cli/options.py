@@ -101,7 +101,7 @@ class OutputOptions(CommandOptions):
     quiet: bool = flag(False, "print nothing but the result", group="output")
     json: bool = flag(False, "print one JSON document on standard output, and nothing else there", group="output")
     debug: bool = flag(False, "show the traceback of a failure", group="output")
-    trust: str | None = flag(None, "import parts of this package that files name", "PACKAGE", group="output")
+    trust: str | None = flag(None, "import and call what files name of this package", "PACKAGE", group="output")
 
     @property
     def computing(self) -> Computing:

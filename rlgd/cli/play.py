@@ -24,10 +24,13 @@ def run(options: Options) -> int:
     if options.video is None:
         episodes.show(result, summary, options)
         return 0
-    _add_to_tensorboard(options.video, options)
+    has_curves = Path(options.directory).is_dir()  # a policy in a file has none
+    if has_curves:
+        _add_to_tensorboard(options.video, options)
     episodes.show(result, summary | {"video": options.video}, options)
     if not (options.quiet or options.json):
         print(f"video:       {options.video}")
+    if has_curves and not (options.quiet or options.json):
         print(f"curves:      {tensorboard_command()} --logdir {options.directory}")
     return 0
 

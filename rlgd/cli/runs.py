@@ -42,11 +42,11 @@ def run(options: Options) -> int:
         return 0
     table = [["run", "agent", "environment", "seed", "ended by", "steps", "return", "seconds"]]
     for record in records:
-        outcome, settings = record.outcome(), record.settings
+        outcome = record.outcome()
         spread = f"{number(outcome['mean_return'], '.1f')} +- {number(outcome['std_return'], '.1f')}"
         table.append([
-            os.path.relpath(record.directory, options.directory), settings["agent"], settings["env"],
-            str(settings["seed"]), record.state, number(outcome["steps"], ","),
+            os.path.relpath(record.directory, options.directory), record.agent, record.env,
+            str(record.seed), record.state, number(outcome["steps"], ","),
             "-" if spread == "- +- -" else spread, number(outcome["seconds"], ".1f"),
         ])  # fmt: skip
     print(aligned(table))

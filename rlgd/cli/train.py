@@ -146,7 +146,7 @@ def _start(options: Options) -> int:
     config.validate()
     jax_setup.set_up(config, options.computing, processes=options.processes)
     footprint.check(config.agent, config.env)
-    config, _ = inheritance.read(config)  # a mistake is found before a directory is made
+    config = inheritance.read(config)  # a mistake is found before a directory is made
     origin = options.origin.sentence if options.origin else None
     if options.dry_run:
         return dry_run.show(config, options.agent, options, origin)

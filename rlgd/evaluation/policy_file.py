@@ -119,16 +119,17 @@ def read(path: Path, agent: type[Agent] | None, parts: dict[str, Any]) -> tuple[
         UsageError: if it is no such file, or if a part is needed, or is another one.
         StorageFault: if it is damaged.
     """
-    header, data = _read(path)
-    metadata = _metadata(header)
-    if not {"rlgd", "sha256"} <= metadata.keys():
-        raise UsageError(
-            f"{path} is no policy that rlgd saved; Policy.from_safetensors reads arrays of other programs."
-        )
+    text, header, data = _own(path)
     with damage_named(path):
-        if metadata["sha256"] != _digest(metadata["rlgd"], data):
-            raise ValueError("its SHA-256 differs")
-        return _policy(path, metadata["rlgd"], header, data, agent, parts)
+        whole, spec = _described(path, text, agent, parts)
+        return whole, spec, _actor(whole, spec, header, data)
+
+
+def read_agent(path: Path) -> tuple[Agent, Spec]:
+    """The agent, and what it knew of its environment, as ``read`` does; JAX does not start."""
+    text, _, _ = _own(path)
+    with damage_named(path):
+        return _described(path, text, None, {})
 
 
 def read_arrays(
@@ -157,19 +158,36 @@ def read_arrays(
         except ValueError as error:
             raise StorageFault(f"{beside} is damaged: {error}.") from error
     with damage_named(path):
-        return _policy(path, text, header, data, agent, parts)
+        whole, spec = _described(path, text, agent, parts)
+        return whole, spec, _actor(whole, spec, header, data)
 
 
-def _policy(
-    path: Path, text: str, header: dict[str, Any], data: bytes, agent: type[Agent] | None, parts: dict[str, Any]
-) -> tuple[Agent, Spec, Actor]:
-    """What a file holds, by the description of the policy in JSON."""
+def _own(path: Path) -> tuple[str, dict[str, Any], bytes]:
+    """The description, the header and the arrays of a file that ``write`` wrote, with their digest checked."""
+    header, data = _read(path)
+    metadata = _metadata(header)
+    if not {"rlgd", "sha256"} <= metadata.keys():
+        raise UsageError(
+            f"{path} is no policy that rlgd saved; Policy.from_safetensors reads arrays of other programs."
+        )
+    with damage_named(path):
+        if metadata["sha256"] != _digest(metadata["rlgd"], data):
+            raise ValueError("its SHA-256 differs")
+    return metadata["rlgd"], header, data
+
+
+def _described(path: Path, text: str, agent: type[Agent] | None, parts: dict[str, Any]) -> tuple[Agent, Spec]:
+    """The agent and the spaces that a description in JSON says."""
     about = parse_json(text, _About)
     if about["format_version"] != FORMAT_VERSION:
         raise UsageError(f"{path} is a policy of rlgd {about['version']}, in a format that this version cannot read.")
     values = stored.with_newer(about["agent"], about["hyperparameters"])
     stored.refuse_others(stored.use_parts(about["agent"], values, agent, parts))
-    whole, spec = stored.read(about["agent"], values), spaces.from_json(about["spec"])
+    return stored.read(about["agent"], values), spaces.from_json(about["spec"])
+
+
+def _actor(whole: Agent, spec: Spec, header: dict[str, Any], data: bytes) -> Actor:
+    """What acts, from the arrays of a file, if they are those of the agent."""
     like = jax.eval_shape(lambda key: whole.prepared().init(spec, key).actor, jax.random.key(0))
     wanted = named_leaves(like)
     expected = _layout(wanted)
@@ -189,7 +207,7 @@ def _policy(
             raise ValueError(f"{name} is outside of the file")
         return jnp.asarray(np.frombuffer(data[begin:end], leaf.dtype).reshape(leaf.shape))
 
-    return whole, spec, with_leaves(like, array)
+    return with_leaves(like, array)
 
 
 def _layout(arrays: dict[str, Any]) -> dict[str, Any]:

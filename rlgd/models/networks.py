@@ -10,7 +10,7 @@ from jax import Array
 
 from rlgd.errors import UsageError
 from rlgd.models.attention import Attention
-from rlgd.models.own import Torso
+from rlgd.models.own import Torso, check_sizes
 from rlgd.models.recurrent import CELLS, Recurrence
 from rlgd.models.torsos import MLP, ImageMLP, NetworkOutput, RecurrentMLP, SimBa
 from rlgd.pytrees import Features, Scalar
@@ -81,9 +81,8 @@ def network(
         UsageError: for hidden layers that the network cannot have.
     """
     sizes = (*hidden_sizes, outputs)
+    check_sizes({"network": kind}, hidden_sizes)
     if kind == "simba":
-        if len(set(hidden_sizes)) != 1:
-            raise UsageError(f"hidden_sizes is {hidden_sizes}; the blocks of simba are all of one width, at least one.")
         mlp: MLP | SimBa = SimBa(sizes, activation, initialization, output_scale)
     else:
         mlp = MLP(sizes, activation, initialization, output_scale, layer_norm=kind == "layer_norm")
@@ -103,7 +102,7 @@ def network(
     elif images:
         functions = _of_module(ImageMLP(mlp, residual=kind == "impala"), _all_features, blank, dropout)
     elif kind == "impala":
-        raise UsageError("network is 'impala', but the observations hold no image; choose another one.")
+        raise UsageError("the network is 'impala', but the observations it reads hold no image; choose another one.")
     else:
         functions = _of_module(mlp, _vector, blank, dropout)
     return _with_dtype(functions, memory_size, compute_dtype)

@@ -4,21 +4,27 @@ A user writes the layers from features to hidden units. Layers of ``hidden_sizes
 adds: they depend on the actions.
 """
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flax import linen
+from flax.errors import InvalidRngError
 from jax import Array
 
 from rlgd.errors import UsageError
 from rlgd.models.torsos import NETWORKS
-from rlgd.plugins import Kind
+from rlgd.plugins import Kind, described
 from rlgd.pytrees import Features
 
 EXPECTED = (
     "a flax module (Linen: its class or an instance; NNX: its class, made with features and rngs), a pair of functions "
     "init(key, features) and apply(params, features), or a function that returns one of these"
+)
+RANDOM = (
+    "the network draws random numbers when it is called, but a policy is a function of its parameters; make such "
+    "layers with deterministic=True, or leave them out: the hyper-parameter dropout drops units of hidden_sizes."
 )
 
 
@@ -53,15 +59,27 @@ def torso(part: Any) -> Torso:
         from rlgd.models import own_nnx
 
         if own_nnx.is_module(part):
-            return Torso(*own_nnx.functions(part))
+            return Torso(*own_nnx.functions(part, RANDOM))
     if callable(part):
-        try:
-            made = part()
-        except TypeError as error:
-            raise UsageError(f"the network {part!r} cannot be called without arguments: {error}.") from error
+        made = _called(part)
         if isinstance(made, linen.Module | tuple) or (isinstance(made, type) and not isinstance(part, type)):
             return torso(made)
     raise UsageError(f"the network is {part!r}; expected {EXPECTED}.")
+
+
+def _called(make: Callable[[], Any]) -> Any:
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        raise UsageError(f"the network {described(make)} cannot be called without arguments: {error}.") from error
+    except ValueError:  # a function without a signature: the call says whether it needs arguments
+        pass
+    try:
+        return make()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"the network {described(make)} raises {type(error).__name__}: {error}.") from error
 
 
 def _linen(module: linen.Module) -> Torso:
@@ -72,7 +90,10 @@ def _linen(module: linen.Module) -> Torso:
         return variables.get("params", {})
 
     def apply(params: Any, features: Features) -> Any:
-        return module.apply({"params": params}, features)
+        try:
+            return module.apply({"params": params}, features)
+        except InvalidRngError as error:
+            raise UsageError(RANDOM) from error
 
     return Torso(init, apply, getattr(module, "memory_size", None))
 
@@ -82,6 +103,7 @@ def _check(name: str, part: Any) -> None:
 
 
 NETWORK = Kind("network", tuple(NETWORKS), _check)
+DENSE = ("mlp", "layer_norm", "simba")  # have no layers but those of hidden_sizes
 SHARED = "policy"  # of the value function: it is outputs on the policy's layers
 VALUE_NETWORK = Kind("network", (SHARED, *NETWORKS), _check)
 
@@ -98,3 +120,28 @@ def resolved(kind: Any) -> str | Torso:
 def implied(kind: Any) -> dict[str, Any]:
     """The layers of a user are followed by no other hidden layers, unless these are given."""
     return {} if NETWORK.is_own(kind) else {"hidden_sizes": ()}
+
+
+def shown(kind: Any) -> str:
+    """A value of the hyper-parameter ``network`` as messages have it."""
+    return repr(kind if isinstance(kind, str) else described(kind))
+
+
+def check_sizes(networks: Mapping[str, Any], hidden_sizes: tuple[int, ...]) -> None:
+    """Refuse hidden layers that the networks, by the names of their fields, cannot have.
+
+    Raises:
+        UsageError: naming the network.
+    """
+    beside_own = not all(map(NETWORK.is_own, networks.values()))
+    for field, kind in networks.items():
+        if beside_own and kind in DENSE and not hidden_sizes:
+            raise UsageError(
+                f"hidden_sizes is empty, as it is with a network of your own, so {field} {kind!r} has no layer; give "
+                f"hidden_sizes, which follow your layers too, or a {field} of your own."
+            )
+        if kind == "simba" and len(set(hidden_sizes)) != 1:
+            raise UsageError(
+                f"hidden_sizes is {hidden_sizes}, but {field} is 'simba', whose blocks are all of one width; give at "
+                "least one width, always the same."
+            )

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -28,14 +29,26 @@ def _class(part: Any) -> type | None:
     return made_of if isinstance(made_of, type) and issubclass(made_of, nnx.Module) else None
 
 
-def functions(make: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any], int | None]:
-    """``init``, ``apply`` and ``memory_size`` of a ``rlgd.models.Torso``, of ``make(features, rngs=...)``."""
+def _counts(module: nnx.Module) -> list[Any]:
+    """How often each source of random numbers was used; layers that are deterministic may have one, too."""
+    return jax.tree.leaves(nnx.state(module, nnx.RngCount))
+
+
+def functions(make: Callable[..., Any], is_random: str) -> tuple[Callable[..., Any], Callable[..., Any], int | None]:
+    """``init``, ``apply`` and ``memory_size`` of a ``rlgd.models.Torso``, of ``make(features, rngs=...)``.
+
+    ``is_random`` is what to say of a module that draws random numbers when it is called.
+    """
 
     def init(key: Array, features: Features) -> Any:
-        params, others = nnx.state(make(features, rngs=nnx.Rngs(key)), nnx.Param, ...)
-        kept = [path for path, value in nnx.to_flat_state(others) if not isinstance(value, nnx.RngState)]
-        if kept:
+        module = make(features, rngs=nnx.Rngs(key))
+        params, _, others = nnx.state(module, nnx.Param, nnx.RngState, ...)
+        if kept := [path for path, _ in nnx.to_flat_state(others)]:
             raise UsageError(f"the network has {'.'.join(map(str, kept[0]))}, which is no nnx.Param and never trained.")
+        counts = _counts(module)
+        module(features)
+        if any(after is not before for before, after in zip(counts, _counts(module), strict=True)):
+            raise UsageError(is_random)
         return nnx.to_pure_dict(params)
 
     def apply(params: Any, features: Features) -> Any:

@@ -108,17 +108,17 @@ def execute(
     Raises:
         Interrupted: if a signal ended the run; the state is saved.
     """
-    config, inherited = inheritance.read(_for_devices(config))
+    config = inheritance.read(_for_devices(config))
     seen_by = registry.made(registry.parts_of(sinks), run_dir is not None)
     pace, caller = cadence(config), Caller(seen_by, poll_signal, metrics)
     if processes.are_several():
         processes.check_same("the settings", config_file.digest(config, pace))
     if run_dir is None:
-        return Run(config, pace, beginning(config, inherited), NoRecording(), caller).train()
+        return Run(config, pace, beginning(config), NoRecording(), caller).train()
     directory = Path(run_dir)
     lock = functools.partial(create, directory, config, pace, overwrite)
-    with _writing(directory, lock, lambda: beginning(config, inherited), config, pace) as (start, recording):
-        return Run(config, pace, start or beginning(config, inherited), recording, caller).train()
+    with _writing(directory, lock, lambda: beginning(config), config, pace) as (start, recording):
+        return Run(config, pace, start or beginning(config), recording, caller).train()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,10 @@
-"""The runs below a directory: which there are, how each was set, and what came of it."""
+"""The runs below a directory: which there are, how each was set, and what came of it.
 
+What lists them imports no JAX; what needs it (all settings, the curves) is imported where it is used.
+"""
+
+import dataclasses
+import functools
 import itertools
 import json
 import logging
@@ -7,18 +12,18 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlgd.agents.registry import registered_name
 from rlgd.errors import RlgdError, UsageError
 from rlgd.frames import frame
-from rlgd.run.config_file import read_config, reading
+from rlgd.run.config_content import read_content
 from rlgd.run.layout import CONFIG, METRICS
-from rlgd.run.sinks.metrics_file import read_rows
-from rlgd.run.sinks.rows import Row
-from rlgd.run.stopping import CRITERIA
-from rlgd.run.summary import read_summary
+from rlgd.run.summary import ended_by_itself, read_summary
 from rlgd.system import lock
+
+if TYPE_CHECKING:
+    from rlgd.run.sinks.rows import Row
 
 log = logging.getLogger("rlgd")
 
@@ -26,20 +31,44 @@ RUNNING, UNFINISHED = "running", "unfinished"
 OUTCOMES = ("state", "steps", "seconds", "mean_return", "std_return", "best_return")  # keys of ``RunRecord.outcome``
 
 
-class RunRecord(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
     """A run on disk.
 
     Attributes:
         directory: the run's.
-        settings: its agent, its environment, its hyper-parameters and its settings, by their names.
+        content: what its ``config.json`` has.
         summary: what it wrote at its end; empty if it wrote none.
         running: whether a process writes it now.
     """
 
     directory: Path
-    settings: dict[str, Any]
+    content: dict[str, Any]
     summary: dict[str, Any]
     running: bool
+
+    @property
+    def agent(self) -> str:
+        """The name of its agent in files."""
+        return self.content["agent"]
+
+    @property
+    def env(self) -> str:
+        """The id of its environment."""
+        return self.content["env"]["id"]
+
+    @property
+    def seed(self) -> Any:
+        """Its seed."""
+        return self.content["settings"].get("seed")
+
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        """Its agent, its environment, its hyper-parameters and its settings, by their names."""
+        from rlgd.run.config_file import with_newer
+
+        whole = with_newer(self.content)
+        return {"agent": self.agent, "env": self.env} | whole["hyperparameters"] | whole["settings"]
 
     @property
     def state(self) -> str:
@@ -49,7 +78,7 @@ class RunRecord(NamedTuple):
     @property
     def is_finished(self) -> bool:
         """Whether it was trained to its end, by its steps or by a criterion."""
-        return self.state in ("total_timesteps", *CRITERIA)
+        return ended_by_itself(self.state)
 
     def outcome(self) -> dict[str, Any]:
         """What came of the run, by ``OUTCOMES``; NaN for what it does not have yet."""
@@ -63,8 +92,10 @@ class RunRecord(NamedTuple):
             "best_return": _number(best.get("mean_return")),
         }
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> "Iterator[Row]":
         """The rows of its curves."""
+        from rlgd.run.sinks.metrics_file import read_rows
+
         return read_rows(self.directory / METRICS)
 
 
@@ -97,11 +128,7 @@ def find(root: Path) -> list[RunRecord]:
 
 
 def _record(directory: Path) -> RunRecord:
-    content = read_config(directory)
-    with reading(directory):
-        settings = {"agent": content["agent"], "env": content["env"]["id"]}
-        settings |= content["hyperparameters"] | content["settings"]
-    return RunRecord(directory, settings, read_summary(directory), lock.is_held(directory))
+    return RunRecord(directory, read_content(directory), read_summary(directory), lock.is_held(directory))
 
 
 def chosen(records: Iterable[RunRecord], agent: str | None = None, env: str | None = None) -> list[RunRecord]:
@@ -112,9 +139,7 @@ def chosen(records: Iterable[RunRecord], agent: str | None = None, env: str | No
     """
     name = None if agent is None else registered_name(agent)
     return [
-        record
-        for record in records
-        if (name is None or record.settings["agent"] == name) and (env is None or record.settings["env"] == env)
+        record for record in records if (name is None or record.agent == name) and (env is None or record.env == env)
     ]
 
 

@@ -11,7 +11,8 @@ from rlgd.agents import agent_class
 from rlgd.errors import UsageError
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
-from rlgd.run.config_file import read_config, reading, to_json, upgraded
+from rlgd.run.config_content import reading
+from rlgd.run.config_file import read_config, to_json, upgraded
 from rlgd.run.settings import RunSettings
 
 VERSION_OF = "version of "

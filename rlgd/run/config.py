@@ -12,6 +12,7 @@ from rlgd.envs import DeviceEnv, Env, HostEnv
 from rlgd.errors import UsageError
 from rlgd.evaluation.policy import Policy
 from rlgd.models import features
+from rlgd.run.inherited import Inherited
 from rlgd.run.settings import RunSettings
 from rlgd.training.placement import check_divides
 from rlgd.training.rollout import padded_limit
@@ -40,7 +41,8 @@ class RunConfig:
         chunk_length: iterations in a chunk; None: computed from the rest. A resumed run keeps its number, even if
             another version of rlgd would compute another one.
         part_of: the study or the search whose member it is; it decides nothing.
-        init: the policy that ``settings.init`` describes, if it was given as an object.
+        init: the policy that ``settings.init`` describes, if it was given as an object; what the run takes over, as
+            soon as ``inheritance.read`` has read it.
     """
 
     agent: Agent
@@ -48,7 +50,7 @@ class RunConfig:
     settings: RunSettings = dataclasses.field(default_factory=RunSettings)
     chunk_length: int | None = None
     part_of: Membership | None = None
-    init: Policy | None = None
+    init: Policy | Inherited | None = None
 
     def validate(self) -> None:
         """Check the agent, the settings, and that agent and environment fit together.

@@ -1,6 +1,5 @@
 """``config.json``: the configuration of a run on disk."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -8,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from rlgd import hyperparameters as hp
 from rlgd import spaces
@@ -20,36 +19,15 @@ from rlgd.envs.registry import in_place, is_known
 from rlgd.errors import UsageError
 from rlgd.run.cadence import Cadence
 from rlgd.run.config import RunConfig, agent_name
+from rlgd.run.config_content import FORMAT_VERSION, in_present_format, read_content, reading
 from rlgd.run.layout import CONFIG
 from rlgd.run.settings import EnvSettings, RunSettings
 from rlgd.spaces import Spec
 from rlgd.system.files import write_json
 from rlgd.system.machine import device_name
-from rlgd.system.reading import checked, damage_named, parse_json, read_versioned
 from rlgd.training import chunks
 
-FORMAT_VERSION, EARLIER = 6, (5,)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnasium", "orbax-checkpoint", "numpy")
-
-
-class EnvContent(TypedDict):
-    """The environment in ``config.json``."""
-
-    id: str
-    autoreset_mode: str | None
-
-
-class Content(TypedDict):
-    """The types in ``config.json``. Values of settings are checked where they are read."""
-
-    agent: str
-    hyperparameters: dict[str, Any]
-    env: EnvContent
-    settings: dict[str, Any]
-    spec: dict[str, Any]
-    chunk_length: int
-    device: str
-    versions: dict[str, str]
 
 
 def versions() -> dict[str, str]:
@@ -88,19 +66,15 @@ def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         LookupError, TypeError, ValueError, AttributeError: if it is damaged.
     """
-    new = dict(content)
-    if content["format_version"] == 5:
-        own = ("total_timesteps", "seed", "eval_every", "eval_episodes", "act_device", "checkpoint_every", "keep")
-        settings = {name: new.pop(name) for name in own} | new.pop("stopping")
-        env = dict(new["env"])
-        new["env"] = {"id": env.pop("id"), "autoreset_mode": None}
-        if "kwargs" in env:
-            arguments = parse_json(env.pop("kwargs"), dict[str, Any])
-            settings |= {"env_args": arguments or None, "env_timeout": env.pop("timeout")}
-        new["settings"] = settings | env
-    new["settings"] = hp.to_dict(RunSettings()) | new["settings"]
-    new["hyperparameters"] = stored.with_newer(new["agent"], new["hyperparameters"])
-    return new
+    return with_newer(in_present_format(content))
+
+
+def with_newer(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the settings that it lacks: they are newer than it, and have their defaults."""
+    return dict(content) | {
+        "settings": hp.to_dict(RunSettings()) | content["settings"],
+        "hyperparameters": stored.with_newer(content["agent"], content["hyperparameters"]),
+    }
 
 
 def write_config(directory: Path, config: RunConfig, cadence: Cadence, history: list[dict[str, Any]]) -> None:
@@ -115,22 +89,15 @@ def read_config(directory: Path) -> dict[str, Any]:
         UsageError: if there is none, or its format is unknown.
         StorageFault: if it is damaged.
     """
-    content = read_versioned(directory / CONFIG, "run", FORMAT_VERSION, *EARLIER)
+    content = read_content(directory)
     with reading(directory):
-        content = upgraded(content)
-        checked(content, Content)
-        return content
+        return with_newer(content)
 
 
 def use_parts(directory: Path, agent: type[Agent] | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Let the files of a run name the parts of users that are given again, see ``rlgd.agents.stored.use_parts``."""
     content = read_config(directory)
     return stored.use_parts(content["agent"], content["hyperparameters"], agent, given)
-
-
-def reading(directory: Path) -> contextlib.AbstractContextManager[None]:
-    """Report what is missing in ``config.json``, or has the wrong type, as damage."""
-    return damage_named(directory / CONFIG)
 
 
 def read_agent(directory: Path) -> tuple[Agent, Spec]:
@@ -181,7 +148,8 @@ def _made(env_id: str, settings: EnvSettings) -> Env:
     """The environment of an id out of a file, which must not import a module."""
     if not is_known(env_id):
         raise UsageError(
-            f"the run's environment {env_id!r} cannot be made from a file; name it: --env, env=, or --trust PACKAGE."
+            f"the run's environment {env_id!r} cannot be made from a file; name it: --env, env= in Python, or, if its "
+            "name has a module, --trust PACKAGE."
         )
     if settings.backend == "device":  # the other settings are the host's
         settings = EnvSettings("device", settings.max_episode_steps, log_info=settings.log_info)

@@ -3,50 +3,24 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rlgd import hyperparameters as hp
-from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
 from rlgd.evaluation.evaluator import check_fit
 from rlgd.evaluation.policy import Policy
-from rlgd.pytrees import AgentState, Params, named_leaves, with_leaves
+from rlgd.pytrees import AgentState, Params, named_leaves
 from rlgd.run.config import RunConfig
+from rlgd.run.inherited import Inherited
 from rlgd.run.loading import load_state
 from rlgd.training import federation
 
 # Hyper-parameters that decide what parameters mean, whatever their shapes are.
 OF_NETWORK = ("network", "critic_obs", "hidden_sizes", "activation", "memory_width", "box_distribution", "box_std")
 OBJECT = "an object: "  # begins the description of a policy that is in no file
-
-
-class Inherited(NamedTuple):
-    """What was learned before, and by which agent; of a policy, ``state`` has nothing but what acts."""
-
-    agent: Agent
-    state: AgentState
-
-    def taken_over_by(self, config: RunConfig, new: AgentState) -> AgentState:
-        """The state of a new run's agent with what it takes over, as the settings of the run say."""
-        settings, agent = config.settings, config.agent
-        arrays = named_leaves(self.state)
-        old = with_leaves(self.state, lambda name: jnp.asarray(np.asarray(arrays[name])))  # on this process's device
-        begun, learned = federation.common(new), federation.common(old)
-        value = begun.params.value if learned.params.value is None else learned.params.value
-        changes: dict[str, Any] = {"params": Params(learned.params.policy, value)}
-        if settings.init_normalizers:
-            changes["obs_statistics"] = learned.obs_statistics
-            rewards = begun.reward_statistics
-            if rewards is not None and learned.reward_statistics is not None:  # the returns so far are new ones
-                statistics = learned.reward_statistics.statistics
-                changes["reward_statistics"] = dataclasses.replace(rewards, statistics=statistics)
-        if settings.init_optimizer:
-            changes |= {"opt_state": old.opt_state, "outer_opt_state": old.outer_opt_state}
-        return federation.spread(agent, dataclasses.replace(begun, **changes))
 
 
 def described(init: Policy | str | Path | None) -> Any:
@@ -59,16 +33,16 @@ def described(init: Policy | str | Path | None) -> Any:
     return str(init) if isinstance(init, Path) else init
 
 
-def read(config: RunConfig) -> tuple[RunConfig, Inherited | None]:
-    """What the run takes over, and its configuration, which then names the checkpoint that it was.
+def read(config: RunConfig) -> RunConfig:
+    """The configuration with what the run takes over, naming the checkpoint that it was; it is read once.
 
     Raises:
         UsageError: if there is nothing to take over, or it does not fit the agent, the environment or the settings.
         StorageFault: if it is damaged.
     """
     name = config.settings.init
-    if name is None:
-        return config, None
+    if name is None or isinstance(config.init, Inherited):
+        return config
     path = Path(name)
     if config.init is None and name.startswith(OBJECT):
         raise UsageError(f"init is {name}, which is in no file; give it again: init=policy.")
@@ -85,7 +59,7 @@ def read(config: RunConfig) -> tuple[RunConfig, Inherited | None]:
     check_fit("earlier policy", spec, config.env)
     inherited = Inherited(agent, state)
     _check(inherited, config)
-    return config, inherited
+    return dataclasses.replace(config, init=inherited)
 
 
 def _check(inherited: Inherited, config: RunConfig) -> None:
@@ -99,7 +73,7 @@ def _check(inherited: Inherited, config: RunConfig) -> None:
     agent = config.agent.prepared()
     new = jax.eval_shape(lambda key: federation.init(agent, config.env.spec, key), jax.random.key(0))
     if not differ:
-        after = jax.eval_shape(lambda begun: inherited.taken_over_by(config, begun), new)
+        after = jax.eval_shape(lambda begun: inherited.taken_over_by(config.agent, config.settings, begun), new)
         arrays, wanted = named_leaves(after), named_leaves(new)
         differ = [n for n in {**arrays, **wanted} if _shape(arrays.get(n)) != _shape(wanted.get(n))]
         before, now = ({n: _shape(each.get(n)) for n in differ} for each in (arrays, wanted))

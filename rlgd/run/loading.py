@@ -18,7 +18,8 @@ from rlgd.run.changes import differences
 from rlgd.run.checkpoints import manifest, state
 from rlgd.run.checkpoints.folder import VerifiedCheckpoint, all_steps, incomplete, newest
 from rlgd.run.checkpoints.state import restore_agent
-from rlgd.run.config_file import read_config, reading
+from rlgd.run.config_content import reading
+from rlgd.run.config_file import read_config
 from rlgd.run.layout import BEST, CHECKPOINTS
 from rlgd.spaces import Spec
 from rlgd.training import federation

@@ -54,7 +54,7 @@ def chosen(records: Iterable[RunRecord], wish: Wish) -> list[RunRecord]:
 
 
 def _kind(record: RunRecord) -> tuple[str, str]:
-    return record.settings["agent"], record.settings["env"]
+    return record.agent, record.env
 
 
 def _goes(record: RunRecord, wish: Wish) -> bool:

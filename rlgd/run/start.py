@@ -11,7 +11,7 @@ from rlgd.maths.seeds import random_key
 from rlgd.pytrees import LoopState
 from rlgd.run.config import RunConfig
 from rlgd.run.counters import Counters
-from rlgd.run.inheritance import Inherited
+from rlgd.run.inherited import Inherited
 from rlgd.training.loop import initialize, initialize_on_host
 
 _on_device = JitPerEnv(initialize, 1, static_argnums=(3,))
@@ -37,12 +37,13 @@ class Start:
     resumed: bool
 
 
-def beginning(config: RunConfig, inherited: Inherited | None) -> Start:
-    """The beginning of a new run, which may take over what was learned before."""
+def beginning(config: RunConfig) -> Start:
+    """The beginning of a new run, which may take over what ``inheritance.read`` has read."""
     began_at, counters = time.monotonic(), Counters(0.0, 0.0, time.time())
     key = random_key(config.settings.seed)
     agent, env, end = config.agent.prepared(), config.env, config.settings.total_timesteps
     loop = _on_device(agent, env, key, end) if isinstance(env, DeviceEnv) else _on_host(agent, env.spec, key, end)
-    if inherited is not None:
-        loop = dataclasses.replace(loop, agent_state=inherited.taken_over_by(config, loop.agent_state))
+    if isinstance(config.init, Inherited):
+        begun = config.init.taken_over_by(config.agent, config.settings, loop.agent_state)
+        loop = dataclasses.replace(loop, agent_state=begun)
     return Start(began_at, loop, 0, counters, resumed=False)

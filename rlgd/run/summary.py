@@ -1,23 +1,24 @@
 """``summary.json``: how a run ended."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlgd.errors import StorageFault
-from rlgd.evaluation.evaluator import EvalResult
-from rlgd.run.evaluations import Evaluations
 from rlgd.run.layout import SUMMARY
-from rlgd.run.sinks.rows import RowAverager
-from rlgd.run.status import RunStatus
-from rlgd.run.stopping import CRITERIA
 from rlgd.system import files
 from rlgd.system.files import write_json
 from rlgd.system.reading import parse_json, read_text
 
+if TYPE_CHECKING:  # `rlgd runs` reads summaries, and needs no JAX for that
+    from rlgd.evaluation.evaluator import EvalResult
+    from rlgd.run.evaluations import Evaluations
+    from rlgd.run.sinks.rows import RowAverager
+    from rlgd.run.status import RunStatus
+
 INTERRUPTED = "interrupted"  # the reason of a run that a signal ended
 
 
-def describe(result: EvalResult, env_id: str) -> dict[str, Any]:
+def describe(result: "EvalResult", env_id: str) -> dict[str, Any]:
     """An evaluation in a few numbers."""
     return {
         "env": env_id,
@@ -29,7 +30,7 @@ def describe(result: EvalResult, env_id: str) -> dict[str, Any]:
     }
 
 
-def summarize(reason: str, status: RunStatus, averager: RowAverager, evaluations: Evaluations) -> dict[str, Any]:
+def summarize(reason: str, status: "RunStatus", averager: "RowAverager", evaluations: "Evaluations") -> dict[str, Any]:
     """What ``summary.json`` says of a run that ended for this ``reason``."""
     summary: dict[str, Any] = {
         "reason": reason,
@@ -70,4 +71,11 @@ def read_summary(directory: Path) -> dict[str, Any]:
 def is_finished(directory: Path, steps: int) -> bool:
     """Whether a run ended at these steps by itself, and was evaluated: the summary is written last."""
     summary = read_summary(directory)
-    return summary.get("steps") == steps and summary.get("reason") in ("total_timesteps", *CRITERIA)
+    return summary.get("steps") == steps and ended_by_itself(summary.get("reason"))
+
+
+def ended_by_itself(reason: Any) -> bool:
+    """Whether a run with this reason was trained to its end: its steps, or a criterion."""
+    from rlgd.run.stopping import CRITERIA
+
+    return reason in ("total_timesteps", *CRITERIA)

@@ -30,11 +30,13 @@ class MemberSinks:
     def __init__(self, given: Iterable[Any], study: str, typed: bool = True) -> None:
         self._parts, self._study = registry.parts_of(given, typed), study
         registry.made(self._parts, has_directory=False)  # finds what cannot be made before anything is trained
+        self._is_told = False  # that nobody can stop a member
 
     def send(self, config: RunConfig, arm: str, outcome: Outcome) -> None:
         """Tell the sinks of a member from its beginning to its end.
 
-        A sink that raises is reported, and no later member is sent to it. A stop that it asks for comes too late.
+        A sink that raises is reported, and no later member is sent to it. A stop that it asks for comes too late,
+        as a warning says once.
 
         Args:
             config: of the member.
@@ -51,6 +53,13 @@ class MemberSinks:
         audience.tell("begin", dataclasses.replace(config, part_of=Membership(self._study, arm)), None)
         for row in outcome.rows:
             audience.tell("write", row)
+        if audience.stop is not None and not self._is_told:
+            self._is_told = True
+            log.warning(
+                "a sink asked for a stop (%s), but sees a member when it has finished, so none is stopped; let a "
+                "criterion end members, such as patience or target_return",
+                audience.stop.why,
+            )
         audience.tell("close", _summary(config, outcome))
         self._parts = [part for part, sink in zip(self._parts, sinks, strict=True) if audience.has(sink)]
 

@@ -11,7 +11,6 @@ import numpy as np
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env
 from rlgd.errors import EnvironmentFault
-from rlgd.models import features, torsos
 from rlgd.pytrees import LoopState
 from rlgd.training.faults import Fault, take_fault
 from rlgd.training.loop import iterations_done
@@ -26,9 +25,8 @@ MAX_CHUNK = 4096  # iterations; bounds what a chunk's metrics take
 def chunk_length(agent: Agent, env: Env) -> int:
     """The number of iterations that take about a second: estimated from the configuration, never measured."""
     spec = env.spec
-    images, residual = features.image_shapes(spec.obs), agent.network == "impala"
-    num_weights = 2 * agent.num_weights(spec) + 2 * sum(torsos.convolution_cost(shape, residual) for shape in images)
-    row_cost = agent.passes() * (1 + num_weights / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
+    multiplications = sum(agent.num_weights(spec)) + agent.convolution_cost(spec)
+    row_cost = agent.passes() * (1 + multiplications / 10_000) + (0 if isinstance(env, DeviceEnv) else HOST_ROW_COST)
     return int(np.clip(CHUNK_COST // (agent.num_envs * rollout_length(agent, spec) * row_cost), 1, MAX_CHUNK))
 
 

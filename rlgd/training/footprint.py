@@ -26,7 +26,7 @@ def least(agent: Agent, env: Env) -> int:
     row = sum(map(size, [*spaces.leaf_specs(spec.obs), *spaces.leaf_specs(spec.action)])) + ROW_BYTES
     model = agent.networks(spec)
     remembered = sum(network.memory_size or 0 for network in (model.policy, model.value))
-    numbers = 4 * agent.num_weights(spec) + agent.num_envs * remembered  # of policy and value function
+    numbers = 2 * sum(agent.num_weights(spec)) + agent.num_envs * remembered
     if agent.box_std == "gsde":
         numbers += agent.num_envs * agent.hidden_sizes[-1]
     return agent.num_envs * rollout_length(agent, spec) * row + numbers * np.dtype(np.float32).itemsize

@@ -27,7 +27,7 @@ def is_small(agent: Agent, spec: Spec) -> bool:
     if features.image_shapes(spec.obs):
         return False
     if not own.NETWORK.is_own(agent.network):
-        return agent.num_weights(spec) <= SMALL_LAYER**2
+        return agent.num_weights(spec)[0] <= SMALL_LAYER**2
     layer = agent.memory_layer(agent.network)
     return max([*agent.hidden_sizes, 0 if layer is None else layer.width]) <= SMALL_LAYER
 

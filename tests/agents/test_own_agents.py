@@ -198,3 +198,22 @@ def test_a_file_imports_nothing(where: str, tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert "a file alone imports no code" in done.stderr
     assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.parametrize("kind", ["env", "network"])
+def test_a_file_names_nothing_that_a_trusted_package_has_from_elsewhere(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "sound.py").write_text("import os\nfrom subprocess import run\n")
+    rlgd.train(A2C(num_envs=4), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    if kind == "env":
+        content["env"]["id"] = "sound:run"
+        content["settings"] |= {"backend": "host", "env_args": {"args": ["touch", "PWNED"]}}
+    else:
+        content["hyperparameters"]["network"] = "sound:os.abort"
+    path.write_text(json.dumps(content))
+    for command in ("eval", "resume"):
+        done = rlgd_command(tmp_path, command, "run", "--trust", "sound", path=tmp_path)
+        assert done.returncode == 2
+        assert "which is not part of the package that you trust" in done.stderr
+    assert not (tmp_path / "PWNED").exists()

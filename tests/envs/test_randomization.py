@@ -1,5 +1,6 @@
 """Environments whose parameters are drawn again for every episode."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gymnasium.experimental.functional import FuncEnv
 from jax import Array
 
 import rlgd
+from rlgd import plugins
 from rlgd.agents import A2C, REINFORCE
 from rlgd.envs import DeviceEnv, make, randomized
 from rlgd.envs.functional import Blackjack, CartPole, CartPoleParams
@@ -158,6 +160,26 @@ def test_a_run_trains_and_is_resumed(agent: Any, tmp_path: Path) -> None:
         rlgd.resume(tmp_path / "run", total_timesteps=1024)
     assert rlgd.resume(tmp_path / "run", total_timesteps=1024, env=env).steps >= 1024
     assert rlgd.evaluate(result.policy, "CartPole-v1", episodes=2).returns.shape == (2,)
+
+
+WIDE = randomized("CartPole-v1", {"half_length": (0.25, 1.0)})  # an environment with a name in a module
+
+
+def test_one_with_a_name_is_known_to_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{__name__}:WIDE"
+    made = make(name)
+    assert made == dataclasses.replace(WIDE, env_id=name)
+    assert make(name, max_episode_steps=64).max_episode_steps == 64
+    with pytest.raises(UsageError, match="WIDE runs on the device: it takes no arguments"):
+        make(name, backend="host")
+    small = A2C(num_envs=4, hidden_sizes=(8,), measure_every=0)
+    rlgd.train(small, name, run_dir=tmp_path / "run", total_timesteps=512, eval_episodes=2, max_episode_steps=64)
+    monkeypatch.setattr(plugins, "_used", {})  # as in another process
+    monkeypatch.setattr(plugins, "_trusted", set())
+    with pytest.raises(UsageError, match="cannot be made from a file; name it"):
+        rlgd.resume(tmp_path / "run", total_timesteps=1024)
+    plugins.trust(__name__.partition(".")[0])
+    assert rlgd.resume(tmp_path / "run", total_timesteps=1024).steps >= 1024
 
 
 def test_ranges_can_be_printed() -> None:

@@ -15,6 +15,7 @@ import rlgd.spaces
 from rlgd import plugins
 from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO, Agent
 from rlgd.ascent import Ascent
+from rlgd.cli import main
 from rlgd.errors import RlgdError, StorageFault, UsageError
 from rlgd.evaluation import Policy
 from rlgd.hyperparameters import hyperparameters, traced
@@ -85,6 +86,39 @@ def test_a_trained_policy_leaves_its_run(tmp_path: Path) -> None:
     first = (tmp_path / "policy").read_bytes()
     again.save(tmp_path / "policy")
     assert (tmp_path / "policy").read_bytes() == first
+
+
+def test_the_commands_play_a_policy_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "policy"
+    policy = rlgd.train(A2C(num_envs=4, hidden_sizes=(8,)), "CartPole-v1", total_timesteps=64).policy
+    policy.save(path)
+    words = ["--env", "CartPole-v1", "--episodes", "3", "--seed", "5", "--max-steps", "30"]
+    assert main.main(["eval", str(path), *words, "--json"]) == 0
+    expected = rlgd.evaluate(policy, "CartPole-v1", episodes=3, seed=5, max_steps=30)
+    assert json.loads(capsys.readouterr().out)["returns"] == expected.returns.tolist()
+    assert main.main(["play", str(path), *words, "--video", str(tmp_path / "policy.gif")]) == 0
+    assert "curves:" not in capsys.readouterr().out  # there are none
+    assert (tmp_path / "policy.gif").stat().st_size > 0
+    assert {each.name for each in tmp_path.iterdir()} == {"policy", "policy.gif"}
+
+
+@pytest.mark.parametrize("command", ["eval", "play"])
+def test_what_the_commands_need_beside_the_file(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, own, env = str(tmp_path / "policy"), str(tmp_path / "own"), ["--env", "CartPole-v1"]
+    for agent, name in ((A2C(hidden_sizes=()), path), (Mine(hidden_sizes=()), own)):
+        policy_of(agent, Box(-1, 1, (4,)), Discrete(2)).save(name)
+    monkeypatch.setattr(plugins, "_used", {})
+    for words, message in (
+        ([path], "does not say its environment; name it, as --env CartPole-v1"),
+        ([path, *env, "--checkpoint", "best"], "has no checkpoints; leave --checkpoint out"),
+        ([own, *env], "a file alone imports no code; name it yourself: --trust"),
+        ([__file__, *env], "is no policy that rlgd saved"),
+        ([path, "--env", "Pendulum-v1"], "Pendulum-v1 does not fit the policy"),
+    ):
+        assert main.main([command, *words]) == 2
+        assert message in capsys.readouterr().err
 
 
 @hyperparameters

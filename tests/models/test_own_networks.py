@@ -220,8 +220,22 @@ def test_impala_reads_images_alone() -> None:
 
 
 def test_the_blocks_of_simba_have_one_width() -> None:
-    with pytest.raises(UsageError, match=r"hidden_sizes is \(8, 4\); the blocks of simba are all of one width"):
-        rlgd.train(A2C(network="simba", hidden_sizes=(8, 4)), "CartPole-v1", total_timesteps=64)
+    for field in ("network", "value_network"):
+        with pytest.raises(
+            UsageError, match=rf"hidden_sizes is \(8, 4\), but {field} is 'simba', whose blocks are all of"
+        ):
+            make_agent("a2c", hidden_sizes=(8, 4), **{field: "simba"})
+    make_agent("a2c", hidden_sizes=(8, 8), value_network="simba")
+
+
+@pytest.mark.parametrize("named", ["mlp", "layer_norm", "simba"])
+def test_beside_a_network_of_a_user_a_named_one_needs_layers(named: str) -> None:
+    with pytest.raises(UsageError, match=f"value_network '{named}' has no layer; give hidden_sizes"):
+        A2C(network=Linen, value_network=named).validate()
+    A2C(network=Linen, value_network=named, hidden_sizes=(4, 4)).validate()
+    A2C(network=Linen, value_network="gru").validate()  # it has a layer of its own
+    with pytest.raises(UsageError, match=f"network '{named}' has no layer"):
+        A2C(network=named, value_network=Linen, hidden_sizes=()).validate()
 
 
 @pytest.mark.parametrize("name", ["simba", "memory", "nnx"])
@@ -271,7 +285,12 @@ def test_a_name_in_a_file_imports_nothing(tmp_path: Path) -> None:
     [
         (3, "the network is 3; expected a flax module"),
         (Nnx(Features(jnp.zeros((1, 4))), rngs=nnx.Rngs(0)), "has parameters already"),
-        (lambda width: None, "cannot be called without arguments"),
+        (lambda width: None, "cannot be called without arguments: missing a required argument: 'width'"),
+        (
+            lambda: Linen(depth=2),  # type: ignore[call-arg]
+            r"the network .*lambda> raises TypeError: .* unexpected keyword argument 'depth'",
+        ),
+        (lambda: 1 / 0, "raises ZeroDivisionError: division by zero"),
         ("simbad", "unknown network 'simbad'; did you mean 'simba'"),
     ],
 )
@@ -311,10 +330,50 @@ def _never_forgets(params: Any, features: Features) -> tuple[Array, Array]:
     return added + before, added + before
 
 
+class RandomLinen(linen.Module):
+    deterministic: bool = False
+
+    @linen.compact
+    def __call__(self, features: Features) -> Array:
+        return linen.Dropout(0.5, deterministic=self.deterministic)(linen.Dense(8)(features.vector))
+
+
+class RandomNnx(nnx.Module):
+    def __init__(self, features: Features, rngs: nnx.Rngs, deterministic: bool = False) -> None:
+        self.layer = nnx.Linear(features.vector.shape[-1], 8, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, deterministic=deterministic, rngs=rngs)
+
+    def __call__(self, features: Features) -> Array:
+        return self.dropout(self.layer(features.vector))
+
+
+@pytest.mark.parametrize("module", [RandomLinen, RandomNnx])
+def test_layers_that_draw_random_numbers_are_refused_and_deterministic_ones_are_not(module: Any) -> None:
+    with pytest.raises(UsageError, match=r"draws random numbers when .*make such layers with deterministic"):
+        rlgd.train(A2C(network=module, **SMALL), "CartPole-v1", total_timesteps=64)
+    check(functools.partial(module, deterministic=True))
+
+
 def test_reinforce_has_no_memory() -> None:
     assert REINFORCE(network=Linen).hidden_sizes == ()
-    with pytest.raises(UsageError, match="REINFORCE learns without one"):
-        REINFORCE(network="gru").validate()
+    for field, part in (("network", "gru"), ("value_network", "gru"), ("value_network", Remembering)):
+        shown = "gru" if part == "gru" else f"{__name__}:Remembering"
+        with pytest.raises(UsageError, match=f"^{field} '{shown}' has a memory; REINFORCE learns without one"):
+            make_agent("reinforce", **{field: part})
+
+
+@pytest.mark.parametrize("baseline", ["mean", "none"])
+def test_without_a_value_function_reinforce_refuses_what_it_reads(baseline: str) -> None:
+    for field, value in (("value_network", "simba"), ("value_network", "policy"), ("critic_obs", ("state",))):
+        with pytest.raises(UsageError, match=f"{field} is set, but baseline is '{baseline}', which has no value"):
+            make_agent("reinforce", baseline=baseline, **{field: value})
+
+
+def test_messages_about_a_memory_name_the_network_that_has_it() -> None:
+    with pytest.raises(UsageError, match="so value_network 'gru' never learns what to remember"):
+        make_agent("a2c", value_network="gru", rollout_length=1)
+    with pytest.raises(UsageError, match="does not divide num_envs = 4, the sequences that value_network 'gru' learns"):
+        make_agent("ppo", value_network="gru", num_envs=4, num_minibatches=3)
 
 
 def test_sizes_of_a_memory_need_one() -> None:

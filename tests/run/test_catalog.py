@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -201,6 +203,13 @@ def test_the_commands(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert said("prune", str(runs), "--keep", "1", "--yes").count("removed ") == 3
     assert names(catalog.find(runs), runs) == ["b/0"]
+
+
+def test_listing_runs_imports_no_jax(runs: Path) -> None:
+    code = "import sys; from rlgd.cli import main; main.main(sys.argv[1:]); assert 'jax' not in sys.modules"
+    words = ["runs", str(runs), "--agent", "a2c", "--sort", "return"]
+    listed = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert (listed.returncode, len(listed.stdout.splitlines())) == (0, 5), listed.stderr
 
 
 @pytest.mark.parametrize(

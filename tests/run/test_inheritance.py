@@ -2,6 +2,7 @@
 
 import json
 import re
+import unittest.mock
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from rlgd.ascent import Ascent
 from rlgd.cli import main
 from rlgd.envs import make
 from rlgd.errors import UsageError
-from rlgd.run import config_file, inheritance
+from rlgd.run import config_file, inheritance, loading
 from rlgd.run.config import RunConfig
+from rlgd.run.inherited import Inherited
 from rlgd.run.settings import RunSettings
 from rlgd.training import federation
 from tests.support.small_runs import At
@@ -40,10 +42,10 @@ def begun(agent: Agent, env: Any, init: Any, **settings: Any) -> Any:
     chosen = RunSettings(init=inheritance.described(init), **settings)
     config = RunConfig(agent, make(env), chosen, init=init if isinstance(init, rlgd.Policy) else None)
     config.validate()
-    config, inherited = inheritance.read(config.for_devices(1))
-    assert inherited is not None
+    config = inheritance.read(config.for_devices(1))
+    assert isinstance(config.init, Inherited)
     new = federation.init(config.agent.prepared(), config.env.spec, jax.random.key(9))
-    return inherited.taken_over_by(config, new), new
+    return config.init.taken_over_by(config.agent, config.settings, new), new
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -172,7 +174,9 @@ def test_the_command_line_names_the_checkpoint(
     words = ["--num-envs", "4", "--rollout-length", "16", "--hidden-sizes", "8", "--normalize-obs", "--no-preset"]
     words += ["--total-timesteps", "128", "--eval-episodes", "2", "--quiet", "--env", "CartPole-v1"]
     first = ["--init", str(run[0]), "--init-optimizer", "--run-dir", str(tmp_path / "first")]
-    assert main.main(["train", "a2c", *words, *first]) == 0
+    with unittest.mock.patch.object(inheritance, "load_state", wraps=loading.load_state) as reads:
+        assert main.main(["train", "a2c", *words, *first]) == 0
+    assert reads.call_count == 1
     settings = config_file.read_settings(tmp_path / "first")
     assert settings.init == str(run[0] / "checkpoints" / "256")
     assert settings.init_optimizer

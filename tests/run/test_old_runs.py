@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rlgd
-from rlgd.run import config_file
+from rlgd.run import config_content, config_file
 from rlgd.run.checkpoints import folder
 
 OLD = Path(__file__).parent / "fixtures" / "runs_of_format_5"
@@ -48,7 +48,7 @@ def test_it_resumes_as_before(run: Path) -> None:
 @pytest.mark.slow
 def test_what_is_written_from_then_on_is_of_this_version(run: Path) -> None:
     rlgd.resume(run, total_timesteps=EXPECTED[run.name]["total_timesteps"])
-    assert json.loads((run / "config.json").read_text())["format_version"] == config_file.FORMAT_VERSION
+    assert json.loads((run / "config.json").read_text())["format_version"] == config_content.FORMAT_VERSION
     assert folder.latest_step(run / "checkpoints") == EXPECTED[run.name]["steps"]
     assert rlgd.resume(run).reason == "already complete"
     rlgd.load(run)

@@ -26,7 +26,7 @@ from rlgd.evaluation import EvalResult, evaluator
 from rlgd.run import RunConfig, RunSettings, Stopping, TrainResult, execute, layout
 from rlgd.run.checkpoints import folder
 from rlgd.run.checkpoints import state as state_module
-from rlgd.run.config_file import FORMAT_VERSION
+from rlgd.run.config_content import FORMAT_VERSION
 from rlgd.run.disk_recording import DiskRecording
 from rlgd.run.sinks.rows import Row
 from rlgd.training.runners import chunk_program

@@ -1,6 +1,7 @@
 """Members of a study, and of trials of a search, as runs of sinks."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ def test_a_class_sees_each_member_for_itself_and_one_that_fails_is_reported_once
     assert len(objects) == len({id(each) for each in objects}) == len(result.outcomes) == 2
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "without the sink broken" in warning
+
+
+def test_that_no_sink_stops_a_member_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Impatient:
+        def write(self, row: Row) -> rlgd.Stop:
+            return rlgd.Stop("seen enough")
+
+    result = study(vary={"learning_rate": [0.01]}, sinks=[Impatient])
+    assert [outcome.reason for outcome in result.outcomes.values()] == ["total_timesteps"] * 2
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert re.search(r"asked for a stop \(seen enough\).* none is stopped; let a criterion end members", warning)
 
 
 def test_on_the_host_too_and_a_resumed_study_sends_what_is_new(tmp_path: Path) -> None:

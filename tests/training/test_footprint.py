@@ -24,6 +24,8 @@ from rlgd.training.device_rollout import collect
         PPO(),
         A2C(num_envs=64, hidden_sizes=()),
         A2C(network="lstm", memory_width=512),
+        A2C(value_network="lstm", memory_width=512),
+        A2C(value_network="policy", hidden_sizes=(512, 512)),
         REINFORCE(hidden_sizes=(512, 512)),
     ],
 )
@@ -34,7 +36,8 @@ def test_an_iteration_takes_no_less(agent: Agent, env_id: str) -> None:
 
     def rollout_and_gradient(key: jax.Array) -> object:
         loop = training.initialize(agent, env, key)
-        return collect(agent, env, loop, key)[0], loop.agent_state.params, loop.agent_state.params
+        state = loop.agent_state
+        return collect(agent, env, loop, key)[0], state.value_memory, state.params, state.params
 
     leaves = jax.tree.leaves(jax.eval_shape(rollout_and_gradient, jax.random.key(0)))
     most = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)

@@ -7,12 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
+from jax import Array
 
 from rlgd import hyperparameters, training
-from rlgd.agents import A2C, PPO, REINFORCE
+from rlgd.agents import A2C, PPO, REINFORCE, make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, make
-from rlgd.pytrees import LoopState
+from rlgd.models import torsos
+from rlgd.pytrees import Features, LoopState
+from rlgd.spaces import BoxSpec, DictSpec, DiscreteSpec, Spec
 from rlgd.training import Chunk, DeviceRunner, runners
 from rlgd.training import chunks as chunks_module
 
@@ -109,6 +113,36 @@ def test_chunk_length_depends_on_the_configuration_alone(env: DeviceEnv) -> None
     assert training.chunk_length(small, env) == training.chunk_length(small.prepared(), env)
     host = make("CartPole-v1", backend="host")
     assert training.chunk_length(small, host) < training.chunk_length(small, env)
+
+
+def _vector(features: Features) -> Array:
+    return features.vector
+
+
+def test_chunk_length_follows_both_networks(env: DeviceEnv) -> None:
+    def length(**networks: Any) -> int:
+        return training.chunk_length(make_agent("a2c", **{"num_envs": 64, "hidden_sizes": (128, 128)} | networks), env)
+
+    assert length() == length(value_network="mlp")
+    assert length(value_network="policy") > length() > length(value_network="simba")
+    own = linen.Sequential([_vector, linen.Dense(512), linen.Dense(512)])
+    both, one, other = {"network": own}, {"network": own, "value_network": "mlp"}, {"value_network": own}
+    lengths = [length(hidden_sizes=(8,), **networks) for networks in (both, one, other)]
+    assert lengths[0] < lengths[1] == lengths[2]
+
+
+def test_the_convolutions_of_both_networks_count() -> None:
+    seen = DictSpec((("image", BoxSpec((64, 64, 3), "uint8")), ("own", BoxSpec((2,), "float32"))))
+    spec = Spec(seen, DiscreteSpec(2), max_episode_steps=32)
+    plain, residual = (torsos.convolution_cost((64, 64, 3), impala) for impala in (False, True))
+    for agent, cost in (
+        (A2C(), 2 * plain),
+        (A2C(network="impala"), 2 * residual),
+        (A2C(value_network="impala"), plain + residual),
+        (A2C(value_network="impala", critic_obs=("image",)), residual),
+        (A2C(network="impala", value_network="policy"), residual),
+    ):
+        assert agent.convolution_cost(spec) == cost
 
 
 def test_no_episode_ended_is_zero_and_not_nan(env: DeviceEnv) -> None:

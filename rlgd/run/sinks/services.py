@@ -14,8 +14,8 @@ from rlgd.run import description
 from rlgd.run.config import RunConfig
 from rlgd.run.layout import SERVICES
 from rlgd.run.sinks.rows import Row
-from rlgd.run.stopping import CRITERIA, SINK
-from rlgd.run.summary import INTERRUPTED
+from rlgd.run.stopping import SINK
+from rlgd.run.summary import INTERRUPTED, ended_by_itself
 from rlgd.system import files
 from rlgd.system.reading import parse_json, read_text
 
@@ -151,7 +151,7 @@ def status(summary: dict[str, Any]) -> str:
     """How a run ended: "finished", "interrupted" or "failed"."""
     if summary["reason"] == INTERRUPTED:
         return "interrupted"
-    return "finished" if summary["reason"] in ("total_timesteps", SINK, *CRITERIA) else "failed"
+    return "finished" if summary["reason"] == SINK or ended_by_itself(summary["reason"]) else "failed"
 
 
 def results(summary: dict[str, Any]) -> dict[str, float | str]:

@@ -14,7 +14,5 @@ class Differences(linen.Module):
 
     @linen.compact
     def __call__(self, features: Features) -> Array:
-        """``[..., d]`` numbers to ``[..., width]`` hidden units."""
-        x = features.vector
-        both = jnp.concatenate([x, x[..., 1:] - x[..., :-1]], axis=-1)
-        return jnp.tanh(linen.Dense(self.width)(both))
+        x = jnp.concatenate([features.vector, jnp.diff(features.vector)], axis=-1)
+        return jnp.tanh(linen.Dense(self.width)(x))
