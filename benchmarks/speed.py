@@ -27,7 +27,7 @@ ONE_THREAD = {"rlgd": {"PJRT_NPROC": "1"}, "rejax": {"PJRT_NPROC": "1"}, "sb3": 
 
 
 class Setting(NamedTuple):
-    """A row of the table. ``rlgd`` and ``peer`` run once and return steps per second, or seconds."""
+    """A row of the table. ``rlgd`` and ``peer`` run once and return steps per second, seconds, or microseconds."""
 
     name: str
     peer_name: str
@@ -120,7 +120,7 @@ def measured(setting: Setting, rounds: int) -> str:
     ratios = [ours / theirs for ours, theirs in pairs]
     speeds = [statistics.median(column) for column in zip(*pairs, strict=True)]
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    digits = 2 if setting.unit == "s" else 0
+    digits = {"s": 2, "us": 1}.get(setting.unit, 0)
     return row([setting.name, setting.peer_name, *(f"{x:,.{digits}f} {setting.unit}" for x in speeds), spread])
 
 

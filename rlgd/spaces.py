@@ -255,6 +255,8 @@ def converted(given: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     Raises:
         ChangedError: if a whole number changes, or a finite number becomes infinite.
     """
+    if given.dtype == dtype:
+        return given
     with np.errstate(over="ignore", invalid="ignore"):
         values = given.astype(dtype)
         if values.dtype.kind != "f":
@@ -263,7 +265,7 @@ def converted(given: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
             changed = values.astype(given.dtype) != given
         else:
             changed = np.isinf(values) & np.isfinite(given)
-    if np.any(changed):
+    if changed.any():
         raise ChangedError(tuple(int(i) for i in np.argwhere(changed)[0]), given, dtype)
     return values
 

@@ -203,10 +203,13 @@ def _chooser(
     own = policy.copy()  # the caller's policy may be in the middle of an episode
 
     def choose(obs: Any, first: NDArray[np.bool_], t: int) -> NDArray[Any]:
-        step_key = None if deterministic else jax.random.fold_in(key, t)
+        step_key = None if deterministic else _fold_in(key, t)
         return own(obs, deterministic=deterministic, key=step_key, action_mask=vector.action_mask, first=first)
 
     return choose
+
+
+_fold_in = jax.jit(jax.random.fold_in)  # operation by operation it takes longer than a small policy
 
 
 def play_on_device(

@@ -1,7 +1,8 @@
 """A trained agent as a function of observations: NumPy in, NumPy out."""
 
+import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,7 +30,10 @@ class Policy:
         self._remembers = agent.is_recurrent  # gSDE's noise alone is not kept from one call to the next
         self.spec = spec
         self.actor = actor
-        self._unused_key = jax.random.key(0)
+        self._expected = spaces.map_parts(_expected, spec.obs, spaces.names(spec.obs, "obs"))
+        self._shapes = [spaces.obs_shape_dtype(part)[0] for part in spaces.leaf_specs(spec.obs)]
+        self._ready: _Ready | None = None
+        self._blank: tuple[int, Any] = (-1, None)
         self.reset()
 
     def reset(self) -> None:
@@ -119,45 +123,38 @@ class Policy:
             UsageError: for a wrong shape, a number that changes in the dtype of training, a sampled action without a
                 key, or a batch of another size than the memory's.
         """
-        batch, single = self._batch(obs)
-        if key is None:
-            if not deterministic:
-                raise UsageError("a sampled action needs a key: policy(obs, deterministic=False, key=...).")
-            key = self._unused_key
+        batch, single, num_envs = self._batch(obs)
+        if key is None and not deterministic:
+            raise UsageError("a sampled action needs a key: policy(obs, deterministic=False, key=...).")
         key = random_key(whole_number("key", key)) if isinstance(key, int | np.integer) else key
-        num_envs = len(jax.tree.leaves(batch)[0])
         mask = None if action_mask is None else self._mask(action_mask, single, num_envs)
-        memory, view = self._memory, View(batch, self._first(first, num_envs), mask)
-        if memory is None:
-            memory = self._prepared.memory(self.spec, num_envs)
-        given, memory = _act(self._prepared, self.spec, self.actor, memory, view, key, deterministic)
+        view = View(batch, self._first(first, num_envs), mask)
+        memory, ready = self._memory, self._ready
+        if ready is None or ready.actor is not self.actor:
+            ready = self._ready = _Ready.of(self._prepared, self.spec, self.actor)
+        memory = self._blank_memory(num_envs) if memory is None else memory
+        given, memory = ready.act(ready.arrays, memory, view, key, deterministic)
         if self._remembers:
             self._memory = memory
         whole = spaces.converted_action(self.spec.action, given)
-        return spaces.map_parts(lambda part, leaf: leaf[0] if single else leaf, self.spec.action, whole)
+        return spaces.map_parts(lambda part, leaf: leaf[0], self.spec.action, whole) if single else whole
 
-    def _batch(self, obs: Any) -> tuple[Obs, bool]:
-        """The observation as a batch, and whether it was a single one."""
-        parts = []
-
-        def read(part: LeafSpec, name: str, leaf: Any) -> NDArray[Any]:
-            shape, dtype = spaces.obs_shape_dtype(part)
-            array = _as_stored(name, leaf, dtype)
-            parts.append((shape, array.shape))
-            return array
-
+    def _batch(self, obs: Any) -> tuple[Obs, bool, int]:
+        """The observation as a batch, whether it was a single one, and the batch's size."""
         try:
-            batch = spaces.map_parts(read, self.spec.obs, spaces.names(self.spec.obs, "obs"), obs)
+            batch = spaces.map_parts(_as_stored, self.spec.obs, self._expected, obs)
         except (KeyError, IndexError, TypeError) as error:
             raise UsageError(f"obs has another structure than the observations trained on: {error!r}.") from error
-        single = all(shape == given for shape, given in parts)
-        sizes = {given[0] if given and given[1:] == shape else None for shape, given in parts if not single}
-        if not single and (len(sizes) > 1 or None in sizes):
-            given = ", ".join(str(given) for _, given in parts)
-            wanted = ", ".join(str(shape) for shape, _ in parts)
-            batched = ", ".join(str(("N", *shape)) for shape, _ in parts)
+        shapes = [array.shape for _, array in spaces.leaves(self.spec.obs, batch)]
+        if shapes == self._shapes:
+            return spaces.map_parts(lambda part, array: array[None], self.spec.obs, batch), True, 1
+        pairs = zip(self._shapes, shapes, strict=True)
+        sizes = {given[0] if given and given[1:] == shape else None for shape, given in pairs}
+        if len(sizes) > 1 or None in sizes:
+            given, wanted = (", ".join(map(str, each)) for each in (shapes, self._shapes))
+            batched = ", ".join(str(("N", *shape)) for shape in self._shapes)
             raise UsageError(f"obs has shape {given}; expected {wanted}, or {batched} for a batch.")
-        return (jax.tree.map(lambda x: x[None], batch) if single else batch), single
+        return batch, False, sizes.pop()
 
     def _first(self, first: ArrayLike | None, num_envs: int) -> NDArray[np.bool_]:
         """Which environments begin an episode, ``[N]``."""
@@ -171,6 +168,14 @@ class Policy:
             )
         return begins
 
+    def _blank_memory(self, num_envs: int) -> Any:
+        """The memory before the first observations, which is made once for batches of one size; () serves all."""
+        size, memory = self._blank
+        if size != num_envs and memory != ():
+            memory = self._prepared.memory(self.spec, num_envs)
+            self._blank = num_envs, memory
+        return memory
+
     def _mask(self, action_mask: ArrayLike, single: bool, num_obs: int) -> NDArray[np.bool_]:
         mask = np.asarray(action_mask, bool)
         size = spaces.mask_size(self.spec.action)
@@ -181,12 +186,27 @@ class Policy:
             raise UsageError(f"action_mask has shape {mask.shape}; expected {expected}.")
         return mask[None] if single else mask
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is compiled, which the next call finds or makes."""
+        return {**self.__dict__, "_ready": None}
+
     def __repr__(self) -> str:
         kind = type(self.spec.action).__name__.removesuffix("Spec")
         return f"Policy({type(self.agent).__name__}, {kind} actions)"
 
 
-def _as_stored(name: str, leaf: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+class _Expected(NamedTuple):
+    """What messages call an array of an observation, and its type in training."""
+
+    name: str
+    dtype: np.dtype[Any]
+
+
+def _expected(part: LeafSpec, name: str) -> _Expected:
+    return _Expected(name, spaces.obs_shape_dtype(part)[1])
+
+
+def _as_stored(part: LeafSpec, expected: _Expected, leaf: Any) -> NDArray[Any]:
     """Numbers as training stored them.
 
     Raises:
@@ -195,12 +215,12 @@ def _as_stored(name: str, leaf: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
         given = np.asarray(leaf)
         if given.dtype.kind in "biuf":
-            return spaces.converted(given, dtype)
+            return spaces.converted(given, expected.dtype)
     except spaces.ChangedError as changed:
-        raise UsageError(f"{name} has the number {changed.what}.") from None
+        raise UsageError(f"{expected.name} has the number {changed.what}.") from None
     except ValueError as error:
-        raise UsageError(f"{name} is no array: {error}.") from error
-    raise UsageError(f"{name} is {given.dtype}; expected {dtype}.")
+        raise UsageError(f"{expected.name} is no array: {error}.") from error
+    raise UsageError(f"{expected.name} is {given.dtype}; expected {expected.dtype}.")
 
 
 def env_action(
@@ -211,4 +231,36 @@ def env_action(
     return agent.action_head(spec).to_env(action), memory
 
 
-_act = jax.jit(env_action, static_argnums=(1, 6))
+class _Ready(NamedTuple):
+    """What a policy needs for every call, made by its first one.
+
+    Attributes:
+        actor: whose arrays these are.
+        arrays: of agent and actor.
+        act: ``(arrays, memory, view, key, greedy) -> (action, memory)``, compiled; the most probable action needs no
+            key.
+    """
+
+    actor: Actor
+    arrays: list[Array]
+    act: Any
+
+    @staticmethod
+    def of(agent: Agent, spec: Spec, actor: Actor) -> "_Ready":
+        """For an agent that is prepared."""
+        arrays, structure = jax.tree.flatten((agent, actor))
+        return _Ready(actor, arrays, _program(spec, structure))
+
+
+@functools.lru_cache(maxsize=64)  # each keeps the parts of users that its agents have
+def _program(spec: Spec, structure: Any) -> Any:
+    """``_Ready.act`` of all policies of one structure.
+
+    Of an agent it takes the arrays alone: to find them again in every call takes longer than computing a small policy.
+    """
+
+    def act(arrays: list[Array], memory: Any, view: View, key: Array | None, greedy: bool) -> tuple[Array, Any]:
+        agent, actor = jax.tree.unflatten(structure, arrays)
+        return env_action(agent, spec, actor, memory, view, jax.random.key(0) if key is None else key, greedy)
+
+    return jax.jit(act, static_argnums=4)
