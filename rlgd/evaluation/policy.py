@@ -150,11 +150,12 @@ class Policy:
             return spaces.map_parts(lambda part, array: array[None], self.spec.obs, batch), True, 1
         pairs = zip(self._shapes, shapes, strict=True)
         sizes = {given[0] if given and given[1:] == shape else None for shape, given in pairs}
-        if len(sizes) > 1 or None in sizes:
+        size = sizes.pop() if len(sizes) == 1 else None
+        if size is None:
             given, wanted = (", ".join(map(str, each)) for each in (shapes, self._shapes))
             batched = ", ".join(str(("N", *shape)) for shape in self._shapes)
             raise UsageError(f"obs has shape {given}; expected {wanted}, or {batched} for a batch.")
-        return batch, False, sizes.pop()
+        return batch, False, size
 
     def _first(self, first: ArrayLike | None, num_envs: int) -> NDArray[np.bool_]:
         """Which environments begin an episode, ``[N]``."""

@@ -195,9 +195,14 @@ def test_policies_of_one_structure_compile_once(name: str, tmp_path: Path) -> No
 
 
 def test_only_the_first_call_builds_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    built = []
+    built: list[Any] = []
     networks = PPO.networks
-    monkeypatch.setattr(PPO, "networks", lambda agent, spec: (built.append(spec), networks(agent, spec))[1])
+
+    def counted(agent: PPO, spec: Any) -> Any:
+        built.append(spec)
+        return networks(agent, spec)
+
+    monkeypatch.setattr(PPO, "networks", counted)
     for name in ("discrete", "memory"):
         policy, batches = policy_of(name), observations(name, 5, 2)
         policy(batches[0])
