@@ -68,10 +68,12 @@ class Program(NamedTuple):
     Attributes:
         about: what its file says of it: inputs and outputs, the spaces, the evaluation, the versions.
         exported: what JAX read.
+        compiled: the same, compiled once for each size of a batch.
     """
 
     about: dict[str, Any]
     exported: Any
+    compiled: Any
 
     def __call__(self, arrays: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
         """The outputs for the inputs, each ``[N, ...]``, by the names that ``about`` has.
@@ -89,7 +91,7 @@ class Program(NamedTuple):
                 raise UsageError(f"{name} has shape {given[name].shape}; expected {('N', *port['shape'])}.")
         if len(sizes := {len(array) for array in given.values()}) > 1:
             raise UsageError(f"the inputs are batches of {' and '.join(map(str, sorted(sizes)))}.")
-        outputs = self.exported.call(given)
+        outputs = self.compiled(given)
         return {port["name"]: np.asarray(outputs[port["name"]]).astype(port["dtype"]) for port in self.about["outputs"]}
 
 
@@ -112,7 +114,7 @@ def load_stablehlo(path: str | Path) -> Program:
         exported = jax.export.deserialize(bytearray(members[PROGRAM]))
     except (*DAMAGE, struct.error) as error:
         raise StorageFault(f"{path} is damaged, or another version of JAX wrote it: {error}.") from error
-    return Program(parse_json(text, dict[str, Any]), exported)
+    return Program(parse_json(text, dict[str, Any]), exported, jax.jit(exported.call))
 
 
 def _members(path: Path) -> dict[str, bytes]:
