@@ -125,7 +125,7 @@ class Policy:
         if shapes == self._shapes:
             return spaces.map_parts(lambda part, array: array[None], self.spec.obs, batch), True, 1
         pairs = zip(self._shapes, shapes, strict=True)
-        sizes = {given[0] if given and given[1:] == shape else None for shape, given in pairs}
+        sizes: set[Any] = {given[0] if given and given[1:] == shape else None for shape, given in pairs}
         if len(sizes) > 1 or None in sizes:
             given, wanted = (", ".join(map(str, each)) for each in (shapes, self._shapes))
             batched = ", ".join(str(("N", *shape)) for shape in self._shapes)

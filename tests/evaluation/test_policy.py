@@ -18,6 +18,7 @@ from rlgd.envs import HostEnv
 from rlgd.errors import UsageError
 from rlgd.evaluation import Policy
 from rlgd.pytrees import View
+from rlgd.spaces import Spec
 from tests.support.probe_envs import linear_policy
 
 CARTPOLE = rlgd.envs.make("CartPole-v1")
@@ -195,9 +196,13 @@ def test_policies_of_one_structure_compile_once(name: str, tmp_path: Path) -> No
 
 
 def test_only_the_first_call_builds_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    built = []
-    networks = PPO.networks
-    monkeypatch.setattr(PPO, "networks", lambda agent, spec: (built.append(spec), networks(agent, spec))[1])
+    built, networks = [], PPO.networks
+
+    def counted(agent: PPO, spec: Spec) -> Any:
+        built.append(spec)
+        return networks(agent, spec)
+
+    monkeypatch.setattr(PPO, "networks", counted)
     for name in ("discrete", "memory"):
         policy, batches = policy_of(name), observations(name, 5, 2)
         policy(batches[0])
