@@ -45,7 +45,7 @@ test-suites: $(SUITES)/.ready
 test-services: $(SERVICES)/.ready
 	$(SERVICES)/bin/python -m pytest tests/run/sinks $(ARGS)
 
-# Programs that use an exported policy, in environments without rlgd: PyTorch, TensorFlow, and a policy as TensorFlow Lite.
+# Programs that use an exported policy: in PyTorch, Keras and TensorFlow Lite, in environments of their own.
 test-consumers: $(VENV)/.dev $(CONSUMERS)/.ready
 	$(BIN)/python -m pytest tests/exporting/test_consumers.py $(ARGS)
 
@@ -107,7 +107,7 @@ $(SERVICES)/.ready: pyproject.toml | $(SERVICES)/bin/python
 	@$(call INSTALL,$(SERVICES),-e .[$(SERVICE_EXTRAS)])
 	@touch $@
 
-# An exported policy in PyTorch and in TensorFlow, which need no rlgd.
+# An exported policy in PyTorch and in TensorFlow.
 $(CONSUMERS)/.ready: examples/without_rlgd/requirements-torch.txt examples/without_rlgd/requirements-tensorflow.txt
 	@echo "installing PyTorch and TensorFlow into $(CONSUMERS) (once; some minutes)"
 	@for name in torch tensorflow; do $(PYTHON) -m venv $(CONSUMERS)/$$name && \

@@ -195,6 +195,8 @@ def _read(content: dict[str, Any]) -> Any:
     if kind is TupleSpec:
         return TupleSpec(tuple(_read(inner) for inner in content["parts"]))
     fields: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items() if name != "kind"}
+    if kind is BoxSpec:  # infinity is text in files that other programs read
+        fields |= {name: tuple(map(float, fields[name])) for name in ("low", "high")}
     return kind(**fields)
 
 

@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 from rlgd.cli.options import CommandOptions, flag, positional
 
-MASKS = {None: None, "yes": True, "no": False}
+MASKS = {"yes": True, "no": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +32,19 @@ class Options(CommandOptions):
 def run(options: Options) -> int:
     """Export, and say what was written."""
     from rlgd.errors import unknown
-    from rlgd.exporting.folder import export_run
+    from rlgd.exporting.folder import export_run, files_of
 
     if options.action_mask is not None and options.action_mask not in MASKS:
-        raise unknown("action_mask", options.action_mask, ("yes", "no"))
+        raise unknown("action_mask", options.action_mask, MASKS)
     folder = export_run(
         options.directory,
         options.out,
         to=options.to,
         checkpoint=options.checkpoint,
-        action_mask=MASKS[options.action_mask],
+        action_mask=None if options.action_mask is None else MASKS[options.action_mask],
         overwrite=options.overwrite,
     )
-    written = sorted(Path(folder).iterdir())
+    written = sorted(files_of(folder))
     if options.json:
         print(json.dumps({"folder": str(folder), "files": [path.name for path in written]}))
     elif options.quiet:

@@ -201,10 +201,15 @@ def _actor(whole: Agent, spec: Spec, header: dict[str, Any], data: bytes) -> Act
     if len(data) != sum(map(_size, wanted.values())):
         raise ValueError(f"it has {len(data):,} bytes of arrays")
 
+    place = 0
+    for begin, end, name in sorted((*entry["data_offsets"], name) for name, entry in found.items()):
+        if begin != place or end - begin != _size(wanted[name]):
+            raise ValueError(f"{name} is not where the array before it ends")
+        place = end
+    jax.eval_shape(lambda: spaces.blank(spec.obs))  # a type that there is not is named here
+
     def array(name: str) -> Array:
         leaf, (begin, end) = wanted[name], found[name]["data_offsets"]
-        if not 0 <= begin <= end <= len(data):
-            raise ValueError(f"{name} is outside of the file")
         return jnp.asarray(np.frombuffer(data[begin:end], leaf.dtype).reshape(leaf.shape))
 
     return with_leaves(like, array)

@@ -1,10 +1,11 @@
 """A policy as a file that other programs read."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlgd.errors import StorageFault, UsageError, unknown
+from rlgd.errors import RlgdError, StorageFault, UsageError, unknown
 from rlgd.evaluation import policy_file
 from rlgd.evaluation.policy import Policy
 from rlgd.exporting.description import describe
@@ -73,24 +74,48 @@ def export(
         StorageFault: if the file cannot be written.
     """
     path = Path(path)
-    name = path.suffix.removeprefix(".")
+    name = path.suffix.removeprefix(".").lower()
     if name not in FORMATS:
         raise unknown("format of a policy", name or path.name, FORMATS)
+    refuse_existing(path, overwrite)
     interface = Interface(policy, action_mask)
-    content = FORMATS[name](policy, interface, {**describe(policy, interface), **(about or {})}, rules or {})
-    write(path, content, overwrite)
+    write(path, encoded(policy, interface, name, {**describe(policy, interface), **(about or {})}, rules or {}))
     return path
 
 
-def write(path: Path, content: str | bytes, overwrite: bool) -> None:
-    """Write a file of an export.
+def encoded(
+    policy: Policy, interface: Interface, name: str, about: Mapping[str, Any], rules: Mapping[str, Any]
+) -> bytes:
+    """A policy as the bytes of a file, in one of ``FORMATS``.
 
     Raises:
-        UsageError: if one is in its place that is not to be replaced.
+        UsageError: if the format cannot hold it.
+    """
+    try:
+        return FORMATS[name](policy, interface, about, rules)
+    except RlgdError:
+        raise
+    except Exception as error:  # networks of users in programs of others: what they raise has any type
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"this policy cannot be written as {name}: {type(error).__name__}: {reason}") from error
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse to replace a file, unless it is said.
+
+    Raises:
+        UsageError: if there is one.
+    """
+    if os.path.lexists(path) and not overwrite:
+        raise UsageError(f"{path} exists already; name another place, or replace it: --overwrite, overwrite=True.")
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file of an export, in place of what was there.
+
+    Raises:
         StorageFault: if it cannot be written.
     """
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already; name another place, or replace it: --overwrite, overwrite=True.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.replace(path, content)

@@ -3,20 +3,23 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import scipy
 
 from rlgd.exporting import snippets
+from rlgd.system.reading import read_text
 from rlgd.tables import markdown
 
 WHAT = {
     "onnx": "ONNX (opset 17): ONNX Runtime in Python, C++, C#, Java, JavaScript, Rust; MATLAB; and many converters",
     "stablehlo": "StableHLO by `jax.export`, for CPU, CUDA and TPU; read by `rlgd.exporting.load_stablehlo`",
     "safetensors": "the arrays, in which nothing is executed; `architecture.json` says what they are",
-    "tflite": "TensorFlow Lite, for one observation at a time",
+    "tflite": "TensorFlow Lite, for one observation at a time; numbers of 64 bits have 32",
 }
 CONFIDENCE = 0.95
+BEGINNING = '---\nlibrary_name: "rlgd"\n'  # by which a card is known
 
 
 def model_card(about: Mapping[str, Any], files: Mapping[str, str]) -> str:
@@ -42,11 +45,19 @@ def model_card(about: Mapping[str, Any], files: Mapping[str, str]) -> str:
         parts += ["\n## How to run it\n", snippets.of(about, files["onnx"])]
     parts += [
         "\n## Training\n",
-        markdown(["", ""], _training(about)),
+        markdown(["what", "value"], _training(about)),
         "\n## Settings\n",
         markdown(["setting", "value"], _settings(about)),
     ]
     return "\n".join(parts) + "\n"
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is a card that ``model_card`` made."""
+    try:
+        return read_text(path).startswith(BEGINNING)
+    except (OSError, ValueError):
+        return False
 
 
 def interval_of_mean(mean: float, std: float, number: int) -> tuple[float, float]:
@@ -69,11 +80,13 @@ def _returns(about: Mapping[str, Any]) -> str:
     if evaluation is None:
         return "This checkpoint was not evaluated."
     mean, std, episodes = (evaluation[name] for name in ("mean_return", "std_return", "episodes"))
+    where = f"in `{evaluation['env']}`. It is one training run: other seeds give other policies."
+    if episodes < 2:
+        return f"Its return in one episode of the {evaluation['policy']} policy is **{mean:.1f}**, {where}"
     low, high = interval_of_mean(mean, std, episodes)
     return (
         f"Its mean return over {episodes} episodes of the {evaluation['policy']} policy is **{mean:.1f}** "
-        f"(standard deviation {std:.1f}; 95% interval of the mean {low:.1f} to {high:.1f}), in `{evaluation['env']}`. "
-        "It is one training run: other seeds give other policies."
+        f"(standard deviation {std:.1f}; 95% interval of the mean {low:.1f} to {high:.1f}), {where}"
     )
 
 
@@ -93,7 +106,7 @@ def _metadata(about: Mapping[str, Any]) -> str:
             "metrics": [{"type": "mean_reward", "value": value, "name": "mean_reward", "verified": False}],
         }
         content["model-index"] = [{"name": about["agent"], "results": [result]}]
-    lines = [f"{name}: {json.dumps(value)}" for name, value in content.items()]
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in content.items()]
     return "\n".join(["---", *lines, "---", ""])
 
 
@@ -109,9 +122,10 @@ def _ports(about: Mapping[str, Any]) -> list[list[str]]:
 def _training(about: Mapping[str, Any]) -> list[list[str]]:
     summary, settings = about["summary"], about["settings"]
     rows = [["environment", f"`{about['environment']}`"], ["seed", str(settings["seed"])]]
+    rows.append(["environment steps of this policy", f"{about['step']:,}"])
     if "steps" in summary:
         rows += [
-            ["environment steps", f"{summary['steps']:,}"],
+            ["environment steps of the run", f"{summary['steps']:,}"],
             ["seconds of training", f"{summary['training_seconds']:.1f}"],
             ["seconds of compiling", f"{summary['compile_seconds']:.1f}"],
             ["ended by", f"{summary['reason']}"],

@@ -1,6 +1,8 @@
 """What the file of an exported policy says of it, in JSON."""
 
 import dataclasses
+import json
+import math
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +32,23 @@ def describe(policy: Policy, interface: Interface) -> dict[str, Any]:
         "spaces": spaces.to_json(policy.spec),
         "hyperparameters": hp.to_dict(policy.agent),
     }
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON that every program reads: numbers that are not finite are text, such as "Infinity".
+
+    Raises:
+        TypeError: if it holds what JSON does not have.
+    """
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: finite(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(inner) for inner in value]
+        return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def describe_run(directory: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The folder of an export: a run's policy in several formats, and its model card."""
 
 import contextlib
-import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ import jax
 from rlgd.envs import DeviceEnv, Env
 from rlgd.errors import EnvironmentFault, UsageError, unknown
 from rlgd.evaluation import policy_file
-from rlgd.exporting.api import FORMATS, export, write
-from rlgd.exporting.card import model_card
-from rlgd.exporting.description import describe, describe_run
+from rlgd.evaluation.policy import Policy
+from rlgd.exporting.api import FORMATS, encoded, refuse_existing, write
+from rlgd.exporting.card import is_card, model_card
+from rlgd.exporting.description import describe, describe_run, strict_json
 from rlgd.exporting.interface import Interface
 from rlgd.run import config_file
-from rlgd.run.loading import load
+from rlgd.run.loading import find_checkpoint, load
 from rlgd.spaces import mask_size
 
 CARD, STEM = "README.md", "policy"
@@ -52,25 +53,59 @@ def export_run(
         UsageError: for an unknown format, or as ``load`` and ``export`` do.
         StorageFault: if a file cannot be written, or the run is damaged.
     """
-    directory, formats = Path(run), dict.fromkeys(to)
+    directory, formats = Path(run), tuple(dict.fromkeys(to))
     for name in formats:
         if name not in FORMATS:
             raise unknown("format of a policy", name, FORMATS)
-    if not formats:
-        raise UsageError(f"name at least one format: {', '.join(FORMATS)}.")
-    policy = load(directory, checkpoint, **parts)
+    if not formats or out == "":
+        raise UsageError(f"name a folder, and at least one format: {', '.join(FORMATS)}.")
     folder = directory / "export" if out is None else Path(out)
-    masked = _gives_masks(directory) if action_mask is None else action_mask
-    about = {**describe_run(directory), "is_result": checkpoint is None}
-    files = {name: f"{STEM}.{name}" for name in formats}
-    for name in files.values():
-        export(policy, folder / name, action_mask=masked, rules=rules, about=about, overwrite=overwrite)
-    if "safetensors" in files:
-        described = policy_file.architecture(policy.agent, policy.spec, policy.actor)
-        write(folder / policy_file.ARCHITECTURE, json.dumps(described, indent=2) + "\n", overwrite)
-    whole = describe(policy, Interface(policy, masked)) | about
-    write(folder / CARD, model_card(whole, files), overwrite)
+    policy = load(directory, checkpoint, **parts)
+    contents = _contents(policy, directory, formats, checkpoint, action_mask, rules or {})
+    for path in files_of(folder):
+        refuse_existing(path, overwrite)
+    for name, content in contents.items():  # all of them are made before one is written
+        write(folder / name, content)
+    for path in files_of(folder):
+        if path.name not in contents:
+            path.unlink()  # of an earlier export, which the card does not describe any more
     return folder
+
+
+def _contents(
+    policy: Policy,
+    directory: Path,
+    formats: tuple[str, ...],
+    checkpoint: str | int | None,
+    action_mask: bool | None,
+    rules: Mapping[str, Any],
+) -> dict[str, str | bytes]:
+    """The files of an export by their names, the card last."""
+    interface = Interface(policy, _gives_masks(directory) if action_mask is None else action_mask)
+    step, of_result = (find_checkpoint(directory, which)[1].steps for which in (checkpoint, None))
+    run = {**describe_run(directory), "step": step, "is_result": step == of_result}
+    about = describe(policy, interface) | run
+    contents: dict[str, str | bytes] = {
+        f"{STEM}.{name}": encoded(policy, interface, name, about, rules) for name in formats
+    }
+    if "safetensors" in formats:
+        described = policy_file.architecture(policy.agent, policy.spec, policy.actor)
+        contents[policy_file.ARCHITECTURE] = strict_json(described, indent=2) + "\n"
+    contents[CARD] = model_card(about, {name: f"{STEM}.{name}" for name in formats})
+    return contents
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of an export that are in a folder.
+
+    Raises:
+        UsageError: if its README is somebody else's.
+    """
+    names = (*(f"{STEM}.{name}" for name in FORMATS), policy_file.ARCHITECTURE, CARD)
+    found = [folder / name for name in names if os.path.lexists(folder / name)]
+    if folder / CARD in found and not is_card(folder / CARD):
+        raise UsageError(f"{folder / CARD} is no card of an export, and is not replaced; name another folder: --out.")
+    return found
 
 
 def _gives_masks(directory: Path) -> bool:

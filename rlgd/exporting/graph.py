@@ -155,8 +155,20 @@ class Graph:
             return dataclasses.replace(value, tensor=np.asarray(value.tensor).astype(dtype), dtype=np.dtype(dtype))
         if _stored_type(value.dtype) == _stored_type(dtype):
             return dataclasses.replace(value, dtype=np.dtype(dtype))
-        tensor = self.add("Cast", value.tensor, to=element_type(dtype))
-        return dataclasses.replace(value, tensor=tensor, dtype=np.dtype(dtype))
+        tensor, last = value.tensor, np.dtype(dtype)
+        if last.kind in "iu" and np.dtype(_stored_type(value.dtype)).kind == "f":
+            tensor = self._within(tensor, _stored_type(value.dtype), last)
+        return dataclasses.replace(value, tensor=self.add("Cast", tensor, to=element_type(dtype)), dtype=last)
+
+    def _within(self, tensor: str, given: np.dtype[Any], last: np.dtype[Any]) -> str:
+        """Floats as the nearest whole numbers that a type has, and NaN as 0: so JAX converts them."""
+        least, most = np.iinfo(last).min, np.iinfo(last).max
+        number = self.add("Where", self.add("IsNaN", tensor), np.array(0, given), tensor)
+        number = self.add("Min", self.add("Max", number, np.array(least, given)), np.array(most, given))
+        if int(np.array(most, given)) == most:
+            return str(number)
+        # The largest one is no float: the next float is one too many.
+        return str(self.add("Min", self.add("Cast", number, to=element_type(np.int64)), np.array(most, np.int64)))
 
     def name(self, value: Value) -> str:
         """The name of its tensor, which has the shape ``stored``."""
@@ -190,15 +202,15 @@ class Graph:
         """A shape as numbers, or as a tensor where it depends on the size of the batch."""
         if all(isinstance(size, int) for size in shape):
             return np.array(shape, np.int64)
-        parts = [np.array([size], np.int64) if isinstance(size, int) else self._size(size) for size in shape]
+        parts = [np.array([size], np.int64) if isinstance(size, int) else self.size(size) for size in shape]
         return parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=0)
 
-    def _size(self, size: Any) -> str:
+    def size(self, size: Any) -> str:
         """A size that is a multiple of the batch's, as a tensor ``[1]``."""
         batch = str(self.add("Shape", self.inputs[0].name, start=0, end=1))
         times = next((n for n in (1, *range(2, 4097)) if size == n * self.batch), None)
         if times is None:
-            raise ValueError(f"a size of {size}, which is no multiple of the batch's")
+            raise NotImplementedError(f"with the size {size}, which is no multiple of the batch's")
         return batch if times == 1 else str(self.add("Mul", batch, np.array([times], np.int64)))
 
     def model(self, name: str, metadata: dict[str, str], producer: tuple[str, str]) -> onnx.ModelProto:

@@ -65,6 +65,7 @@ class Interface:
         size = spaces.mask_size(spec.action)
         if action_mask and size is None:
             raise UsageError("these actions have no masks: they are neither Discrete nor MultiDiscrete.")
+        self._parts = _parts("obs", spec.obs)
         self.inputs = _ports("obs", spec.obs, "the observation, as the environment gives it")
         if action_mask:
             assert size is not None
@@ -96,16 +97,18 @@ class Interface:
             The output that differs most, and by how much; None if none does.
         """
         random = np.random.default_rng(0)
-        given = {p.name: (2 * random.random((batch, *p.shape))).astype(p.dtype) for p in self.inputs}
+        given = {p.name: _random(p, self._parts.get(p.name), random, batch) for p in self.inputs}
         stored = {p.name: given[p.name].astype(self.stored_dtype(p)) for p in self.inputs}
         outputs, expected = run(given), jax.jit(self)(stored)
         for port in self.outputs:
             found, wanted = (np.asarray(each[port.name]) for each in (outputs, expected))
             if found.shape != wanted.shape:
                 return f"{port.name} has shape {found.shape}, not {wanted.shape}"
-            # Rounding may decide between actions that are whole numbers, but not what the policy says of them.
-            if wanted.dtype.kind == "f" and not np.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE):
-                return f"{port.name} differs by {np.abs(found - wanted).max():.2g}"
+            if wanted.dtype.kind == "f":
+                if not np.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+                    return f"{port.name} differs by {np.abs(found - wanted).max():.2g}"
+            elif np.mean(found == wanted) < 0.5:  # rounding may decide between a few actions
+                return f"{port.name} is {found.ravel()[:4]}, not {wanted.ravel()[:4]}"
         return None
 
     def stored_dtype(self, port: Port) -> Any:
@@ -130,6 +133,28 @@ class Interface:
 def by_suffix(tree: Any) -> dict[str, Any]:
     """The arrays of a tree by what follows the tree's name: nothing, or a dot and the path."""
     return {f".{name}" if name else "": leaf for name, leaf in named_leaves(tree).items()}
+
+
+def _parts(name: str, spec: ObsSpec) -> dict[str, LeafSpec]:
+    """The description of each array of a space, by the array's name."""
+    leaves, count = spaces.leaf_specs(spec), itertools.count()
+    places = by_suffix(spaces.map_parts(lambda part: np.asarray(next(count)), spec))
+    return {name + suffix: leaves[place] for suffix, place in places.items()}
+
+
+def _random(port: Port, part: LeafSpec | None, random: np.random.Generator, batch: int) -> Any:
+    """Numbers of a space, or for another input, ``[batch, *shape]``."""
+    shape = (batch, *port.shape)
+    if isinstance(part, spaces.DiscreteSpec):
+        return (part.start + random.integers(part.n, size=shape)).astype(port.dtype)
+    if isinstance(part, spaces.MultiDiscreteSpec):
+        numbers = np.array(part.start) + random.integers(part.nvec, size=(batch, len(part.nvec)))
+        return numbers.reshape(shape).astype(port.dtype)
+    kind = np.dtype(port.dtype).kind
+    if kind in "iu" and part is not None:
+        most = 2 if isinstance(part, spaces.MultiBinarySpec) else min(np.iinfo(port.dtype).max, 255) + 1
+        return random.integers(most, size=shape).astype(port.dtype)
+    return (random.random(shape) < 0.7) if kind == "b" else random.normal(size=shape).astype(port.dtype)
 
 
 def _ports(name: str, spec: ObsSpec, about: str) -> list[Port]:

@@ -1,6 +1,5 @@
 """A policy as an ONNX model."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import onnxruntime
 
 from rlgd import __version__
 from rlgd.errors import UsageError
+from rlgd.exporting.description import strict_json
 from rlgd.exporting.graph import Graph
 from rlgd.exporting.interface import Interface
 from rlgd.exporting.rules import Rule
@@ -36,10 +36,11 @@ def onnx_model(interface: Interface, about: Mapping[str, Any], given: Mapping[st
     outputs = jax.tree.unflatten(structure, values)
     for port in interface.outputs:
         graph.output(port.name, outputs[port.name], port.dtype)
-    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    metadata = {name: value if isinstance(value, str) else strict_json(value) for name, value in about.items()}
     content = graph.model("policy", metadata, ("rlgd", __version__)).SerializeToString()
     session = onnxruntime.InferenceSession(content)
     wanted = [port.name for port in interface.outputs]
-    if differs := interface.check(lambda given: dict(zip(wanted, session.run(wanted, given), strict=True)), batch=3):
-        raise UsageError(f"the ONNX model does not act as the policy does: {differs}. A rule that was given is wrong.")
+    if differs := interface.check(lambda inputs: dict(zip(wanted, session.run(wanted, inputs), strict=True)), batch=16):
+        why = "a rule that was given is wrong" if given else "this is a fault of rlgd; please report it"
+        raise UsageError(f"the ONNX model does not act as the policy does: {differs}; {why}.")
     return content

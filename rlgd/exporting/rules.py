@@ -20,6 +20,7 @@ DIRECT = {
 LOGIC = {"and": "And", "or": "Or", "xor": "Xor", "not": "Not"}
 EXTREMES = {"max": ("Or", "Max"), "min": ("And", "Min")}
 COMPARISONS = {"eq": "Equal", "gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual"}
+INT32 = 6  # onnx.TensorProto.INT32
 # That change nothing here.
 IDENTITIES = ("copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision", "sharding_constraint")
 
@@ -71,9 +72,6 @@ def _comparison(op: str) -> Rule:
     return each_number(compute)
 
 
-INT32 = 6  # onnx.TensorProto.INT32
-
-
 def _different(graph: Graph, eqn: Any, a: str, b: str) -> str:
     return graph.add("Not", graph.add("Equal", a, b))
 
@@ -122,6 +120,24 @@ def _convert(graph: Graph, eqn: Any, x: Value) -> Value:
     return graph.cast(x, eqn.outvars[0].aval.dtype)
 
 
+def _size(graph: Graph, eqn: Any) -> Value:
+    """A size that depends on the batch, as a number."""
+    aval = eqn.outvars[0].aval
+    tensor = graph.reshaped(graph.size(eqn.params["dim"]), ())
+    return graph.cast(Value(tensor, (), np.dtype(np.int64), ()), aval.dtype)
+
+
+def _count(graph: Graph, eqn: Any, *sizes: Value) -> Value:
+    """0, 1, 2, ... along an axis."""
+    aval, axis = eqn.outvars[0].aval, eqn.params["dimension"]
+    stored = tuple(size if place == axis else 1 for place, size in enumerate(aval.shape))
+    if isinstance(aval.shape[axis], int):
+        return Value(np.arange(aval.shape[axis], dtype=aval.dtype).reshape(stored), aval.shape, aval.dtype, stored)
+    end = graph.reshaped(graph.size(aval.shape[axis]), ())
+    tensor = graph.reshaped(graph.add("Range", np.array(0, np.int64), end, np.array(1, np.int64)), stored)
+    return graph.cast(Value(tensor, aval.shape, np.dtype(np.int64), stored), aval.dtype)
+
+
 def _same(graph: Graph, eqn: Any, *values: Value) -> list[Value]:
     return list(values)
 
@@ -146,6 +162,8 @@ RULES: dict[str, Rule] = {
     "clamp": each_number(_clamp),
     "select_n": each_number(_select),
     "convert_element_type": _convert,
+    "dim_as_value": _size,
+    "iota": _count,
 }
 
 

@@ -1,5 +1,6 @@
 """The rules of operations that move numbers: reshape, slice, gather and the like."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlgd.exporting.graph import Graph, Shape, Value, computed_type, known, product
-from rlgd.exporting.rules import Rule
+from rlgd.exporting.rules import INT32, Rule
+
+BOOL = 9  # onnx.TensorProto.BOOL
 
 
 def _broadcast(graph: Graph, eqn: Any, x: Value, *sizes: Value) -> Value:
@@ -51,6 +54,38 @@ def _stack(graph: Graph, eqn: Any, *parts: Value) -> Value:
     shape = (*aval.shape[:axis], 1, *aval.shape[axis + 1 :])
     tensors = [graph.reshaped(graph.whole(part), shape) for part in parts]
     return graph.result(graph.add("Concat", *tensors, axis=axis), aval)
+
+
+def _tile(graph: Graph, eqn: Any, x: Value) -> Value:
+    aval = eqn.outvars[0].aval
+    return graph.result(graph.add("Tile", graph.whole(x), np.array(eqn.params["reps"], np.int64)), aval)
+
+
+def _sort(graph: Graph, eqn: Any, key: Value, *others: Value) -> list[Value]:
+    """In the order of the first; those that are alike stay in their order."""
+    if eqn.params["num_keys"] != 1:
+        raise NotImplementedError("by several keys")
+    axis = eqn.params["dimension"]
+    size, wide = np.array([key.shape[axis]], np.int64), computed_type(key.dtype)
+    first = graph.whole(graph.cast(key, wide))
+    values, places = graph.add("TopK", first, size, outputs=2, axis=axis, largest=0, sorted=1)
+    found = [graph.cast(Value(values, key.shape, wide, key.shape), key.dtype)]
+    for out, other in zip(eqn.outvars[1:], others, strict=True):
+        found.append(graph.result(graph.add("GatherElements", graph.whole(other), places, axis=axis), out.aval))
+    return found
+
+
+def _top_k(graph: Graph, eqn: Any, x: Value) -> list[Value]:
+    wide, (values_aval, places_aval) = computed_type(x.dtype), (out.aval for out in eqn.outvars)
+    axis = eqn.params.get("axis", len(x.shape) - 1)
+    tensors = graph.add(
+        "TopK", graph.whole(graph.cast(x, wide)), np.array([eqn.params["k"]], np.int64), outputs=2, axis=axis
+    )
+    values, places = (
+        Value(tensor, values_aval.shape, dtype, values_aval.shape)
+        for tensor, dtype in zip(tensors, (wide, np.dtype(np.int64)), strict=True)
+    )
+    return [graph.cast(values, values_aval.dtype), graph.cast(places, places_aval.dtype)]
 
 
 def _sliced(graph: Graph, x: Value, begins: Any, ends: Any, steps: Any = None) -> str:
@@ -154,7 +189,30 @@ def _gather(graph: Graph, eqn: Any, x: Value, places: Value) -> Value:
     rows = iter([*range(place), *range(place + count, len(aval.shape))])
     found = iter(range(place, place + count))
     order = tuple(next(rows) if axis in numbers.offset_dims else next(found) for axis in range(len(aval.shape)))
-    return graph.result(graph.transposed(tensor, order), aval)
+    tensor = graph.transposed(tensor, order)
+    if "FILL" not in str(eqn.params["mode"]) or places.known:
+        return graph.result(tensor, aval)
+    sizes = tuple(x.shape[axis] for axis in axes)
+    return _filled(graph, eqn, graph.result(tensor, aval), _inside(graph, places, sizes))
+
+
+def _inside(graph: Graph, places: Value, sizes: tuple[int, ...]) -> str:
+    """Which places ``[..., len(sizes)]`` are places of the array."""
+    tensor = graph.whole(graph.cast(places, np.int64))
+    clipped = graph.add("Min", graph.add("Max", tensor, np.array(0, np.int64)), np.array(sizes, np.int64) - 1)
+    same = graph.add("Cast", graph.add("Equal", tensor, clipped), to=INT32)
+    return str(graph.add("Cast", graph.add("ReduceMin", same, axes=[-1], keepdims=0), to=BOOL))
+
+
+def _filled(graph: Graph, eqn: Any, found: Value, inside: str) -> Value:
+    """The numbers, and what JAX gives in place of those that are not there."""
+    numbers, dtype = eqn.params["dimension_numbers"], np.dtype(found.dtype)
+    filling = eqn.params["fill_value"]
+    if filling is None:
+        filling = np.nan if dtype.kind == "f" else np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max
+    shape = tuple(1 if axis in numbers.offset_dims else size for axis, size in enumerate(found.shape))
+    where = graph.reshaped(inside, shape)
+    return dataclasses.replace(found, tensor=graph.add("Where", where, found.tensor, np.array(filling, dtype)))
 
 
 def _same_slice(
@@ -189,6 +247,9 @@ RULES: dict[str, Rule] = {
     "transpose": _transpose,
     "squeeze": _squeeze,
     "concatenate": _concatenate,
+    "tile": _tile,
+    "sort": _sort,
+    "top_k": _top_k,
     "stack": _stack,
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,

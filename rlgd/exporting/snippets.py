@@ -1,5 +1,6 @@
 """Programs that run an exported policy in other languages, written for its own inputs."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,15 @@ def of(about: Mapping[str, Any], file: str) -> str:
     return "\n\n".join(parts)
 
 
+def _text(port: Mapping[str, Any]) -> str:
+    """The name of an array as a text of every language."""
+    return json.dumps(port["name"], ensure_ascii=False)
+
+
+def _actions(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [port for port in about["outputs"] if port["name"].partition(".")[0] == "action"]
+
+
 def _sizes(port: Mapping[str, Any]) -> str:
     """The shape of an array with a batch of one, as it is written in every language."""
     return ", ".join(map(str, (1, *port["shape"])))
@@ -62,10 +72,14 @@ def python(about: Mapping[str, Any], file: str) -> str:
     ]
     for port in about["inputs"]:
         fill = "ones" if port["name"] in ONES else "zeros"
-        lines.append(f'    "{port["name"]}": np.{fill}([{_sizes(port)}], "{port["dtype"]}"),')
+        lines.append(f'    {_text(port)}: np.{fill}([{_sizes(port)}], "{port["dtype"]}"),')
     names = [port["name"] for port in about["outputs"]]
-    lines += ["}", f"outputs = dict(zip({names!r}, session.run({names!r}, inputs)))".replace("'", '"')]
-    return "\n".join([*lines, *(f'print(outputs["{name}"][0])' for name in names if name.startswith("action"))])
+    lines += [
+        "}",
+        f"names = {json.dumps(names, ensure_ascii=False)}",
+        "outputs = dict(zip(names, session.run(names, inputs)))",
+    ]
+    return "\n".join([*lines, *(f"print(outputs[{_text(port)}][0])" for port in _actions(about))])
 
 
 def javascript(about: Mapping[str, Any], file: str) -> str:
@@ -80,10 +94,9 @@ def javascript(about: Mapping[str, Any], file: str) -> str:
         fill = ".fill(1)" if port["name"] in ONES else ""
         count = math.prod(port["shape"])
         array = f"new {JS_ARRAYS[port['dtype']]}({count}){fill}"
-        lines.append(f'  "{port["name"]}": new ort.Tensor("{port["dtype"]}", {array}, [{_sizes(port)}]),')
+        lines.append(f'  {_text(port)}: new ort.Tensor("{port["dtype"]}", {array}, [{_sizes(port)}]),')
     lines += ["};", "const outputs = await session.run(inputs);"]
-    names = [port["name"] for port in about["outputs"] if port["name"].startswith("action")]
-    return "\n".join([*lines, *(f'console.log(outputs["{name}"].data);' for name in names)])
+    return "\n".join([*lines, *(f"console.log(outputs[{_text(port)}].data);" for port in _actions(about))])
 
 
 def cpp(about: Mapping[str, Any], file: str) -> str:
@@ -104,15 +117,15 @@ def cpp(about: Mapping[str, Any], file: str) -> str:
     for number, port in enumerate(about["inputs"]):
         kind, count = C_TYPES[port["dtype"]], math.prod(port["shape"])
         lines += [
-            f"  auto data{number} = std::make_unique<{kind}[]>({count});  // {port['name']}",
+            f"  auto data{number} = std::make_unique<{kind}[]>({count});",
             *([f"  std::fill_n(data{number}.get(), {count}, true);"] if port["name"] in ONES else []),
             f"  std::array<int64_t, {len(port['shape']) + 1}> shape{number}{{{_sizes(port)}}};",
-            f'  names.push_back("{port["name"]}");',
+            f"  names.push_back({_text(port)});",
             f"  inputs.push_back(Ort::Value::CreateTensor<{kind}>(memory, data{number}.get(), {count}, "
             f"shape{number}.data(), shape{number}.size()));",
         ]
-    actions = [port for port in about["outputs"] if port["name"].startswith("action")]
-    wanted = ", ".join(f'"{port["name"]}"' for port in actions)
+    actions = _actions(about)
+    wanted = ", ".join(map(_text, actions))
     lines += [
         f"  const char* wanted[] = {{{wanted}}};",
         "  auto outputs = session.Run(Ort::RunOptions{}, names.data(), inputs.data(), inputs.size(), wanted, "
@@ -137,13 +150,13 @@ def csharp(about: Mapping[str, Any], file: str) -> str:
         kind, count = SHARP_TYPES[port["dtype"]], math.prod(port["shape"])
         data = f"Enumerable.Repeat(true, {count}).ToArray()" if port["name"] in ONES else f"new {kind}[{count}]"
         tensor = f"new DenseTensor<{kind}>({data}, new[] {{{_sizes(port)}}})"
-        lines.append(f'    NamedOnnxValue.CreateFromTensor("{port["name"]}", {tensor}),')
-    (action, *_) = (port for port in about["outputs"] if port["name"].startswith("action"))
+        lines.append(f"    NamedOnnxValue.CreateFromTensor({_text(port)}, {tensor}),")
+    action = _actions(about)[0]
     kind = SHARP_TYPES[action["dtype"]]
     lines += [
         "};",
         "using var outputs = session.Run(inputs);",
-        f'{kind}[] action = outputs.First(o => o.Name == "{action["name"]}").AsTensor<{kind}>().ToArray();',
+        f"{kind}[] action = outputs.First(o => o.Name == {_text(action)}).AsTensor<{kind}>().ToArray();",
     ]
     return "\n".join(lines)
 
@@ -156,7 +169,7 @@ def matlab(about: Mapping[str, Any], file: str) -> str:
         sizes = ", ".join(map(str, (1, *(port["shape"] or [1]))))
         labels = "U" * max(2, len(port["shape"]) + 1)
         fill = "ones" if port["name"] in ONES else "zeros"
-        lines.append(f'x{number} = dlarray({fill}({sizes}, "single"), "{labels}"); % {port["name"]}')
+        lines.append(f'x{number} = dlarray({fill}({sizes}, "single"), "{labels}"); % {_text(port)}')
         names.append(f"x{number}")
     read, returned = ", ".join(names), ", ".join(f"y{number}" for number, _ in enumerate(about["outputs"], start=1))
     lines += [

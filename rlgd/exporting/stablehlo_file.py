@@ -6,7 +6,6 @@ The file is a ZIP archive of two members, which any tool opens: ``about.json``, 
 
 import hashlib
 import io
-import json
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +16,9 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rlgd import spaces
 from rlgd.errors import StorageFault, UsageError
+from rlgd.exporting.description import strict_json
 from rlgd.exporting.interface import Interface
 from rlgd.system.reading import DAMAGE, parse_json, read_bytes
 
@@ -41,7 +42,7 @@ def stablehlo_archive(interface: Interface, about: Mapping[str, Any]) -> bytes:
     described = {**about, "sha256": hashlib.sha256(program).hexdigest()}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        for name, member in ((ABOUT, json.dumps(described, indent=2).encode()), (PROGRAM, program)):
+        for name, member in ((ABOUT, strict_json(described, indent=2).encode()), (PROGRAM, program)):
             archive.writestr(zipfile.ZipInfo(name), member)
     return content.getvalue()
 
@@ -86,13 +87,28 @@ class Program(NamedTuple):
             raise UsageError(f"the inputs are {', '.join(sorted(arrays))}; expected {', '.join(sorted(ports))}.")
         given = {}
         for name, port in ports.items():
-            given[name] = np.asarray(arrays[name], jax.dtypes.canonicalize_dtype(port["dtype"]))
-            if given[name].shape != (*given[name].shape[:1], *port["shape"]):
-                raise UsageError(f"{name} has shape {given[name].shape}; expected {('N', *port['shape'])}.")
+            given[name] = _as_stored(name, arrays[name], port["dtype"])
+            if given[name].ndim == 0 or given[name].shape[1:] != tuple(port["shape"]) or not len(given[name]):
+                raise UsageError(
+                    f"{name} has shape {given[name].shape}; expected {('N', *port['shape'])}, N at least 1."
+                )
         if len(sizes := {len(array) for array in given.values()}) > 1:
             raise UsageError(f"the inputs are batches of {' and '.join(map(str, sorted(sizes)))}.")
         outputs = self.compiled(given)
         return {port["name"]: np.asarray(outputs[port["name"]]).astype(port["dtype"]) for port in self.about["outputs"]}
+
+
+def _as_stored(name: str, given: ArrayLike, dtype: str) -> NDArray[Any]:
+    """Numbers in the type that the program takes."""
+    try:
+        array = np.asarray(given)
+        if array.dtype.kind in "biuf":
+            return spaces.converted(array, jax.dtypes.canonicalize_dtype(dtype))
+    except spaces.ChangedError as changed:
+        raise UsageError(f"{name} has the number {changed.what}.") from None
+    except ValueError as error:
+        raise UsageError(f"{name} is no array: {error}.") from error
+    raise UsageError(f"{name} is {array.dtype}; expected {dtype}.")
 
 
 def load_stablehlo(path: str | Path) -> Program:
@@ -112,9 +128,28 @@ def load_stablehlo(path: str | Path) -> Program:
         if parse_json(text, AboutContent)["sha256"] != hashlib.sha256(members[PROGRAM]).hexdigest():
             raise ValueError("its SHA-256 differs")
         exported = jax.export.deserialize(bytearray(members[PROGRAM]))
-    except (*DAMAGE, struct.error) as error:
+        _check_ports(parse_json(text, AboutContent), exported)
+    except (*DAMAGE, struct.error, AssertionError) as error:
         raise StorageFault(f"{path} is damaged, or another version of JAX wrote it: {error}.") from error
     return Program(parse_json(text, dict[str, Any]), exported, jax.jit(exported.call))
+
+
+def _check_ports(about: AboutContent, exported: Any) -> None:
+    """Check that the description is that of the program.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    (inputs,), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+    outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    for ports, avals in ((about["inputs"], inputs), (about["outputs"], outputs)):
+        named = {port["name"]: (tuple(port["shape"]), _canonical(port["dtype"])) for port in ports}
+        if named != {name: (aval.shape[1:], aval.dtype) for name, aval in avals.items()}:
+            raise ValueError(f"{ABOUT} describes another program")
+
+
+def _canonical(dtype: str) -> Any:
+    return jax.dtypes.canonicalize_dtype(dtype)
 
 
 def _members(path: Path) -> dict[str, bytes]:
@@ -129,5 +164,5 @@ def _members(path: Path) -> dict[str, bytes]:
             if any(member.compress_type != zipfile.ZIP_STORED for member in found.values()):
                 raise zipfile.BadZipFile
             return {name: archive.read(member) for name, member in found.items()}
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise UsageError(f"{path} is no policy that rlgd.export wrote as StableHLO, or it is damaged.") from error

@@ -93,10 +93,17 @@ def _pooled(op: str) -> Rule:
         params, aval = eqn.params, eqn.outvars[0].aval
         windows, strides, padding = params["window_dimensions"], params["window_strides"], params["padding"]
         inner = [axis for axis, (size, step) in enumerate(zip(windows, strides, strict=True)) if (size, step) != (1, 1)]
+        # Batch and channels stay; of other axes without a window, the first ones have windows of 1.
+        spare = [axis for axis in range(1, len(windows)) if axis not in inner][: max(len(windows) - 2 - len(inner), 0)]
+        inner = sorted([*inner, *spare])
         outer = [axis for axis in range(len(windows)) if axis not in inner]
-        if len(outer) != 2 or any(each != 1 for each in (*params["base_dilation"], *params["window_dilation"])):
+        if (
+            len(outer) != 2
+            or not inner
+            or any(each != 1 for each in (*params["base_dilation"], *params["window_dilation"]))
+        ):
             raise NotImplementedError("of dilated windows, or with other axes than batch, places and channels")
-        order, wide = (*outer, *inner), computed_type(aval.dtype)
+        order, wide = (*outer, *inner), np.dtype(np.float32)
         attributes: dict[str, Any] = {
             "kernel_shape": [windows[axis] for axis in inner],
             "strides": [strides[axis] for axis in inner],

@@ -19,7 +19,12 @@ from rlgd.exporting.graph import Graph, Value, known, repeated_shape
 from rlgd.exporting.rules import Rule, repeats
 
 OURS: dict[str, Rule] = {**rules.RULES, **shape_rules.RULES, **sum_rules.RULES}
-LOOPS = ("scan", "while", "cond")
+# That run a program of theirs once, with their own inputs.
+CALLS = (
+    "jit", "pjit", "closed_call", "core_call", "named_call", "checkpoint", "remat", "remat2", "custom_jvp_call",
+    "custom_vjp_call", "custom_vjp_call_jaxpr",
+)  # fmt: skip
+LOOPS = ("scan", "while", "cond")  # which call programs of their own
 LONGEST_SCAN = 256  # steps, each of which is written out
 
 
@@ -86,11 +91,10 @@ def _literal(var: Any) -> bool:
 
 def _inner(eqn: Any) -> Any:
     """The program that an operation calls once, with its own inputs; None for any other operation."""
-    called = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    if called is None or eqn.primitive.name in LOOPS:
+    if eqn.primitive.name not in CALLS:
         return None
-    called = called if isinstance(called, core.ClosedJaxpr) else core.ClosedJaxpr(called, ())
-    return called if len(called.jaxpr.invars) == len(eqn.invars) else None
+    called = next(eqn.params[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in eqn.params)
+    return called if isinstance(called, core.ClosedJaxpr) else core.ClosedJaxpr(called, ())
 
 
 class _Translator:
@@ -127,8 +131,10 @@ class _Translator:
             if rule is not None:
                 made = rule(self._graph, eqn, *inputs)
                 return made if isinstance(made, list) else [made]
-            if eqn.primitive.name == "scan" and eqn.params["length"] <= LONGEST_SCAN:
+            if eqn.primitive.name == "scan" and eqn.params["length"] in range(LONGEST_SCAN + 1):
                 return self._scan(eqn, inputs, scope)
+            if eqn.primitive.name == "cond":
+                return self._branches(eqn, inputs, scope)
             raise NotImplementedError
         except NotImplementedError as error:
             name, how = eqn.primitive.name, f" {error}" if str(error) else ""
@@ -137,12 +143,36 @@ class _Translator:
                 f"rule; give one: rlgd.export(..., rules={{{name!r}: rule}}), see docs/export.md."
             ) from error
 
+    def _branches(self, eqn: Any, inputs: list[Value], scope: str) -> list[Value]:
+        """The branch that is taken, or all of them and a choice: none has an effect."""
+        which, *arguments = inputs
+        branches, wanted = eqn.params["branches"], [True] * len(eqn.outvars)
+        if which.known:
+            taken = int(np.clip(int(which.tensor), 0, len(branches) - 1))
+            return self.run(branches[taken], arguments, wanted, scope)
+        graph, last = self._graph, len(branches) - 1
+        number = graph.name(graph.cast(which, np.int32))
+        results = [self.run(branch, arguments, wanted, scope) for branch in branches]
+        chosen = []
+        for values, out in zip(zip(*results, strict=True), eqn.outvars, strict=True):
+            wide = np.dtype(np.int32) if out.aval.dtype == bool else out.aval.dtype
+            tensors = [graph.whole(graph.cast(value, wide)) for value in values]
+            tensor = tensors[last]
+            for n in reversed(range(last)):
+                is_it = graph.add("LessOrEqual", number, np.array(n, np.int32))
+                tensor = graph.add("Where", is_it, tensors[n], tensor)
+            chosen.append(graph.cast(Value(tensor, out.aval.shape, wide, out.aval.shape), out.aval.dtype))
+        return chosen
+
     def _scan(self, eqn: Any, inputs: list[Value], scope: str) -> list[Value]:
         """All steps one after the other."""
         params, graph = eqn.params, self._graph
-        fixed, carried = params["num_consts"], params["num_carry"]
-        consts, carry, rows = inputs[:fixed], inputs[fixed : fixed + carried], inputs[fixed + carried :]
         program, outputs = params["jaxpr"], []
+        # What is stacked, and read or made a row at a time, has an axis more outside than inside; what is carried comes
+        # out as it goes in.
+        carried, fixed = _alike(eqn.outvars, program.jaxpr.outvars), _alike(eqn.invars, program.jaxpr.invars)
+        fixed -= carried
+        consts, carry, rows = inputs[:fixed], inputs[fixed : fixed + carried], inputs[fixed + carried :]
         order = range(params["length"])
         for step in reversed(order) if params["reverse"] else order:
             row = [_row(graph, value, step) for value in rows]
@@ -158,6 +188,11 @@ class _Translator:
         return [*carry, *stacked]
 
 
+def _alike(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many of these variables have as many axes outside of a loop as inside."""
+    return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in zip(outside, inside, strict=True))
+
+
 def _row(graph: Graph, value: Value, step: int) -> Value:
     """One step of what a scan reads."""
     shape = value.shape[1:]
@@ -170,7 +205,7 @@ def _row(graph: Graph, value: Value, step: int) -> Value:
 
 def _computed(eqn: Any, inputs: list[Value], by_number: bool) -> list[Value] | None:
     """The outputs, where all numbers are known; None where they are not, or depend on the size of the batch."""
-    if not all(value.known for value in inputs) or eqn.primitive.name in LOOPS:
+    if not all(value.known for value in inputs) or eqn.primitive.name in (*LOOPS, "dim_as_value"):
         return None
     shapes, label = [out.aval.shape for out in eqn.outvars], inputs[0].label if len(inputs) == 1 else "constant"
     if by_number:
@@ -190,4 +225,4 @@ def _bound(eqn: Any, arrays: Sequence[Any]) -> Sequence[Any]:
 
 
 def _layer(scope: str) -> str:
-    return f"the layer {scope}" if scope else "what surrounds the networks"
+    return f"the layer {scope}" if scope else "the policy, outside of any layer,"

@@ -66,11 +66,12 @@ class AttentionLayer(linen.Module):
         places = jnp.arange(steps)[:, None] + jnp.arange(window)[None]  # of the window's steps, oldest first
         visible = episodes[:, places] == episode[..., None]
 
-        def projected(name: str, inputs: Array) -> Array:
-            return linen.Dense(width, kernel_init=initializer, name=name)(inputs)
+        def projected(name: str, inputs: Array, use_bias: bool = True) -> Array:
+            return linen.Dense(width, use_bias, kernel_init=initializer, name=name)(inputs)
 
         ages = self.param("ages", jax.nn.initializers.normal(0.02), (window, width)).astype(embedded.dtype)
-        keys = projected("keys", seen)[:, places] + ages[None, None]
+        # A bias of the keys would add the same to all scores of a step, which changes no weight.
+        keys = projected("keys", seen, use_bias=False)[:, places] + ages[None, None]
         values = projected("values", seen)[:, places]
 
         def split(x: Array) -> Array:

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 import scipy
 from huggingface_hub import ModelCard
 
 import rlgd
+from rlgd import spaces
 from rlgd.agents import PPO
 from rlgd.cli.main import main
 from rlgd.errors import StorageFault, UsageError
 from rlgd.exporting import export_run, load_stablehlo
-from rlgd.exporting.card import interval_of_mean
+from rlgd.exporting.card import interval_of_mean, model_card
+from rlgd.exporting.description import describe
+from rlgd.exporting.interface import Interface
 
 FILES = {"README.md", "architecture.json", "policy.onnx", "policy.safetensors", "policy.stablehlo"}
 
@@ -54,7 +58,7 @@ def test_the_card_says_what_the_run_was(run: Path, folder: Path) -> None:
     assert "# PPO in CartPole-v1" in card
     assert f"over 5 episodes of the greedy policy is **{summary['evaluation']['mean_return']:.1f}**" in card
     rows = dict(re.findall(r"^\| (\S.*?) +\| (.*?) +\|$", card, re.MULTILINE))
-    assert (rows["seed"], rows["environment steps"], rows["jax"]) == ("7", "512", config["versions"]["jax"])
+    assert (rows["seed"], rows["environment steps of the run"], rows["jax"]) == ("7", "512", config["versions"]["jax"])
     settings = config["hyperparameters"] | config["settings"]
     assert {name: json.loads(rows[f"`{name}`"].strip("`")) for name in settings} == settings
     for language in ("Python", "JavaScript", "C++", "C#", "MATLAB"):
@@ -101,18 +105,50 @@ def test_every_format_acts_as_the_run_does(run: Path, folder: Path) -> None:
 def test_nothing_is_replaced_unless_it_is_said(run: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "policy.onnx").write_text("mine")
     with pytest.raises(UsageError, match="exists already"):
-        export_run(run, tmp_path)
+        export_run(run, tmp_path, to=("safetensors", "onnx"))
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.onnx"]
     assert (tmp_path / "policy.onnx").read_text() == "mine"
     export_run(run, tmp_path, overwrite=True)
     assert (tmp_path / "policy.onnx").read_bytes()[:2] == (folder / "policy.onnx").read_bytes()[:2]
+    export_run(run, tmp_path, to=("safetensors",), overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"policy.safetensors", "architecture.json", "README.md"}
+    (tmp_path / "README.md").write_text("my project")
+    with pytest.raises(UsageError, match="is no card of an export, and is not replaced"):
+        export_run(run, tmp_path, overwrite=True)
+    assert (tmp_path / "README.md").read_text() == "my project"
     (tmp_path / "file").touch()
     with pytest.raises(StorageFault, match="cannot be written"):
         export_run(run, tmp_path / "file" / "inside")
 
 
-def test_a_checkpoint_in_between_has_no_evaluation(run: Path, tmp_path: Path) -> None:
-    export_run(run, tmp_path, checkpoint="latest")
-    assert "This checkpoint was not evaluated." in (tmp_path / "README.md").read_text()
+def test_the_card_has_the_evaluation_of_its_own_checkpoint_alone(tmp_path: Path) -> None:
+    agent = PPO(num_envs=2, rollout_length=16, hidden_sizes=(4,), measure_every=0)
+    options: dict[str, Any] = {"eval_every": 64, "patience": 50, "checkpoint_every": 64, "keep": 9}
+    rlgd.train(agent, "CartPole-v1", total_timesteps=320, run_dir=tmp_path / "run", eval_episodes=3, **options)
+    best = json.loads((tmp_path / "run" / "summary.json").read_text())["best"]["step"]
+    for checkpoint, step in ((None, best), ("best", best), (128, 128)):
+        folder = export_run(tmp_path / "run", tmp_path / str(checkpoint), to=("safetensors",), checkpoint=checkpoint)
+        card = (folder / "README.md").read_text()
+        assert re.search(rf"environment steps of this policy +\| {step} ", card)
+        assert ("This checkpoint was not evaluated." in card) == (step != best)
+
+
+def test_odd_names_do_not_break_the_card(tmp_path: Path) -> None:
+    names = ['say "hi"', "it's | a bar", "two\nlines", "smile 😀", "back\\slash"]
+    space = gymnasium.spaces.Dict({name: gymnasium.spaces.Box(-1, 1, (2,)) for name in names})
+    spec = spaces.spec(space, gymnasium.spaces.Discrete(2))
+    agent = PPO(hidden_sizes=(4,))
+    policy = rlgd.Policy(agent, spec, agent.prepared().init(spec, jax.random.key(0)).actor)
+    rlgd.export(policy, tmp_path / "policy.onnx")
+    run: dict[str, Any] = {"environment": 'odd "names" | 😀', "settings": {"seed": 0}, "device": "cpu", "step": 1}
+    run |= {"trained_with": {}, "summary": {}, "is_result": True}
+    card = model_card(describe(policy, Interface(policy)) | run, {"onnx": "policy.onnx"})
+    (tmp_path / "README.md").write_text(card)
+    assert 'odd "names" | 😀' in ModelCard.load(tmp_path / "README.md").data.tags
+    ports = [line for line in card.splitlines() if line.startswith("| `obs.")]
+    assert len(ports) == len(names)
+    assert all(len(re.split(r"(?<!\\)\|", line)) == 6 for line in ports)
+    subprocess.run([sys.executable, "-c", block(card, "python")], cwd=tmp_path, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("backend", ["device", "host"])
@@ -219,3 +255,27 @@ def test_arrays_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(StorageFault, match="is damaged"):
         rlgd.Policy.from_safetensors(path, architecture=tmp_path / "broken.json")
+
+
+def test_overlapping_arrays_are_refused(folder: Path, tmp_path: Path) -> None:
+    content = (folder / "policy.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    del header["__metadata__"]
+    names = sorted(header, key=lambda name: header[name]["data_offsets"])
+    begin, end = header[names[1]]["data_offsets"]
+    header[names[1]]["data_offsets"] = [begin - 2, end - 2]
+    text = json.dumps(header).encode()
+    (tmp_path / "odd.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(StorageFault, match="is not where the array before it ends"):
+        rlgd.Policy.from_safetensors(tmp_path / "odd.safetensors", architecture=folder / "architecture.json")
+
+
+def test_infinite_bounds_are_text_that_every_program_reads(tmp_path: Path) -> None:
+    action = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    spec = spaces.spec(gymnasium.spaces.Box(-1, 1, (3,)), action)
+    agent = PPO(hidden_sizes=(4,))
+    policy = rlgd.Policy(agent, spec, agent.prepared().init(spec, jax.random.key(0)).actor)
+    program = load_stablehlo(rlgd.export(policy, tmp_path / "policy.stablehlo"))
+    assert program.about["spaces"]["action"]["low"] == ["-Infinity", "-Infinity"]
+    assert spaces.from_json(program.about["spaces"]) == spec

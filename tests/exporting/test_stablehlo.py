@@ -1,5 +1,6 @@
 """A policy as StableHLO: read in another process, with JAX alone to compute."""
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -67,6 +68,9 @@ def test_wrong_inputs_are_named(file: Path) -> None:
         program({"observation": np.zeros((1, 4))})
     with pytest.raises(UsageError, match=r"obs has shape \(4,\); expected \('N', 4\)"):
         program({"obs": np.zeros(4)})
+    for wrong in (3, np.zeros((0, 4)), "text", [[1, 2], [3]]):
+        with pytest.raises(UsageError, match="obs "):
+            program({"obs": wrong})
 
 
 def rewritten(file: Path, path: Path, **members: bytes) -> Path:
@@ -97,6 +101,18 @@ def test_damaged_and_foreign_files_are_refused(file: Path, tmp_path: Path) -> No
         load_stablehlo(rewritten(file, tmp_path / "other", program=b"another program"))
     with pytest.raises(StorageFault, match="is damaged"):
         load_stablehlo(rewritten(file, tmp_path / "about", about=b'{"inputs": 3}'))
+    with zipfile.ZipFile(file) as archive:
+        about = archive.read("about.json")
+    for number, (old, new) in enumerate(((b'"obs"', b'"see"'), (b"float32", b"int8"), (b'"mean"', b'"means"'))):
+        with pytest.raises(StorageFault, match="is damaged"):
+            load_stablehlo(rewritten(file, tmp_path / f"about{number}", about=about.replace(old, new)))
+    random = np.random.default_rng(0)
+    for _ in range(300):  # whatever is damaged: one of two errors, or a policy that reads what it did
+        broken = bytearray(content)
+        broken[random.integers(len(content))] ^= 1 << random.integers(8)
+        (tmp_path / "broken").write_bytes(broken)
+        with contextlib.suppress(UsageError, StorageFault):
+            load_stablehlo(tmp_path / "broken")
 
 
 def test_a_compressed_archive_is_not_unpacked(file: Path, tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def test_numbers_one_by_one(name: str) -> None:
 
 PLACES = jnp.array([[2, 0], [1, 3], [0, 0]])
 MOVED: dict[str, Callable[[Any], Any]] = {
+    "across_the_batch": lambda x: x - x.mean(axis=0, keepdims=True) / x.shape[0],
+    "arange_of_the_batch": lambda x: x[:, 0, 0] * jnp.arange(x.shape[0]).astype(jnp.float32),
     "argmax": lambda x: (jnp.argmax(x, axis=1), jnp.argmin(x, axis=2)),
     "argmax_of_truth": lambda x: jnp.argmax(x > 0, axis=1),
     "broadcast": lambda x: jnp.broadcast_to(x[:, :, None], (x.shape[0], 4, 3, 5)) * 1.0,
@@ -98,6 +100,7 @@ MOVED: dict[str, Callable[[Any], Any]] = {
     "prod": lambda x: (jnp.prod(x, axis=1), jnp.min(x, axis=(1, 2)), jnp.mean(x, axis=2)),
     "reverse": lambda x: x[:, ::-1, ::-2],
     "rows_to_batch": lambda x: jnp.tanh(x.reshape(-1, 5)).sum(axis=1),
+    "sort": lambda x: (jnp.sort(x, axis=1), jnp.argsort(x, axis=2), lax.top_k(x, 3)),
     "slice": lambda x: x[:, 1:3, ::2],
     "split": lambda x: tuple(jnp.split(x, [1, 3], axis=2)),
     "squeeze": lambda x: jnp.squeeze(x[:, :1], axis=1),
@@ -105,6 +108,8 @@ MOVED: dict[str, Callable[[Any], Any]] = {
     "take": lambda x: (x[:, PLACES], x[..., PLACES], jnp.take(x, PLACES[0], axis=1)),
     "take_along": lambda x: jnp.take_along_axis(x, jnp.argmax(x, axis=2, keepdims=True), axis=2),
     "take_at_computed": lambda x: jnp.arange(10.0)[jnp.argmax(x, axis=2)],
+    "take_where_there_is_nothing": lambda x: jnp.take(jnp.arange(3.0), jnp.argmax(x, axis=2), axis=0),
+    "tile": lambda x: jnp.tile(x, (1, 2, 3)),
     "truth": lambda x: (jnp.any(x > 1, axis=2), jnp.all(x < 1, axis=1), (x > 0) & ~(x > 1), (x > 0) ^ (x < 1)),
     "variance": lambda x: jnp.var(x, axis=(1, 2), keepdims=True),
     "where": lambda x: (jnp.where(x > 0, x, 0), jnp.where(x[:, :1] > 0, x > 1, x < -1), x == 0, x != 0),
@@ -175,6 +180,30 @@ def test_numbers_of_16_bits_are_computed_in_32() -> None:
     check(lambda x: x * 2 + 1, np.round(X).astype(np.float16))
 
 
+def test_floats_become_the_nearest_whole_numbers_as_in_jax() -> None:
+    values = np.array([[-np.inf, -300.0, -1.7, np.nan, 2.7, 1e10, np.inf]], np.float32)
+    for dtype in (jnp.int32, jnp.uint8, jnp.int8, jnp.uint32):
+        check(lambda x, dtype=dtype: x.astype(dtype), values)
+
+
+def test_a_branch_is_chosen() -> None:
+    def chosen(x: Any) -> Any:
+        first = lax.cond(jnp.sum(x) > 0, lambda x: (x, x > 0), lambda x: (2 * x, x > 1), x)
+        return first, lax.switch(jnp.sum(x > 0) % 5, [jnp.sin, jnp.cos, jnp.tanh], x)
+
+    for sign in (1, -1):
+        check(chosen, (sign * np.abs(X)).astype(np.float32))
+
+
+def test_pooling_along_one_axis() -> None:
+    check(lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 1), (1, 1, 1), "SAME"), X)
+    check(lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 1, 1, 1), (1, 1, 1, 1), "VALID"), X[..., None])
+    check(
+        lambda x: lax.reduce_window(x, jnp.iinfo(jnp.int32).min, lax.max, (1, 2, 1), (1, 1, 1), "VALID"),
+        INTS[..., None],
+    )
+
+
 def test_infinite_numbers() -> None:
     values = np.array([[-np.inf, np.nan, 0.0, 1.0, np.inf]], np.float32)
     check(lambda x: (jnp.isfinite(x), jnp.isnan(x), jnp.where(x > 0, x, -jnp.inf), jnp.exp(x)), values)
@@ -195,8 +224,8 @@ def test_a_loop_of_known_length_is_written_out() -> None:
 
 
 def test_what_is_not_needed_is_not_written() -> None:
-    check(lambda x: (jnp.sort(x, axis=1), 2 * x)[1], X)
-    check(lambda x: jax.jit(lambda y: (jnp.sort(y, axis=1), 2 * y))(x)[1], X)
+    check(lambda x: (lax.cummax(x, axis=1), 2 * x)[1], X)
+    check(lambda x: jax.jit(lambda y: (lax.cummax(y, axis=1), 2 * y))(x)[1], X)
 
 
 def test_the_same_operation_is_written_once() -> None:
@@ -208,15 +237,17 @@ def test_the_same_operation_is_written_once() -> None:
 
 
 def test_an_operation_without_a_rule_is_named_with_its_layer() -> None:
-    class Sorting(linen.Module):
+    class Highest(linen.Module):
         @linen.compact
         def __call__(self, x: Any) -> Any:
-            return jnp.sort(x, axis=1)
+            return lax.cummax(x, axis=1)
 
-    with pytest.raises(NoRuleError, match=r"the layer Sorting computes 'sort'.* rules=\{'sort': rule\}"):
-        translated(lambda x: Sorting().apply({}, x), X)
-    with pytest.raises(NoRuleError, match="what surrounds the networks computes 'sort'"):
-        translated(lambda x: jnp.sort(x, axis=1), X)
+    with pytest.raises(NoRuleError, match=r"the layer Highest computes 'cummax'.* rules=\{'cummax': rule\}"):
+        translated(lambda x: Highest().apply({}, x), X)
+    with pytest.raises(NoRuleError, match="outside of any layer, computes 'cummax'"):
+        translated(lambda x: lax.cummax(x, axis=1), X)
+    with pytest.raises(NoRuleError, match="computes 'reduce_window'"):  # of another operation than max and add
+        translated(lambda x: lax.reduce_window(x, jnp.float32(-9), lax.max, (1, 2, 1), (1, 1, 1), "VALID"), X)
     with pytest.raises(NoRuleError, match="computes 'scan'"):
         translated(lambda x: lax.scan(lambda c, _: (jnp.sin(c), None), x, length=LONGEST_SCAN + 1)[0], X)
     with pytest.raises(NoRuleError, match="'and' on whole numbers"):
@@ -225,9 +256,10 @@ def test_an_operation_without_a_rule_is_named_with_its_layer() -> None:
 
 def test_a_rule_of_the_user() -> None:
     def rule(graph: Graph, eqn: Any, x: Any) -> Any:
-        size = np.array([eqn.invars[0].aval.shape[1]], np.int64)
-        options = {"axis": 1, "largest": 0, "sorted": 1}
-        values, _ = graph.add("TopK", graph.whole(x), size, outputs=2, **options)
-        return graph.result(values, eqn.outvars[0].aval)
+        size = eqn.invars[0].aval.shape[1]
+        columns = graph.add("Split", graph.whole(x), outputs=size, axis=1)
+        for n in range(1, size):
+            columns[n] = graph.add("Max", columns[n - 1], columns[n])
+        return graph.result(graph.add("Concat", *columns, axis=1), eqn.outvars[0].aval)
 
-    check(lambda x: jnp.sort(x, axis=1), X, sort=rule)
+    check(lambda x: lax.cummax(x, axis=1), X, cummax=rule)

@@ -109,6 +109,8 @@ def test_an_agent_with_it_keeps_the_contract_and_trains(name: str) -> None:
 @pytest.mark.parametrize("name", [*NETWORKS, "simba", "layer_norm", "attention"])
 def test_the_contract_with_every_agent_and_network(agent: Any, name: str) -> None:
     sizes = SMALL | ({} if agent is A2C else {"num_minibatches": 2}) | {"measure_every": 1}
+    if agent is TRPO:  # of few rows the Fisher matrix has small eigenvalues, which magnify rounding
+        sizes |= {"cg_damping": 1.0}
     check_agent(agent(network=NETWORKS.get(name, name), **sizes))
 
 
