@@ -1,9 +1,9 @@
 """A study's answer in TensorBoard: few runs, so that all of it is shown before anybody selects anything.
 
 The run ``answer`` has the figures, the answer in words, and how Custom Scalars and HParams are laid out. Each arm that
-varies one setting is a run, with what was found at each value; each combination of values is a run, with the mean curve
-of its seeds and a row of HParams. TensorBoard sorts tags by their names and opens the first two groups: ``answer/`` and
-``curves/``.
+varies one setting is a run below ``arms/``, with what was found at each value. Each combination of values is a run
+below ``settings/``, with the mean curve of its seeds and a row of HParams. TensorBoard sorts runs and tags by their
+names, and opens the first two groups of tags: ``answer/`` and ``curves/``.
 """
 
 import math
@@ -21,11 +21,17 @@ from rlgd.studies.arms import Arm, Point, as_label
 from rlgd.studies.axes import Axis, single_axes
 from rlgd.studies.directory import TENSORBOARD
 from rlgd.studies.plan import Plan
-from rlgd.studies.seed_statistics import PointResult, mean_curve, median_reached, target_return
+from rlgd.studies.seed_statistics import PointResult, Reached, mean_curve, median_reached, target_return
 from rlgd.system import files
 
 ANSWER = "answer"
-WIDTH, APART = 100, 5  # steps that a value has on the horizontal axis, and steps between its points
+WIDTH, APART = 100, 2  # steps that a value has on the horizontal axis, and steps between its points
+PICTURES = {  # the tags of figures
+    "return-by-value": "answer/figure of the return",
+    "surface": "answer/surface of the return",
+    "return-against-steps": "figures/return against steps",
+    "return-against-seconds": "figures/return against seconds",
+}
 AGAINST = {"steps": ("steps", 1), "seconds": ("milliseconds", 1000)}  # what a step of a curve is
 
 Scalars: TypeAlias = dict[int, dict[str, float]]  # the values of tags, by step
@@ -61,7 +67,7 @@ def write_answer(
     for name, board in runs.items():
         tensorboard.write_board(files.make_folder(directory, TENSORBOARD, *name.split("/")), start, board)
     folder = files.make_folder(directory, TENSORBOARD, ANSWER)
-    tensorboard.add_pictures(folder, {f"figures/{name}": png for name, png in pictures.items()})
+    tensorboard.add_pictures(folder, {PICTURES[name]: png for name, png in pictures.items()})
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
@@ -136,15 +142,16 @@ def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
     if alike:
         text += f" It cannot be told from {', '.join(alike)}: their intervals overlap."
     reached = [(median_reached(row), row) for row in rows if row.reached]
-    if reached:
-        (steps, seconds), first = min(reached, key=lambda pair: pair[0].steps)
-        target = f"{target_return(plan):g}"
-        text += (
-            f" {target} is reached first with **{first.point.label}**, after {steps:,.0f} steps ({seconds:.2f} s)."
-            if (math.isfinite(steps))
-            else f" No value reached {target} with half of its seeds."
-        )
-    return text
+    return text + (_first_to_target(plan, reached) if reached else "")
+
+
+def _first_to_target(plan: Plan, reached: Sequence[tuple[Reached, PointResult]]) -> str:
+    """Which point reaches the target return after the fewest steps."""
+    (steps, seconds), first = min(reached, key=lambda pair: pair[0].steps)
+    target = f"{target_return(plan):g}"
+    if math.isinf(steps):
+        return f" No value reached {target} with half of its seeds."
+    return f" {target} is reached first with **{first.point.label}**, after {steps:,.0f} steps ({seconds:.2f} s)."
 
 
 def _legend(axes: Sequence[Axis]) -> str:
@@ -187,7 +194,7 @@ def _arms(plan: Plan, axes: Sequence[Axis]) -> Iterator[tuple[str, Board]]:
             for row in rows:
                 for name, found in quantities(plan, row).items():
                     _add_value(scalars, axis.place(row), f"{ANSWER}/{name} by {axis.name}", found)
-            yield folder_name(arm.name or f"by {axis.name}"), Board(scalars=sorted(scalars.items()))
+            yield f"arms/{folder_name(arm.name or axis.name)}", Board(scalars=sorted(scalars.items()))
 
 
 def _add_value(scalars: Scalars, place: int, tag: str, found: Interval | None) -> None:
@@ -196,8 +203,10 @@ def _add_value(scalars: Scalars, place: int, tag: str, found: Interval | None) -
     A single point would not be read: TensorBoard smooths lines over points, and shows five of them as if each was the
     mean of those before.
     """
-    if found is None or not math.isfinite(found.value):
-        scalars.setdefault(place * WIDTH + WIDTH // 2, {})[tag] = math.nan  # a gap in the line
+    if found is None:
+        return
+    if not math.isfinite(found.value):
+        scalars.setdefault(place * WIDTH + WIDTH // 2, {})[tag] = math.nan  # shown as a triangle in a gap of the line
         return
     for shift in range(0, WIDTH, APART):
         _add(scalars, place * WIDTH + shift, tag, found)
@@ -209,13 +218,15 @@ def _add_value(scalars: Scalars, place: int, tag: str, found: Interval | None) -
 def _settings(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[tuple[str, Board]]:
     """The names and boards of the runs of all combinations; one that several arms have is a run of the first."""
     boards: dict[tuple[int, ...], tuple[str, Board, Scalars]] = {}
+    digits = len(str(sum(map(len, plan.points))))
     columns = _columns(plan, [(arm, row) for arm, rows in zip(plan.question.arms, arms, strict=True) for row in rows])
     for arm, points, rows in zip(plan.question.arms, plan.points, arms, strict=True):
         for (point, members), row in zip(points, rows, strict=True):
             if members not in boards:
-                name = "/".join(folder_name(part) for part in (arm.name, point.label) if part) or "all"
+                name = "/".join(["settings", *(folder_name(part) for part in (arm.name, point.label) if part)])
                 scalars: Scalars = {0: {f"result/{name}": x for name, x in _results(plan, row).items()}}
-                group = f"{arm.name} {point.label}".strip() or "all"
+                # The table of HParams is sorted by this name.
+                group = f"{len(boards) + 1:0{digits}} " + ", ".join(part for part in (point.label, arm.name) if part)
                 boards[members] = name, Board(session=_values(columns, arm, point), group=group), scalars
             _add_curves(boards[members][2], arm, row)
     return [(name, board._replace(scalars=sorted(scalars.items()))) for name, board, scalars in boards.values()]

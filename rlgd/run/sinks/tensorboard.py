@@ -223,7 +223,9 @@ def _bands(headings: Mapping[str, Mapping[str, tuple[str, str, str]]]) -> Any:
         return Chart(title=title, margin=MarginChartContent(series=[series]))
 
     categories = [
-        Category(title=heading, chart=[chart(*pair) for pair in charts.items()]) for heading, charts in headings.items()
+        # TensorBoard shows the last chart first.
+        Category(title=heading, chart=[chart(*pair) for pair in reversed(list(charts.items()))])
+        for heading, charts in headings.items()
     ]
     return _tensor("custom_scalars__config__", "custom_scalars", Layout(category=categories).SerializeToString())
 
