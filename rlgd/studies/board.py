@@ -86,11 +86,20 @@ def quantities(plan: Plan, row: PointResult) -> dict[str, Interval | None]:
         found |= {f"steps to {target:g}": _exactly(steps), f"seconds to {target:g}": _exactly(seconds)}
     found |= {"distance to the optimum": row.distance} if row.distance is not None else {}
     found |= {"training return, mean": row.area, "training seconds": _exactly(row.seconds)}
-    return found | {"win probability, P(better)": row.improvement} | row.metrics
+    return found | {"win probability": row.improvement} | row.metrics
 
 
 def _exactly(value: float) -> Interval:
     return Interval(value, math.nan, math.nan)
+
+
+def _tag(text: str) -> str:
+    """A tag without round brackets: TensorBoard draws no band where a tag has them."""
+    return text.replace("(", "[").replace(")", "]")
+
+
+def _value_tag(name: str, axis: Axis) -> str:
+    return _tag(f"{ANSWER}/{name} by {axis.name}")
 
 
 def _bounds(tag: str) -> tuple[str, str]:
@@ -161,20 +170,24 @@ def _legend(axes: Sequence[Axis]) -> str:
         for axis in axes
         for n, label in enumerate(axis.labels)
     ]
-    curves = "In charts `curves/... against milliseconds` a step is a millisecond of a member's training."
-    return "\n".join(f"- {line}" for line in [*lines, curves])
+    notes = [
+        "A triangle: fewer than half of the seeds have reached the target with this value.",
+        "`win probability` is P(better) of the table, and `training return, mean` its mean over training.",
+        "In charts `curves/... against milliseconds` a step is a millisecond of a member's training.",
+    ]
+    return "\n".join(f"- {line}" for line in [*lines, *notes])
 
 
 def _answer_bands(plan: Plan, axes: Sequence[Axis]) -> Bands:
     """Charts of each quantity that has an interval against each axis."""
     return {
-        title: (f"{ANSWER}/{title}", *_bounds(f"{ANSWER}/{title}"))
+        tag.removeprefix(f"{ANSWER}/"): (tag, *_bounds(tag))
         for axis in axes
         for _, rows in axis.arms
         for row in rows
         for name, found in quantities(plan, row).items()
         if found is not None and not math.isnan(found.low)
-        for title in [f"{name} by {axis.name}"]
+        for tag in [_value_tag(name, axis)]
     }
 
 
@@ -193,7 +206,7 @@ def _arms(plan: Plan, axes: Sequence[Axis]) -> Iterator[tuple[str, Board]]:
             scalars: Scalars = {}
             for row in rows:
                 for name, found in quantities(plan, row).items():
-                    _add_value(scalars, axis.place(row), f"{ANSWER}/{name} by {axis.name}", found)
+                    _add_value(scalars, axis.place(row), _value_tag(name, axis), found)
             yield f"arms/{folder_name(arm.name or axis.name)}", Board(scalars=sorted(scalars.items()))
 
 
@@ -241,7 +254,7 @@ def _results(plan: Plan, row: PointResult) -> dict[str, float]:
 
 
 def _curve_tag(arm: Arm, against: str) -> str:
-    return f"curves/return against {AGAINST[against][0]}" + (f", {arm.name}" if arm.name else "")
+    return _tag(f"curves/return against {AGAINST[against][0]}" + (f", {arm.name}" if arm.name else ""))
 
 
 def _add_curves(scalars: Scalars, arm: Arm, row: PointResult) -> None:

@@ -1,6 +1,7 @@
-"""TensorBoard in a real browser: a server, Chromium, and what its pages show.
+"""TensorBoard in a real browser: a server, Chromium, what pages show, and pictures of them.
 
-It needs Chromium and its driver (on Debian: ``apt-get install chromium chromium-driver``).
+It needs Chromium and its driver (on Debian: ``apt-get install chromium chromium-driver``). The pictures in ``docs/``
+are made by ``python -m tests.support.dashboards runs/studies/momentum/<time>``.
 """
 
 import contextlib
@@ -8,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from selenium import webdriver
@@ -77,9 +78,16 @@ class Browser:
         """Wait until it is so."""
         WebDriverWait(self.driver, PATIENCE).until(lambda _: what())
 
-    def save(self, path: Path) -> None:
-        """Save a picture of the window."""
-        assert self.driver.save_screenshot(str(path))
+    def still(self) -> bytes:
+        """A picture of the window as PNG, when nothing in it moves or changes any more."""
+        pictures: list[bytes] = []
+
+        def is_still() -> bool:
+            pictures.append(self.driver.get_screenshot_as_png())
+            return pictures[-2:-1] == pictures[-1:]
+
+        self.until(is_still)
+        return pictures[-1]
 
 
 @contextlib.contextmanager
@@ -90,3 +98,32 @@ def browsing(width: int = 1280, height: int = 800) -> Iterator[Browser]:
         yield browser
     finally:
         browser.driver.quit()
+
+
+# Of each page its name in pictures, and what is there when it shows a study.
+PAGES = {
+    "timeseries": ("time-series", "scalar-card-data-table"),
+    "scalars": ("scalars", "path.line"),
+    "custom_scalars": ("custom-scalars", "path.area"),
+    "images": ("images", "img"),
+    "text": ("text", "table"),
+    "hparams": ("hparams", "vaadin-grid-cell-content"),
+}
+
+
+def take(browser: Browser, server: str, pages: Iterable[str], folder: Path, note: str = "") -> list[Path]:
+    """Save a picture of the first screen of each page, as nobody has touched it; returns the files."""
+    files = []
+    for page in pages:
+        name, selector = PAGES[page]
+        browser.visit(f"{server}#{page}")
+        browser.until(lambda selector=selector: bool(browser.find(selector)))  # type: ignore[misc]
+        files.append(folder / f"tensorboard-{name}{note}.png")
+        files[-1].write_bytes(browser.still())
+    return files
+
+
+if __name__ == "__main__":
+    study, docs = Path(sys.argv[1]), Path(__file__).resolve().parents[2] / "docs"
+    with serving(study / "tensorboard") as address, browsing() as window:
+        take(window, address, ["timeseries", "scalars", "images", "hparams"], docs)
