@@ -25,7 +25,7 @@ from rlgd.studies.seed_statistics import PointResult, Reached, mean_curve, media
 from rlgd.system import files
 
 ANSWER = "answer"
-WIDTH, APART = 100, 2  # steps that a value has on the horizontal axis, and steps between its points
+PLACES_APART, APART = 100, 2  # steps from one value to the next on the horizontal axis, and between its points
 PICTURES = {  # the tags of figures
     "return-by-value": "answer/figure of the return",
     "surface": "answer/surface of the return",
@@ -144,12 +144,12 @@ def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
     """Which point has the highest return, which cannot be told from it, and which reaches the target first."""
     scored = [(row.score, row) for row in rows if row.score is not None]
     score, best = max(scored, key=lambda pair: pair[0].value)
-    # A single seed has no interval, so nothing can be told from it: comparisons with NaN are false.
+    # A single seed has no interval, which tells it from nothing: comparisons with NaN are false.
     alike = [row.point.label for other, row in scored if row is not best and not other.high < score.low]
-    beginning = f"**{arm.name}**: " if arm.name else ""
-    text = f"{beginning}the return is highest with **{best.point.label}**: {in_words(score)}."
+    beginning = f"**{arm.name}**: the" if arm.name else "The"
+    text = f"{beginning} return is highest with **{best.point.label}**: {in_words(score)}."
     if alike:
-        text += f" It cannot be told from {', '.join(alike)}: their intervals overlap."
+        text += f" Intervals do not tell it from {', '.join(alike)}."
     reached = [(median_reached(row), row) for row in rows if row.reached]
     return text + (_first_to_target(plan, reached) if reached else "")
 
@@ -166,7 +166,7 @@ def _first_to_target(plan: Plan, reached: Sequence[tuple[Reached, PointResult]])
 def _legend(axes: Sequence[Axis]) -> str:
     """What a step on the horizontal axis of the charts stands for."""
     lines = [
-        f"In charts `answer/... by {axis.name}`, steps {n * WIDTH} to {(n + 1) * WIDTH - 1}: **{label}**"
+        f"In charts `answer/... by {axis.name}`, steps {n * PLACES_APART} to {(n + 1) * PLACES_APART - 1}: **{label}**"
         for axis in axes
         for n, label in enumerate(axis.labels)
     ]
@@ -219,10 +219,11 @@ def _add_value(scalars: Scalars, place: int, tag: str, found: Interval | None) -
     if found is None:
         return
     if not math.isfinite(found.value):
-        scalars.setdefault(place * WIDTH + WIDTH // 2, {})[tag] = math.nan  # shown as a triangle in a gap of the line
+        middle = place * PLACES_APART + PLACES_APART // 2
+        scalars.setdefault(middle, {})[tag] = math.nan  # shown as a triangle in a gap of the line
         return
-    for shift in range(0, WIDTH, APART):
-        _add(scalars, place * WIDTH + shift, tag, found)
+    for shift in range(0, PLACES_APART, APART):
+        _add(scalars, place * PLACES_APART + shift, tag, found)
 
 
 # The settings: mean curves, and the rows of HParams

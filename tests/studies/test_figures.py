@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from rlgd.studies import Arm, PointResult, Question, figures
+from rlgd.studies.axes import single_axes
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.seed_statistics import point_results
 from tests.support.small_study import outcome
@@ -87,11 +88,11 @@ def test_returns_are_shown_by_value_a_line_for_each_arm() -> None:
     other = Arm("Nesterov", {"optimizer": "nesterov"}, {"momentum": MOMENTA})
     cases = Arm("cases", {}, cases={"none": {}, "entropy": {"ent_coef": 0.1}})
     plan, results = drawn(LINES, other, cases)
-    momentum, named = figures.return_by_value(plan, pairs(plan, results)).axes
+    momentum, named = figures.return_by_value(plan, single_axes(plan, results)).axes
     assert momentum.get_xlabel() == "momentum"
     assert [label.get_text() for label in momentum.get_xticklabels()] == ["0", "0.5", "0.9"]
     assert [bar.get_label() for bar in momentum.containers] == ["momentum", "Nesterov"]
-    assert named.get_xlabel() == "cases"
+    assert named.get_xlabel() == "case of cases"
     assert [label.get_text() for label in named.get_xticklabels()] == ["none", "entropy"]
     assert {axes.get_ylabel() for axes in (momentum, named)} == {"return of the greedy policy"}
 
