@@ -5,6 +5,7 @@ are made by ``python -m tests.support.dashboards runs/studies/momentum/<time>``.
 """
 
 import contextlib
+import io
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -33,9 +35,9 @@ return found;
 
 @contextlib.contextmanager
 def serving(logdir: Path) -> Iterator[str]:
-    """The address of a TensorBoard that shows a folder."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0", "--load_fast=false"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    """The address of a TensorBoard that shows a folder, by its own name: pages show how it was named."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", logdir.name, "--port", "0", "--load_fast=false"]
+    with subprocess.Popen(command, cwd=logdir.parent, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         found = (re.search(r"http://localhost:\d+/", line) for line in process.stderr)
         try:
@@ -100,6 +102,7 @@ def browsing(width: int = 1280, height: int = 800) -> Iterator[Browser]:
         browser.driver.quit()
 
 
+COLOURS = 128  # of a picture, to keep its file small
 # Of each page its name in pictures, and what is there when it shows a study.
 PAGES = {
     "timeseries": ("time-series", "scalar-card-data-table"),
@@ -119,7 +122,8 @@ def take(browser: Browser, server: str, pages: Iterable[str], folder: Path, note
         browser.visit(f"{server}#{page}")
         browser.until(lambda selector=selector: bool(browser.find(selector)))  # type: ignore[misc]
         files.append(folder / f"tensorboard-{name}{note}.png")
-        files[-1].write_bytes(browser.still())
+        with Image.open(io.BytesIO(browser.still())) as picture:
+            picture.quantize(COLOURS).save(files[-1], optimize=True)
     return files
 
 
