@@ -136,8 +136,7 @@ def words(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     question = plan.question
     pairs = zip(question.arms, arms, strict=True)
     told = [_sentence(plan, arm, rows) for arm, rows in pairs if any(row.score for row in rows)]
-    trained = f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {question.seeds} seeds."
-    return "\n\n".join(part for part in (question.question, *told, trained) if part)
+    return "\n\n".join(part for part in (question.question, *told, tables.what_was_trained(plan, arms)) if part)
 
 
 def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
@@ -145,7 +144,9 @@ def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
     scored = [(row.score, row) for row in rows if row.score is not None]
     score, best = max(scored, key=lambda pair: pair[0].value)
     # A single seed has no interval, which tells it from nothing: comparisons with NaN are false.
-    alike = [row.point.label for other, row in scored if row is not best and not other.high < score.low]
+    alike = [
+        row.point.label for other, row in scored if row is not best and not row.separated and not other.high < score.low
+    ]
     beginning = f"**{arm.name}**: the" if arm.name else "The"
     text = f"{beginning} return is highest with **{best.point.label}**: {in_words(score)}."
     if alike:
@@ -237,13 +238,13 @@ def _settings(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[tuple[s
     for arm, points, rows in zip(plan.question.arms, plan.points, arms, strict=True):
         for (point, members), row in zip(points, rows, strict=True):
             if members not in boards:
-                name = "/".join(["settings", *(folder_name(part) for part in (arm.name, point.label) if part)])
-                scalars: Scalars = {0: {f"result/{name}": x for name, x in _results(plan, row).items()}}
+                run = "/".join(["settings", *(folder_name(part) for part in (arm.name, point.label) if part)])
                 # The table of HParams is sorted by this name.
                 group = f"{len(boards) + 1:0{digits}} " + ", ".join(part for part in (point.label, arm.name) if part)
-                boards[members] = name, Board(session=_values(columns, arm, point), group=group), scalars
+                results = {f"result/{name}": x for name, x in _results(plan, row).items()}
+                boards[members] = run, Board(session=_values(columns, arm, point), group=group), {0: results}
             _add_curves(boards[members][2], arm, row)
-    return [(name, board._replace(scalars=sorted(scalars.items()))) for name, board, scalars in boards.values()]
+    return [(run, board._replace(scalars=sorted(scalars.items()))) for run, board, scalars in boards.values()]
 
 
 def _results(plan: Plan, row: PointResult) -> dict[str, float]:

@@ -163,12 +163,18 @@ def summary_page(plan: Plan, arms: Sequence[Sequence[PointResult]], figures: Seq
     parts = [
         f"# {question.name}",
         question.question,
-        f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {_seeds(plan, arms)}.",
+        what_was_trained(plan, arms),
         arm_tables(plan, arms),
         *(f"![{name}]({name}.png)" for name in figures),
         "\n".join(f"- {note}" for note in _notes(plan, arms)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def what_was_trained(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """The agent, the environment, the steps and the seeds, as a sentence."""
+    question = plan.question
+    return f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {_seeds(plan, arms)}."
 
 
 def _seeds(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
