@@ -13,7 +13,7 @@ class Axis(NamedTuple):
 
     Attributes:
         name: the setting that varies, or "case".
-        labels: its values, in the order of the arms; those that several arms have are the same place.
+        labels: its values; one that several arms have is one place.
         arms: each with the results of its points.
     """
 
@@ -39,6 +39,12 @@ def single_axes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[Axis]
             name = arm.axes[0] if arm.axes else f"case of {arm.name}".removesuffix(" of ")
             by_name.setdefault(name, []).append((arm, rows))
     return [
-        Axis(name, tuple(dict.fromkeys(_value(name, row) for _, rows in pairs for row in rows)), pairs)
-        for name, pairs in by_name.items()
+        Axis(name, _labels(name, [row for _, rows in pairs for row in rows]), pairs) for name, pairs in by_name.items()
     ]
+
+
+def _labels(name: str, rows: Sequence[PointResult]) -> tuple[str, ...]:
+    """Each value once: numbers from the smallest on, others in their order."""
+    values = {_value(name, row): row.point.values.get(name) for row in rows}
+    numbers = {label: value for label, value in values.items() if isinstance(value, int | float)}
+    return tuple(sorted(numbers, key=numbers.__getitem__) if numbers.keys() == values.keys() else values)
