@@ -34,6 +34,7 @@ class ExecutionOptions(EngineOptions):
         None, "slices that run at once; the default is one for each core or GPU, with an engine all that it takes"
     )
     devices: int = flag(1, "devices of this machine over which slices are divided")
+    members: bool = flag(False, "write the curves of each member for TensorBoard, too, to members/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,9 @@ def execute(plan: "Plan", directory: Path, execution: "Execution", options: Exec
     try:
         with options.engine_choice.executor(execution.workers, directory / JOBS) as executor:
             execution = dataclasses.replace(execution, executor=executor)
-            result = api.execute(plan, directory, execution, Progress(options), resumed, options.sink, typed=False)
+            result = api.execute(
+                plan, directory, execution, Progress(options), resumed, options.sink, False, options.members
+            )
     except KeyboardInterrupt as interrupt:
         print(f"rlgd: interrupted; continue with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
         # Threads are still busy; what is finished is on disk.
@@ -142,9 +145,15 @@ class Progress:
 
 def report(result: "StudyResult", directory: Path, options: ExecutionOptions) -> None:
     """Print what was found, for a person or as JSON."""
+    from rlgd.studies.directory import MEMBER_CURVES, TENSORBOARD
+
     if options.json:
         print(json.dumps({"study_dir": str(directory), "results": result.records(), "times": result.times()}))
         return
     print(result.table())
     print(f"\nstudy:       {directory}")
-    print(f"curves:      {tensorboard_command()} --logdir {directory}")
+    print(f"answer:      {tensorboard_command()} --logdir {directory / TENSORBOARD}")
+    if options.members:
+        print(f"members:     {tensorboard_command()} --logdir {directory / MEMBER_CURVES}")
+    else:
+        print(f"members:     `rlgd study resume {directory} --members` writes the curves of each of them")

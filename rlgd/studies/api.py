@@ -50,6 +50,7 @@ def study(
     executor: Executor | None = None,
     devices: int = 1,
     sinks: Sequence[Any] = (),
+    members: bool = False,
 ) -> StudyResult:
     """Train an agent with every combination of some values and with many seeds, in few compiled programs.
 
@@ -79,6 +80,7 @@ def study(
             or on other machines, such as Dask's ``Client.get_executor()``. A slice whose worker dies is trained again.
         devices: of this machine, over which the slices are divided; it changes no result.
         sinks: as for ``rlgd.train``; each member that has finished is a run of them, in a group.
+        members: write the curves of each member for TensorBoard, too, to ``members/`` in ``study_dir``.
 
     Raises:
         UsageError: for arguments that are not valid, before anything is compiled or written.
@@ -102,7 +104,7 @@ def study(
     )
     plan = make_plan(question, None if isinstance(agent, str) else type(base)(), env)
     execution = Execution(exact, slice_size, workers, executor, devices=devices)
-    return execute(plan, None if study_dir is None else Path(study_dir), execution, sinks=sinks)
+    return execute(plan, None if study_dir is None else Path(study_dir), execution, sinks=sinks, members=members)
 
 
 def resume_study(
@@ -117,6 +119,7 @@ def resume_study(
     devices: int = 1,
     on_progress: OnProgress = lambda done, of, seconds: None,
     sinks: Sequence[Any] = (),
+    members: bool = False,
 ) -> StudyResult:
     """Train the members of a study that are not finished, and publish its results again.
 
@@ -130,6 +133,7 @@ def resume_study(
         workers, executor, devices: as for ``study``.
         on_progress: called when members have finished, see ``OnProgress``.
         sinks: as for ``study``; members that had finished before are not sent again.
+        members: as for ``study``.
 
     Raises:
         UsageError: if the directory holds no study, or ``agent`` or ``env`` is needed.
@@ -145,7 +149,8 @@ def resume_study(
         refuse_module_id(question.env)
     size = recorded_slice_size(directory, content, slice_size)
     execution = Execution(content["exact"], size, workers, executor, devices=devices)
-    return execute(make_plan(question, agent, env), directory, execution, on_progress, resumed=True, sinks=sinks)
+    plan = make_plan(question, agent, env)
+    return execute(plan, directory, execution, on_progress, resumed=True, sinks=sinks, members=members)
 
 
 def execute(
@@ -156,6 +161,7 @@ def execute(
     resumed: bool = False,
     sinks: Sequence[Any] = (),
     typed: bool = True,
+    members: bool = False,
 ) -> StudyResult:
     """Train the members of a plan that are not finished, and publish the results.
 
@@ -166,6 +172,7 @@ def execute(
         on_progress: called when members have finished, see ``OnProgress``.
         resumed: the directory already holds the study; otherwise it is made.
         sinks, typed: who is told of each member that has finished, see ``MemberSinks``.
+        members: write the curves of each member, too.
     """
     told = MemberSinks(sinks, f"{plan.question.name} {'' if directory is None else directory.name}".strip(), typed)
     execution.validate()
@@ -179,7 +186,7 @@ def execute(
         with contextlib.closing(OutcomeFile(directory)) as file:
             outcomes = _train(plan, file.read(len(plan.members)), execution, file.add, on_progress, told)
         result = StudyResult(plan, share_time(plan, outcomes), directory)
-        publish(result, directory)
+        publish(result, directory, members)
     return result
 
 

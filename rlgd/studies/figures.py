@@ -2,7 +2,8 @@
 
 import functools
 import io
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,12 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlgd.studies.arms import Arm, as_label
+from rlgd.studies.axes import Axis, single_axes
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult, mean_curve, target_return
 
 PANEL = (5.2, 3.8)  # inches
 COLUMNS = 3
 DPI = 110
+# Those that TensorBoard gives to the arms' runs, which come after the first one; so the legend holds for both.
+OF_ARMS = ("#12b5cb", "#e52592", "#f9ab00", "#9334e6", "#7cb342", "#e8710a", "#425066")
 ORDERED = "viridis"  # for values that have an order; the others have colours that differ
 
 ArmResults: TypeAlias = tuple[Arm, Sequence[PointResult]]
@@ -31,7 +35,7 @@ def draw(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> dict[str, bytes]:
     if lines:
         for name, against in (("return-against-steps", "steps"), ("return-against-seconds", "seconds")):
             figures[name] = _png(panels(plan, lines, functools.partial(draw_curves, against=against)))
-        figures["return-by-value"] = _png(return_by_value(plan, lines))
+        figures["return-by-value"] = _png(return_by_value(plan, single_axes(plan, arms)))
     if surfaces:
         figures["surface"] = _png(panels(plan, surfaces, draw_surface))
     return figures
@@ -90,45 +94,43 @@ def _draw_target(plan: Plan, axes: Axes) -> None:
         axes.axhline(target, color="gray", linewidth=0.8, linestyle=":")
 
 
-def return_by_value(plan: Plan, pairs: Sequence[ArmResults]) -> Figure:
+def return_by_value(plan: Plan, axes: Sequence[Axis]) -> Figure:
     """The return at each point with its interval, a line for each arm: arms along the same axis share a panel."""
-    by_axis: dict[tuple[str, ...], list[ArmResults]] = {}
-    for arm, rows in pairs:
-        by_axis.setdefault(arm.axes or ("cases", arm.name), []).append((arm, rows))
-    columns = min(len(by_axis), COLUMNS)
-    lines = -(-len(by_axis) // columns)
-    figure = Figure(figsize=(1.2 * PANEL[0] * columns, 1.1 * PANEL[1] * lines), layout="constrained")
-    for n, (names, arms) in enumerate(by_axis.items()):
-        axes = figure.add_subplot(lines, columns, n + 1)
-        _draw_returns(axes, names[0], arms)
-        _draw_target(plan, axes)
+    columns = min(len(axes), COLUMNS)
+    lines = -(-len(axes) // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * lines), layout="constrained")
+    colours = itertools.cycle(OF_ARMS)
+    for n, axis in enumerate(axes):
+        panel = figure.add_subplot(lines, columns, n + 1)
+        _draw_returns(panel, axis, colours)
+        _draw_target(plan, panel)
     return figure
 
 
-def _draw_returns(axes: Axes, name: str, arms: Sequence[ArmResults]) -> None:
-    """One panel of ``return_by_value``: the arms that vary ``name``, a little apart so that bars do not overlap.
+def _draw_returns(panel: Axes, axis: Axis, colours: Iterator[str]) -> None:
+    """One panel of ``return_by_value``: the arms are a little apart so that bars do not overlap.
 
     A point that is worse than the best of its arm has a hollow marker.
     """
-    prefix = f"{name}="
-    labels = list(dict.fromkeys(row.point.label.removeprefix(prefix) for _, rows in arms for row in rows))
-    for shift, (arm, rows) in zip(np.linspace(-0.12, 0.12, len(arms)), arms, strict=True):
-        scores = [(labels.index(row.point.label.removeprefix(prefix)), row.score) for row in rows if row.score]
+    labels = axis.labels
+    shifts = np.linspace(-0.12, 0.12, len(axis.arms))
+    for shift, colour, (arm, rows) in zip(shifts, colours, axis.arms, strict=False):
+        scores = [(axis.place(row), row.score) for row in rows if row.score]
         if not scores:
             continue
-        x = np.array([place for place, _ in scores]) + (shift if len(arms) > 1 else 0)
+        x = np.array([place for place, _ in scores]) + (shift if len(axis.arms) > 1 else 0)
         value, low, high = np.array([score for _, score in scores]).T
         # A single seed has no interval: matplotlib draws no bar where the error is NaN.
         error = np.abs(np.stack([value - low, high - value]))
-        drawn = axes.errorbar(x, value, error, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
+        panel.errorbar(x, value, error, color=colour, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
         worse = [bool(row.separated) for row in rows if row.score]
-        axes.plot(x[worse], value[worse], "o", color="white", markeredgecolor=drawn[0].get_color(), zorder=3)
+        panel.plot(x[worse], value[worse], "o", color="white", markeredgecolor=colour, zorder=3)
     is_long = max(map(len, labels)) > 6
-    axes.set_xticks(range(len(labels)), labels, rotation=30 if is_long else 0, ha="right" if is_long else "center")
-    axes.set_xlabel(name)
-    axes.set_ylabel("return of the greedy policy")
-    if len(arms) > 1:
-        axes.legend(fontsize="x-small")
+    panel.set_xticks(range(len(labels)), labels, rotation=30 if is_long else 0, ha="right" if is_long else "center")
+    panel.set_xlabel(axis.name)
+    panel.set_ylabel("return of the greedy policy")
+    if len(axis.arms) > 1:
+        panel.legend(fontsize="small")
 
 
 def draw_surface(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[PointResult]) -> None:

@@ -1,33 +1,18 @@
 """The result of a study, and the files that show it: tables, figures, TensorBoard."""
 
-import contextlib
 import dataclasses
-import os
-import re
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rlgd.errors import StorageFault
 from rlgd.frames import frame
 from rlgd.run.sinks import tensorboard
-from rlgd.run.sinks.rows import Row
-from rlgd.studies import seed_statistics, tables
-from rlgd.studies.arms import Arm, Point, as_label
-from rlgd.studies.directory import RESULTS, SUMMARY, TENSORBOARD, TIMES
+from rlgd.studies import board, member_curves, seed_statistics, tables
+from rlgd.studies.directory import MEMBER_CURVES, RESULTS, SUMMARY, TIMES
 from rlgd.studies.outcome import Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult
 from rlgd.system import files
-
-CURVES = (
-    "rollout/episode_return",
-    "rollout/episode_length",
-    "train/objective",
-    "train/entropy",
-    "ascent/gradient_norm",
-)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -81,8 +66,13 @@ class StudyResult:
         return frame(self.records(), "member")
 
 
-def publish(result: StudyResult, directory: Path) -> None:
-    """Write ``summary.md``, ``results.csv``, ``times.csv``, the figures and TensorBoard's files.
+def publish(result: StudyResult, directory: Path, members: bool = False) -> None:
+    """Write ``summary.md``, ``results.csv``, ``times.csv``, the figures, and the answer for TensorBoard.
+
+    Args:
+        result: of the study.
+        directory: of the study.
+        members: write the curves of each member, too; without, those of an earlier time are removed.
 
     Raises:
         StorageFault: if they cannot be written; the outcomes of finished members are kept.
@@ -97,48 +87,10 @@ def publish(result: StudyResult, directory: Path) -> None:
         files.replace(directory / SUMMARY, tables.summary_page(plan, points, tuple(pictures)))
         for name, png in pictures.items():
             files.replace(directory / f"{name}.png", png)
-        _write_tensorboard(result, directory, pictures)
+        board.write_answer(plan, points, pictures, directory)
+        tensorboard.remove_runs(directory / MEMBER_CURVES)
+        if members:
+            member_curves.write(plan, result.outcomes, directory)
     except OSError as error:
         reason = files.why(error, directory)
         raise StorageFault(f"the results could not be written to {directory}: {reason}.") from error
-
-
-def _write_tensorboard(result: StudyResult, directory: Path, pictures: Mapping[str, bytes]) -> None:
-    """A run for each member, in a group with the members that differ by their seed alone; and the figures."""
-    _remove_events(files.make_folder(directory, TENSORBOARD))
-    start = time.time()
-    seen: set[int] = set()
-    for arm, points in zip(result.plan.question.arms, result.plan.points, strict=True):
-        for point, members in points:
-            for member in sorted(set(members) & result.outcomes.keys() - seen):
-                seen.add(member)
-                _write_member(result, member, arm, point, directory, start)
-    folder = files.make_folder(directory, TENSORBOARD)
-    tensorboard.add_pictures(folder, {f"figures/{name}": png for name, png in pictures.items()})
-
-
-def _remove_events(directory: Path) -> None:
-    """Remove the event files that this study wrote before it was resumed, and the folders that are empty then."""
-    for folder, _, _ in os.walk(directory, topdown=False):
-        for path in tensorboard.own_files(Path(folder)):
-            path.unlink()
-        with contextlib.suppress(OSError):  # somebody else's files are in it
-            Path(folder).rmdir()
-
-
-def _write_member(result: StudyResult, member: int, arm: Arm, point: Point, directory: Path, start: float) -> None:
-    outcome, seed = result.outcomes[member], result.plan.members[member].settings.seed
-    group = f"{arm.name} {point.label}".strip()
-    settings = {name: as_label(v) if isinstance(v, tuple) else v for name, v in point.settings.items()}
-    values = ({"arm": arm.name} if arm.name else {}) | ({} if arm.axes else {"case": point.label}) | settings
-    # Without leading dots: a case named ".." would lead out of the directory.
-    name = re.sub(r"[^\w.=+-]+", "-", group).lstrip(".") or "all"
-    folder = files.make_folder(directory, TENSORBOARD, name, f"seed{seed}")
-    end = {
-        "time/training_seconds": outcome.training_seconds,
-        "eval/episode_return": outcome.episode_return,
-        "eval/episode_length": outcome.episode_length,
-    }
-    rows = [*outcome.rows, Row(outcome.steps, outcome.training_seconds, end)]
-    tags = [*CURVES, *end, *result.plan.question.report]
-    tensorboard.write_run(folder, start, values, group, rows, tags)

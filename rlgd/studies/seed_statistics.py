@@ -139,6 +139,13 @@ def first_reached(outcome: Outcome, target: float) -> Reached:
     return Reached(math.inf, math.inf)
 
 
+def median_reached(result: PointResult) -> Reached:
+    """The lower medians over seeds: at least half of them are not above; infinity where fewer reached the target."""
+    steps, seconds = (sorted(values) for values in zip(*result.reached, strict=True))
+    middle = (len(steps) - 1) // 2
+    return Reached(steps[middle], seconds[middle])
+
+
 def late_mean(outcome: Outcome, metric: str) -> float:
     """The mean of a metric over the last part of training; NaN if it was never measured."""
     measured = curve(outcome, metric)

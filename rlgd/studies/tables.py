@@ -13,7 +13,7 @@ from rlgd.studies.arms import as_label
 from rlgd.studies.outcome import ROWS, Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
-from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, target_return
+from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, median_reached, target_return
 from rlgd.tables import as_html, markdown
 
 DISTANCE, SEPARATED = "distance to the optimum", "worse than"
@@ -49,17 +49,16 @@ def cells(plan: Plan, result: PointResult) -> dict[str, str]:
     }
     target = target_return(plan)
     if target is not None and result.reached:
-        steps, seconds = (sorted(values) for values in zip(*result.reached, strict=True))
-        number = sum(math.isfinite(step) for step in steps)
-        row[f"steps to {target:g}"] = f"{_median(steps, ',.0f')} ({number} of {len(steps)})"
-        row["seconds to it"] = _median(seconds, ".2f")
+        middle = median_reached(result)
+        number = sum(math.isfinite(reached.steps) for reached in result.reached)
+        row[f"steps to {target:g}"] = f"{_or_never(middle.steps, ',.0f')} ({number} of {len(result.reached)})"
+        row["seconds to it"] = _or_never(middle.seconds, ".2f")
     return row | {name: in_words(value, ".3g") for name, value in result.metrics.items()}
 
 
-def _median(values: Sequence[float], form: str) -> str:
-    """The lower median of sorted values: at least half the seeds are not above it. Infinity, for never, is "-"."""
-    middle = values[(len(values) - 1) // 2]
-    return format(middle, form) if math.isfinite(middle) else "-"
+def _or_never(value: float, form: str) -> str:
+    """A number, or "-" for infinity, which is never."""
+    return format(value, form) if math.isfinite(value) else "-"
 
 
 def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
@@ -164,12 +163,18 @@ def summary_page(plan: Plan, arms: Sequence[Sequence[PointResult]], figures: Seq
     parts = [
         f"# {question.name}",
         question.question,
-        f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {_seeds(plan, arms)}.",
+        what_was_trained(plan, arms),
         arm_tables(plan, arms),
         *(f"![{name}]({name}.png)" for name in figures),
         "\n".join(f"- {note}" for note in _notes(plan, arms)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def what_was_trained(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """The agent, the environment, the steps and the seeds, as a sentence."""
+    question = plan.question
+    return f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {_seeds(plan, arms)}."
 
 
 def _seeds(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:

@@ -1,43 +1,27 @@
-"""What a study looks like in TensorBoard: a real browser on a real server.
+"""What a study looks like in TensorBoard: a real browser on a real server; CI installs both.
 
-It needs Chromium and its driver (on Debian: ``apt-get install chromium chromium-driver``), as CI installs them; with
-``SCREENSHOTS`` naming a folder, pictures of the pages are left there.
+With ``SCREENSHOTS`` naming a folder, pictures of the pages are left there.
 """
 
 import os
-import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
+from selenium.webdriver.remote.webelement import WebElement
 
 import rlgd
 from rlgd.agents import A2C
 from rlgd.ascent import Ascent
-from rlgd.studies import StudyResult
+from rlgd.studies import PointResult, StudyResult
+from rlgd.studies.board import PICTURES, words
+from rlgd.studies.seed_statistics import median_reached
+from tests.support.dashboards import CHROMIUM, DRIVER, PAGES, Browser, browsing, serving, take
 
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
 
 MOMENTA = (0.0, 0.5, 0.9)
-PATIENCE = 120  # seconds for a page to show what it must
-# TensorBoard's elements keep theirs in shadow trees, where selectors do not reach.
-FIND = """
-const found = [], walk = (node) => {
-  for (const child of [node.shadowRoot, ...node.children].filter(Boolean)) {
-    if (child.matches && child.matches(arguments[0]) && child.checkVisibility()) found.push(child);
-    walk(child);
-  }
-};
-walk(document.body);
-return found;
-"""
+TARGET = 10.0  # whatever a policy does reaches it
 
 
 @pytest.fixture(name="result", scope="module")
@@ -50,117 +34,125 @@ def _result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
         seeds=2,
         total_timesteps=640,
         eval_episodes=3,
+        target_return=TARGET,
         study_dir=tmp_path_factory.mktemp("study") / "momentum",
     )
 
 
+@pytest.fixture(name="rows")
+def _rows(result: StudyResult) -> list[PointResult]:
+    (rows,) = result.point_results
+    return rows
+
+
 @pytest.fixture(name="server", scope="module")
 def _server(result: StudyResult) -> Iterator[str]:
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(result.study_dir), "--port", "0"]
-    with subprocess.Popen([*command, "--load_fast=false"], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        found = (re.search(r"http://localhost:\d+/", line) for line in process.stderr)
-        yield next(match.group() for match in found if match)
-        process.terminate()
+    assert result.study_dir is not None
+    with serving(result.study_dir / "tensorboard") as address:
+        yield address
 
 
 @pytest.fixture(name="browser", scope="module")
-def _browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking"):
-        options.add_argument(f"--{argument}")
-    options.add_argument("--window-size=1400,700")
-    options.binary_location = str(CHROMIUM)
-    browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield browser
-    browser.quit()
+def _browser() -> Iterator[Browser]:
+    with browsing() as browser:
+        yield browser
 
 
-Finder = Callable[[str], list[webdriver.remote.webelement.WebElement]]
+def is_on_first_screen(browser: Browser, element: WebElement) -> bool:
+    return element.rect["y"] < browser.driver.execute_script("return innerHeight")
 
 
-@pytest.fixture(name="find")
-def _find(browser: webdriver.Chrome) -> Finder:
-    return lambda selector: browser.execute_script(FIND, selector)
+def is_loaded(browser: Browser, image: WebElement) -> bool:
+    return bool(browser.driver.execute_script("return arguments[0].complete && arguments[0].naturalWidth > 300", image))
 
 
-def visit(browser: webdriver.Chrome, page: str) -> None:
-    """Load a page again: a change after the # alone loads nothing."""
-    browser.get("about:blank")
-    browser.get(page)
+def test_time_series_begins_with_the_answer(rows: list[PointResult], server: str, browser: Browser) -> None:
+    """Nothing is clicked: the figure, and the chart of the return with its last value."""
+    browser.visit(f"{server}#timeseries")
+    browser.until(lambda: bool(browser.find("scalar-card-data-table")))
+    cards = browser.find("card-view")
+    titles = [str(title.get_attribute("title")) for title in browser.find("tb-truncated-path")]
+    assert titles[:2] == ["answer/figure of the return", "answer/return by momentum"]
+    assert all(is_on_first_screen(browser, card) for card in cards[:2])
+    browser.until(lambda: is_loaded(browser, browser.find("image-card img")[0]))
+    score = rows[-1].score
+    assert score is not None
+    table = str(browser.find("scalar-card-data-table")[0].get_attribute("textContent")).split()
+    assert table[-5] == "arms/momentum"
+    assert float(table[-3].replace(",", "")) == pytest.approx(score.value, abs=1e-3)
 
 
-def show(browser: webdriver.Chrome, name: str) -> None:
-    """Save a picture if ``SCREENSHOTS`` is set."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        assert browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+def test_custom_scalars_show_intervals_as_bands(server: str, browser: Browser) -> None:
+    browser.visit(f"{server}#custom_scalars")
+    titles = ["return by momentum", "training return, mean by momentum", "win probability by momentum"]
+    while_training = ["return against steps", "return against milliseconds"]
+    browser.until(lambda: browser.texts("tf-card-heading") == [*titles, *while_training])
+    bands = len(titles) + len(while_training) * len(MOMENTA)
+    browser.until(lambda: sum(area.rect["width"] > 0 for area in browser.find("path.area")) == bands)
+    assert not any("do not match" in text for text in browser.texts("tf-custom-scalar-margin-chart-card"))
 
 
-def until(browser: webdriver.Chrome, what: Callable[[], bool]) -> None:
-    WebDriverWait(browser, PATIENCE).until(lambda _: what())
+def test_the_figures_are_among_the_images(result: StudyResult, server: str, browser: Browser) -> None:
+    assert result.study_dir is not None
+    names = [PICTURES[path.stem] for path in result.study_dir.glob("*.png")]
+    browser.visit(f"{server}#images")
+    browser.until(lambda: len(browser.find("img")) == len(names))
+    browser.until(lambda: all(is_loaded(browser, image) for image in browser.find("img")))
+    assert [text.splitlines()[0] for text in browser.texts("tf-image-loader")] == sorted(names)
 
 
-def table(find: Finder) -> list[list[str]]:
-    """The rows of the table of session groups: name, momentum, return, seconds."""
-    cells = [cell.text for grid in find("vaadin-grid") for cell in grid.find_elements(By.XPATH, "./*")]
-    texts = [text for text in cells if text]
-    return [texts[n : n + 4] for n, text in enumerate(texts) if re.fullmatch(r"momentum=[\d.]+", text)]
+def test_the_text_is_the_answer(result: StudyResult, server: str, browser: Browser) -> None:
+    browser.visit(f"{server}#text")
+    browser.until(lambda: len(browser.texts("tf-markdown-view")) == 3)
+    answer, table, legend = browser.texts("tf-markdown-view")
+    told = words(result.plan, result.point_results).replace("**", "")
+    assert " ".join(answer.split()) == " ".join(told.split())
+    assert all(cell.strip() in table for cell in result.table().splitlines()[-1].strip("|").split("|"))
+    assert "steps 200 to 299: 0.9" in legend
 
 
-def test_the_table_has_a_row_for_each_momentum_with_its_seeds_averaged(
-    result: StudyResult, server: str, browser: webdriver.Chrome, find: Finder
-) -> None:
-    visit(browser, f"{server}#hparams")
-    until(browser, lambda: [len(row) for row in table(find) if row[-1].replace(".", "").isdigit()] == [4] * 3)
-    show(browser, "hparams-table")
-    seen = {float(momentum): (float(score), float(seconds)) for _, momentum, score, seconds in table(find)}
-    expected = {}
-    for value, members in zip(MOMENTA, ([0, 1], [2, 3], [4, 5]), strict=True):
-        outcomes = [result.outcomes[n] for n in members]
-        assert {result.plan.members[n].agent.ascent.rule.momentum for n in members} == {value}
-        expected[value] = tuple(
-            sum(numbers) / 2
-            for numbers in zip(*((o.episode_return, o.training_seconds) for o in outcomes), strict=True)
-        )
-    assert seen.keys() == expected.keys()
-    for value, numbers in expected.items():
-        assert seen[value] == pytest.approx(numbers, rel=1e-3)
+def hparams(browser: Browser) -> list[list[str]]:
+    """The rows of the table of HParams, the headings first."""
+    cells = [str(cell.get_attribute("textContent")).strip() for cell in browser.find("vaadin-grid-cell-content")]
+    begin = cells.index("Trial ID") if "Trial ID" in cells else len(cells)
+    return [cells[n : n + 6] for n in range(begin, len(cells) - 5, 6)]
+
+
+def test_hparams_has_a_row_for_each_momentum(rows: list[PointResult], server: str, browser: Browser) -> None:
+    browser.visit(f"{server}#hparams")
+    browser.until(lambda: len([row for row in hparams(browser) if row[-1]]) == 1 + len(MOMENTA))
+    heads, *table = hparams(browser)[: 1 + len(MOMENTA)]
+    assert heads == ["Trial ID", "Show Metrics", "momentum", "return", "steps to 10", "seconds to 10"]
+    for place, (row, shown) in enumerate(zip(rows, table, strict=True), 1):
+        assert shown[0] == f"{place} {row.point.label}"
+        assert row.score is not None
+        expected = [row.point.values["momentum"], row.score.value, *median_reached(row)]
+        assert [float(cell) for cell in shown[2:]] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("name", "selector", "marks"),
-    [("PARALLEL COORDINATES VIEW", ".foreground path", 3), ("SCATTER PLOT MATRIX VIEW", "circle.data-marker", 6)],
+    [("PARALLEL COORDINATES VIEW", ".foreground path", 3), ("SCATTER PLOT MATRIX VIEW", "circle.data-marker", 9)],
 )
-def test_return_and_training_time_are_drawn_against_momentum(
-    server: str, browser: webdriver.Chrome, find: Finder, name: str, selector: str, marks: int
+def test_results_are_drawn_against_momentum(
+    server: str, browser: Browser, name: str, selector: str, marks: int
 ) -> None:
-    """A line for each momentum; a point for each in the plots of return and of training time against it."""
-    visit(browser, f"{server}#hparams")
-    until(browser, lambda: len(table(find)) == 3)
-    tab = next(tab for tab in find("paper-tab") if tab.text == name)
-    browser.execute_script("arguments[0].click()", tab)
-    until(browser, lambda: len(find(selector)) >= marks)
-    show(browser, name.lower().replace(" ", "-"))
-    assert len(find(selector)) % marks == 0
-    texts = [str(text.get_attribute("textContent")) for text in find("svg text")]
-    for axis in ("momentum", "eval/episode_return", "time/training_seconds"):
+    """A line for each momentum; a point for each in the plots of return, steps and seconds against it."""
+    browser.visit(f"{server}#hparams")
+    browser.until(lambda: len(hparams(browser)) > len(MOMENTA))
+    tab = next(tab for tab in browser.find("paper-tab") if tab.text == name)
+    browser.driver.execute_script("arguments[0].click()", tab)
+    browser.until(lambda: len(browser.find(selector)) >= marks)
+    assert len(browser.find(selector)) % marks == 0
+    texts = [str(text.get_attribute("textContent")) for text in browser.find("svg text")]
+    for axis in ("momentum", "return", "steps to 10", "seconds to 10"):
         assert any(axis in text for text in texts), texts
 
 
-def test_the_figures_are_among_the_images(
-    result: StudyResult, server: str, browser: webdriver.Chrome, find: Finder
-) -> None:
-    assert result.study_dir is not None
-    names = {path.stem for path in result.study_dir.glob("*.png")}
-    assert names
-    visit(browser, f"{server}#images")
-    loaded = "return arguments[0].complete ? arguments[0].naturalWidth : 0"
-
-    def widths() -> list[int]:
-        return [browser.execute_script(loaded, image) for image in find("img")]
-
-    until(browser, lambda: sum(width > 300 for width in widths()) == len(names))
-    show(browser, "images")
-    assert names == {
-        line.removeprefix("figures/") for figure in find("tf-image-loader") for line in figure.text.splitlines()[:1]
-    }
+def test_pictures_of_all_pages_can_be_taken(server: str, browser: Browser, tmp_path: Path) -> None:
+    """As those in ``docs/`` are."""
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    for width, height in ((1920, 1080), (1280, 800)):
+        browser.resize(width, height)
+        for path in take(browser, server, PAGES, folder, f"-{width}"):
+            assert path.read_bytes().startswith(b"\x89PNG")

@@ -15,7 +15,7 @@ import pytest
 import rlgd
 from rlgd.errors import StorageFault, UsageError
 from rlgd.studies import Arm, StudyResult, resume_study
-from rlgd.studies.directory import FIGURES, MEMBERS, RESULTS, STUDY, SUMMARY, TENSORBOARD, writing
+from rlgd.studies.directory import FIGURES, MEMBER_CURVES, MEMBERS, RESULTS, STUDY, SUMMARY, TENSORBOARD, writing
 from rlgd.studies.publish import publish
 from rlgd.system.lock import held
 from tests.support.small_study import A2C_SMALL, study
@@ -94,9 +94,10 @@ def test_of_several_that_start_at_once_one_wins(whole: StudyResult, tmp_path: Pa
 
 
 NAMES = [MEMBERS, RESULTS, SUMMARY, *(f"{name}.png" for name in FIGURES)]
+FOLDERS = [TENSORBOARD, MEMBER_CURVES]
 
 
-@pytest.mark.parametrize("name", [STUDY, *NAMES, TENSORBOARD])
+@pytest.mark.parametrize("name", [STUDY, *NAMES, *FOLDERS])
 def test_nothing_that_others_wrote_is_touched(name: str, whole: StudyResult, tmp_path: Path) -> None:
     """A link, a FIFO or a folder in place of a file, in a new directory and in a study; and a file before a study."""
     theirs = tmp_path / "theirs"
@@ -107,7 +108,7 @@ def test_nothing_that_others_wrote_is_touched(name: str, whole: StudyResult, tmp
         "a folder": Path.mkdir,
         "a file": lambda path: path.write_text("mine"),
     }
-    kinds.pop("a folder" if name == TENSORBOARD else "a file")
+    kinds.pop("a folder" if name in FOLDERS else "a file")
     for number, (kind, make) in enumerate(kinds.items()):
         new = tmp_path / f"new{number}"
         new.mkdir()
@@ -128,7 +129,7 @@ def test_nothing_that_others_wrote_is_touched(name: str, whole: StudyResult, tmp
     if name != STUDY:
         new = tmp_path / "new"
         new.mkdir()
-        Path.mkdir(new / name) if name == TENSORBOARD else (new / name).write_text("mine")
+        Path.mkdir(new / name) if name in FOLDERS else (new / name).write_text("mine")
         with pytest.raises(UsageError, match=f"{name} is in the way, and belongs to no study"):
             study(study_dir=new)
         assert [path.name for path in new.iterdir()] == [name]
@@ -137,7 +138,7 @@ def test_nothing_that_others_wrote_is_touched(name: str, whole: StudyResult, tmp
 
 def test_what_others_keep_among_the_curves_stays(whole: StudyResult, tmp_path: Path) -> None:
     directory = unfinished(whole, tmp_path / "study")
-    group = next(path for path in (directory / TENSORBOARD).iterdir() if path.is_dir())
+    group = directory / TENSORBOARD / "answer"
     (group / "notes.txt").write_text("mine")
     (directory / TENSORBOARD / "events.out.tfevents.mine").write_text("mine")
     (tmp_path / "theirs").mkdir()
@@ -147,13 +148,13 @@ def test_what_others_keep_among_the_curves_stays(whole: StudyResult, tmp_path: P
     assert (group / "notes.txt").read_text() == "mine"
     assert (directory / TENSORBOARD / "events.out.tfevents.mine").read_text() == "mine"
     assert len(list((tmp_path / "theirs").iterdir())) == 1
-    assert len(list((directory / TENSORBOARD).rglob("seed*/events*"))) == 8
-    assert len(list((directory / TENSORBOARD).glob("events.out.tfevents.*image*"))) == 1
+    assert len(list((directory / TENSORBOARD).glob("settings/*/events*"))) == 4
+    assert len(list(group.glob("events.out.tfevents.*image*"))) == 1
 
 
 def test_no_curve_is_written_through_a_link(whole: StudyResult, tmp_path: Path) -> None:
     directory = unfinished(whole, tmp_path / "study")
-    group = next(path for path in (directory / TENSORBOARD).iterdir() if path.is_dir())
+    group = directory / TENSORBOARD / "answer"
     shutil.rmtree(group)
     (tmp_path / "theirs").mkdir()
     group.symlink_to(tmp_path / "theirs")

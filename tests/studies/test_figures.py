@@ -8,12 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from rlgd.studies import Arm, PointResult, Question, figures
+from rlgd.studies.axes import single_axes
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.seed_statistics import point_results
 from tests.support.small_study import outcome
 
 MOMENTA = (0.0, 0.5, 0.9)
 LINES = Arm("momentum", {"optimizer": "momentum"}, {"momentum": MOMENTA})
+RATES = {"sgd": (0.1, 1.0), "adam": (1e-4, 0.01, 0.1)}
 SURFACE = Arm("surface", {"optimizer": "momentum"}, {"momentum": MOMENTA, "learning_rate": (0.01, 0.1)})
 
 
@@ -87,13 +89,20 @@ def test_returns_are_shown_by_value_a_line_for_each_arm() -> None:
     other = Arm("Nesterov", {"optimizer": "nesterov"}, {"momentum": MOMENTA})
     cases = Arm("cases", {}, cases={"none": {}, "entropy": {"ent_coef": 0.1}})
     plan, results = drawn(LINES, other, cases)
-    momentum, named = figures.return_by_value(plan, pairs(plan, results)).axes
+    momentum, named = figures.return_by_value(plan, single_axes(plan, results)).axes
     assert momentum.get_xlabel() == "momentum"
     assert [label.get_text() for label in momentum.get_xticklabels()] == ["0", "0.5", "0.9"]
     assert [bar.get_label() for bar in momentum.containers] == ["momentum", "Nesterov"]
-    assert named.get_xlabel() == "cases"
+    assert named.get_xlabel() == "case of cases"
     assert [label.get_text() for label in named.get_xticklabels()] == ["none", "entropy"]
     assert {axes.get_ylabel() for axes in (momentum, named)} == {"return of the greedy policy"}
+
+
+def test_numbers_of_several_arms_are_in_order() -> None:
+    arms = [Arm(name, {"optimizer": name}, {"learning_rate": rates}) for name, rates in RATES.items()]
+    (axis,) = single_axes(*drawn(*arms))
+    assert axis.labels == ("0.0001", "0.01", "0.1", "1")
+    assert [[axis.place(row) for row in rows] for _, rows in axis.arms] == [[2, 3], [0, 1, 2]]
 
 
 def test_one_seed_has_no_interval(tmp_path_factory: pytest.TempPathFactory) -> None:

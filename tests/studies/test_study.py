@@ -59,14 +59,12 @@ def test_what_a_study_leaves(whole: StudyResult) -> None:
         assert (directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     content = json.loads((directory / "study.json").read_text())
     assert Question.from_json(content["question"], "x") == whole.plan.question
-    accumulator = EventAccumulator(str(directory / "tensorboard"))
-    accumulator.Reload()
-    assert accumulator.Tags()["images"] == ["figures/surface"]
-    runs = sorted(path.parent for path in (directory / "tensorboard").rglob("seed*/events*"))
-    assert len(runs) == 8
-    first = directory / "tensorboard" / "learning_rate=0.01-total_timesteps=320" / "seed0"
-    one = EventAccumulator(str(first)).Reload()
-    assert one.Scalars("eval/episode_return")[-1].value == pytest.approx(whole.outcomes[0].episode_return)
+    answer = EventAccumulator(str(directory / "tensorboard" / "answer")).Reload()
+    assert answer.Tags()["images"] == ["answer/surface of the return"]
+    assert {path.parent.name for path in (directory / "tensorboard").glob("settings/*/events*")} == {
+        f"learning_rate={rate}-total_timesteps={steps}" for rate in ("0.01", "0.1") for steps in ("320", "160")
+    }
+    assert not (directory / "members").exists()
 
 
 def test_an_interrupted_study_is_resumed(whole: StudyResult, tmp_path: Path) -> None:
@@ -87,9 +85,10 @@ def test_an_interrupted_study_is_resumed(whole: StudyResult, tmp_path: Path) -> 
         if number in kept:
             assert stored[number].training_seconds == json.loads(lines[order[number]])["training_seconds"]
         assert_same_training(outcome, whole.outcomes[number], 1e-4)
-    again = resume_study(tmp_path, on_progress=lambda done, of, seconds: progress.append(-1))
+    again = resume_study(tmp_path, on_progress=lambda done, of, seconds: progress.append(-1), members=True)
     assert -1 not in progress
     assert again.table() == result.table()
+    assert len(list((tmp_path / "members").rglob("seed*/events*"))) == 8
 
 
 def test_a_killed_study_is_resumed(tmp_path: Path) -> None:
@@ -119,6 +118,14 @@ def test_a_killed_study_is_resumed(tmp_path: Path) -> None:
     assert "8 of 8 members" in done.stderr
     assert len((directory / "results.csv").read_text().splitlines()) == 9
     assert "learning_rate=0.01 num_envs=4" in done.stdout
+    assert f"--logdir {directory}/tensorboard\n" in done.stdout
+    assert f"`rlgd study resume {directory} --members`" in done.stdout
+    done = subprocess.run(
+        [*command, "resume", str(directory), "--members"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "members, " not in done.stderr  # nothing is trained again
+    assert f"--logdir {directory}/members\n" in done.stdout
+    assert len(list((directory / "members").rglob("seed*/events*"))) == 8
 
 
 @pytest.mark.parametrize(

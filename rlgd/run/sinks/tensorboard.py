@@ -1,18 +1,23 @@
 """TensorBoard's event files: curves against steps and training time, hyper-parameters and their results."""
 
+import contextlib
 import itertools
 import os
 import re
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tensorboardX.proto.api_pb2 import DataType, Experiment, HParamInfo, MetricInfo, MetricName
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.layout_pb2 import Category, Chart, Layout, MarginChartContent
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboardX.proto.tensor_pb2 import TensorProto
+from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import hparams
 
@@ -109,6 +114,15 @@ def own_files(run_dir: Path) -> list[Path]:
     return sorted(path for path in run_dir.glob(f"{PREFIX}*") if name.fullmatch(path.name))
 
 
+def remove_runs(directory: Path) -> None:
+    """Remove the event files in a folder and below that rlgd wrote, and the folders that are empty then."""
+    for folder, _, _ in os.walk(directory, topdown=False):
+        for path in own_files(Path(folder)):
+            path.unlink()
+        with contextlib.suppress(OSError):  # somebody else's files are in it
+            Path(folder).rmdir()
+
+
 def _scalars(values: Mapping[str, float]) -> Any:
     return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
 
@@ -133,16 +147,109 @@ def write_run(
         StorageFault: if it cannot be written.
     """
     wanted = set(tags)
+    begin = [(start, 0, summary) for summary in session_summaries(hyperparameters, group)]
+    scalars = [
+        (start + row.seconds, row.step, _scalars({tag: x for tag, x in row.values.items() if tag in wanted}))
+        for row in rows
+    ]
+    _write(directory, [*begin, *scalars])
+
+
+def _write(directory: Path, events: Iterable[tuple[float, int, Any]]) -> None:
+    """Write an event file of summaries, each with its wall time in seconds and its step."""
     directory.mkdir(parents=True, exist_ok=True)
-    events = EventFile(directory)
-    for summary in session_summaries(hyperparameters, group):
-        events.add(start, 0, summary)
-    for row in rows:
-        values = {tag: x for tag, x in row.values.items() if tag in wanted}
-        events.add(start + row.seconds, row.step, _scalars(values))
-    events.close()
-    if events.fault is not None:
-        raise StorageFault(f"{events.fault}.")
+    file = EventFile(directory)
+    for event in events:
+        file.add(*event)
+    file.close()
+    if file.fault is not None:
+        raise StorageFault(f"{file.fault}.")
+
+
+class Board(NamedTuple):
+    """What a run shows that was not trained: numbers, texts and charts that were computed.
+
+    Attributes:
+        scalars: for each step the values of tags.
+        texts: Markdown, by tag.
+        bands: for each heading the charts of the Custom Scalars tab, by their titles: the tags of a value, of its lower
+            and of its upper bound.
+        columns: of the HParams tab, for all runs beside this one: the values of each setting.
+        metrics: of the HParams tab: the tags of scalars, by the headings of their columns.
+        session: the settings of this run, a row of the HParams tab, by the names of ``columns``.
+        group: the name of the row.
+    """
+
+    scalars: Iterable[tuple[int, Mapping[str, float]]] = ()
+    texts: Mapping[str, str] = {}
+    bands: Mapping[str, Mapping[str, tuple[str, str, str]]] = {}
+    columns: Mapping[str, Sequence[bool | float | str]] = {}
+    metrics: Mapping[str, str] = {}
+    session: Mapping[str, bool | float | str] = {}
+    group: str = ""
+
+
+def write_board(directory: Path, start: float, board: Board) -> None:
+    """Write a run that was computed; its points have the wall time ``start``.
+
+    Raises:
+        StorageFault: if it cannot be written.
+    """
+    summaries = [_text(tag, text) for tag, text in board.texts.items()]
+    summaries += [_bands(board.bands)] if board.bands else []
+    summaries += [_experiment(board.columns, board.metrics)] if board.columns else []
+    summaries += session_summaries(dict(board.session), board.group)[1:] if board.session else []
+    events = [(start, 0, summary) for summary in summaries]
+    _write(directory, [*events, *((start, step, _scalars(values)) for step, values in board.scalars)])
+
+
+def _tensor(tag: str, plugin: str, content: bytes) -> Any:
+    """A summary of bytes for a tab of TensorBoard."""
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
+    tensor = TensorProto(dtype="DT_STRING", string_val=[content], tensor_shape=TensorShapeProto())
+    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
+
+
+def _text(tag: str, markdown: str) -> Any:
+    return _tensor(tag, "text", markdown.encode())
+
+
+def _bands(headings: Mapping[str, Mapping[str, tuple[str, str, str]]]) -> Any:
+    """The layout of the Custom Scalars tab: charts of values in their bands."""
+
+    def chart(title: str, tags: tuple[str, str, str]) -> Any:
+        value, lower, upper = tags
+        series = MarginChartContent.Series(value=value, lower=lower, upper=upper)
+        return Chart(title=title, margin=MarginChartContent(series=[series]))
+
+    categories = [
+        # TensorBoard shows the last chart first.
+        Category(title=heading, chart=[chart(*pair) for pair in reversed(list(charts.items()))])
+        for heading, charts in headings.items()
+    ]
+    return _tensor("custom_scalars__config__", "custom_scalars", Layout(category=categories).SerializeToString())
+
+
+def _experiment(columns: Mapping[str, Sequence[bool | float | str]], metrics: Mapping[str, str]) -> Any:
+    """The columns of the HParams tab. TensorBoard reads them from one run, for all."""
+    infos = [_column(name, values) for name, values in columns.items()]
+    results = [MetricInfo(name=MetricName(tag=tag), display_name=name) for name, tag in metrics.items()]
+    experiment = Experiment(hparam_infos=infos, metric_infos=results)
+    plugin = SummaryMetadata.PluginData(
+        plugin_name="hparams", content=HParamsPluginData(experiment=experiment, version=0).SerializeToString()
+    )
+    return Summary(value=[Summary.Value(tag="_hparams_/experiment", metadata=SummaryMetadata(plugin_data=plugin))])
+
+
+def _column(name: str, values: Sequence[bool | float | str]) -> Any:
+    """A column with the values that it may be filtered by."""
+    kind = {str: "STRING", bool: "BOOL"}.get(type(values[0]), "FLOAT64")
+    info = HParamInfo(name=name, type=DataType.Value(f"DATA_TYPE_{kind}"))
+    if kind == "FLOAT64":
+        info.domain_interval.min_value, info.domain_interval.max_value = min(values), max(values)
+    else:
+        info.domain_discrete.extend(dict.fromkeys(values))
+    return info
 
 
 def add_video(run_dir: Path, gif: bytes, step: int) -> None:

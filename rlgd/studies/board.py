@@ -1,0 +1,287 @@
+"""A study's answer in TensorBoard: few runs, so that all of it is shown before anybody selects anything.
+
+The run ``answer`` has the figures, the answer in words, and how Custom Scalars and HParams are laid out. Each arm that
+varies one setting is a run below ``arms/``, with what was found at each value. Each combination of values is a run
+below ``settings/``, with the mean curve of its seeds and a row of HParams. TensorBoard sorts runs and tags by their
+names, and opens the first two groups of tags: ``answer/`` and ``curves/``.
+"""
+
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from rlgd.maths.confidence import Interval, in_words
+from rlgd.run.sinks import tensorboard
+from rlgd.run.sinks.tensorboard import Board
+from rlgd.studies import tables
+from rlgd.studies.arms import Arm, Point, as_label
+from rlgd.studies.axes import Axis, single_axes
+from rlgd.studies.directory import TENSORBOARD
+from rlgd.studies.plan import Plan
+from rlgd.studies.seed_statistics import PointResult, Reached, mean_curve, median_reached, target_return
+from rlgd.system import files
+
+ANSWER = "answer"
+PLACES_APART, APART = 100, 2  # steps from one value to the next on the horizontal axis, and between its points
+PICTURES = {  # the tags of figures
+    "return-by-value": "answer/figure of the return",
+    "surface": "answer/surface of the return",
+    "return-against-steps": "figures/return against steps",
+    "return-against-seconds": "figures/return against seconds",
+}
+AGAINST = {"steps": ("steps", 1), "seconds": ("milliseconds", 1000)}  # what a step of a curve is
+
+Scalars: TypeAlias = dict[int, dict[str, float]]  # the values of tags, by step
+Bands: TypeAlias = dict[str, tuple[str, str, str]]
+
+
+def folder_name(text: str) -> str:
+    """A name of a folder. Without leading dots: a case named ".." would lead out of the directory."""
+    return re.sub(r"[^\w.=+-]+", "-", text).lstrip(".") or "all"
+
+
+def write_answer(
+    plan: Plan, arms: Sequence[Sequence[PointResult]], pictures: Mapping[str, bytes], directory: Path
+) -> None:
+    """Write ``tensorboard/`` in the study's directory.
+
+    Args:
+        plan: of the study.
+        arms: the results of the points of each arm.
+        pictures: the figures as PNG, by name.
+        directory: of the study.
+
+    Raises:
+        OSError: if it cannot be written.
+        StorageFault: if it cannot be written to the end.
+    """
+    tensorboard.remove_runs(files.make_folder(directory, TENSORBOARD))
+    axes = single_axes(plan, arms)
+    start = time.time()
+    runs = {ANSWER: _answer(plan, arms, axes)}
+    for name, board in [*_arms(plan, axes), *_settings(plan, arms)]:
+        runs[_free(name, runs)] = board
+    for name, board in runs.items():
+        tensorboard.write_board(files.make_folder(directory, TENSORBOARD, *name.split("/")), start, board)
+    folder = files.make_folder(directory, TENSORBOARD, ANSWER)
+    tensorboard.add_pictures(folder, {PICTURES[name]: png for name, png in pictures.items()})
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """The name of a run, with a number if another run has it: arms may have names that are alike as folders."""
+    known = {other.casefold() for other in taken}
+    names = [name, *(f"{name}-{n}" for n in range(2, len(taken) + 3))]
+    return next(free for free in names if free.casefold() not in known)
+
+
+def quantities(plan: Plan, row: PointResult) -> dict[str, Interval | None]:
+    """What is shown of a point, as in the tables; NaN for no bounds, None or infinity for what was not found."""
+    target = target_return(plan)
+    found: dict[str, Interval | None] = {"return": row.score}
+    if target is not None and row.reached:
+        steps, seconds = median_reached(row)
+        found |= {f"steps to {target:g}": _exactly(steps), f"seconds to {target:g}": _exactly(seconds)}
+    found |= {"distance to the optimum": row.distance} if row.distance is not None else {}
+    found |= {"training return, mean": row.area, "training seconds": _exactly(row.seconds)}
+    return found | {"win probability": row.improvement} | row.metrics
+
+
+def _exactly(value: float) -> Interval:
+    return Interval(value, math.nan, math.nan)
+
+
+def _tag(text: str) -> str:
+    """A tag without round brackets: TensorBoard draws no band where a tag has them."""
+    return text.replace("(", "[").replace(")", "]")
+
+
+def _value_tag(name: str, axis: Axis) -> str:
+    return _tag(f"{ANSWER}/{name} by {axis.name}")
+
+
+def _bounds(tag: str) -> tuple[str, str]:
+    """The tags of an interval's lower and upper bound."""
+    return f"interval/{tag}, low", f"interval/{tag}, high"
+
+
+def _add(scalars: Scalars, step: int, tag: str, interval: Interval) -> None:
+    """Add a value, with its bounds if it has any."""
+    values = dict(zip((tag, *_bounds(tag)), interval, strict=True))
+    scalars.setdefault(step, {}).update({name: x for name, x in values.items() if name == tag or not math.isnan(x)})
+
+
+# The answer in words, figures and layouts
+
+
+def _answer(plan: Plan, arms: Sequence[Sequence[PointResult]], axes: Sequence[Axis]) -> Board:
+    settings = [(arm, row) for arm, rows in zip(plan.question.arms, arms, strict=True) for row in rows]
+    columns = _columns(plan, settings)
+    rows = [_values(columns, arm, row.point) for arm, row in settings]
+    known = {name: [values[name] for values in rows if name in values] for name in columns}
+    metrics = {name: f"result/{name}" for _, row in settings for name in _results(plan, row)}
+    texts = {"answer/1 in words": words(plan, arms), "answer/2 as a table": tables.arm_tables(plan, arms)}
+    return Board(
+        texts=texts | {"answer/3 what the steps stand for": _legend(axes)},
+        bands={"answer": _answer_bands(plan, axes), "while training": _curve_bands(plan)},
+        columns=known,
+        metrics=metrics,
+    )
+
+
+def words(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """The answer in Markdown: what was asked, and a paragraph for each arm."""
+    question = plan.question
+    pairs = zip(question.arms, arms, strict=True)
+    told = [_sentence(plan, arm, rows) for arm, rows in pairs if any(row.score for row in rows)]
+    return "\n\n".join(part for part in (question.question, *told, tables.what_was_trained(plan, arms)) if part)
+
+
+def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
+    """Which point has the highest return, which cannot be told from it, and which reaches the target first."""
+    scored = [(row.score, row) for row in rows if row.score is not None]
+    score, best = max(scored, key=lambda pair: pair[0].value)
+    # A single seed has no interval, which tells it from nothing: comparisons with NaN are false.
+    alike = [
+        row.point.label for other, row in scored if row is not best and not row.separated and not other.high < score.low
+    ]
+    beginning = f"**{arm.name}**: the" if arm.name else "The"
+    text = f"{beginning} return is highest with **{best.point.label}**: {in_words(score)}."
+    if alike:
+        text += f" Intervals do not tell it from {', '.join(alike)}."
+    reached = [(median_reached(row), row) for row in rows if row.reached]
+    return text + (_first_to_target(plan, reached) if reached else "")
+
+
+def _first_to_target(plan: Plan, reached: Sequence[tuple[Reached, PointResult]]) -> str:
+    """Which point reaches the target return after the fewest steps."""
+    (steps, seconds), first = min(reached, key=lambda pair: pair[0].steps)
+    target = f"{target_return(plan):g}"
+    if math.isinf(steps):
+        return f" No value reached {target} with half of its seeds."
+    return f" {target} is reached first with **{first.point.label}**, after {steps:,.0f} steps ({seconds:.2f} s)."
+
+
+def _legend(axes: Sequence[Axis]) -> str:
+    """What a step on the horizontal axis of the charts stands for."""
+    lines = [
+        f"In charts `answer/... by {axis.name}`, steps {n * PLACES_APART} to {(n + 1) * PLACES_APART - 1}: **{label}**"
+        for axis in axes
+        for n, label in enumerate(axis.labels)
+    ]
+    notes = [
+        "A triangle: fewer than half of the seeds have reached the target with this value.",
+        "`win probability` is P(better) of the table, and `training return, mean` its mean over training.",
+        "In charts `curves/... against milliseconds` a step is a millisecond of a member's training.",
+    ]
+    return "\n".join(f"- {line}" for line in [*lines, *notes])
+
+
+def _answer_bands(plan: Plan, axes: Sequence[Axis]) -> Bands:
+    """Charts of each quantity that has an interval against each axis."""
+    return {
+        tag.removeprefix(f"{ANSWER}/"): (tag, *_bounds(tag))
+        for axis in axes
+        for _, rows in axis.arms
+        for row in rows
+        for name, found in quantities(plan, row).items()
+        if found is not None and not math.isnan(found.low)
+        for tag in [_value_tag(name, axis)]
+    }
+
+
+def _curve_bands(plan: Plan) -> Bands:
+    tags = [_curve_tag(arm, against) for arm in plan.question.arms for against in AGAINST]
+    return {tag.removeprefix("curves/"): (tag, *_bounds(tag)) for tag in tags}
+
+
+# The arms: what was found against the swept value
+
+
+def _arms(plan: Plan, axes: Sequence[Axis]) -> Iterator[tuple[str, Board]]:
+    """The names and boards of the arms' runs."""
+    for axis in axes:
+        for arm, rows in axis.arms:
+            scalars: Scalars = {}
+            for row in rows:
+                for name, found in quantities(plan, row).items():
+                    _add_value(scalars, axis.place(row), _value_tag(name, axis), found)
+            yield f"arms/{folder_name(arm.name or axis.name)}", Board(scalars=sorted(scalars.items()))
+
+
+def _add_value(scalars: Scalars, place: int, tag: str, found: Interval | None) -> None:
+    """Add what was found at the value with this index, as a level line as wide as the value.
+
+    A single point would not be read: TensorBoard smooths lines over points, and shows five of them as if each was the
+    mean of those before.
+    """
+    if found is None:
+        return
+    if not math.isfinite(found.value):
+        middle = place * PLACES_APART + PLACES_APART // 2
+        scalars.setdefault(middle, {})[tag] = math.nan  # shown as a triangle in a gap of the line
+        return
+    for shift in range(0, PLACES_APART, APART):
+        _add(scalars, place * PLACES_APART + shift, tag, found)
+
+
+# The settings: mean curves, and the rows of HParams
+
+
+def _settings(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[tuple[str, Board]]:
+    """The names and boards of the runs of all combinations; one that several arms have is a run of the first."""
+    boards: dict[tuple[int, ...], tuple[str, Board, Scalars]] = {}
+    digits = len(str(sum(map(len, plan.points))))
+    columns = _columns(plan, [(arm, row) for arm, rows in zip(plan.question.arms, arms, strict=True) for row in rows])
+    for arm, points, rows in zip(plan.question.arms, plan.points, arms, strict=True):
+        for (point, members), row in zip(points, rows, strict=True):
+            if members not in boards:
+                run = "/".join(["settings", *(folder_name(part) for part in (arm.name, point.label) if part)])
+                # The table of HParams is sorted by this name.
+                group = f"{len(boards) + 1:0{digits}} " + ", ".join(part for part in (point.label, arm.name) if part)
+                results = {f"result/{name}": x for name, x in _results(plan, row).items()}
+                boards[members] = run, Board(session=_values(columns, arm, point), group=group), {0: results}
+            _add_curves(boards[members][2], arm, row)
+    return [(run, board._replace(scalars=sorted(scalars.items()))) for run, board, scalars in boards.values()]
+
+
+def _results(plan: Plan, row: PointResult) -> dict[str, float]:
+    """The metrics of HParams; what was never reached is left out."""
+    target = target_return(plan)
+    names = ["return"] + ([] if target is None else [f"steps to {target:g}", f"seconds to {target:g}"])
+    found = {name: quantities(plan, row).get(name) for name in names}
+    return {name: x.value for name, x in found.items() if x is not None and math.isfinite(x.value)}
+
+
+def _curve_tag(arm: Arm, against: str) -> str:
+    return _tag(f"curves/return against {AGAINST[against][0]}" + (f", {arm.name}" if arm.name else ""))
+
+
+def _add_curves(scalars: Scalars, arm: Arm, row: PointResult) -> None:
+    """Add the mean curves of the return while training."""
+    for against, (_, unit) in AGAINST.items():
+        line = mean_curve(row, against)
+        for x, *interval in zip(*line, strict=True) if line is not None else ():
+            _add(scalars, round(x * unit), _curve_tag(arm, against), Interval(*map(float, interval)))
+
+
+def _columns(plan: Plan, settings: Sequence[tuple[Arm, PointResult]]) -> dict[str, bool]:
+    """The columns of HParams, and whether each is a number: what is swept, the arm where there are several."""
+    swept = dict.fromkeys(name for arm in plan.question.arms for name in arm.axes)
+    columns = {
+        name: all(isinstance(row.point.settings.get(name, 0), int | float) for _, row in settings) for name in swept
+    }
+    columns |= {"arm": False} if len(plan.question.arms) > 1 else {}
+    return columns | ({"case": False} if any(arm.cases for arm in plan.question.arms) else {})
+
+
+def _values(columns: Mapping[str, bool], arm: Arm, point: Point) -> dict[str, float | str]:
+    """The row of a point in HParams: numbers in a column of numbers, else labels."""
+    known = {**point.settings, "arm": arm.name} | ({} if arm.axes else {"case": point.label})
+    return {
+        name: float(known[name]) if is_number else as_label(known[name])
+        for name, is_number in columns.items()
+        if name in known
+    }
