@@ -272,6 +272,23 @@ def converted(given: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return values
 
 
+def as_stored(name: str, given: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers that a user gave as training stores them; ``name`` is theirs in messages.
+
+    Raises:
+        UsageError: if they are no numbers, or one of them would change.
+    """
+    try:
+        array = np.asarray(given)
+        if array.dtype.kind in "biuf":
+            return converted(array, dtype)
+    except ChangedError as changed:
+        raise UsageError(f"{name} has the number {changed.what}.") from None
+    except ValueError as error:
+        raise UsageError(f"{name} is no array: {error}.") from error
+    raise UsageError(f"{name} is {array.dtype}; expected {dtype}.")
+
+
 class ChangedError(ValueError):
     """A number that another dtype cannot hold.
 

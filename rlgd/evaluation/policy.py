@@ -208,20 +208,7 @@ def _expected(part: LeafSpec, name: str) -> _Expected:
 
 
 def _as_stored(part: LeafSpec, expected: _Expected, leaf: Any) -> NDArray[Any]:
-    """Numbers as training stored them.
-
-    Raises:
-        UsageError: if they are no numbers, or one of them would change.
-    """
-    try:
-        given = np.asarray(leaf)
-        if given.dtype.kind in "biuf":
-            return spaces.converted(given, expected.dtype)
-    except spaces.ChangedError as changed:
-        raise UsageError(f"{expected.name} has the number {changed.what}.") from None
-    except ValueError as error:
-        raise UsageError(f"{expected.name} is no array: {error}.") from error
-    raise UsageError(f"{expected.name} is {given.dtype}; expected {expected.dtype}.")
+    return spaces.as_stored(expected.name, leaf, expected.dtype)
 
 
 def env_action(

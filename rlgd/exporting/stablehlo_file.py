@@ -87,7 +87,7 @@ class Program(NamedTuple):
             raise UsageError(f"the inputs are {', '.join(sorted(arrays))}; expected {', '.join(sorted(ports))}.")
         given = {}
         for name, port in ports.items():
-            given[name] = _as_stored(name, arrays[name], port["dtype"])
+            given[name] = spaces.as_stored(name, arrays[name], _canonical(port["dtype"]))
             if given[name].ndim == 0 or given[name].shape[1:] != tuple(port["shape"]) or not len(given[name]):
                 raise UsageError(
                     f"{name} has shape {given[name].shape}; expected {('N', *port['shape'])}, N at least 1."
@@ -96,19 +96,6 @@ class Program(NamedTuple):
             raise UsageError(f"the inputs are batches of {' and '.join(map(str, sorted(sizes)))}.")
         outputs = self.compiled(given)
         return {port["name"]: np.asarray(outputs[port["name"]]).astype(port["dtype"]) for port in self.about["outputs"]}
-
-
-def _as_stored(name: str, given: ArrayLike, dtype: str) -> NDArray[Any]:
-    """Numbers in the type that the program takes."""
-    try:
-        array = np.asarray(given)
-        if array.dtype.kind in "biuf":
-            return spaces.converted(array, jax.dtypes.canonicalize_dtype(dtype))
-    except spaces.ChangedError as changed:
-        raise UsageError(f"{name} has the number {changed.what}.") from None
-    except ValueError as error:
-        raise UsageError(f"{name} is no array: {error}.") from error
-    raise UsageError(f"{name} is {array.dtype}; expected {dtype}.")
 
 
 def load_stablehlo(path: str | Path) -> Program:
