@@ -156,5 +156,5 @@ def test_minibatches_are_whole_sequences(monkeypatch: pytest.MonkeyPatch) -> Non
     loop = training.initialize(agent, env, jax.random.key(0))
     jax.eval_shape(lambda loop: training.iterate(agent, env, loop), loop)
     assert (2, T, 4) in seen
-    with pytest.raises(UsageError, match="num_envs = 4, the sequences that network 'gru' learns from; nearest that do: 1, 2, 4"):
+    with pytest.raises(UsageError, match="that network 'gru' learns from; nearest that do: 1, 2, 4"):
         dataclasses.replace(PPO(num_envs=4, network="gru"), num_minibatches=3).validate()
