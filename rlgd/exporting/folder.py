@@ -82,8 +82,9 @@ def _contents(
 ) -> dict[str, str | bytes]:
     """The files of an export by their names, the card last."""
     interface = Interface(policy, _gives_masks(directory) if action_mask is None else action_mask)
-    step, of_result = (find_checkpoint(directory, which)[1].steps for which in (checkpoint, None))
-    run = {**describe_run(directory), "step": step, "is_result": step == of_result}
+    result = find_checkpoint(directory, None)[1].steps
+    step = result if checkpoint is None else find_checkpoint(directory, checkpoint)[1].steps
+    run = {**describe_run(directory), "step": step, "is_result": step == result}
     about = describe(policy, interface) | run
     contents: dict[str, str | bytes] = {
         f"{STEM}.{name}": encoded(policy, interface, name, about, rules) for name in formats

@@ -1,7 +1,6 @@
 """An ONNX graph while it is written: tensors by name, numbers that are known, and what repeats along an axis."""
 
 import dataclasses
-import math
 from typing import Any, TypeAlias
 
 import jax
@@ -143,9 +142,9 @@ class Graph:
         self._taken.add(found)
         return found
 
-    def result(self, tensor: str, aval: Any, stored: Shape | None = None) -> Value:
-        """A tensor as the value of a variable of the program."""
-        return Value(tensor, aval.shape, aval.dtype, aval.shape if stored is None else stored)
+    def result(self, tensor: str, aval: Any, dtype: Any = None) -> Value:
+        """A tensor as the value of a variable of the program; ``dtype`` is the tensor's type, if it is another one."""
+        return self.cast(Value(tensor, aval.shape, aval.dtype if dtype is None else dtype, aval.shape), aval.dtype)
 
     def cast(self, value: Value, dtype: Any) -> Value:
         """The numbers in another type."""
@@ -239,8 +238,3 @@ def repeated_shape(*shapes: Shape) -> Shape:
 
 def _is_one(size: Any) -> bool:
     return isinstance(size, int) and size == 1
-
-
-def product(shape: Shape) -> Any:
-    """How many numbers a shape has."""
-    return math.prod(shape)

@@ -124,7 +124,7 @@ def _size(graph: Graph, eqn: Any) -> Value:
     """A size that depends on the batch, as a number."""
     aval = eqn.outvars[0].aval
     tensor = graph.reshaped(graph.size(eqn.params["dim"]), ())
-    return graph.cast(Value(tensor, (), np.dtype(np.int64), ()), aval.dtype)
+    return graph.result(tensor, aval, np.dtype(np.int64))
 
 
 def _count(graph: Graph, eqn: Any, *sizes: Value) -> Value:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlgd.exporting.graph import Graph, Shape, Value, computed_type, known, product
+from rlgd.exporting.graph import Graph, Shape, Value, computed_type, known
 from rlgd.exporting.rules import INT32, Rule
 
 BOOL = 9  # onnx.TensorProto.BOOL
@@ -69,7 +69,7 @@ def _sort(graph: Graph, eqn: Any, key: Value, *others: Value) -> list[Value]:
     size, wide = np.array([key.shape[axis]], np.int64), computed_type(key.dtype)
     first = graph.whole(graph.cast(key, wide))
     values, places = graph.add("TopK", first, size, outputs=2, axis=axis, largest=0, sorted=1)
-    found = [graph.cast(Value(values, key.shape, wide, key.shape), key.dtype)]
+    found = [graph.result(values, eqn.outvars[0].aval, wide)]
     for out, other in zip(eqn.outvars[1:], others, strict=True):
         found.append(graph.result(graph.add("GatherElements", graph.whole(other), places, axis=axis), out.aval))
     return found
@@ -81,11 +81,7 @@ def _top_k(graph: Graph, eqn: Any, x: Value) -> list[Value]:
     tensors = graph.add(
         "TopK", graph.whole(graph.cast(x, wide)), np.array([eqn.params["k"]], np.int64), outputs=2, axis=axis
     )
-    values, places = (
-        Value(tensor, values_aval.shape, dtype, values_aval.shape)
-        for tensor, dtype in zip(tensors, (wide, np.dtype(np.int64)), strict=True)
-    )
-    return [graph.cast(values, values_aval.dtype), graph.cast(places, places_aval.dtype)]
+    return [graph.result(tensors[0], values_aval, wide), graph.result(tensors[1], places_aval, np.dtype(np.int64))]
 
 
 def _sliced(graph: Graph, x: Value, begins: Any, ends: Any, steps: Any = None) -> str:
@@ -116,7 +112,7 @@ def _dynamic_slice(graph: Graph, eqn: Any, x: Value, *begins: Value) -> Value:
 
 
 def _from_places(graph: Graph, x: Value, begins: dict[int, Value], sizes: Shape) -> str:
-    """So many numbers from a place on, along some axes; a place is moved so that all of them are there."""
+    """A slice of these sizes that begins at a place, along some axes; the place is moved so that the slice fits."""
     if all(begin.known for begin in begins.values()):
         first, end = [0] * len(sizes), list(x.shape)
         for axis, begin in begins.items():
@@ -148,7 +144,7 @@ def _pad(graph: Graph, eqn: Any, x: Value, filling: Value) -> Value:
     ends = np.array([low for low, _, _ in padding] + [high for _, high, _ in padding], np.int64)
     x, filling = graph.cast(x, wide), graph.cast(filling, wide)
     tensor = graph.add("Pad", graph.whole(x), ends, graph.name(filling))
-    return graph.cast(Value(tensor, aval.shape, wide, aval.shape), aval.dtype)
+    return graph.result(tensor, aval, wide)
 
 
 def _reverse(graph: Graph, eqn: Any, x: Value) -> Value:
@@ -176,7 +172,7 @@ def _gather(graph: Graph, eqn: Any, x: Value, places: Value) -> Value:
     tensor, place = graph.whole(x), axes[0]
     if len(axes) > 1:  # one axis of all their combinations, the first one
         others = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
-        together = (product(tuple(x.shape[axis] for axis in axes)), *(x.shape[axis] for axis in others))
+        together = (math.prod(x.shape[axis] for axis in axes), *(x.shape[axis] for axis in others))
         tensor, place = graph.reshaped(graph.transposed(tensor, (*axes, *others)), together), 0
     wanted = _flat_places(graph, places, tuple(x.shape[axis] for axis in axes))
     if numbers.operand_batching_dims:
@@ -196,11 +192,16 @@ def _gather(graph: Graph, eqn: Any, x: Value, places: Value) -> Value:
     return _filled(graph, eqn, graph.result(tensor, aval), _inside(graph, places, sizes))
 
 
+def _nearest(graph: Graph, places: Value, sizes: tuple[int, ...]) -> str:
+    """The places ``[..., len(sizes)]`` of the array that are nearest to these."""
+    tensor = graph.whole(graph.cast(places, np.int64))
+    return str(graph.add("Min", graph.add("Max", tensor, np.array(0, np.int64)), np.array(sizes, np.int64) - 1))
+
+
 def _inside(graph: Graph, places: Value, sizes: tuple[int, ...]) -> str:
     """Which places ``[..., len(sizes)]`` are places of the array."""
-    tensor = graph.whole(graph.cast(places, np.int64))
-    clipped = graph.add("Min", graph.add("Max", tensor, np.array(0, np.int64)), np.array(sizes, np.int64) - 1)
-    same = graph.add("Cast", graph.add("Equal", tensor, clipped), to=INT32)
+    same = graph.add("Equal", graph.whole(graph.cast(places, np.int64)), _nearest(graph, places, sizes))
+    same = graph.add("Cast", same, to=INT32)
     return str(graph.add("Cast", graph.add("ReduceMin", same, axes=[-1], keepdims=0), to=BOOL))
 
 
@@ -235,9 +236,7 @@ def _flat_places(graph: Graph, places: Value, sizes: tuple[int, ...]) -> str | N
     steps = [math.prod(sizes[number + 1 :]) for number in range(len(sizes))]
     if places.known:
         return np.clip(np.asarray(places.tensor, np.int64), 0, np.array(sizes) - 1) @ np.array(steps, np.int64)
-    tensor = graph.whole(graph.cast(places, np.int64))
-    within = graph.add("Min", graph.add("Max", tensor, np.array(0, np.int64)), np.array(sizes, np.int64) - 1)
-    flat = graph.add("Mul", within, np.array(steps, np.int64))
+    flat = graph.add("Mul", _nearest(graph, places, sizes), np.array(steps, np.int64))
     return str(graph.add("ReduceSum", flat, np.array([-1], np.int64), keepdims=0))
 
 

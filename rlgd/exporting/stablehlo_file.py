@@ -20,7 +20,7 @@ from rlgd import spaces
 from rlgd.errors import StorageFault, UsageError
 from rlgd.exporting.description import strict_json
 from rlgd.exporting.interface import Interface
-from rlgd.system.reading import DAMAGE, parse_json, read_bytes
+from rlgd.system.reading import DAMAGE, checked, parse_json, read_bytes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ABOUT, PROGRAM = "about.json", "program"
@@ -111,14 +111,15 @@ def load_stablehlo(path: str | Path) -> Program:
     path = Path(path)
     members = _members(path)
     try:
-        text = members[ABOUT].decode()
-        if parse_json(text, AboutContent)["sha256"] != hashlib.sha256(members[PROGRAM]).hexdigest():
+        about = parse_json(members[ABOUT], dict[str, Any])
+        known = checked(about, AboutContent)
+        if known["sha256"] != hashlib.sha256(members[PROGRAM]).hexdigest():
             raise ValueError("its SHA-256 differs")
         exported = jax.export.deserialize(bytearray(members[PROGRAM]))
-        _check_ports(parse_json(text, AboutContent), exported)
+        _check_ports(known, exported)
     except (*DAMAGE, struct.error, AssertionError) as error:
         raise StorageFault(f"{path} is damaged, or another version of JAX wrote it: {error}.") from error
-    return Program(parse_json(text, dict[str, Any]), exported, jax.jit(exported.call))
+    return Program(about, exported, jax.jit(exported.call))
 
 
 def _check_ports(about: AboutContent, exported: Any) -> None:

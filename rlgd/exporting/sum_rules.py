@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rlgd.exporting.graph import Graph, Value, computed_type, product
+from rlgd.exporting.graph import Graph, Value, computed_type
 from rlgd.exporting.rules import Rule
 
 
@@ -20,7 +20,7 @@ def _reduced(op: str) -> Rule:
             tensor = graph.add(op, tensor, np.array(axes, np.int64), keepdims=0)
         else:
             tensor = graph.add(op, tensor, axes=axes, keepdims=0)
-        return graph.cast(Value(tensor, aval.shape, wide, aval.shape), aval.dtype)
+        return graph.result(tensor, aval, wide)
 
     return rule
 
@@ -30,7 +30,7 @@ def _best(op: str) -> Rule:
         aval, (axis,) = eqn.outvars[0].aval, eqn.params["axes"]
         wide = np.dtype(np.int32) if x.dtype == bool else computed_type(x.dtype)
         tensor = graph.add(op, graph.whole(graph.cast(x, wide)), axis=axis, keepdims=0)
-        return graph.cast(Value(tensor, aval.shape, np.dtype(np.int64), aval.shape), aval.dtype)
+        return graph.result(tensor, aval, np.dtype(np.int64))
 
     return rule
 
@@ -40,7 +40,7 @@ def _cumulative_sum(graph: Graph, eqn: Any, x: Value) -> Value:
     tensor = graph.whole(graph.cast(x, wide))
     axis = np.array(eqn.params["axis"], np.int64)
     tensor = graph.add("CumSum", tensor, axis, reverse=int(eqn.params["reverse"]))
-    return graph.cast(Value(tensor, aval.shape, wide, aval.shape), aval.dtype)
+    return graph.result(tensor, aval, wide)
 
 
 def _dot_general(graph: Graph, eqn: Any, a: Value, b: Value) -> Value:
@@ -54,13 +54,13 @@ def _dot_general(graph: Graph, eqn: Any, a: Value, b: Value) -> Value:
     right = graph.transposed(right, (*common_b, *summed_b, *columns))
     if not common_a and len(summed_a) == len(columns) == 1:
         tensor = graph.add("MatMul", left, right)
-        return graph.cast(Value(tensor, aval.shape, wide, aval.shape), aval.dtype)
+        return graph.result(tensor, aval, wide)
     common = tuple(a.shape[axis] for axis in common_a)
-    shared = product(tuple(a.shape[axis] for axis in summed_a))
-    left = graph.reshaped(left, (*common, product(tuple(a.shape[axis] for axis in rows)), shared))
-    right = graph.reshaped(right, (*common, shared, product(tuple(b.shape[axis] for axis in columns))))
+    shared = math.prod(a.shape[axis] for axis in summed_a)
+    left = graph.reshaped(left, (*common, math.prod(a.shape[axis] for axis in rows), shared))
+    right = graph.reshaped(right, (*common, shared, math.prod(b.shape[axis] for axis in columns)))
     tensor = graph.reshaped(graph.add("MatMul", left, right), aval.shape)
-    return graph.cast(Value(tensor, aval.shape, wide, aval.shape), aval.dtype)
+    return graph.result(tensor, aval, wide)
 
 
 def _convolution(graph: Graph, eqn: Any, x: Value, kernel: Value) -> Value:
@@ -79,7 +79,7 @@ def _convolution(graph: Graph, eqn: Any, x: Value, kernel: Value) -> Value:
         group=params["feature_group_count"],
     )
     back = tuple(int(axis) for axis in np.argsort(of_output))
-    return graph.cast(Value(graph.transposed(tensor, back), aval.shape, wide, aval.shape), aval.dtype)
+    return graph.result(graph.transposed(tensor, back), aval, wide)
 
 
 def _ends(padding: Any) -> list[int]:
@@ -116,7 +116,7 @@ def _pooled(op: str) -> Rule:
             count = math.prod(windows[axis] for axis in inner)
             tensor = graph.add("Mul", tensor, np.array(count, wide))
         back = tuple(int(axis) for axis in np.argsort(order))
-        return graph.cast(Value(graph.transposed(tensor, back), aval.shape, wide, aval.shape), aval.dtype)
+        return graph.result(graph.transposed(tensor, back), aval, wide)
 
     return rule
 

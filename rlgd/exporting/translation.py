@@ -161,7 +161,7 @@ class _Translator:
             for n in reversed(range(last)):
                 is_it = graph.add("LessOrEqual", number, np.array(n, np.int32))
                 tensor = graph.add("Where", is_it, tensors[n], tensor)
-            chosen.append(graph.cast(Value(tensor, out.aval.shape, wide, out.aval.shape), out.aval.dtype))
+            chosen.append(graph.result(tensor, out.aval, wide))
         return chosen
 
     def _scan(self, eqn: Any, inputs: list[Value], scope: str) -> list[Value]:

@@ -251,8 +251,8 @@ def _results(plan: Plan, row: PointResult) -> dict[str, float]:
     """The metrics of HParams; what was never reached is left out."""
     target = target_return(plan)
     names = ["return"] + ([] if target is None else [f"steps to {target:g}", f"seconds to {target:g}"])
-    found = {name: quantities(plan, row).get(name) for name in names}
-    return {name: x.value for name, x in found.items() if x is not None and math.isfinite(x.value)}
+    found = quantities(plan, row)
+    return {name: x.value for name in names if (x := found.get(name)) is not None and math.isfinite(x.value)}
 
 
 def _curve_tag(arm: Arm, against: str) -> str:

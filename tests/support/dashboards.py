@@ -103,7 +103,7 @@ def browsing(width: int = 1280, height: int = 800) -> Iterator[Browser]:
 
 
 COLOURS = 128  # of a picture, to keep its file small
-# Of each page its name in pictures, and what is there when it shows a study.
+# Of each page its name in pictures, and what the page has when it shows a study.
 PAGES = {
     "timeseries": ("time-series", "scalar-card-data-table"),
     "scalars": ("scalars", "path.line"),
