@@ -70,7 +70,9 @@ def test_a_sink_is_told_what_the_run_writes(tmp_path: Path) -> None:
     assert [of.mean for of, _ in evaluations] == [r["eval/episode_return"] for r in rows if "eval/episode_return" in r]
     obs = np.zeros((3, 4), np.float32)
     np.testing.assert_array_equal(evaluations[-1][1](obs), result.policy(obs))
-    assert [step for step, _ in sink.of("checkpoint")] == [0, 256, 512, 768, 1024]
+    # Checkpoints are written beside training: one that a newer one overtakes is never written.
+    steps = [step for step, _ in sink.of("checkpoint")]
+    assert steps == sorted({*steps} & {0, 256, 512, 768, 1024}) and steps[-1] == 1024
     assert sink.of("close") == [[summary_of(tmp_path)]]
 
 
