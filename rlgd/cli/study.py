@@ -98,8 +98,8 @@ def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution"
     """Set JAX up for a study, and check how it is to be executed."""
     from rlgd.cli import jax_setup
 
-    set_up = functools.partial(jax_setup.set_up, computing=options.computing, alone=not plan.on_device)
-    set_up(plan.members[0])
+    set_up = functools.partial(jax_setup.set_up, computing=options.computing)
+    set_up(plan.members[0], alone=not plan.on_device)
     from rlgd.studies.execution import Execution
 
     execution = Execution(exact, options.slice_size, options.workers, set_up=set_up, devices=options.devices)

@@ -50,6 +50,15 @@ def interval(*strata: Sequence[float] | Scores) -> Interval:
     return _bootstrap(samples, statistic, paired=False)
 
 
+def mean_interval(scores: Sequence[float] | Scores) -> Interval:
+    """The mean of ``scores [S]`` with its percentile-bootstrap interval.
+
+    Raises:
+        UsageError: if there are no scores, or one is not finite.
+    """
+    return _bootstrap([_checked(scores)], np.mean, paired=False)
+
+
 def probability_of_improvement(scores: Sequence[float] | Scores, baseline: Sequence[float] | Scores) -> Interval:
     """P(X > Y) + P(X = Y) / 2 for a score X of ``scores [S]`` and Y of ``baseline [S]``, with the same seeds.
 

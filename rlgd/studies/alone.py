@@ -10,6 +10,7 @@ from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.run.sinks.rows import Row
 from rlgd.studies.outcome import DIVERGED, Outcome
+from rlgd.training.loop import iterations_done
 
 
 class _RowCollector:
@@ -31,9 +32,9 @@ def train_alone(config: RunConfig) -> Outcome:
     rows, diverged = collector.rows, None
     try:
         result = api.execute(config, sinks=[collector])
-        policy, evaluation = result.policy, result.evaluation
+        policy, evaluation, state = result.policy, result.evaluation, result.state
     except Diverged as error:
-        policy, evaluation, diverged = error.policy, None, str(error)
+        policy, evaluation, diverged, state = error.policy, None, str(error), error.state
     evaluation = evaluation or evaluate(
         policy,
         config.evaluation_env,
@@ -41,10 +42,9 @@ def train_alone(config: RunConfig) -> Outcome:
         seed=evaluator.EVAL_SEED,
         max_steps=cadence(config).eval_max_steps,
     )
-    mean, length = evaluation.mean, float(evaluation.lengths.mean())
+    mean, length, iterations = evaluation.mean, float(evaluation.lengths.mean()), iterations_done(state)
     if diverged is not None:
         step, seconds = (rows[-1].step, rows[-1].seconds) if rows else (0, 0.0)
-        return Outcome(mean, length, step, seconds, DIVERGED, diverged, math.nan, tuple(rows))
-    return Outcome(
-        mean, length, result.steps, result.training_seconds, result.reason, result.why, math.nan, tuple(rows)
-    )
+        return Outcome(mean, length, step, seconds, DIVERGED, diverged, math.nan, tuple(rows), iterations)
+    end = (result.steps, result.training_seconds, result.reason, result.why)
+    return Outcome(mean, length, *end, math.nan, tuple(rows), iterations)

@@ -1,7 +1,6 @@
 """Public ``study`` and ``resume_study``: train the members of a plan, and publish what they show."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -14,15 +13,16 @@ from rlgd.envs.registry import refuse_module_id
 from rlgd.errors import UsageError
 from rlgd.plugins import remember
 from rlgd.run.config import agent_name
-from rlgd.studies import rounds
+from rlgd.studies import rounds, speed
 from rlgd.studies.arms import Arm
 from rlgd.studies.directory import read, recorded_slice_size, writing
-from rlgd.studies.execution import Execution, ProgramsOf, train_members
+from rlgd.studies.execution import Execution, ProgramsOf, measure_speeds, train_members
 from rlgd.studies.member_sinks import MemberSinks
 from rlgd.studies.outcome import Outcome, OutcomeFile
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.publish import StudyResult, publish
 from rlgd.studies.question import Question
+from rlgd.studies.speed import Speed
 from rlgd.training import footprint
 
 # Takes the number of finished members, the number of all members, and the seconds of compilation so far.
@@ -181,11 +181,15 @@ def execute(
         footprint.check(plan.members[group.members[0]].agent, plan.env)
     if directory is None:
         outcomes = _train(plan, {}, execution, lambda new: None, on_progress, told)
-        return StudyResult(plan, share_time(plan, outcomes), None)
+        return _result(plan, outcomes, measure_speeds(plan, outcomes, execution), None)
     with writing(directory, plan.question, execution.exact, resumed, execution.slice_size):
         with contextlib.closing(OutcomeFile(directory)) as file:
             outcomes = _train(plan, file.read(len(plan.members)), execution, file.add, on_progress, told)
-        result = StudyResult(plan, share_time(plan, outcomes), directory)
+        speeds = speed.read(directory, plan)
+        if plan.on_device and not speeds:
+            speeds = measure_speeds(plan, outcomes, execution)
+            speed.write(directory, speeds)
+        result = _result(plan, outcomes, speeds, directory)
         publish(result, directory, members)
     return result
 
@@ -215,20 +219,8 @@ def _train(
     return outcomes
 
 
-def share_time(plan: Plan, outcomes: Mapping[int, Outcome]) -> dict[int, Outcome]:
-    """The outcomes in order, with the training time of each group divided among its members by their steps.
-
-    Members of a group run the same program. If one slice took longer than another, the reason was something else, such
-    as a compilation at the same time, and not the values of its members. On the host each member keeps its own time.
-    """
-    shared = dict(sorted(outcomes.items()))
-    for group in plan.groups if plan.on_device else ():
-        done = [n for n in group.members if n in shared and shared[n].steps]
-        steps = sum(shared[n].steps for n in done)
-        seconds = sum(shared[n].training_seconds for n in done)
-        for n in done:
-            mine = seconds * shared[n].steps / steps
-            factor = mine / max(shared[n].training_seconds, 1e-12)
-            rows = tuple(dataclasses.replace(row, seconds=row.seconds * factor) for row in shared[n].rows)
-            shared[n] = dataclasses.replace(shared[n], training_seconds=mine, rows=rows)
-    return shared
+def _result(
+    plan: Plan, outcomes: Mapping[int, Outcome], speeds: Sequence[Speed], directory: Path | None
+) -> StudyResult:
+    done = speed.timed(plan, outcomes, speeds) if speeds else dict(sorted(outcomes.items()))
+    return StudyResult(plan, done, directory, tuple(speeds))

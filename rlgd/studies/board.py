@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from rlgd.maths.confidence import Interval, in_words
 from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.tensorboard import Board
-from rlgd.studies import tables
+from rlgd.studies import page, tables
 from rlgd.studies.arms import Arm, Point, as_label
 from rlgd.studies.axes import Axis, single_axes
 from rlgd.studies.directory import TENSORBOARD
@@ -84,8 +84,16 @@ def quantities(plan: Plan, row: PointResult) -> dict[str, Interval | None]:
     if target is not None and row.reached:
         steps, seconds = median_reached(row)
         found |= {f"steps to {target:g}": _exactly(steps), f"seconds to {target:g}": _exactly(seconds)}
+        found |= {
+            f"steps to {target:g}, mean": row.steps_to_target,
+            f"seconds to {target:g}, mean": row.seconds_to_target,
+        }
     found |= {"distance to the optimum": row.distance} if row.distance is not None else {}
-    found |= {"training return, mean": row.area, "training seconds": _exactly(row.seconds)}
+    found |= {
+        "training return, mean": row.area,
+        "training return, mean of equal seconds": row.area_in_time,
+        "training seconds": _exactly(row.seconds),
+    }
     return found | {"win probability": row.improvement} | row.metrics
 
 
@@ -136,7 +144,7 @@ def words(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     question = plan.question
     pairs = zip(question.arms, arms, strict=True)
     told = [_sentence(plan, arm, rows) for arm, rows in pairs if any(row.score for row in rows)]
-    return "\n\n".join(part for part in (question.question, *told, tables.what_was_trained(plan, arms)) if part)
+    return "\n\n".join(part for part in (question.question, *told, page.what_was_trained(plan, arms)) if part)
 
 
 def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
@@ -174,6 +182,7 @@ def _legend(axes: Sequence[Axis]) -> str:
     notes = [
         "A triangle: fewer than half of the seeds have reached the target with this value.",
         "`win probability` is P(better) of the table, and `training return, mean` its mean over training.",
+        "`steps to ..., mean` is over seeds; one that has not reached the target counts with all steps.",
         "In charts `curves/... against milliseconds` a step is a millisecond of a member's training.",
     ]
     return "\n".join(f"- {line}" for line in [*lines, *notes])

@@ -12,8 +12,9 @@ from rlgd.system import files, lock, machine, reading
 
 FORMAT_VERSION = 1
 # The names in a study's directory. ``study.json`` comes first, and makes the others the study's.
-STUDY, MEMBERS, RESULTS, TIMES, SUMMARY, TENSORBOARD, MEMBER_CURVES, JOBS = (
-    "study.json", "members.jsonl", "results.csv", "times.csv", "summary.md", "tensorboard", "members", "jobs",
+STUDY, MEMBERS, SPEED, RESULTS, TIMES, SUMMARY, TENSORBOARD, MEMBER_CURVES, JOBS = (
+    "study.json", "members.jsonl", "speed.json", "results.csv", "times.csv", "summary.md", "tensorboard", "members",
+    "jobs",
 )  # fmt: skip
 FIGURES = ("return-against-steps", "return-against-seconds", "return-by-value", "surface")  # each with ".png"
 
@@ -60,7 +61,7 @@ def writing(
 
 
 def _refuse_others(directory: Path, resumed: bool) -> None:
-    names = (MEMBERS, RESULTS, TIMES, SUMMARY, *(f"{name}.png" for name in FIGURES))
+    names = (MEMBERS, SPEED, RESULTS, TIMES, SUMMARY, *(f"{name}.png" for name in FIGURES))
     files.check_own(directory, STUDY, names, "study", folders=(TENSORBOARD, MEMBER_CURVES, JOBS))
     if (directory / STUDY).exists() and not resumed:
         raise UsageError(

@@ -1,16 +1,19 @@
-"""Train the slices of a study in other processes or on other machines: each slice is a job that carries plain data.
+"""What a study computes in other processes or on other machines: each slice is a job that carries plain data.
 
 A worker makes the plan again from the question, so nothing that is compiled or made has to travel. What it has made it
 keeps: the next slices of a group find its programs.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import json
+import multiprocessing
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cloudpickle
 import jax
@@ -25,6 +28,7 @@ from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.programs import Programs
 from rlgd.studies.question import Question
 from rlgd.studies.slices import Slice
+from rlgd.studies.speed import Speed, measure
 from rlgd.system import ram
 
 MEMORY_SHARE = 0.5  # of the free memory of a worker's machine, for one slice
@@ -32,6 +36,12 @@ MEMORY_SHARE = 0.5  # of the free memory of a worker's machine, for one slice
 NUMBERS = (
     "jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable",
 )  # fmt: skip
+
+
+class SetUp(Protocol):
+    """Prepares JAX in a process, given a member, and whether members train alone there, one after another."""
+
+    def __call__(self, config: RunConfig, *, alone: bool) -> None: ...
 
 
 def numbers_here() -> tuple[Any, ...]:
@@ -48,7 +58,7 @@ def set_numbers(values: tuple[Any, ...]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What all slices of a study have in common, as it travels.
+    """What all jobs of a study have in common, as it travels.
 
     Attributes:
         question: as JSON.
@@ -57,16 +67,18 @@ class Study:
         exact: see ``Execution``.
         set_up: see ``Execution``.
         numbers: the values of ``NUMBERS``.
+        alone: whether members train alone in the process, one after another.
     """
 
     question: str
     objects: bytes
     exact: bool
-    set_up: Callable[[RunConfig], None] | None
+    set_up: SetUp | None
     numbers: tuple[Any, ...]
+    alone: bool
 
     @classmethod
-    def of(cls, plan: Plan, exact: bool, set_up: Callable[[RunConfig], None] | None) -> "Study":
+    def of(cls, plan: Plan, exact: bool, set_up: SetUp | None, alone: bool) -> "Study":
         """What describes a plan.
 
         Raises:
@@ -80,7 +92,7 @@ class Study:
                 f"the agent or the environment cannot be sent to another process ({error}); give the environment as an "
                 "id or a class."
             ) from error
-        return cls(json.dumps(plan.question.to_json()), objects, exact, set_up, numbers_here())
+        return cls(json.dumps(plan.question.to_json()), objects, exact, set_up, numbers_here(), alone)
 
 
 class _Job(NamedTuple):
@@ -103,7 +115,7 @@ def train_slices(
     exact: bool,
     executor: Executor,
     at_once: int | None,
-    set_up: Callable[[RunConfig], None] | None,
+    set_up: SetUp | None,
     on_finished: OnFinished,
 ) -> None:
     """Train slices on an executor.
@@ -119,7 +131,7 @@ def train_slices(
     Raises:
         EnvironmentFault: if the worker of a slice died more than ``RESTARTS`` times.
     """
-    study, seconds = Study.of(plan, exact, set_up), 0.0
+    study, seconds = Study.of(plan, exact, set_up, not plan.on_device), 0.0
     for ended in run_jobs(executor, _train, [_Job(study, part) for part in slices], at_once):
         if ended.lost:
             raise EnvironmentFault(
@@ -144,7 +156,7 @@ class _Made:
             remember(part, name)
         self.plan = make_plan(Question.from_json(json.loads(study.question), "study"), agent, env)
         if study.set_up is not None:
-            study.set_up(self.plan.members[0])
+            study.set_up(self.plan.members[0], alone=study.alone)
         self._exact, self._lock = study.exact, threading.Lock()
         self._programs: dict[tuple[int, int], Programs] = {}
 
@@ -175,3 +187,44 @@ def _train(job: _Job) -> _Trained:
     before = programs.compile_seconds
     outcomes = job.part.train(made.plan, programs, MEMORY_SHARE * ram.free_bytes())
     return _Trained(outcomes, programs.compile_seconds - before)
+
+
+class _Timing(NamedTuple):
+    """The measurement of a study's speeds."""
+
+    study: Study
+    outcomes: Mapping[int, Outcome]
+
+
+def measure_elsewhere(
+    plan: Plan, outcomes: Mapping[int, Outcome], executor: Executor | None, set_up: SetUp | None
+) -> tuple[Speed, ...]:
+    """The speed of each group, measured in another process, which ``set_up`` prepares for a member that trains alone.
+
+    Args:
+        plan: of the study.
+        outcomes: of all its members.
+        executor: whose worker measures; None: a process that is started for it.
+        set_up: see ``Execution``.
+
+    Raises:
+        EnvironmentFault: if that process died more than ``RESTARTS`` times.
+    """
+    if executor is None:
+        context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork does not copy
+        ignore = (signal.SIGINT, signal.SIG_IGN)  # an interrupt reaches it too, but its parent says so
+        with concurrent.futures.ProcessPoolExecutor(1, context, signal.signal, ignore) as own:
+            return measure_elsewhere(plan, outcomes, own, set_up)
+    short = {number: dataclasses.replace(outcome, rows=()) for number, outcome in outcomes.items()}
+    (ended,) = run_jobs(executor, _measure, [_Timing(Study.of(plan, False, set_up, alone=True), short)])
+    if ended.lost:
+        raise EnvironmentFault(f"the process that measures training times died {RESTARTS + 1} times: {ended.lost}.")
+    speeds: tuple[Speed, ...] = ended.result
+    return speeds
+
+
+def _measure(timing: _Timing) -> tuple[Speed, ...]:
+    """Measure, in a worker."""
+    with _making:
+        made = _made(timing.study)
+    return measure(made.plan, timing.outcomes)

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeAlias
 
@@ -14,12 +14,14 @@ from rlgd.engines.jobs import check_executor
 from rlgd.errors import UsageError, whole_number
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
-from rlgd.studies import elsewhere
+from rlgd.studies import elsewhere, speed
 from rlgd.studies.alone import train_alone
+from rlgd.studies.elsewhere import SetUp
 from rlgd.studies.outcome import OnFinished, Outcome
 from rlgd.studies.plan import Group, Plan
 from rlgd.studies.programs import Programs
 from rlgd.studies.slices import Slice
+from rlgd.studies.speed import Speed
 from rlgd.studies.width import bytes_of, width_of
 from rlgd.system import ram
 from rlgd.system.machine import num_cores
@@ -40,7 +42,8 @@ class Execution:
         slice_size: members trained side by side; None: ``width.width_of`` says it for each group.
         workers: slices trained at once; None: one for each core of a CPU or each GPU, as many as an executor likes.
         executor: trains the slices in other processes; None: threads of this one do.
-        set_up: prepares JAX in such a process, given a member; it must be importable there.
+        set_up: prepares JAX in another process, given a member, and whether it is the only one that trains there; it
+            must be importable there.
         devices: of this machine, which take turns in training slices: none waits for another, and a member has the same
             bits on each.
     """
@@ -49,7 +52,7 @@ class Execution:
     slice_size: int | None = None
     workers: int | None = None
     executor: Executor | None = None
-    set_up: Callable[[RunConfig], None] | None = None
+    set_up: SetUp | None = None
     devices: int = 1
 
     def validate(self) -> None:
@@ -195,3 +198,16 @@ def _train_in_threads(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def measure_speeds(plan: Plan, outcomes: Mapping[int, Outcome], execution: Execution) -> tuple[Speed, ...]:
+    """What a member of each group costs alone, once all have finished; empty on the host, where each has trained alone.
+
+    On the CPU a process of its own measures where ``set_up`` is known: a program that trains alone takes fewer threads
+    than slices do, and their number holds for a process. On a GPU two processes would share its memory.
+    """
+    if not plan.on_device:
+        return ()
+    if execution.executor is not None or (execution.set_up is not None and jax.default_backend() == "cpu"):
+        return elsewhere.measure_elsewhere(plan, outcomes, execution.executor, execution.set_up)
+    return speed.measure(plan, outcomes)

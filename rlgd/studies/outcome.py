@@ -26,7 +26,9 @@ class Outcome:
         episode_return: mean of the greedy policy's evaluation; NaN if it is not finite.
         episode_length: the same for the length of episodes, in steps.
         steps: environment steps of training.
-        training_seconds: the member's share of the time that its program ran.
+        iterations: of training; 0 for a member that an earlier version trained, which did not count them.
+        training_seconds: in ``members.jsonl`` the member's share of the time that its slice took; in the results what
+            it takes alone, see ``rlgd.studies.speed``.
         reason: what ended training: "total_timesteps", a stopping criterion, or "diverged".
         why: details of the reason, such as the first quantity that was not finite.
         objective: the exact J of the policy, if the environment can be solved exactly; else NaN.
@@ -41,6 +43,7 @@ class Outcome:
     why: str
     objective: float
     rows: tuple[Row, ...]
+    iterations: int = 0
 
 
 # Takes the outcomes of members that have finished, by number, and the seconds of compilation so far.
@@ -60,6 +63,7 @@ class _Record:
     why: str
     objective: float | None
     rows: list[tuple[Count, float, dict[str, float]]]
+    iterations: Count = 0
 
     @classmethod
     def of(cls, member: int, outcome: Outcome) -> "_Record":

@@ -7,11 +7,12 @@ from typing import Any
 from rlgd.errors import StorageFault
 from rlgd.frames import frame
 from rlgd.run.sinks import tensorboard
-from rlgd.studies import board, member_curves, seed_statistics, tables
+from rlgd.studies import board, member_curves, page, seed_statistics, tables
 from rlgd.studies.directory import MEMBER_CURVES, RESULTS, SUMMARY, TIMES
 from rlgd.studies.outcome import Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult
+from rlgd.studies.speed import Speed
 from rlgd.system import files
 
 
@@ -23,11 +24,13 @@ class StudyResult:
         plan: the members that were trained.
         outcomes: of each member, by its number in ``plan.members``.
         study_dir: the directory of the study; None if nothing was written.
+        speeds: what a member of each of ``plan.groups`` costs alone; empty on the host, where each has trained alone.
     """
 
     plan: Plan
     outcomes: dict[int, Outcome]
     study_dir: Path | None
+    speeds: tuple[Speed, ...] = ()
 
     @property
     def point_results(self) -> list[list[PointResult]]:
@@ -84,7 +87,7 @@ def publish(result: StudyResult, directory: Path, members: bool = False) -> None
     try:
         files.replace(directory / RESULTS, tables.as_csv(result.records()))
         files.replace(directory / TIMES, tables.as_csv(result.times()))
-        files.replace(directory / SUMMARY, tables.summary_page(plan, points, tuple(pictures)))
+        files.replace(directory / SUMMARY, page.summary_page(plan, points, tuple(pictures), result.speeds))
         for name, png in pictures.items():
             files.replace(directory / f"{name}.png", png)
         board.write_answer(plan, points, pictures, directory)

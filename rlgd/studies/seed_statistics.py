@@ -27,6 +27,13 @@ class Reached(NamedTuple):
     seconds: float
 
 
+class Budget(NamedTuple):
+    """What every point had: the least of their steps, and of the seconds that a member takes for all of them."""
+
+    steps: float
+    seconds: float
+
+
 class PointResult(NamedTuple):
     """The result of one point of an arm.
 
@@ -36,11 +43,15 @@ class PointResult(NamedTuple):
         score: return of the greedy policy after training.
         improvement: probability that a seed does better here than at the arm's first point; None at the first point.
         area: mean return over training: the area under the training curve, divided by its steps.
+        area_in_time: the same over the seconds of the budget.
         reached: when each seed reached the target return; empty if there is no target.
+        steps_to_target, seconds_to_target: the mean over seeds, restricted to the budget: a seed that had not reached
+            the target by then counts with the whole budget, so that it is not left out; None if there is no target.
         seconds: mean training time of a member.
         distance: the optimal J less the J of the learned policy; None if the environment cannot be solved exactly.
         metrics: the metrics of ``report``, averaged over the last part of training.
         diverged: share of seeds that diverged.
+        budget: what all points of the study had.
         separated: with ``until_separated``, how the point was found to be worse than the best of its arm; else None.
     """
 
@@ -49,27 +60,43 @@ class PointResult(NamedTuple):
     score: Interval | None
     improvement: Interval | None
     area: Interval | None
+    area_in_time: Interval | None
     reached: tuple[Reached, ...]
+    steps_to_target: Interval | None
+    seconds_to_target: Interval | None
     seconds: float
     distance: Interval | None
     metrics: dict[str, Interval | None]
     diverged: float
+    budget: Budget
     separated: Separation | None
 
 
 def point_results(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[list[PointResult]]:
     """For each arm the results of its points, from the members that are finished."""
-    target, problem = target_return(plan), comparison.problem_of(plan.env)
+    target, problem, within = target_return(plan), comparison.problem_of(plan.env), budget(plan, outcomes)
     optimum = None if problem is None else problem.optimum().objective
     arms = []
     for points, separated in zip(plan.points, separations(plan, outcomes), strict=True):
         of_arm: list[PointResult] = []
         for (point, members), how in zip(points, separated, strict=True):
             done = {plan.members[n].settings.seed: outcomes[n] for n in members if n in outcomes}
-            result = _point_result(plan, point, done, of_arm[0] if of_arm else None, target, optimum)
+            result = _point_result(plan, point, done, of_arm[0] if of_arm else None, target, optimum, within)
             of_arm.append(result._replace(separated=how))
         arms.append(of_arm)
     return arms
+
+
+def budget(plan: Plan, outcomes: Mapping[int, Outcome]) -> Budget:
+    """The budget that all points had, as far as members have finished."""
+    steps, seconds = [math.inf], [math.inf]
+    for _, members in (pair for points in plan.points for pair in points):
+        total = plan.members[members[0]].settings.total_timesteps
+        done = [outcomes[n] for n in members if n in outcomes]
+        pace = [outcome.training_seconds / outcome.steps for outcome in done if outcome.steps]
+        steps += [total] if done else []
+        seconds += [total * float(np.median(pace))] if pace else []
+    return Budget(min(steps), min(seconds))
 
 
 def target_return(plan: Plan) -> float | None:
@@ -87,19 +114,25 @@ def _point_result(
     baseline: PointResult | None,
     target: float | None,
     optimum: float | None,
+    within: Budget,
 ) -> PointResult:
     done = list(outcomes.values())
+    reached = () if target is None else tuple(first_reached(outcome, target) for outcome in done)
     return PointResult(
         point=point,
         outcomes=outcomes,
         score=_interval([outcome.episode_return for outcome in done]),
         improvement=None if baseline is None else _improvement(outcomes, baseline.outcomes),
         area=_interval([area(outcome) for outcome in done]),
-        reached=() if target is None else tuple(first_reached(outcome, target) for outcome in done),
+        area_in_time=_interval([area_in_time(outcome, within.seconds) for outcome in done]),
+        reached=reached,
+        steps_to_target=_restricted_mean([one.steps for one in reached], within.steps),
+        seconds_to_target=_restricted_mean([one.seconds for one in reached], within.seconds),
         seconds=float(np.mean([outcome.training_seconds for outcome in done])) if done else math.nan,
         distance=None if optimum is None else _interval([optimum - outcome.objective for outcome in done]),
         metrics={name: _interval([late_mean(outcome, name) for outcome in done]) for name in plan.question.report},
         diverged=float(np.mean([outcome.reason == DIVERGED for outcome in done])) if done else math.nan,
+        budget=within,
         separated=None,
     )
 
@@ -117,6 +150,11 @@ def _interval(scores: Sequence[float]) -> Interval | None:
     return confidence.interval(finite) if finite else None
 
 
+def _restricted_mean(times: Sequence[float], limit: float) -> Interval | None:
+    """The mean of the times, none of them above ``limit``: the area below their survival curve up to there."""
+    return confidence.mean_interval(np.minimum(times, limit)) if times and math.isfinite(limit) else None
+
+
 def curve(outcome: Outcome, metric: str = "rollout/episode_return") -> NDArray[np.float64]:
     """``[rows, 3]``: steps, training seconds and a metric, of the rows that have the metric."""
     measured = [(row.step, row.seconds, row.values[metric]) for row in outcome.rows if metric in row.values]
@@ -129,6 +167,19 @@ def area(outcome: Outcome) -> float:
     if len(steps) < 2:
         return float(returns[0]) if len(steps) else math.nan
     return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0]))
+
+
+def area_in_time(outcome: Outcome, seconds: float) -> float:
+    """The mean of the training return over the first ``seconds`` of training; NaN if no episode has ended.
+
+    A member that stopped before keeps the return that it had, as its policy does.
+    """
+    _, times, returns = curve(outcome).T
+    if not len(times):
+        return math.nan
+    x = np.union1d(times[times < seconds], [min(times[0], seconds), seconds])
+    y = np.interp(x, times, returns)
+    return float(np.trapezoid(y, x) / (x[-1] - x[0])) if len(x) > 1 else float(y[0])
 
 
 def first_reached(outcome: Outcome, target: float) -> Reached:

@@ -62,8 +62,9 @@ class Member:
 
     def outcome(self) -> Outcome:
         """What became of it."""
-        status, seconds = self.status, self.averager.seconds
-        return Outcome(*self.evaluation, status.steps, seconds, *status.outcome, self.objective, tuple(self.rows))
+        status, seconds, iterations = self.status, self.averager.seconds, self.averager.iteration
+        rows = tuple(self.rows)
+        return Outcome(*self.evaluation, status.steps, seconds, *status.outcome, self.objective, rows, iterations)
 
 
 class Slice(NamedTuple):

@@ -2,21 +2,21 @@
 
 import csv
 import io
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlgd.maths import confidence
 from rlgd.maths.confidence import in_words
 from rlgd.studies.arms import as_label
-from rlgd.studies.outcome import ROWS, Outcome
+from rlgd.studies.outcome import Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
 from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, median_reached, target_return
 from rlgd.tables import as_html, markdown
 
 DISTANCE, SEPARATED = "distance to the optimum", "worse than"
+OVER_STEPS, OVER_SECONDS = "mean over training", "mean over equal seconds"
+MEAN_STEPS, MEAN_SECONDS = "mean steps to it", "mean seconds to it"
 TIME = "time/"  # metrics with this prefix differ from one execution to the next
 
 
@@ -25,10 +25,10 @@ def columns(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
     rows = [result for arm in arms for result in arm]
     heads = ["setting", "seeds", "return", "P(better)"]
     heads += [] if plan.question.until_separated is None else [SEPARATED]
-    heads += ["mean over training"]
+    heads += [OVER_STEPS, OVER_SECONDS]
     target = target_return(plan)
     if target is not None:
-        heads += [f"steps to {target:g}", "seconds to it"]
+        heads += [f"steps to {target:g}", MEAN_STEPS, "seconds to it", MEAN_SECONDS]
     heads += [DISTANCE] if any(row.distance is not None for row in rows) else []
     heads += ["training seconds", *plan.question.report]
     return heads + (["diverged"] if any(row.diverged > 0 for row in rows) else [])
@@ -42,7 +42,8 @@ def cells(plan: Plan, result: PointResult) -> dict[str, str]:
         "return": in_words(result.score),
         "P(better)": "" if result.improvement is None else in_words(result.improvement, ".2f"),
         SEPARATED: "" if result.separated is None else "{1}, after {0} seeds".format(*result.separated),
-        "mean over training": in_words(result.area),
+        OVER_STEPS: in_words(result.area),
+        OVER_SECONDS: in_words(result.area_in_time),
         DISTANCE: in_words(result.distance, ".3g"),
         "training seconds": f"{result.seconds:.2f}",
         "diverged": f"{result.diverged:.0%}",
@@ -53,6 +54,10 @@ def cells(plan: Plan, result: PointResult) -> dict[str, str]:
         number = sum(math.isfinite(reached.steps) for reached in result.reached)
         row[f"steps to {target:g}"] = f"{_or_never(middle.steps, ',.0f')} ({number} of {len(result.reached)})"
         row["seconds to it"] = _or_never(middle.seconds, ".2f")
+        row |= {
+            MEAN_STEPS: in_words(result.steps_to_target, ",.0f"),
+            MEAN_SECONDS: in_words(result.seconds_to_target, ".2f"),
+        }
     return row | {name: in_words(value, ".3g") for name, value in result.metrics.items()}
 
 
@@ -155,75 +160,3 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow({name: as_label(x) if isinstance(x, tuple) else x for name, x in row.items()})
     return file.getvalue()
-
-
-def summary_page(plan: Plan, arms: Sequence[Sequence[PointResult]], figures: Sequence[str]) -> str:
-    """``summary.md``: the question, the tables, the figures, and how the numbers were measured."""
-    question = plan.question
-    parts = [
-        f"# {question.name}",
-        question.question,
-        what_was_trained(plan, arms),
-        arm_tables(plan, arms),
-        *(f"![{name}]({name}.png)" for name in figures),
-        "\n".join(f"- {note}" for note in _notes(plan, arms)),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def what_was_trained(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
-    """The agent, the environment, the steps and the seeds, as a sentence."""
-    question = plan.question
-    return f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {_seeds(plan, arms)}."
-
-
-def _seeds(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
-    """How many seeds were trained; a member that several arms have counts once."""
-    question = plan.question
-    pairs = zip(itertools.chain(*plan.points), itertools.chain(*arms), strict=True)
-    done = len({members[seed] for (_, members), row in pairs for seed in row.outcomes})
-    if question.until_separated is None:
-        return f"{question.seeds} seeds" + (
-            f"; {done} of {len(plan.members)} finished" if done < len(plan.members) else ""
-        )
-    error = f"P = {question.until_separated:g}"
-    return f"at most {question.seeds} seeds, until points separate ({error}): {done} of {len(plan.members)} members"
-
-
-def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
-    """How the columns of the tables were measured."""
-    notes = [
-        f"Return: of the greedy policy after training, mean over {plan.question.eval_episodes} episodes; interquartile "
-        f"mean over seeds with its {confidence.CONFIDENCE:.0%} bootstrap interval.",
-        "P(better): the probability that a seed of this row does better than a seed of the table's first row.",
-        "Mean over training: the area under the curve of the return of training's episodes, divided by its steps.",
-    ]
-    if plan.question.until_separated is not None:
-        notes.append(
-            "Worse than: a point of the same arm, by a rank test and Welch's test, after this many seeds of each; it "
-            "got no more for this arm. The others stop together: when all seeds are trained, or when more of the same "
-            "would not tell them apart. The probability of a false call in the whole study is "
-            f"{plan.question.until_separated:g} at most. A point stops when its seeds came out low, so its return is "
-            "somewhat too low on average; and intervals hold for a number of seeds that is fixed, not for one that the "
-            "returns decide."
-        )
-    if any(row.distance is not None for arm in arms for row in arm):
-        notes.append(
-            "Distance to the optimum: the discounted return of the optimal policy from the start, less that of the "
-            "learned policy; both are exact."
-        )
-    target = target_return(plan)
-    if target is not None:
-        notes.append(
-            f"Steps and seconds to {target:g}: when the mean return of training's episodes, averaged over one of "
-            f"{ROWS} parts of the run, first reached it; the median over seeds, and in parentheses how many reached it."
-        )
-    notes.append(
-        "Training seconds: of one member, without compilation and evaluation. Members that share a program share its "
-        "time by their steps; on a CPU as many slices of members run at once as there are cores."
-        if plan.on_device
-        else "Training seconds: of one member, without compilation and evaluation; members ran one after another."
-    )
-    if any(row.diverged > 0 for arm in arms for row in arm):
-        notes.append("Diverged: the share of seeds that diverged; their last finite policy was evaluated.")
-    return notes

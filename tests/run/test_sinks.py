@@ -72,7 +72,8 @@ def test_a_sink_is_told_what_the_run_writes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(evaluations[-1][1](obs), result.policy(obs))
     # Checkpoints are written beside training: one that a newer one overtakes is never written.
     steps = [step for step, _ in sink.of("checkpoint")]
-    assert steps == sorted({*steps} & {0, 256, 512, 768, 1024}) and steps[-1] == 1024
+    assert steps == sorted({*steps} & {0, 256, 512, 768, 1024})
+    assert steps[-1] == 1024
     assert sink.of("close") == [[summary_of(tmp_path)]]
 
 

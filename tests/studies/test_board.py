@@ -194,7 +194,7 @@ def test_bands_name_tags_that_exist(found: dict[str, EventAccumulator]) -> None:
         for series in chart.margin.series
         for tag in (series.value, series.lower, series.upper)
     ]
-    assert len(tags) == 3 * (2 * 3 + 2 * 3)  # three quantities against two axes, two curves of three arms
+    assert len(tags) == 3 * (2 * 6 + 2 * 3)  # six quantities against two axes, two curves of three arms
     assert set(tags) <= known
 
 

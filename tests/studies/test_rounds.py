@@ -16,11 +16,12 @@ import pytest
 from rlgd.errors import UsageError
 from rlgd.studies import Arm, Outcome, Question, figures, read_question, resume_study
 from rlgd.studies.directory import MEMBERS, RESULTS, STUDY
+from rlgd.studies.page import summary_page
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.question import shipped_questions
 from rlgd.studies.rounds import forecast, judge, separations
 from rlgd.studies.seed_statistics import point_results
-from rlgd.studies.tables import arm_tables, records, summary_page
+from rlgd.studies.tables import arm_tables, records
 from tests.support.processes import start, wait_for
 from tests.support.small_study import outcome, study
 
@@ -97,7 +98,7 @@ def test_tables_and_figures_say_what_was_decided(ended: tuple[Plan, dict[int, Ou
     text = arm_tables(plan, results)
     assert "| worse than" in text
     assert ", after 6 seeds" in text
-    page = summary_page(plan, results, ())
+    page = summary_page(plan, results, (), ())
     assert f"at most 20 seeds, until points separate (P = 0.05): {len(outcomes)} of 80 members." in page
     assert "for a number of seeds that is fixed" in page
     rows = records(plan, outcomes)

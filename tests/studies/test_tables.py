@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from rlgd.studies import Arm, Outcome, Question
+from rlgd.studies.page import summary_page
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.seed_statistics import point_results
-from rlgd.studies.tables import arm_tables, as_csv, columns, records, summary_page
+from rlgd.studies.tables import arm_tables, as_csv, columns, records
 from tests.support.small_study import outcome
 
 
@@ -49,7 +50,7 @@ def test_columns_that_no_row_fills_are_left_out() -> None:
     plan = planned(None, env="Pendulum-v1")  # which has no threshold
     results = point_results(plan, outcomes())
     assert columns(plan, results) == ["setting", "seeds", "return", "P(better)", "mean over training",
-                                      "training seconds"]  # fmt: skip
+                                      "mean over equal seconds", "training seconds"]  # fmt: skip
     diverged = {0: dataclasses.replace(outcome(1.0), reason="diverged")}
     assert columns(plan, point_results(plan, diverged))[-1] == "diverged"
 
@@ -74,7 +75,7 @@ def test_the_csv_file_holds_the_records() -> None:
 
 def test_the_page_has_the_question_and_how_numbers_were_measured() -> None:
     plan = planned()
-    page = summary_page(plan, point_results(plan, outcomes(3)), ["surface"])
+    page = summary_page(plan, point_results(plan, outcomes(3)), ["surface"], ())
     assert page.startswith("# study\n\nHow deep?\n\na2c in CartPole-v1, 100 steps, 2 seeds; 3 of 4 finished.\n\n")
     assert "![surface](surface.png)" in page
     assert "- Steps and seconds to 10: " in page

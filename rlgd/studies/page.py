@@ -1,0 +1,125 @@
+"""``summary.md`` of a study: the question, the tables, the figures, and how the numbers were measured."""
+
+import itertools
+from collections.abc import Sequence
+
+from rlgd.maths import confidence
+from rlgd.maths.confidence import Interval, in_words
+from rlgd.studies.outcome import ROWS
+from rlgd.studies.plan import Plan
+from rlgd.studies.seed_statistics import PointResult, target_return
+from rlgd.studies.speed import ROUNDS, Speed
+from rlgd.studies.tables import arm_tables
+from rlgd.tables import markdown
+
+
+def summary_page(
+    plan: Plan, arms: Sequence[Sequence[PointResult]], figures: Sequence[str], speeds: Sequence[Speed]
+) -> str:
+    """``summary.md``: the question, the tables, the figures, and how the numbers were measured."""
+    question = plan.question
+    parts = [
+        f"# {question.name}",
+        question.question,
+        what_was_trained(plan, arms),
+        arm_tables(plan, arms),
+        *(f"![{name}]({name}.png)" for name in figures),
+        _costs(speeds),
+        "\n".join(f"- {note}" for note in _notes(plan, arms)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def what_was_trained(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """The agent, the environment, the steps and the seeds, as a sentence."""
+    question = plan.question
+    return f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {_seeds(plan, arms)}."
+
+
+def _seeds(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """How many seeds were trained; a member that several arms have counts once."""
+    question = plan.question
+    pairs = zip(itertools.chain(*plan.points), itertools.chain(*arms), strict=True)
+    done = len({members[seed] for (_, members), row in pairs for seed in row.outcomes})
+    if question.until_separated is None:
+        return f"{question.seeds} seeds" + (
+            f"; {done} of {len(plan.members)} finished" if done < len(plan.members) else ""
+        )
+    error = f"P = {question.until_separated:g}"
+    return f"at most {question.seeds} seeds, until points separate ({error}): {done} of {len(plan.members)} members"
+
+
+def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
+    """How the columns of the tables were measured."""
+    notes = [
+        f"Return: of the greedy policy after training, mean over {plan.question.eval_episodes} episodes; interquartile "
+        f"mean over seeds with its {confidence.CONFIDENCE:.0%} bootstrap interval.",
+        "P(better): the probability that a seed of this row does better than a seed of the table's first row.",
+        "Mean over training: the area under the curve of the return of training's episodes, divided by its steps.",
+    ]
+    if plan.question.until_separated is not None:
+        notes.append(
+            "Worse than: a point of the same arm, by a rank test and Welch's test, after this many seeds of each; it "
+            "got no more for this arm. The others stop together: when all seeds are trained, or when more of the same "
+            "would not tell them apart. The probability of a false call in the whole study is "
+            f"{plan.question.until_separated:g} at most. A point stops when its seeds came out low, so its return is "
+            "somewhat too low on average; and intervals hold for a number of seeds that is fixed, not for one that the "
+            "returns decide."
+        )
+    if any(row.distance is not None for arm in arms for row in arm):
+        notes.append(
+            "Distance to the optimum: the discounted return of the optimal policy from the start, less that of the "
+            "learned policy; both are exact."
+        )
+    notes += [*_notes_on_target(plan, arms), *_notes_on_time(plan, arms)]
+    if any(row.diverged > 0 for arm in arms for row in arm):
+        notes.append("Diverged: the share of seeds that diverged; their last finite policy was evaluated.")
+    return notes
+
+
+def _notes_on_target(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
+    target = target_return(plan)
+    if target is None:
+        return []
+    return [
+        f"Steps and seconds to {target:g}: when the mean return of training's episodes, averaged over one of "
+        f"{ROWS} parts of the run, first reached it; the median over seeds, and in parentheses how many reached it.",
+        "Mean steps and seconds to it: the restricted mean over seeds, with its bootstrap interval; a seed that did "
+        f"not reach it within {_budget(arms)} counts with all of that, which is the least that a setting had.",
+    ]
+
+
+def _notes_on_time(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
+    if plan.on_device:
+        measured = (
+            "of one member that trains alone, without compilation and evaluation: its iterations, times the seconds of "
+            f"an iteration of its program, measured after the study in {ROUNDS} rounds (`speed.json`)."
+        )
+    else:
+        measured = "of one member, without compilation and evaluation; members ran one after another."
+    return [
+        f"Mean over equal seconds: as over training, for the first {arms[0][0].budget.seconds:.3g} s of each member.",
+        f"Training seconds: {measured}",
+    ]
+
+
+def _budget(arms: Sequence[Sequence[PointResult]]) -> str:
+    steps, seconds = arms[0][0].budget
+    return f"{steps:,.0f} steps or {seconds:.3g} s"
+
+
+def _costs(speeds: Sequence[Speed]) -> str:
+    """What an iteration costs with each program, as a table; empty for a single program."""
+    if len(speeds) < 2:
+        return ""
+    heads = ["program", "iterations timed", "milliseconds of one", "relative to the first"]
+    rows = [
+        [
+            speed.program,
+            f"{speed.iterations:,}",
+            in_words(Interval(*(1000 * x for x in speed.of_an_iteration)), ".3g"),
+            in_words(speed.relative_to(speeds[0]), ".2f"),
+        ]
+        for speed in speeds
+    ]
+    return f"What an iteration costs\n\n{markdown(heads, rows)}"
