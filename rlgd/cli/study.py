@@ -45,6 +45,7 @@ class Options(ExecutionOptions):
     agent: str | None = flag(None, "another agent than the study names")
     env: str | None = flag(None, "another environment than the study names", "ID")
     seeds: int | None = flag(None, "seeds of each combination of values")
+    first_seed: int | None = flag(None, "the first of them; the default is 0")
     total_timesteps: int | None = flag(None, "environment steps of each member", count=True)
     target_return: float | None = flag(
         None, "count steps and seconds to this return; the default is the environment's threshold"
@@ -80,7 +81,7 @@ def run(options: Options) -> int:
         named(options.agent)  # what a user names is imported, what a file names is not
     if options.env is None:
         refuse_module_id(question.env)
-    names = ("agent", "env", "seeds", "total_timesteps", "target_return", "until_separated")
+    names = ("agent", "env", "seeds", "first_seed", "total_timesteps", "target_return", "until_separated")
     given = {name: getattr(options, name) for name in names}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
     plan = plan_module.make_plan(question)
@@ -99,7 +100,7 @@ def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution"
     from rlgd.cli import jax_setup
 
     set_up = functools.partial(jax_setup.set_up, computing=options.computing)
-    set_up(plan.members[0], alone=not plan.on_device)
+    set_up(plan.members[0], alone=not plan.device_groups)
     from rlgd.studies.execution import Execution
 
     execution = Execution(exact, options.slice_size, options.workers, set_up=set_up, devices=options.devices)

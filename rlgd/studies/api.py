@@ -145,8 +145,8 @@ def resume_study(
     question, content = read(directory)
     if not question.env and env is None:
         raise UsageError(f"{directory} does not name its environment, which was not given as an id; give env.")
-    if env is None:
-        refuse_module_id(question.env)
+    for named in {arm.env for arm in question.arms} | ({question.env} if env is None else set()):
+        refuse_module_id(named)
     size = recorded_slice_size(directory, content, slice_size)
     execution = Execution(content["exact"], size, workers, executor, devices=devices)
     plan = make_plan(question, agent, env)
@@ -178,7 +178,8 @@ def execute(
     execution.validate()
     execution.check_devices(plan)
     for group in plan.groups:
-        footprint.check(plan.members[group.members[0]].agent, plan.env)
+        one = plan.members[group.members[0]]
+        footprint.check(one.agent, one.env)
     if directory is None:
         outcomes = _train(plan, {}, execution, lambda new: None, on_progress, told)
         return _result(plan, outcomes, measure_speeds(plan, outcomes, execution), None)
@@ -186,7 +187,7 @@ def execute(
         with contextlib.closing(OutcomeFile(directory)) as file:
             outcomes = _train(plan, file.read(len(plan.members)), execution, file.add, on_progress, told)
         speeds = speed.read(directory, plan)
-        if plan.on_device and not speeds:
+        if plan.device_groups and not speeds:
             speeds = measure_speeds(plan, outcomes, execution)
             speed.write(directory, speeds)
         result = _result(plan, outcomes, speeds, directory)

@@ -36,14 +36,16 @@ class Arm:
     """One curve or surface of the answer: fixed settings, and settings that vary.
 
     Attributes:
-        name: its title in tables and figures.
-        settings: values shared by all its points. Keys are flat names of hyper-parameters, or names in ``OPTIONS``.
+        name: of its curve. Arms of the same name in several environments are also compared over all of these.
+        settings: values shared by all its points. Keys are flat names of hyper-parameters, names in ``OPTIONS``,
+            "agent" (a name) and "env" (an id).
         vary: the values of each setting that varies; every combination is a point.
         cases: in place of ``vary``, named points, each with values of several settings.
         effective_step: a fixed learning_rate / (1 - momentum), from which ``learning_rate`` is computed; None: off.
 
     Raises:
-        UsageError: if nothing varies, both ``vary`` and ``cases`` are given, or the effective step is not defined.
+        UsageError: if nothing varies, both ``vary`` and ``cases`` are given, a case has an environment of its own, or
+            the effective step is not defined.
     """
 
     name: str = ""
@@ -54,20 +56,51 @@ class Arm:
 
     def __post_init__(self) -> None:
         if bool(self.vary) == bool(self.cases):
-            raise UsageError(f"{self._title} varies nothing; give values under vary, or named cases.")
+            raise UsageError(f"{self._described} varies nothing; give values under vary, or named cases.")
+        if any("env" in case for case in self.cases.values()):
+            raise UsageError(f"{self._described} has a case with an env; give it under settings or vary.")
         object.__setattr__(self, "vary", {name: expand_values(name, values) for name, values in self.vary.items()})
         object.__setattr__(self, "settings", as_tuples(self.settings))
         object.__setattr__(self, "cases", {name: as_tuples(case) for name, case in self.cases.items()})
         if self.effective_step is not None and "learning_rate" in {*self.settings, *self.axes}:
-            raise UsageError(f"{self._title} has both a learning_rate and an effective_step; give one of them.")
+            raise UsageError(f"{self._described} has both a learning_rate and an effective_step; give one of them.")
         if self.effective_step is not None and "momentum" not in {*self.settings, *self.axes}:
             raise UsageError(
-                f"{self._title} has an effective_step but no momentum; both are needed to compute learning_rate."
+                f"{self._described} has an effective_step but no momentum; both are needed to compute learning_rate."
             )
 
     @property
-    def _title(self) -> str:
+    def _described(self) -> str:
         return f"arm {self.name!r}" if self.name else "the study"
+
+    @property
+    def env(self) -> str:
+        """The id of its environment; empty for that of the study."""
+        envs = self.vary.get("env", (self.settings.get("env", ""),))
+        return str(envs[0]) if len(envs) == 1 else ""
+
+    @property
+    def title(self) -> str:
+        """What it is called in tables and figures."""
+        return " in ".join(part for part in (self.name, self.env) if part)
+
+    def split(self) -> Iterator["Arm"]:
+        """The arm as arms of one environment each, and of one agent each if anything else varies.
+
+        Returns in different environments cannot be compared, and a curve belongs to one agent.
+        """
+        others = self.vary.keys() - {"agent", "env"}
+        apart = [name for name in ("agent", "env") if name in self.vary and self.vary.keys() > {name}]
+        if "agent" in apart and not others:
+            apart.remove("agent")  # agents are compared with each other
+        if self.vary.keys() == {"env"}:
+            yield from (dataclasses.replace(self, vary={"env": (env,)}) for env in self.vary["env"])
+            return
+        for combination in itertools.product(*(self.vary[name] for name in apart)):
+            fixed = dict(zip(apart, combination, strict=True))
+            name = ", ".join(part for part in (self.name, fixed.get("agent", "")) if part)
+            vary = {name: values for name, values in self.vary.items() if name not in apart}
+            yield dataclasses.replace(self, name=name, settings={**self.settings, **fixed}, vary=vary)
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.tensorboard import Board
 from rlgd.studies import page, tables
 from rlgd.studies.arms import Arm, Point, as_label
-from rlgd.studies.axes import Axis, single_axes
+from rlgd.studies.axes import Axis, run_of, single_axes
 from rlgd.studies.directory import TENSORBOARD
 from rlgd.studies.plan import Plan
-from rlgd.studies.seed_statistics import PointResult, Reached, mean_curve, median_reached, target_return
+from rlgd.studies.seed_statistics import PointResult, Reached, mean_curve, median_reached
 from rlgd.system import files
 
 ANSWER = "answer"
@@ -79,15 +79,11 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 def quantities(plan: Plan, row: PointResult) -> dict[str, Interval | None]:
     """What is shown of a point, as in the tables; NaN for no bounds, None or infinity for what was not found."""
-    target = target_return(plan)
     found: dict[str, Interval | None] = {"return": row.score}
-    if target is not None and row.reached:
-        steps, seconds = median_reached(row)
-        found |= {f"steps to {target:g}": _exactly(steps), f"seconds to {target:g}": _exactly(seconds)}
-        found |= {
-            f"steps to {target:g}, mean": row.steps_to_target,
-            f"seconds to {target:g}, mean": row.seconds_to_target,
-        }
+    if row.reached:
+        (steps, seconds), target = median_reached(row), target_words(plan, row)
+        found |= {f"steps to {target}": _exactly(steps), f"seconds to {target}": _exactly(seconds)}
+        found |= {f"steps to {target}, mean": row.steps_to_target, f"seconds to {target}, mean": row.seconds_to_target}
     found |= {"distance to the optimum": row.distance} if row.distance is not None else {}
     found |= {
         "training return, mean": row.area,
@@ -95,6 +91,11 @@ def quantities(plan: Plan, row: PointResult) -> dict[str, Interval | None]:
         "training seconds": _exactly(row.seconds),
     }
     return found | {"win probability": row.improvement} | row.metrics
+
+
+def target_words(plan: Plan, row: PointResult) -> str:
+    """The target return; in words if there are several environments, so that all have the same columns."""
+    return "the target" if len(plan.env_ids) > 1 else f"{row.target:g}"
 
 
 def _exactly(value: float) -> Interval:
@@ -155,18 +156,18 @@ def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
     alike = [
         row.point.label for other, row in scored if row is not best and not row.separated and not other.high < score.low
     ]
-    beginning = f"**{arm.name}**: the" if arm.name else "The"
+    beginning = f"**{arm.title}**: the" if arm.title else "The"
     text = f"{beginning} return is highest with **{best.point.label}**: {in_words(score)}."
     if alike:
         text += f" Intervals do not tell it from {', '.join(alike)}."
     reached = [(median_reached(row), row) for row in rows if row.reached]
-    return text + (_first_to_target(plan, reached) if reached else "")
+    return text + (_first_to_target(reached) if reached else "")
 
 
-def _first_to_target(plan: Plan, reached: Sequence[tuple[Reached, PointResult]]) -> str:
+def _first_to_target(reached: Sequence[tuple[Reached, PointResult]]) -> str:
     """Which point reaches the target return after the fewest steps."""
     (steps, seconds), first = min(reached, key=lambda pair: pair[0].steps)
-    target = f"{target_return(plan):g}"
+    target = f"{first.target:g}"
     if math.isinf(steps):
         return f" No value reached {target} with half of its seeds."
     return f" {target} is reached first with **{first.point.label}**, after {steps:,.0f} steps ({seconds:.2f} s)."
@@ -211,13 +212,15 @@ def _curve_bands(plan: Plan) -> Bands:
 
 def _arms(plan: Plan, axes: Sequence[Axis]) -> Iterator[tuple[str, Board]]:
     """The names and boards of the arms' runs."""
+    runs: dict[str, Scalars] = {}
     for axis in axes:
         for arm, rows in axis.arms:
-            scalars: Scalars = {}
+            scalars = runs.setdefault(run_of(axis, arm), {})
             for row in rows:
                 for name, found in quantities(plan, row).items():
                     _add_value(scalars, axis.place(row), _value_tag(name, axis), found)
-            yield f"arms/{folder_name(arm.name or axis.name)}", Board(scalars=sorted(scalars.items()))
+    for name, scalars in runs.items():
+        yield f"arms/{folder_name(name)}", Board(scalars=sorted(scalars.items()))
 
 
 def _add_value(scalars: Scalars, place: int, tag: str, found: Interval | None) -> None:
@@ -247,9 +250,9 @@ def _settings(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[tuple[s
     for arm, points, rows in zip(plan.question.arms, plan.points, arms, strict=True):
         for (point, members), row in zip(points, rows, strict=True):
             if members not in boards:
-                run = "/".join(["settings", *(folder_name(part) for part in (arm.name, point.label) if part)])
+                run = "/".join(["settings", *(folder_name(part) for part in (arm.title, point.label) if part)])
                 # The table of HParams is sorted by this name.
-                group = f"{len(boards) + 1:0{digits}} " + ", ".join(part for part in (point.label, arm.name) if part)
+                group = f"{len(boards) + 1:0{digits}} " + ", ".join(part for part in (point.label, arm.title) if part)
                 results = {f"result/{name}": x for name, x in _results(plan, row).items()}
                 boards[members] = run, Board(session=_values(columns, arm, point), group=group), {0: results}
             _add_curves(boards[members][2], arm, row)
@@ -258,14 +261,14 @@ def _settings(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[tuple[s
 
 def _results(plan: Plan, row: PointResult) -> dict[str, float]:
     """The metrics of HParams; what was never reached is left out."""
-    target = target_return(plan)
-    names = ["return"] + ([] if target is None else [f"steps to {target:g}", f"seconds to {target:g}"])
+    target = target_words(plan, row)
+    names = ["return"] + ([f"steps to {target}", f"seconds to {target}"] if row.reached else [])
     found = quantities(plan, row)
     return {name: x.value for name in names if (x := found.get(name)) is not None and math.isfinite(x.value)}
 
 
 def _curve_tag(arm: Arm, against: str) -> str:
-    return _tag(f"curves/return against {AGAINST[against][0]}" + (f", {arm.name}" if arm.name else ""))
+    return _tag(f"curves/return against {AGAINST[against][0]}" + (f", {arm.title}" if arm.title else ""))
 
 
 def _add_curves(scalars: Scalars, arm: Arm, row: PointResult) -> None:
@@ -288,7 +291,7 @@ def _columns(plan: Plan, settings: Sequence[tuple[Arm, PointResult]]) -> dict[st
 
 def _values(columns: Mapping[str, bool], arm: Arm, point: Point) -> dict[str, float | str]:
     """The row of a point in HParams: numbers in a column of numbers, else labels."""
-    known = {**point.settings, "arm": arm.name} | ({} if arm.axes else {"case": point.label})
+    known = {**point.settings, "arm": arm.title} | ({} if arm.axes else {"case": point.label})
     return {
         name: float(known[name]) if is_number else as_label(known[name])
         for name, is_number in columns.items()

@@ -131,7 +131,7 @@ def train_slices(
     Raises:
         EnvironmentFault: if the worker of a slice died more than ``RESTARTS`` times.
     """
-    study, seconds = Study.of(plan, exact, set_up, not plan.on_device), 0.0
+    study, seconds = Study.of(plan, exact, set_up, not plan.device_groups), 0.0
     for ended in run_jobs(executor, _train, [_Job(study, part) for part in slices], at_once):
         if ended.lost:
             raise EnvironmentFault(
@@ -181,7 +181,7 @@ def _train(job: _Job) -> _Trained:
     """Train a slice, in a worker."""
     with _making:  # workers may have several threads
         made = _made(job.study)
-    if not made.plan.on_device:
+    if not made.plan.groups[job.part.group].on_device:
         return _Trained({number: train_alone(made.plan.members[number]) for number in job.part.members}, 0.0)
     programs = made.programs(job.part)
     before = programs.compile_seconds

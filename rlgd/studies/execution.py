@@ -73,8 +73,8 @@ class Execution:
         Raises:
             UsageError: if they are not, or have not.
         """
-        if self.devices > 1 and not plan.on_device:
-            raise UsageError(f"devices is {self.devices}, but {plan.env.env_id} runs on the host.")
+        if self.devices > 1 and not plan.device_groups:
+            raise UsageError(f"devices is {self.devices}, but {', '.join(plan.env_ids)} runs on the host.")
         if self.devices > 1 and self.executor is not None:
             raise UsageError(f"devices is {self.devices}, but an executor trains; give it a worker for each device.")
         make_mesh(self.devices)
@@ -99,26 +99,28 @@ def forecast(plan: Plan, execution: Execution) -> str:
         f"{question.name}: {question.question}" if question.question else question.name,
         f"  {points:,} combinations in {len(plan.points)} {'arm' if len(plan.points) == 1 else 'arms'}, "
         f"{question.seeds:,} seeds each: {len(plan.members):,} members "
-        f"of {type(plan.members[0].agent).__name__} in {plan.env.env_id}",
+        f"of {', '.join(plan.agent_names)} in {', '.join(plan.env_ids)}",
     ]
-    seconds, most = 0.0, 0.0
+    seconds, most, on_host = 0.0, 0.0, 0.0
     for group in plan.groups:
-        seconds += sum(_seconds(plan.members[n]) for n in group.members)
+        training = sum(_seconds(plan.members[n]) for n in group.members)
         line = f"  program {group.label}: {len(group.members):,} members"
-        if plan.on_device:
+        if group.on_device:
             size = execution.size_of(plan, group)
-            seconds += COMPILE_SECONDS
+            seconds += training + COMPILE_SECONDS
             most = max(most, size * bytes_of(plan.members[group.members[0]]))
             line += f", {'one after another' if execution.exact else f'{size} side by side'}"
+        else:
+            on_host += training
+            line += ", one after another on the host"
         lines.append(line)
-    if plan.on_device:
-        programs = f"{len(plan.groups)} program{'' if len(plan.groups) == 1 else 's'}"
+    time = _duration(seconds / workers + on_host)
+    if plan.device_groups:
+        programs = f"{len(plan.device_groups)} program{'' if len(plan.device_groups) == 1 else 's'}"
         memory = f"{most * workers / 2**20:,.0f} MiB"
-        lines.append(
-            f"  {programs} to compile, {workers} slices at a time, about {memory}, about {_duration(seconds / workers)}"
-        )
+        lines.append(f"  {programs} to compile, {workers} slices at a time, about {memory}, about {time}")
     else:
-        lines.append(f"  one after another on the host, about {_duration(seconds)}")
+        lines.append(f"  about {time}")
     return "\n".join(lines)
 
 
@@ -152,10 +154,12 @@ def train_members(
         elsewhere.train_slices(
             plan, slices, execution.exact, execution.executor, execution.workers, execution.set_up, on_finished
         )
-    elif plan.on_device:
-        _train_in_threads(plan, slices, execution, on_finished, programs)
-    else:
-        for part in slices:
+        return
+    on_device = [part for part in slices if plan.groups[part.group].on_device]
+    if on_device:
+        _train_in_threads(plan, on_device, execution, on_finished, programs)
+    for part in slices:
+        if not plan.groups[part.group].on_device:
             on_finished({number: train_alone(plan.members[number]) for number in part.members}, 0.0)
 
 
@@ -164,7 +168,7 @@ def _slices(plan: Plan, wanted: set[int], execution: Execution) -> list[Slice]:
     groups = []
     for label, group in enumerate(plan.groups):
         numbers = [n for n in group.members if n in wanted]
-        size = execution.size_of(plan, group) if plan.on_device and numbers else 1
+        size = execution.size_of(plan, group) if group.on_device and numbers else 1
         starts = range(0, len(numbers), size)
         groups.append([Slice(label, size, tuple(numbers[start : start + size])) for start in starts])
     # Groups take turns: while one group is compiled, another one is compiled too, or trains.
@@ -201,12 +205,12 @@ def _train_in_threads(
 
 
 def measure_speeds(plan: Plan, outcomes: Mapping[int, Outcome], execution: Execution) -> tuple[Speed, ...]:
-    """What a member of each group costs alone, once all have finished; empty on the host, where each has trained alone.
+    """What a member of each group costs alone, once all have finished; empty if all train on the host, alone.
 
     On the CPU a process of its own measures where ``set_up`` is known: a program that trains alone takes fewer threads
     than slices do, and their number holds for a process. On a GPU two processes would share its memory.
     """
-    if not plan.on_device:
+    if not plan.device_groups:
         return ()
     if execution.executor is not None or (execution.set_up is not None and jax.default_backend() == "cpu"):
         return elsewhere.measure_elsewhere(plan, outcomes, execution.executor, execution.set_up)

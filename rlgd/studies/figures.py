@@ -3,7 +3,7 @@
 import functools
 import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlgd.studies.arms import Arm, as_label
-from rlgd.studies.axes import Axis, single_axes
+from rlgd.studies.axes import Axis, run_of, single_axes
 from rlgd.studies.plan import Plan
-from rlgd.studies.seed_statistics import PointResult, mean_curve, target_return
+from rlgd.studies.seed_statistics import PointResult, mean_curve
 
 PANEL = (5.2, 3.8)  # inches
 COLUMNS = 3
@@ -35,7 +35,7 @@ def draw(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> dict[str, bytes]:
     if lines:
         for name, against in (("return-against-steps", "steps"), ("return-against-seconds", "seconds")):
             figures[name] = _png(panels(plan, lines, functools.partial(draw_curves, against=against)))
-        figures["return-by-value"] = _png(return_by_value(plan, single_axes(plan, arms)))
+        figures["return-by-value"] = _png(return_by_value(single_axes(plan, arms)))
     if surfaces:
         figures["surface"] = _png(panels(plan, surfaces, draw_surface))
     return figures
@@ -55,7 +55,7 @@ def panels(plan: Plan, pairs: Sequence[ArmResults], draw_panel: Callable[..., No
     for n, (arm, results) in enumerate(pairs):
         axes = figure.add_subplot(rows, columns, n + 1)
         draw_panel(plan, axes, arm, results)
-        axes.set_title(arm.name or plan.question.name, fontsize="medium")
+        axes.set_title(arm.title or plan.question.name, fontsize="medium")
     return figure
 
 
@@ -74,7 +74,7 @@ def draw_curves(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[PointResult], *
         style = "--" if row.separated else "-"
         axes.plot(line.x, line.mean, style, color=colour, label=_label(plan, row), linewidth=1.5)
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-    _draw_target(plan, axes)
+    _draw_target(axes, rows)
     axes.set_xlabel("environment steps" if against == "steps" else "training seconds of a member")
     axes.set_ylabel("episodic return while training")
     if axes.get_legend_handles_labels()[0]:
@@ -88,33 +88,35 @@ def _label(plan: Plan, row: PointResult) -> str:
     return f"{row.point.label} ({len(row.outcomes)} seeds{', worse' if row.separated else ''})"
 
 
-def _draw_target(plan: Plan, axes: Axes) -> None:
-    target = target_return(plan)
+def _draw_target(axes: Axes, rows: Sequence[PointResult]) -> None:
+    target = rows[0].target
     if target is not None:
         axes.axhline(target, color="gray", linewidth=0.8, linestyle=":")
 
 
-def return_by_value(plan: Plan, axes: Sequence[Axis]) -> Figure:
+def return_by_value(axes: Sequence[Axis]) -> Figure:
     """The return at each point with its interval, a line for each arm: arms along the same axis share a panel."""
     columns = min(len(axes), COLUMNS)
     lines = -(-len(axes) // columns)
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * lines), layout="constrained")
-    colours = itertools.cycle(OF_ARMS)
+    names = list(dict.fromkeys(run_of(axis, arm) for axis in axes for arm, _ in axis.arms))
+    colours = dict(zip(names, itertools.cycle(OF_ARMS), strict=False))
     for n, axis in enumerate(axes):
         panel = figure.add_subplot(lines, columns, n + 1)
         _draw_returns(panel, axis, colours)
-        _draw_target(plan, panel)
+        _draw_target(panel, axis.arms[0][1])
     return figure
 
 
-def _draw_returns(panel: Axes, axis: Axis, colours: Iterator[str]) -> None:
+def _draw_returns(panel: Axes, axis: Axis, colours: Mapping[str, str]) -> None:
     """One panel of ``return_by_value``: the arms are a little apart so that bars do not overlap.
 
     A point that is worse than the best of its arm has a hollow marker.
     """
     labels = axis.labels
     shifts = np.linspace(-0.12, 0.12, len(axis.arms))
-    for shift, colour, (arm, rows) in zip(shifts, colours, axis.arms, strict=False):
+    for shift, (arm, rows) in zip(shifts, axis.arms, strict=True):
+        colour = colours[run_of(axis, arm)]
         scores = [(axis.place(row), row.score) for row in rows if row.score]
         if not scores:
             continue

@@ -40,9 +40,9 @@ def write(plan: Plan, outcomes: Mapping[int, Outcome], directory: Path) -> None:
 def _write_member(
     plan: Plan, member: int, outcome: Outcome, arm: Arm, point: Point, directory: Path, start: float
 ) -> None:
-    group = f"{arm.name} {point.label}".strip()
+    group = f"{arm.title} {point.label}".strip()
     settings = {name: as_label(v) if isinstance(v, tuple) else v for name, v in point.settings.items()}
-    values = ({"arm": arm.name} if arm.name else {}) | ({} if arm.axes else {"case": point.label}) | settings
+    values = ({"arm": arm.title} if arm.title else {}) | ({} if arm.axes else {"case": point.label}) | settings
     seed = plan.members[member].settings.seed
     folder = files.make_folder(directory, MEMBER_CURVES, folder_name(group), f"seed{seed}")
     end = {

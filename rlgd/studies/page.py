@@ -7,7 +7,7 @@ from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval, in_words
 from rlgd.studies.outcome import ROWS
 from rlgd.studies.plan import Plan
-from rlgd.studies.seed_statistics import PointResult, target_return
+from rlgd.studies.seed_statistics import PointResult
 from rlgd.studies.speed import ROUNDS, Speed
 from rlgd.studies.tables import arm_tables
 from rlgd.tables import markdown
@@ -32,15 +32,17 @@ def summary_page(
 
 def what_was_trained(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     """The agent, the environment, the steps and the seeds, as a sentence."""
-    question = plan.question
-    return f"{question.agent} in {plan.env.env_id}, {question.total_timesteps:,} steps, {_seeds(plan, arms)}."
+    steps = sorted({config.settings.total_timesteps for config in plan.members})
+    spread = f"{steps[0]:,}" + (f" to {steps[-1]:,}" if len(steps) > 1 else "")
+    agents = ", ".join(plan.agent_names)
+    return f"{agents} in {', '.join(plan.env_ids)}, {spread} steps, {_seeds(plan, arms)}."
 
 
 def _seeds(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     """How many seeds were trained; a member that several arms have counts once."""
     question = plan.question
     pairs = zip(itertools.chain(*plan.points), itertools.chain(*arms), strict=True)
-    done = len({members[seed] for (_, members), row in pairs for seed in row.outcomes})
+    done = len({members[seed - question.first_seed] for (_, members), row in pairs for seed in row.outcomes})
     if question.until_separated is None:
         return f"{question.seeds} seeds" + (
             f"; {done} of {len(plan.members)} finished" if done < len(plan.members) else ""
@@ -78,19 +80,20 @@ def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
 
 
 def _notes_on_target(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
-    target = target_return(plan)
-    if target is None:
+    targets = {row.target for rows in arms for row in rows if row.target is not None}
+    if not targets:
         return []
     return [
-        f"Steps and seconds to {target:g}: when the mean return of training's episodes, averaged over one of "
-        f"{ROWS} parts of the run, first reached it; the median over seeds, and in parentheses how many reached it.",
+        f"Steps and seconds to {', '.join(f'{target:g}' for target in sorted(targets))}: when the mean return of "
+        f"training's episodes, averaged over one of {ROWS} parts of the run, first reached it; the median over seeds, "
+        "and in parentheses how many reached it.",
         "Mean steps and seconds to it: the restricted mean over seeds, with its bootstrap interval; a seed that did "
-        f"not reach it within {_budget(arms)} counts with all of that, which is the least that a setting had.",
+        f"not reach it counts with all that each setting had: {_budgets(plan, arms)}.",
     ]
 
 
 def _notes_on_time(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
-    if plan.on_device:
+    if plan.device_groups:
         measured = (
             "of one member that trains alone, without compilation and evaluation: its iterations, times the seconds of "
             f"an iteration of its program, measured after the study in {ROUNDS} rounds (`speed.json`)."
@@ -98,14 +101,16 @@ def _notes_on_time(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[st
     else:
         measured = "of one member, without compilation and evaluation; members ran one after another."
     return [
-        f"Mean over equal seconds: as over training, for the first {arms[0][0].budget.seconds:.3g} s of each member.",
+        f"Mean over equal seconds: as over training, for the seconds that each setting had: {_budgets(plan, arms)}.",
         f"Training seconds: {measured}",
     ]
 
 
-def _budget(arms: Sequence[Sequence[PointResult]]) -> str:
-    steps, seconds = arms[0][0].budget
-    return f"{steps:,.0f} steps or {seconds:.3g} s"
+def _budgets(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """The budget in each environment."""
+    found = {plan.env_of(points).env_id: rows[0].budget for points, rows in zip(plan.points, arms, strict=True)}
+    texts = {env_id: f"{steps:,.0f} steps or {seconds:.3g} s" for env_id, (steps, seconds) in found.items()}
+    return "; ".join(f"{text} in {env_id}" if len(texts) > 1 else text for env_id, text in texts.items())
 
 
 def _costs(speeds: Sequence[Speed]) -> str:

@@ -15,14 +15,14 @@ from rlgd.envs import DeviceEnv, Env, make
 from rlgd.envs.randomization import overridden, overrides
 from rlgd.errors import UsageError, unknown
 from rlgd.run.cadence import cadence
-from rlgd.run.config import RunConfig
+from rlgd.run.config import RunConfig, agent_name
 from rlgd.run.settings import RunSettings
 from rlgd.studies.arms import Point
 from rlgd.studies.programs import variant_of
 from rlgd.studies.question import OPTIONS, Question
 
 OF_ENV = "env."  # begins the names of settings that are parameters of the environment
-NEVER_VARY = ("max_seconds", "env", "agent", "seed", "seeds")
+NEVER_VARY = ("max_seconds", "seed", "seeds")
 
 
 class Group(NamedTuple):
@@ -31,10 +31,12 @@ class Group(NamedTuple):
     Attributes:
         label: how the group differs from the other groups, for people to read.
         members: numbers in ``Plan.members``.
+        on_device: whether members are stacked in compiled programs; on the host they train one after another.
     """
 
     label: str
     members: tuple[int, ...]
+    on_device: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Plan:
 
     Attributes:
         question: which the plan answers.
-        env: the environment of all members.
+        env: the environment of the arms that name no other.
         members: one run each; a run that several arms need is in here once.
         points: for each arm, its points, each with the numbers of its members: one member for each seed.
         given: the agent and the environment that the question alone does not say; None where it does.
@@ -67,13 +69,28 @@ class Plan:
         for arm, points in zip(self.question.arms, self.points, strict=True):
             for point, members in points:
                 for member in members:
-                    found.setdefault(member, f"{arm.name} {point.label}".strip() or "all")
+                    found.setdefault(member, f"{arm.title} {point.label}".strip() or "all")
         return found
 
+    @functools.cached_property
+    def device_groups(self) -> tuple[Group, ...]:
+        """The groups that train on the device."""
+        return tuple(group for group in self.groups if group.on_device)
+
     @property
-    def on_device(self) -> bool:
-        """Whether members are stacked in compiled programs; on the host they train one after another."""
-        return isinstance(self.env, DeviceEnv)
+    def env_ids(self) -> tuple[str, ...]:
+        """The ids of the members' environments, each once."""
+        return tuple(dict.fromkeys(config.env.env_id for config in self.members))
+
+    @property
+    def agent_names(self) -> tuple[str, ...]:
+        """The names of the members' agents, each once."""
+        return tuple(dict.fromkeys(agent_name(config.agent) for config in self.members))
+
+    def env_of(self, points: Sequence[tuple[Point, Sequence[int]]]) -> Env:
+        """The environment of an arm, of which the points are given."""
+        (_, members), *_ = points
+        return self.members[members[0]].env
 
 
 def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -> Plan:
@@ -89,19 +106,25 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
     """
     base = agent or agent_class(question.agent)()
     made = make(question.env if env is None else env)
+    envs = {"": made} | {arm.env: make(arm.env) for arm in question.arms if arm.env}
+    if not isinstance(env, str | None) and made.env_id in envs:
+        raise UsageError(f"an arm names {made.env_id}, which is also the id of the environment that was given.")
     members: list[RunConfig] = []
     first: dict[str, int] = {}
     points = []
     for arm in question.arms:
         of_arm = []
         for point in arm.points():
-            config = _run_config(question, base, made, {**question.settings, **point.settings})
+            settings = {**question.settings, **point.settings}
+            of_point = agent_class(settings["agent"])() if "agent" in settings else base
+            config = _run_config(question, of_point, envs[arm.env], settings)
             parts = (config.agent, config.settings)
-            key = json.dumps([*map(hyperparameters.to_dict, parts), overrides(config.env)])
+            named = (type(config.agent).__name__, config.env.env_id)
+            key = json.dumps([named, *map(hyperparameters.to_dict, parts), overrides(config.env)])
             if key not in first:
                 first[key] = len(members)
                 config.validate()
-                members += [config.with_settings(seed=seed) for seed in range(question.seeds)]
+                members += [config.with_settings(seed=seed) for seed in question.seeds_of_a_point]
             of_arm.append((point, tuple(range(first[key], first[key] + question.seeds))))
         points.append(tuple(of_arm))
     given = base if agent is not None or registered_name(question.agent) not in REGISTRY else None
@@ -111,7 +134,8 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
 def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any]) -> RunConfig:
     options = {name: value for name, value in settings.items() if name in OPTIONS}
     of_env = {name: value for name, value in settings.items() if name.startswith(OF_ENV)}
-    values = {name: value for name, value in settings.items() if name not in options and name not in of_env}
+    apart = {*options, *of_env, "agent", "env"}
+    values = {name: value for name, value in settings.items() if name not in apart}
     for name in NEVER_VARY:
         if name in values:
             raise UsageError(f"{name} cannot vary between members of a study.")
@@ -141,12 +165,17 @@ def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
     by_structure: dict[Any, list[int]] = {}
     for n, config in enumerate(members):
         # Without a time limit the longest episode of an evaluation depends on the length of the run.
-        key = jax.tree.structure(variant_of(config)), cadence(config).eval_max_steps
+        key = jax.tree.structure(variant_of(config)), config.env.env_id, cadence(config).eval_max_steps
         by_structure.setdefault(key, []).append(n)
     fixed = [_static(members[numbers[0]]) for numbers in by_structure.values()]
-    differ = [name for name in fixed[0] if len({str(values[name]) for values in fixed}) > 1]
+    names = dict.fromkeys(name for values in fixed for name in values)
+    differ = [name for name in names if len({str(values.get(name)) for values in fixed}) > 1]
     return tuple(
-        Group(" ".join(f"{name}={values[name]}" for name in differ) or "all", tuple(numbers))
+        Group(
+            " ".join(f"{name}={values[name]}" for name in differ if name in values) or "all",
+            tuple(numbers),
+            isinstance(members[numbers[0]].env, DeviceEnv),
+        )
         for values, numbers in zip(fixed, by_structure.values(), strict=True)
     )
 
@@ -158,4 +187,5 @@ def _static(config: RunConfig) -> dict[str, Any]:
         name: field.value if field.field.metadata["static"] else ("set" if field.value is not None else "off")
         for name, field in flat.items()
     }
-    return of_agent | {"env": "+".join(overrides(config.env)) or "as it is"}
+    parameters = {"parameters": "+".join(overrides(config.env)) or "none"}
+    return {"env": config.env.env_id, "agent": agent_name(config.agent), **of_agent, **parameters}

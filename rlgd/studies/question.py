@@ -40,6 +40,7 @@ class _Content(TypedDict, total=False):
     env: str
     total_timesteps: int
     seeds: int
+    first_seed: int
     eval_episodes: int
     settings: dict[str, Any]
     report: list[str]
@@ -52,13 +53,15 @@ class Question:
     """A study as data.
 
     Attributes:
-        arms: the curves or surfaces of the answer: what varies.
+        arms: the curves or surfaces of the answer: what varies. One that varies the environment becomes several, see
+            ``Arm.split``.
         name: the study's name, also of its directory.
         question: one sentence, shown above the answer.
-        agent: the agent's name.
-        env: the environment's id; empty if it was not made from an id.
+        agent: the agent's name, where an arm has no other.
+        env: the environment's id, where an arm has no other; empty if it was not made from an id.
         total_timesteps: environment steps of each member.
-        seeds: members of each combination of values; they have the seeds 0, 1, 2, ...
+        seeds: members of each combination of values.
+        first_seed: of these seeds, which follow one another. Take others to choose a setting than to report it.
         eval_episodes: episodes of each evaluation.
         settings: values shared by all members.
         report: metrics that the table shows in addition to the return, such as "train/entropy".
@@ -78,6 +81,7 @@ class Question:
     env: str = "CartPole-v1"
     total_timesteps: int = 100_000
     seeds: int = 10
+    first_seed: int = 0
     eval_episodes: int = 100
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     report: tuple[str, ...] = ()
@@ -88,10 +92,11 @@ class Question:
         if not self.arms:
             raise UsageError("the study has no arm, so nothing varies; give at least one.")
         object.__setattr__(self, "settings", as_tuples(self.settings))
-        names = [arm.name for arm in self.arms]
+        object.__setattr__(self, "arms", tuple(one for arm in self.arms for one in arm.split()))
+        names = [arm.title for arm in self.arms]
         if len(set(names)) < len(names):
             raise UsageError(f"the arms are named {names!r}; expected a different name for each.")
-        for name, low in {"seeds": 1, "total_timesteps": 1, "eval_episodes": 1}.items():
+        for name, low in {"seeds": 1, "first_seed": 0, "total_timesteps": 1, "eval_episodes": 1}.items():
             object.__setattr__(self, name, whole_number(name, getattr(self, name), low))
         members = sum(map(len, self.arms)) * self.seeds
         if members > MAX_MEMBERS:
@@ -119,6 +124,11 @@ class Question:
                 f"with until_separated = {error:g} and {points:,} combinations {self.seeds} seeds cannot separate any "
                 f"two; give at least {separation.fewest_seeds(points, largest, float(error))} seeds."
             )
+
+    @property
+    def seeds_of_a_point(self) -> range:
+        """The seeds that each combination of values has."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def _compared(self) -> tuple[int, int]:

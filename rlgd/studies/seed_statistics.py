@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from rlgd.envs import Env
 from rlgd.exact import comparison
 from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval, Scores
@@ -15,6 +16,7 @@ from rlgd.studies.arms import Point
 from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
+from rlgd.studies.tasks import TASKS
 
 LATE_SHARE = 0.1  # the last part of training, over which the metrics of ``report`` are averaged
 CURVE_POINTS = 50  # of a mean curve
@@ -44,14 +46,15 @@ class PointResult(NamedTuple):
         improvement: probability that a seed does better here than at the arm's first point; None at the first point.
         area: mean return over training: the area under the training curve, divided by its steps.
         area_in_time: the same over the seconds of the budget.
-        reached: when each seed reached the target return; empty if there is no target.
+        target: the return that counts as reached, see ``target_return``.
+        reached: when each seed reached the target; empty if there is none.
         steps_to_target, seconds_to_target: the mean over seeds, restricted to the budget: a seed that had not reached
             the target by then counts with the whole budget, so that it is not left out; None if there is no target.
         seconds: mean training time of a member.
         distance: the optimal J less the J of the learned policy; None if the environment cannot be solved exactly.
         metrics: the metrics of ``report``, averaged over the last part of training.
         diverged: share of seeds that diverged.
-        budget: what all points of the study had.
+        budget: what all points in the same environment had.
         separated: with ``until_separated``, how the point was found to be worse than the best of its arm; else None.
     """
 
@@ -61,6 +64,7 @@ class PointResult(NamedTuple):
     improvement: Interval | None
     area: Interval | None
     area_in_time: Interval | None
+    target: float | None
     reached: tuple[Reached, ...]
     steps_to_target: Interval | None
     seconds_to_target: Interval | None
@@ -74,49 +78,59 @@ class PointResult(NamedTuple):
 
 def point_results(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[list[PointResult]]:
     """For each arm the results of its points, from the members that are finished."""
-    target, problem, within = target_return(plan), comparison.problem_of(plan.env), budget(plan, outcomes)
-    optimum = None if problem is None else problem.optimum().objective
     arms = []
     for points, separated in zip(plan.points, separations(plan, outcomes), strict=True):
+        common = _Common.of(plan, plan.env_of(points), outcomes)
         of_arm: list[PointResult] = []
         for (point, members), how in zip(points, separated, strict=True):
             done = {plan.members[n].settings.seed: outcomes[n] for n in members if n in outcomes}
-            result = _point_result(plan, point, done, of_arm[0] if of_arm else None, target, optimum, within)
+            result = _point_result(plan, point, done, of_arm[0] if of_arm else None, common)
             of_arm.append(result._replace(separated=how))
         arms.append(of_arm)
     return arms
 
 
-def budget(plan: Plan, outcomes: Mapping[int, Outcome]) -> Budget:
-    """The budget that all points had, as far as members have finished."""
-    steps, seconds = [math.inf], [math.inf]
-    for _, members in (pair for points in plan.points for pair in points):
-        total = plan.members[members[0]].settings.total_timesteps
-        done = [outcomes[n] for n in members if n in outcomes]
-        pace = [outcome.training_seconds / outcome.steps for outcome in done if outcome.steps]
-        steps += [total] if done else []
-        seconds += [total * float(np.median(pace))] if pace else []
-    return Budget(min(steps), min(seconds))
-
-
-def target_return(plan: Plan) -> float | None:
-    """The question's target return, or the environment's ``reward_threshold``; None if there is neither."""
+def target_return(plan: Plan, env_id: str) -> float | None:
+    """The question's target return, else that of the environment; None if there is neither."""
     if plan.question.target_return is not None:
         return plan.question.target_return
-    spec = gymnasium.registry.get(plan.env.env_id)
+    if env_id in TASKS:
+        return TASKS[env_id].target_return
+    spec = gymnasium.registry.get(env_id)
     return None if spec is None else spec.reward_threshold
 
 
+class _Common(NamedTuple):
+    """What the points in one environment have in common: their budget, and what their results are compared with."""
+
+    budget: Budget
+    target: float | None
+    optimum: float | None
+
+    @classmethod
+    def of(cls, plan: Plan, env: Env, outcomes: Mapping[int, Outcome]) -> "_Common":
+        problem = comparison.problem_of(env)
+        optimum = None if problem is None else problem.optimum().objective
+        return cls(_budget(plan, env.env_id, outcomes), target_return(plan, env.env_id), optimum)
+
+
+def _budget(plan: Plan, env_id: str, outcomes: Mapping[int, Outcome]) -> Budget:
+    """The budget that all points in an environment had, as far as members have finished."""
+    steps, seconds = [math.inf], [math.inf]
+    for points in plan.points:
+        for _, members in points if plan.env_of(points).env_id == env_id else ():
+            total = plan.members[members[0]].settings.total_timesteps
+            done = [outcomes[n] for n in members if n in outcomes]
+            pace = [outcome.training_seconds / outcome.steps for outcome in done if outcome.steps]
+            steps += [total] if done else []
+            seconds += [total * float(np.median(pace))] if pace else []
+    return Budget(min(steps), min(seconds))
+
+
 def _point_result(
-    plan: Plan,
-    point: Point,
-    outcomes: dict[int, Outcome],
-    baseline: PointResult | None,
-    target: float | None,
-    optimum: float | None,
-    within: Budget,
+    plan: Plan, point: Point, outcomes: dict[int, Outcome], baseline: PointResult | None, common: _Common
 ) -> PointResult:
-    done = list(outcomes.values())
+    done, (budget, target, optimum) = list(outcomes.values()), common
     reached = () if target is None else tuple(first_reached(outcome, target) for outcome in done)
     return PointResult(
         point=point,
@@ -124,15 +138,16 @@ def _point_result(
         score=_interval([outcome.episode_return for outcome in done]),
         improvement=None if baseline is None else _improvement(outcomes, baseline.outcomes),
         area=_interval([area(outcome) for outcome in done]),
-        area_in_time=_interval([area_in_time(outcome, within.seconds) for outcome in done]),
+        area_in_time=_interval([area_in_time(outcome, budget.seconds) for outcome in done]),
+        target=target,
         reached=reached,
-        steps_to_target=_restricted_mean([one.steps for one in reached], within.steps),
-        seconds_to_target=_restricted_mean([one.seconds for one in reached], within.seconds),
+        steps_to_target=_restricted_mean([one.steps for one in reached], budget.steps),
+        seconds_to_target=_restricted_mean([one.seconds for one in reached], budget.seconds),
         seconds=float(np.mean([outcome.training_seconds for outcome in done])) if done else math.nan,
         distance=None if optimum is None else _interval([optimum - outcome.objective for outcome in done]),
         metrics={name: _interval([late_mean(outcome, name) for outcome in done]) for name in plan.question.report},
         diverged=float(np.mean([outcome.reason == DIVERGED for outcome in done])) if done else math.nan,
-        budget=within,
+        budget=budget,
         separated=None,
     )
 

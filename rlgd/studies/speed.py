@@ -78,12 +78,12 @@ class _Alone:
 
 
 def measure(plan: Plan, outcomes: Mapping[int, Outcome]) -> tuple[Speed, ...]:
-    """The speed of each group of a plan on the device, in order; each has at least one member with an outcome."""
-    typical = [_typical(plan, group.members, outcomes) for group in plan.groups]
+    """The speed of each group that trains on the device, in order."""
+    typical = [_typical(plan, group.members, outcomes) for group in plan.device_groups]
     with ThreadPoolExecutor(num_cores()) as pool:
         members = list(pool.map(_Alone, typical))
     rounds = [[member.seconds() for member in members] for _ in range(ROUNDS)]
-    pairs = zip(plan.groups, members, zip(*rounds, strict=True), strict=True)
+    pairs = zip(plan.device_groups, members, zip(*rounds, strict=True), strict=True)
     return tuple(Speed(group.label, member.iterations, seconds) for group, member, seconds in pairs)
 
 
@@ -98,9 +98,12 @@ def _typical(plan: Plan, members: Sequence[int], outcomes: Mapping[int, Outcome]
 
 
 def timed(plan: Plan, outcomes: Mapping[int, Outcome], speeds: Sequence[Speed]) -> dict[int, Outcome]:
-    """The outcomes in order, with the seconds that each member takes alone: those of its iterations."""
+    """The outcomes in order, with the seconds that each member takes alone: those of its iterations.
+
+    On the host members train alone, and keep their own.
+    """
     found = dict(sorted(outcomes.items()))
-    for group, speed in zip(plan.groups, speeds, strict=True):
+    for group, speed in zip(plan.device_groups, speeds, strict=True):
         seconds = speed.of_an_iteration.value
         for number in found.keys() & set(group.members):
             if found[number].iterations:  # it is not known of members that earlier versions trained
@@ -136,7 +139,7 @@ class _Record:
 
 
 def read(directory: Path, plan: Plan) -> tuple[Speed, ...]:
-    """The speeds that an earlier process measured of all groups; empty if there are none.
+    """The speeds that an earlier process measured of all groups on the device; empty if there are none.
 
     Raises:
         StorageFault: if the file is damaged.
@@ -150,7 +153,7 @@ def read(directory: Path, plan: Plan) -> tuple[Speed, ...]:
     except OSError as error:
         raise StorageFault(f"{path} cannot be read: {error.strerror}.") from error
     speeds = tuple(Speed(group.program, group.iterations, tuple(group.seconds)) for group in groups)
-    if [speed.program for speed in speeds] != [group.label for group in plan.groups] or not all(
+    if [speed.program for speed in speeds] != [group.label for group in plan.device_groups] or not all(
         len(speed.seconds) == ROUNDS and min(speed.seconds) > 0 for speed in speeds
     ):
         raise StorageFault(f"{path} is damaged: it is not of this study's programs.")

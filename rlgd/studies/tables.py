@@ -20,13 +20,12 @@ MEAN_STEPS, MEAN_SECONDS = "mean steps to it", "mean seconds to it"
 TIME = "time/"  # metrics with this prefix differ from one execution to the next
 
 
-def columns(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
-    """The headings of the tables: the columns that at least one row fills."""
-    rows = [result for arm in arms for result in arm]
+def columns(plan: Plan, rows: Sequence[PointResult]) -> list[str]:
+    """The headings of an arm's table: the columns that at least one row fills."""
     heads = ["setting", "seeds", "return", "P(better)"]
     heads += [] if plan.question.until_separated is None else [SEPARATED]
     heads += [OVER_STEPS, OVER_SECONDS]
-    target = target_return(plan)
+    target = rows[0].target
     if target is not None:
         heads += [f"steps to {target:g}", MEAN_STEPS, "seconds to it", MEAN_SECONDS]
     heads += [DISTANCE] if any(row.distance is not None for row in rows) else []
@@ -48,9 +47,8 @@ def cells(plan: Plan, result: PointResult) -> dict[str, str]:
         "training seconds": f"{result.seconds:.2f}",
         "diverged": f"{result.diverged:.0%}",
     }
-    target = target_return(plan)
-    if target is not None and result.reached:
-        middle = median_reached(result)
+    if result.target is not None and result.reached:
+        target, middle = result.target, median_reached(result)
         number = sum(math.isfinite(reached.steps) for reached in result.reached)
         row[f"steps to {target:g}"] = f"{_or_never(middle.steps, ',.0f')} ({number} of {len(result.reached)})"
         row["seconds to it"] = _or_never(middle.seconds, ".2f")
@@ -81,10 +79,10 @@ def _contents(
     plan: Plan, arms: Sequence[Sequence[PointResult]]
 ) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
     """The name, the headings and the rows of each arm's table."""
-    heads = columns(plan, arms)
     for arm, results in zip(plan.question.arms, arms, strict=True):
+        heads = columns(plan, results)
         rows = [cells(plan, result) for result in results]
-        yield arm.name, heads, [[row.get(head, "") for head in heads] for row in rows]
+        yield arm.title, heads, [[row.get(head, "") for head in heads] for row in rows]
 
 
 def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
@@ -98,13 +96,13 @@ def records(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]
     for arm, points, of_arm in zip(plan.question.arms, plan.points, separations(plan, outcomes), strict=True):
         for (point, members), how in zip(points, of_arm, strict=True):
             for member in members:
-                arms.setdefault(member, []).append(arm.name)
+                arms.setdefault(member, []).append(arm.title)
                 settings.setdefault(member, point.settings)
                 separated.setdefault(member, []).append(how)
     names = dict.fromkeys(name for values in settings.values() for name in values)
-    target = target_return(plan)
     rows = []
     for member, outcome in sorted(outcomes.items()):
+        target = target_return(plan, plan.members[member].env.env_id)
         row: dict[str, Any] = {
             "member": member,
             "arms": "; ".join(arms[member]),
@@ -134,18 +132,17 @@ def _separated(arms: Sequence[Separation | None]) -> dict[str, str]:
 
 def times(plan: Plan, outcomes: Mapping[int, Outcome]) -> list[dict[str, Any]]:
     """The seconds that each finished member took, to its end and to the target return."""
-    target = target_return(plan)
-    return [
-        _finite(
-            {
-                "member": member,
-                "training_seconds": outcome.training_seconds,
-                "seconds_to_target": None if target is None else first_reached(outcome, target).seconds,
-                **{name: late_mean(outcome, name) for name in plan.question.report if name.startswith(TIME)},
-            }
-        )
-        for member, outcome in sorted(outcomes.items())
-    ]
+    rows = []
+    for member, outcome in sorted(outcomes.items()):
+        target = target_return(plan, plan.members[member].env.env_id)
+        row = {
+            "member": member,
+            "training_seconds": outcome.training_seconds,
+            "seconds_to_target": None if target is None else first_reached(outcome, target).seconds,
+            **{name: late_mean(outcome, name) for name in plan.question.report if name.startswith(TIME)},
+        }
+        rows.append(_finite(row))
+    return rows
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

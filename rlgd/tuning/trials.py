@@ -127,7 +127,7 @@ class Task:
             if all(map(math.isfinite, returns)):  # some may not have been evaluated yet
                 on_returns(returns)
 
-        if plan.on_device:
+        if plan.device_groups:
             programs = self._programs_of(members[0])
             for start in range(0, len(members), programs.size):
                 done += slices.train_slice(programs, members[start : start + programs.size], hear)

@@ -89,7 +89,7 @@ def test_returns_are_shown_by_value_a_line_for_each_arm() -> None:
     other = Arm("Nesterov", {"optimizer": "nesterov"}, {"momentum": MOMENTA})
     cases = Arm("cases", {}, cases={"none": {}, "entropy": {"ent_coef": 0.1}})
     plan, results = drawn(LINES, other, cases)
-    momentum, named = figures.return_by_value(plan, single_axes(plan, results)).axes
+    momentum, named = figures.return_by_value(single_axes(plan, results)).axes
     assert momentum.get_xlabel() == "momentum"
     assert [label.get_text() for label in momentum.get_xticklabels()] == ["0", "0.5", "0.9"]
     assert [bar.get_label() for bar in momentum.containers] == ["momentum", "Nesterov"]

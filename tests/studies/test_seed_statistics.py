@@ -90,8 +90,9 @@ def test_a_mean_curve_reads_all_seeds_at_the_same_places(plan: Plan) -> None:
 
 def test_the_target_is_the_questions_or_the_environments() -> None:
     arm = Arm(vary={"gamma": [0.9]})
-    assert target_return(make_plan(Question((arm,), target_return=7.0))) == 7.0
-    assert target_return(make_plan(Question((arm,)))) == 475.0
+    assert target_return(make_plan(Question((arm,), target_return=7.0)), "CartPole-v1") == 7.0
+    for env_id, target in {"CartPole-v1": 475.0, "Pendulum-v1": -200.0, "FrozenLake-v1": 0.7, "unknown": None}.items():
+        assert target_return(make_plan(Question((arm,))), env_id) == target
 
 
 def test_the_distance_to_the_optimum_where_it_is_known() -> None:
