@@ -6,12 +6,15 @@ import json
 import os
 import sys
 import time
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import flag, positional, sinks_flag
 from rlgd.cli.output import tensorboard_command
+from rlgd.errors import UsageError
 from rlgd.system import signals
 
 if TYPE_CHECKING:
@@ -50,6 +53,9 @@ class Options(ExecutionOptions):
     target_return: float | None = flag(
         None, "count steps and seconds to this return; the default is the environment's threshold"
     )
+    vary: tuple[str, ...] = flag(
+        (), "more axes for each arm: agents, environments, or other settings, such as agent=ppo,a2c", "NAME=VALUE,VALUE"
+    )
     until_separated: float | None = flag(
         None,
         "give no more seeds to what is worse than the best; P is the probability that one is called worse by mistake",
@@ -77,11 +83,16 @@ def run(options: Options) -> int:
     from rlgd.studies import rounds
 
     question = question_module.read_question(options.study, options.full)
-    if options.agent is not None:
-        named(options.agent)  # what a user names is imported, what a file names is not
-    if options.env is None:
-        refuse_module_id(question.env)
-    names = ("agent", "env", "seeds", "first_seed", "total_timesteps", "target_return", "until_separated")
+    more = axes_of(options.vary)
+    for name in [options.agent, *more.get("agent", ())]:
+        if name is not None:
+            named(name)  # what a user names is imported, what a file names is not
+    if options.env is not None:
+        question = question.within(options.env)
+    question = question.varied(more) if more else question
+    for env_id in question.env_ids - {options.env, *more.get("env", ())}:
+        refuse_module_id(env_id)
+    names = ("agent", "seeds", "first_seed", "total_timesteps", "target_return", "until_separated")
     given = {name: getattr(options, name) for name in names}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
     plan = plan_module.make_plan(question)
@@ -93,6 +104,28 @@ def run(options: Options) -> int:
         return 0
     directory = Path(options.run_dir) if options.run_dir else study_directory.automatic(Path("runs"), question.name)
     return execute(plan, directory, execution, options, resumed=False)
+
+
+def axes_of(arguments: Sequence[str]) -> dict[str, list[Any]]:
+    """The values of ``--vary NAME=VALUE,VALUE``: numbers and true or false as TOML writes them, else text.
+
+    Raises:
+        UsageError: if an argument has another form.
+    """
+    axes: dict[str, list[Any]] = {}
+    for argument in arguments:
+        name, equals, values = argument.partition("=")
+        if not name or not equals or not values or name in axes:
+            raise UsageError(f"--vary {argument}: expected NAME=VALUE,VALUE, each name once, such as agent=ppo,a2c.")
+        axes[name] = [_value(text) for text in values.split(",")]
+    return axes
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution":

@@ -27,10 +27,10 @@ def run(options: Options) -> int:
     question, content = study_directory.read(directory)
     if not question.env:
         raise UsageError(f"{directory} was not made from ids; continue it with rlgd.studies.resume_study.")
-    if options.env is None:
-        refuse_module_id(question.env)
-    elif options.env != question.env:
-        raise UsageError(f"{directory} is a study of {question.env!r}, not of {options.env!r}.")
+    if options.env is not None and options.env not in question.env_ids:
+        raise UsageError(f"{directory} is a study of {', '.join(question.env_ids)}, not of {options.env!r}.")
+    for env_id in question.env_ids - {options.env}:
+        refuse_module_id(env_id)
     plan = plan_module.make_plan(question)
     slice_size = study_directory.recorded_slice_size(directory, content, options.slice_size)
     execution = study.prepare(plan, content["exact"], dataclasses.replace(options, slice_size=slice_size))

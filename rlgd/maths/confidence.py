@@ -47,16 +47,70 @@ def interval(*strata: Sequence[float] | Scores) -> Interval:
     def statistic(*parts: Scores, axis: int = -1) -> Any:
         return interquartile_mean(np.concatenate(parts, axis=axis), axis)
 
-    return _bootstrap(samples, statistic, paired=False)
+    return _bootstrap(samples, statistic)
 
 
-def mean_interval(scores: Sequence[float] | Scores) -> Interval:
-    """The mean of ``scores [S]`` with its percentile-bootstrap interval.
+def mean_interval(*strata: Sequence[float] | Scores) -> Interval:
+    """The mean of all scores with its stratified percentile-bootstrap interval; arguments as for ``interval``.
 
     Raises:
         UsageError: if there are no scores, or one is not finite.
     """
-    return _bootstrap([_checked(scores)], np.mean, paired=False)
+
+    def statistic(*parts: Scores, axis: int = -1) -> Any:
+        return np.concatenate(parts, axis=axis).mean(axis=axis)
+
+    return _bootstrap([_checked(scores) for scores in strata], statistic)
+
+
+def mean_improvement(pairs: Sequence[tuple[Scores, Scores]]) -> Interval:
+    """The mean of ``probability_of_improvement`` over environments, which are resampled separately.
+
+    Args:
+        pairs: for each environment the scores ``[S]`` and those of the baseline, with the same seeds.
+
+    Raises:
+        UsageError: as ``probability_of_improvement`` does.
+    """
+    value = float(np.mean([_improvement(_checked(x)[None], _checked(y)[None]) for x, y in pairs]))
+    if max(len(x) for x, _ in pairs) < 2:
+        return Interval(value, np.nan, np.nan)
+    random = np.random.default_rng(0)
+    drawn = [(x, y, random.integers(len(x), size=(RESAMPLES, len(x)))) for x, y in pairs]
+    means = np.mean([_improvement(x[places], y[places]) for x, y, places in drawn], axis=0)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _improvement(x: Scores, y: Scores) -> Scores:
+    """P(X > Y) + P(X = Y) / 2 in each row of ``x`` and ``y``, both ``[R, S]``."""
+    number = x.shape[1]
+    if x.shape != y.shape:
+        raise UsageError(
+            f"{number} scores and {y.shape[1]} of the baseline: seeds are paired, so there must be as many."
+        )
+    ranks = scipy.stats.rankdata(np.concatenate([x, y], axis=1), axis=1)[:, :number]
+    return (ranks.sum(axis=1) - number * (number + 1) / 2) / number**2  # Mann and Whitney's U, over the number of pairs
+
+
+def profile(strata: Sequence[Scores], thresholds: Scores) -> tuple[Scores, Scores, Scores]:
+    """The performance profile: the share of scores above each of ``thresholds [T]``, and its interval.
+
+    Args:
+        strata: scores ``[S]`` of the seeds, one array for each environment.
+        thresholds: on the scale of the scores.
+
+    Returns:
+        The shares, and the lower and upper ends of their intervals, each ``[T]``.
+    """
+    random, shares = np.random.default_rng(0), []
+    for scores in strata:
+        drawn = scores[random.integers(len(scores), size=(BAND_RESAMPLES, len(scores)))]
+        shares.append((drawn[:, :, None] > thresholds).sum(axis=1))
+    means = np.sum(shares, axis=0) / sum(map(len, strata))
+    value = (np.concatenate(strata)[:, None] > thresholds).mean(axis=0)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    return value, low, high
 
 
 def probability_of_improvement(scores: Sequence[float] | Scores, baseline: Sequence[float] | Scores) -> Interval:
@@ -67,14 +121,7 @@ def probability_of_improvement(scores: Sequence[float] | Scores, baseline: Seque
     Raises:
         UsageError: if there are no scores, the numbers of scores differ, or one is not finite.
     """
-    x, y = _checked(scores), _checked(baseline)
-    if len(x) != len(y):
-        raise UsageError(f"{len(x)} scores and {len(y)} of the baseline: seeds are paired, so there must be as many.")
-
-    def statistic(x: Scores, y: Scores, axis: int = -1) -> Any:
-        return scipy.stats.mannwhitneyu(x, y, axis=axis).statistic / y.shape[axis] ** 2
-
-    return _bootstrap([x, y], statistic, paired=True)
+    return mean_improvement([(_checked(scores), _checked(baseline))])
 
 
 def _checked(scores: Sequence[float] | Scores) -> Scores:
@@ -84,14 +131,13 @@ def _checked(scores: Sequence[float] | Scores) -> Scores:
     return array
 
 
-def _bootstrap(samples: list[Scores], statistic: Any, paired: bool) -> Interval:
+def _bootstrap(samples: list[Scores], statistic: Any) -> Interval:
     value = float(statistic(*samples))
     if len(samples[0]) < 2:
         return Interval(value, np.nan, np.nan)
     bounds = scipy.stats.bootstrap(
         samples,
         statistic,
-        paired=paired,
         vectorized=True,
         method="percentile",
         confidence_level=CONFIDENCE,

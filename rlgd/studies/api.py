@@ -145,8 +145,8 @@ def resume_study(
     question, content = read(directory)
     if not question.env and env is None:
         raise UsageError(f"{directory} does not name its environment, which was not given as an id; give env.")
-    for named in {arm.env for arm in question.arms} | ({question.env} if env is None else set()):
-        refuse_module_id(named)
+    for env_id in question.env_ids - ({question.env} if env is not None else set()):
+        refuse_module_id(env_id)
     size = recorded_slice_size(directory, content, slice_size)
     execution = Execution(content["exact"], size, workers, executor, devices=devices)
     plan = make_plan(question, agent, env)

@@ -84,6 +84,20 @@ class Arm:
         """What it is called in tables and figures."""
         return " in ".join(part for part in (self.name, self.env) if part)
 
+    def crossed(self, apart: Mapping[str, Sequence[Any]], axes: Mapping[str, Sequence[Any]]) -> Iterator["Arm"]:
+        """The arm with more axes: an arm for each combination of ``apart``, agents and environments.
+
+        Raises:
+            UsageError: if it has cases, and ``axes`` are given.
+        """
+        if self.cases and axes:
+            raise UsageError(f"{self._described} has named cases, beside which {', '.join(axes)} cannot vary.")
+        for combination in itertools.product(*apart.values()):
+            fixed = dict(zip(apart, combination, strict=True))
+            name = ", ".join(part for part in (self.name, fixed.get("agent", "")) if part)
+            vary = {k: v for k, v in {**self.vary, **axes}.items() if k not in apart}
+            yield dataclasses.replace(self, name=name, settings={**self.settings, **fixed}, vary=vary)
+
     def split(self) -> Iterator["Arm"]:
         """The arm as arms of one environment each, and of one agent each if anything else varies.
 
@@ -96,11 +110,7 @@ class Arm:
         if self.vary.keys() == {"env"}:
             yield from (dataclasses.replace(self, vary={"env": (env,)}) for env in self.vary["env"])
             return
-        for combination in itertools.product(*(self.vary[name] for name in apart)):
-            fixed = dict(zip(apart, combination, strict=True))
-            name = ", ".join(part for part in (self.name, fixed.get("agent", "")) if part)
-            vary = {name: values for name, values in self.vary.items() if name not in apart}
-            yield dataclasses.replace(self, name=name, settings={**self.settings, **fixed}, vary=vary)
+        yield from self.crossed({name: self.vary[name] for name in apart}, {})
 
     @property
     def axes(self) -> tuple[str, ...]:

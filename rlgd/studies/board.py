@@ -20,6 +20,7 @@ from rlgd.studies import page, tables
 from rlgd.studies.arms import Arm, Point, as_label
 from rlgd.studies.axes import Axis, run_of, single_axes
 from rlgd.studies.directory import TENSORBOARD
+from rlgd.studies.over_tasks import TITLE, Overall, OverallPoint, over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult, Reached, mean_curve, median_reached
 from rlgd.system import files
@@ -27,6 +28,7 @@ from rlgd.system import files
 ANSWER = "answer"
 PLACES_APART, APART = 100, 2  # steps from one value to the next on the horizontal axis, and between its points
 PICTURES = {  # the tags of figures
+    "all-environments": "answer/all environments",
     "return-by-value": "answer/figure of the return",
     "surface": "answer/surface of the return",
     "return-against-steps": "figures/return against steps",
@@ -62,7 +64,7 @@ def write_answer(
     axes = single_axes(plan, arms)
     start = time.time()
     runs = {ANSWER: _answer(plan, arms, axes)}
-    for name, board in [*_arms(plan, axes), *_settings(plan, arms)]:
+    for name, board in [*_arms(plan, arms, axes), *_settings(plan, arms)]:
         runs[_free(name, runs)] = board
     for name, board in runs.items():
         tensorboard.write_board(files.make_folder(directory, TENSORBOARD, *name.split("/")), start, board)
@@ -131,7 +133,8 @@ def _answer(plan: Plan, arms: Sequence[Sequence[PointResult]], axes: Sequence[Ax
     rows = [_values(columns, arm, row.point) for arm, row in settings]
     known = {name: [values[name] for values in rows if name in values] for name in columns}
     metrics = {name: f"result/{name}" for _, row in settings for name in _results(plan, row)}
-    texts = {"answer/1 in words": words(plan, arms), "answer/2 as a table": tables.arm_tables(plan, arms)}
+    found = [part for part in (tables.overall_tables(plan, arms), tables.arm_tables(plan, arms)) if part]
+    texts = {"answer/1 in words": words(plan, arms), "answer/2 as a table": "\n\n".join(found)}
     return Board(
         texts=texts | {"answer/3 what the steps stand for": _legend(axes)},
         bands={"answer": _answer_bands(plan, axes), "while training": _curve_bands(plan)},
@@ -144,7 +147,8 @@ def words(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     """The answer in Markdown: what was asked, and a paragraph for each arm."""
     question = plan.question
     pairs = zip(question.arms, arms, strict=True)
-    told = [_sentence(plan, arm, rows) for arm, rows in pairs if any(row.score for row in rows)]
+    told = [_overall_sentence(overall) for overall in over_tasks(plan, arms)]
+    told += [_sentence(plan, arm, rows) for arm, rows in pairs if any(row.score for row in rows)]
     return "\n\n".join(part for part in (question.question, *told, page.what_was_trained(plan, arms)) if part)
 
 
@@ -162,6 +166,19 @@ def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
         text += f" Intervals do not tell it from {', '.join(alike)}."
     reached = [(median_reached(row), row) for row in rows if row.reached]
     return text + (_first_to_target(reached) if reached else "")
+
+
+def _overall_sentence(overall: Overall) -> str:
+    """Which point has the highest normalized return over all environments, and which needs least time."""
+    best = max(overall.points, key=lambda point: point.score.value)
+    alike = [point.label for point in overall.points if point is not best and not point.score.high < best.score.low]
+    first = min(overall.points, key=lambda point: point.time.value)
+    title = " in ".join(part for part in (overall.name, TITLE) if part)
+    told = f" Intervals do not tell it from {', '.join(alike)}." if alike else ""
+    return (
+        f"**{title}**: the normalized return is highest with **{best.label}**: {in_words(best.score, '.2f')}.{told} "
+        f"The target takes the least time with **{first.label}**: {in_words(first.time, '.2f')}."
+    )
 
 
 def _first_to_target(reached: Sequence[tuple[Reached, PointResult]]) -> str:
@@ -210,7 +227,7 @@ def _curve_bands(plan: Plan) -> Bands:
 # The arms: what was found against the swept value
 
 
-def _arms(plan: Plan, axes: Sequence[Axis]) -> Iterator[tuple[str, Board]]:
+def _arms(plan: Plan, arms: Sequence[Sequence[PointResult]], axes: Sequence[Axis]) -> Iterator[tuple[str, Board]]:
     """The names and boards of the arms' runs."""
     runs: dict[str, Scalars] = {}
     for axis in axes:
@@ -219,8 +236,21 @@ def _arms(plan: Plan, axes: Sequence[Axis]) -> Iterator[tuple[str, Board]]:
             for row in rows:
                 for name, found in quantities(plan, row).items():
                     _add_value(scalars, axis.place(row), _value_tag(name, axis), found)
+    for overall in over_tasks(plan, arms):
+        scalars = runs.get(overall.name or overall.axis, {}) if overall.axis else {}
+        for place, point in enumerate(overall.points):
+            for name, value in _overall_quantities(point).items():
+                _add_value(scalars, place, _tag(f"{ANSWER}/{name} by {overall.axis} in {TITLE}"), value)
     for name, scalars in runs.items():
         yield f"arms/{folder_name(name)}", Board(scalars=sorted(scalars.items()))
+
+
+def _overall_quantities(point: OverallPoint) -> dict[str, Interval | None]:
+    return {
+        "normalized return": point.score,
+        "normalized time to the target": point.time,
+        "win probability": point.improvement,
+    }
 
 
 def _add_value(scalars: Scalars, place: int, tag: str, found: Interval | None) -> None:

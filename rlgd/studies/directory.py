@@ -16,7 +16,8 @@ STUDY, MEMBERS, SPEED, RESULTS, TIMES, SUMMARY, TENSORBOARD, MEMBER_CURVES, JOBS
     "study.json", "members.jsonl", "speed.json", "results.csv", "times.csv", "summary.md", "tensorboard", "members",
     "jobs",
 )  # fmt: skip
-FIGURES = ("return-against-steps", "return-against-seconds", "return-by-value", "surface")  # each with ".png"
+# Each with ".png".
+FIGURES = ("all-environments", "return-against-steps", "return-against-seconds", "return-by-value", "surface")
 
 
 class _Content(TypedDict):

@@ -11,8 +11,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rlgd.maths import confidence
+from rlgd.maths.confidence import Interval
 from rlgd.studies.arms import Arm, as_label
 from rlgd.studies.axes import Axis, run_of, single_axes
+from rlgd.studies.over_tasks import TITLE, Overall, over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult, mean_curve
 
@@ -21,6 +24,7 @@ COLUMNS = 3
 DPI = 110
 # Those that TensorBoard gives to the arms' runs, which come after the first one; so the legend holds for both.
 OF_ARMS = ("#12b5cb", "#e52592", "#f9ab00", "#9334e6", "#7cb342", "#e8710a", "#425066")
+THRESHOLDS = np.linspace(0.0, 1.05, 64)  # of performance profiles
 ORDERED = "viridis"  # for values that have an order; the others have colours that differ
 
 ArmResults: TypeAlias = tuple[Arm, Sequence[PointResult]]
@@ -32,6 +36,8 @@ def draw(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> dict[str, bytes]:
     lines = [pair for pair in pairs if len(pair[0].axes) < 2]
     surfaces = [pair for pair in pairs if len(pair[0].axes) == 2]
     figures: dict[str, bytes] = {}
+    if overall := over_tasks(plan, arms):
+        figures["all-environments"] = _png(over_all_tasks(overall))
     if lines:
         for name, against in (("return-against-steps", "steps"), ("return-against-seconds", "seconds")):
             figures[name] = _png(panels(plan, lines, functools.partial(draw_curves, against=against)))
@@ -133,6 +139,34 @@ def _draw_returns(panel: Axes, axis: Axis, colours: Mapping[str, str]) -> None:
     panel.set_ylabel("return of the greedy policy")
     if len(axis.arms) > 1:
         panel.legend(fontsize="small")
+
+
+def over_all_tasks(overall: Sequence[Overall]) -> Figure:
+    """For the arms of each name a row: the normalized return and time at each point, and the performance profiles."""
+    figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * len(overall)), layout="constrained")
+    for n, family in enumerate(overall):
+        score, time, profiles = (figure.add_subplot(len(overall), COLUMNS, COLUMNS * n + k + 1) for k in range(COLUMNS))
+        _draw_points(score, family, [point.score for point in family.points], "normalized return")
+        _draw_points(time, family, [point.time for point in family.points], "share of the time to the target")
+        colours = [colormaps[ORDERED](0.9 * k / max(len(family.points) - 1, 1)) for k in range(len(family.points))]
+        for colour, point in zip(colours, family.points, strict=True):
+            value, low, high = confidence.profile(point.returns, THRESHOLDS)
+            profiles.plot(THRESHOLDS, value, color=colour, label=point.label, linewidth=1.5)
+            profiles.fill_between(THRESHOLDS, low, high, color=colour, alpha=0.12, linewidth=0)
+        profiles.set_xlabel("normalized return")
+        profiles.set_ylabel("share of runs above it")
+        profiles.legend(fontsize="x-small")
+    return figure
+
+
+def _draw_points(panel: Axes, family: Overall, intervals: Sequence[Interval], name: str) -> None:
+    value, low, high = np.array(intervals).T
+    labels = [point.label.removeprefix(f"{family.axis}=") for point in family.points]
+    panel.errorbar(range(len(labels)), value, np.abs(np.stack([value - low, high - value])), marker="o", capsize=3)
+    panel.set_xticks(range(len(labels)), labels)
+    panel.set_xlabel(family.axis)
+    panel.set_ylabel(name)
+    panel.set_title(family.name or TITLE, fontsize="medium")
 
 
 def draw_surface(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[PointResult]) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval, in_words
 from rlgd.studies.outcome import ROWS
+from rlgd.studies.over_tasks import over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult
 from rlgd.studies.speed import ROUNDS, Speed
-from rlgd.studies.tables import arm_tables
+from rlgd.studies.tables import arm_tables, overall_tables
 from rlgd.tables import markdown
 
 
@@ -22,6 +23,7 @@ def summary_page(
         f"# {question.name}",
         question.question,
         what_was_trained(plan, arms),
+        overall_tables(plan, arms),
         arm_tables(plan, arms),
         *(f"![{name}]({name}.png)" for name in figures),
         _costs(speeds),
@@ -72,6 +74,12 @@ def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
         notes.append(
             "Distance to the optimum: the discounted return of the optimal policy from the start, less that of the "
             "learned policy; both are exact."
+        )
+    if over_tasks(plan, arms):
+        notes.append(
+            "Normalized return: 0 is a policy that acts at random, 1 is solved (`rlgd/studies/tasks.py`); "
+            "interquartile mean over the seeds of all environments. Share of the time to the target: of the seconds "
+            "that each setting had, the mean over seeds; 1 if a seed does not reach it."
         )
     notes += [*_notes_on_target(plan, arms), *_notes_on_time(plan, arms)]
     if any(row.diverged > 0 for arm in arms for row in arm):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax
@@ -117,7 +117,7 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
         for point in arm.points():
             settings = {**question.settings, **point.settings}
             of_point = agent_class(settings["agent"])() if "agent" in settings else base
-            config = _run_config(question, of_point, envs[arm.env], settings)
+            config = _run_config(question, of_point, envs[arm.env], settings, set(point.values))
             parts = (config.agent, config.settings)
             named = (type(config.agent).__name__, config.env.env_id)
             key = json.dumps([named, *map(hyperparameters.to_dict, parts), overrides(config.env)])
@@ -131,7 +131,8 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
     return Plan(question, made, tuple(members), tuple(points), (given, env))
 
 
-def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any]) -> RunConfig:
+def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any], varied: Set[str]) -> RunConfig:
+    """The run of a point. A hyper-parameter that is fixed, and that only other agents have, is left out."""
     options = {name: value for name, value in settings.items() if name in OPTIONS}
     of_env = {name: value for name, value in settings.items() if name.startswith(OF_ENV)}
     apart = {*options, *of_env, "agent", "env"}
@@ -139,17 +140,21 @@ def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[st
     for name in NEVER_VARY:
         if name in values:
             raise UsageError(f"{name} cannot vary between members of a study.")
-    known = [*hyperparameters.flat_fields(agent), *OPTIONS]
-    for name in values:
-        if name not in known:
-            raise unknown("hyper-parameter", name, known)
+    fields = hyperparameters.flat_fields(agent)
+    for name in values.keys() - fields.keys():
+        if name in varied or not any(name in _fields_of(other) for other in REGISTRY):
+            raise unknown("hyper-parameter", name, [*fields, *OPTIONS])
     return RunConfig(
-        hyperparameters.with_values(agent, values),
+        hyperparameters.with_values(agent, {name: value for name, value in values.items() if name in fields}),
         _env(env, of_env),
         RunSettings.of(
             {"total_timesteps": question.total_timesteps, "eval_episodes": question.eval_episodes, **options}
         ),
     )
+
+
+def _fields_of(agent: str) -> Collection[str]:
+    return hyperparameters.flat_fields(agent_class(agent)())
 
 
 def _env(env: Env, values: Mapping[str, Any]) -> Env:
@@ -168,8 +173,12 @@ def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
         key = jax.tree.structure(variant_of(config)), config.env.env_id, cadence(config).eval_max_steps
         by_structure.setdefault(key, []).append(n)
     fixed = [_static(members[numbers[0]]) for numbers in by_structure.values()]
-    names = dict.fromkeys(name for values in fixed for name in values)
-    differ = [name for name in names if len({str(values.get(name)) for values in fixed}) > 1]
+    # Of hyper-parameters only those in which groups of one agent differ: another agent has others.
+    seen: dict[tuple[str, str], set[str]] = {}
+    for values in fixed:
+        for name, value in values.items():
+            seen.setdefault((name, "" if name in ("env", "agent") else values["agent"]), set()).add(str(value))
+    differ = list(dict.fromkeys(name for (name, _), different in seen.items() if len(different) > 1))
     return tuple(
         Group(
             " ".join(f"{name}={values[name]}" for name in differ if name in values) or "all",
@@ -180,7 +189,7 @@ def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
     )
 
 
-def _static(config: RunConfig) -> dict[str, Any]:
+def _static(config: RunConfig) -> dict[str, str]:
     """What decides a member's program: values of static fields, and whether a traced value is set."""
     flat = hyperparameters.flat_fields(config.agent)
     of_agent = {

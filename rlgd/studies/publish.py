@@ -38,8 +38,10 @@ class StudyResult:
         return seed_statistics.point_results(self.plan, self.outcomes)
 
     def table(self) -> str:
-        """A table for each arm, a row for each point, in Markdown."""
-        return tables.arm_tables(self.plan, self.point_results)
+        """A table for each arm, a row for each point, in Markdown; first those over several environments."""
+        points = self.point_results
+        parts = (tables.overall_tables(self.plan, points), tables.arm_tables(self.plan, points))
+        return "\n\n".join(part for part in parts if part)
 
     def records(self) -> list[dict[str, Any]]:
         """The content of ``results.csv``: a row for each member."""

@@ -3,7 +3,7 @@
 import dataclasses
 import numbers
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
@@ -124,6 +124,29 @@ class Question:
                 f"with until_separated = {error:g} and {points:,} combinations {self.seeds} seeds cannot separate any "
                 f"two; give at least {separation.fewest_seeds(points, largest, float(error))} seeds."
             )
+
+    def varied(self, vary: Mapping[str, Sequence[Any]]) -> "Question":
+        """The question with more axes in each arm; "agent" and "env" take the place of those that it names.
+
+        Raises:
+            UsageError: if a setting varies beside named cases.
+        """
+        apart = {name: values for name, values in vary.items() if name in ("agent", "env")}
+        axes = {name: values for name, values in vary.items() if name not in apart}
+        first = next((arm.env for arm in self.arms if arm.env), "")
+        kept = [arm for arm in self.arms if "env" not in vary or arm.env in ("", first)]
+        return dataclasses.replace(self, arms=tuple(one for arm in kept for one in arm.crossed(apart, axes)))
+
+    def within(self, env: str) -> "Question":
+        """The question in another environment: the arms that name it, or else those of the first that one names."""
+        if any(arm.env == env for arm in self.arms):
+            return dataclasses.replace(self, env=env, arms=tuple(arm for arm in self.arms if arm.env in ("", env)))
+        return dataclasses.replace(self.varied({"env": [env]}), env=env)
+
+    @property
+    def env_ids(self) -> frozenset[str]:
+        """The ids of all environments that it names, its own if an arm has no other."""
+        return frozenset(arm.env or self.env for arm in self.arms)
 
     @property
     def seeds_of_a_point(self) -> range:

@@ -9,6 +9,7 @@ from typing import Any
 from rlgd.maths.confidence import in_words
 from rlgd.studies.arms import as_label
 from rlgd.studies.outcome import Outcome
+from rlgd.studies.over_tasks import TITLE, over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
 from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, median_reached, target_return
@@ -68,6 +69,25 @@ def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     """A table for each arm, in Markdown."""
     texts = [(name, markdown(heads, rows)) for name, heads, rows in _contents(plan, arms)]
     return "\n\n".join(f"**{name}**\n\n{text}" if name else text for name, text in texts)
+
+
+def overall_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
+    """A table for the arms of each name that several environments have, in Markdown; empty if there is none."""
+    texts = []
+    for overall in over_tasks(plan, arms):
+        heads = ["setting", "normalized return", "P(better)", "share of the time to the target"]
+        rows = [
+            [
+                point.label,
+                in_words(point.score, ".2f"),
+                "" if point.improvement is None else in_words(point.improvement, ".2f"),
+                in_words(point.time, ".2f"),
+            ]
+            for point in overall.points
+        ]
+        title = " in ".join(part for part in (overall.name, TITLE) if part)
+        texts.append(f"**{title}** ({', '.join(overall.env_ids)})\n\n{markdown(heads, rows)}")
+    return "\n\n".join(texts)
 
 
 def html_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
