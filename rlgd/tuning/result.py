@@ -14,6 +14,7 @@ from rlgd.studies.arms import as_label
 from rlgd.system import files
 from rlgd.tables import as_html
 from rlgd.tuning.sharing import BEST, SUMMARY
+from rlgd.tuning.space import values_in_words
 from rlgd.tuning.trials import Task
 
 
@@ -41,7 +42,7 @@ class TuneResult:
     tune_dir: Path
 
     def __repr__(self) -> str:
-        best = " ".join(f"{name}={as_label(value)}" for name, value in self.best.items())
+        best = values_in_words(self.best)
         return f"TuneResult({best}, {self._scores()}, {len(self.trials)} trials, in {self.tune_dir})"
 
     def _repr_html_(self) -> str:
@@ -81,8 +82,7 @@ class TuneResult:
         with_reason = [trial for trial in self.trials if trial["why"]]
         lines += [""] * bool(with_reason)
         lines += [f"- trial {trial['number']} ({trial['state']}): {trial['why']}" for trial in with_reason]
-        best = " ".join(f"{name}={as_label(value)}" for name, value in self.best.items())
-        lines += ["", f"best: {best}", f"score in the search: {self.search_score:.1f}"]
+        lines += ["", f"best: {values_in_words(self.best)}", f"score in the search: {self.search_score:.1f}"]
         if self.fresh is not None:
             value, low, high = self.fresh
             diverged = f"; {self.fresh_diverged} diverged" if self.fresh_diverged else ""

@@ -90,11 +90,11 @@ def test_if_all_trials_diverge_one_message_says_so(tmp_path: Path) -> None:
 
 def test_fresh_seeds_that_diverge_are_counted(tmp_path: Path) -> None:
     task = Task(ON_HOST, rlgd.envs.make("CartPole-v1", backend="host"), 32, 1, 1, 2)
-    fresh, diverged = task.fresh_score({"learning_rate": 1e38})
+    fresh, diverged = task.fresh_score({"learning_rate": 1e38}, lambda done: None)
     assert diverged == 2
     result = TuneResult({"learning_rate": 1e38}, 1.0, fresh, diverged, (), tmp_path)
     assert result.table().endswith("]; 2 diverged")
-    assert task.fresh_score({"learning_rate": 1e-3})[1] == 0
+    assert task.fresh_score({"learning_rate": 1e-3}, lambda done: None)[1] == 0
 
 
 def test_a_trial_that_fails_is_recorded_and_the_search_continues(
