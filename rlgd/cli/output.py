@@ -90,6 +90,13 @@ def report(result: "TrainResult", env_id: str, options: OutputOptions) -> int:
     return 0
 
 
+def terminal_width() -> int | None:
+    """The width of the terminal that the output goes to; None if it goes elsewhere."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def tensorboard_command() -> str:
     """How to call TensorBoard: by its name if the path has it, else by its file beside this interpreter."""
     import shutil

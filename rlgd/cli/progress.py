@@ -41,5 +41,5 @@ class ShownProgress:
         left = (now - self._began) * (1 - share) / gained if gained > 0 else None
         doing = "" if progress.done >= progress.number else "compiling" if progress.compiling else "training"
         facts = [] if progress.best is None else [f"best {progress.best.label}: {progress.best.score:.1f}"]
-        facts += [f"compiling took {progress.compile_seconds:.0f} s"] if progress.compile_seconds >= 1 else []
+        facts += [f"{progress.compile_seconds:.0f} s of compiling"] if progress.compile_seconds >= 1 else []
         self._display.show(State(progress.unit, progress.done, progress.number, doing, facts, left, share))

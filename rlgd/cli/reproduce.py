@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import flag, positional
-from rlgd.cli.output import tensorboard_command
+from rlgd.cli.output import tensorboard_command, terminal_width
 from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError, whole_number
 from rlgd.system import signals
@@ -133,7 +133,7 @@ def _report(results: Sequence["RowResult"], table: Path, root: Path, options: Op
     if options.json:
         print(json.dumps({"suite": options.suite, "table": str(table), "rows": scoreboard.records(results)}))
     else:
-        print(scoreboard.table(results))
+        print(scoreboard.table(results, terminal_width(), str(table)))
         print(f"\ntable:       {table}")
         print(f"curves:      {tensorboard_command()} --logdir {root}")
     return 0 if all(result.reached for result in results) else 1

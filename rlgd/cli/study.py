@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import flag, positional, sinks_flag
-from rlgd.cli.output import end_interrupted, tensorboard_command
+from rlgd.cli.output import end_interrupted, tensorboard_command, terminal_width
 
 if TYPE_CHECKING:
     from rlgd.studies.execution import Execution
@@ -130,7 +130,7 @@ def report(result: "StudyResult", directory: Path, options: ExecutionOptions) ->
     if options.json:
         print(json.dumps({"study_dir": str(directory), "results": result.records(), "times": result.times()}))
         return
-    print(result.table())
+    print(result.table(terminal_width()))
     print(f"\nstudy:       {directory}")
     print(f"answer:      {tensorboard_command()} --logdir {directory / TENSORBOARD}")
     if options.members:

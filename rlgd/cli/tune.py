@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import UNKNOWN, flag, json_or_text, key_value, part, positional, sinks_flag
-from rlgd.cli.output import end_interrupted
+from rlgd.cli.output import end_interrupted, terminal_width
 from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError
 
@@ -149,6 +149,6 @@ def _report(result: "TuneResult", options: Options) -> None:
         scores = {"search_score": result.search_score, "fresh": fresh, "fresh_diverged": result.fresh_diverged}
         print(json.dumps({"tune_dir": str(directory), "best": result.best, **scores, "trials": trials}))
         return
-    print(result.table())
+    print(result.table(terminal_width()))
     print(f"\nsearch:      {directory}")
     print(f"train:       rlgd train {options.agent} --config {directory / BEST}")

@@ -34,9 +34,9 @@ class StudyResult:
         """For each arm the results of its points, with statistics over seeds."""
         return seed_statistics.point_results(self.plan, self.outcomes)
 
-    def table(self) -> str:
-        """A table for each arm, a row for each point, in Markdown."""
-        return tables.arm_tables(self.plan, self.point_results)
+    def table(self, width: int | None = None) -> str:
+        """A table for each arm, a row for each point, in Markdown; with fewer columns if ``width`` is too small."""
+        return tables.arm_tables(self.plan, self.point_results, width)
 
     def records(self) -> list[dict[str, Any]]:
         """The content of ``results.csv``: a row for each member."""

@@ -10,13 +10,15 @@ from typing import Any
 from rlgd.maths import confidence
 from rlgd.maths.confidence import in_words
 from rlgd.studies.arms import as_label
+from rlgd.studies.directory import SUMMARY
 from rlgd.studies.outcome import ROWS, Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
 from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, median_reached, target_return
-from rlgd.tables import as_html, markdown
+from rlgd.tables import as_html, markdown_within
 
 DISTANCE, SEPARATED = "distance to the optimum", "worse than"
+KEPT = ("setting", "return")  # columns, also on narrow terminals
 TIME = "time/"  # metrics with this prefix differ from one execution to the next
 
 
@@ -61,9 +63,9 @@ def _or_never(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "-"
 
 
-def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
-    """A table for each arm, in Markdown."""
-    texts = [(name, markdown(heads, rows)) for name, heads, rows in _contents(plan, arms)]
+def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]], width: int | None = None) -> str:
+    """A table for each arm, in Markdown; for a terminal of this ``width`` with fewer columns."""
+    texts = [(name, markdown_within(width, heads, rows, KEPT, SUMMARY)) for name, heads, rows in _contents(plan, arms)]
     return "\n\n".join(f"**{name}**\n\n{text}" if name else text for name, text in texts)
 
 

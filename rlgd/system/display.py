@@ -76,9 +76,9 @@ class Display:
             self._live.stop()
 
     def _times(self) -> str:
-        now = time.monotonic()
-        left = self._state.seconds_left
-        rest = "" if left is None else f", {_clock(left - (now - self._at))} left"
+        now, left = time.monotonic(), self._state.seconds_left
+        left = None if left is None else round(left - (now - self._at))
+        rest = f", {_clock(left)} left" if left is not None and left > 0 else ""  # what is over was a wrong estimate
         return f"{_clock(now - self._began)}{rest}"
 
     def _line(self) -> str:
@@ -110,4 +110,4 @@ def fitted(parts: Sequence[str], room: int) -> str:
 
 
 def _clock(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(max(seconds, 0.0))))
+    return str(datetime.timedelta(seconds=round(seconds)))

@@ -12,10 +12,12 @@ from rlgd.frames import frame
 from rlgd.maths.confidence import Interval, in_words
 from rlgd.studies.arms import as_label
 from rlgd.system import files
-from rlgd.tables import as_html
+from rlgd.tables import as_html, markdown_within
 from rlgd.tuning.sharing import BEST, SUMMARY
 from rlgd.tuning.space import values_in_words
 from rlgd.tuning.trials import Task
+
+KEPT = ("trial", "score")  # columns, also on narrow terminals
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -74,11 +76,12 @@ class TuneResult:
         text = f"score in the search {self.search_score:.1f}"
         return text if self.fresh is None else f"{text}, on fresh seeds {in_words(self.fresh)}"
 
-    def table(self) -> str:
-        """The trials in Markdown, the best first, and both scores of the best values."""
-        heads, rows = self._cells()
-        lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
-        lines += [f"| {' | '.join(row)} |" for row in rows]
+    def table(self, width: int | None = None) -> str:
+        """The trials in Markdown, the best first, and both scores of the best values.
+
+        With fewer columns if ``width`` is too small.
+        """
+        lines = [markdown_within(width, *self._cells(), KEPT, SUMMARY)]
         with_reason = [trial for trial in self.trials if trial["why"]]
         lines += [""] * bool(with_reason)
         lines += [f"- trial {trial['number']} ({trial['state']}): {trial['why']}" for trial in with_reason]

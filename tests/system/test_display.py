@@ -34,7 +34,7 @@ def test_lines_are_rare_but_for_the_last(capsys: pytest.CaptureFixture[str], clo
     shown.show(State("runs", 3, 3, "", ["best 7"], 0.0))
     assert capsys.readouterr().err.splitlines() == [
         "  2 / 3 runs  best 7  0:00:02, 0:01:01 left  compiling",
-        "  3 / 3 runs  best 7  0:00:02, 0:00:00 left",
+        "  3 / 3 runs  best 7  0:00:02",
     ]
 
 
@@ -43,6 +43,14 @@ def test_the_time_left_is_not_shown_before_it_is_known(capsys: pytest.CaptureFix
     clock[0] += 5.0
     shown.show(State("runs", 0, 3, "training"))
     assert capsys.readouterr().err == "  0 / 3 runs  0:00:05  training\n"
+
+
+def test_an_estimate_that_has_passed_is_not_shown(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    shown = Display()
+    shown.show(State("runs", 1, 3, "training", seconds_left=2.0))
+    assert "0:00:02 left" in shown._line()
+    clock[0] += 2.0
+    assert shown._line() == "  1 / 3 runs  0:00:02  training"
 
 
 def test_nobody_has_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:

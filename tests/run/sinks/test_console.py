@@ -30,7 +30,7 @@ def test_it_shows_the_metrics_that_the_agent_has(capsys: pytest.CaptureFixture[s
     assert out == ""
     assert error.splitlines() == [
         "  1,000 / 2,000 steps  return 12.3  0:00:00, 0:00:02 left  500 steps/s  KL 0.012",
-        "  2,000 / 2,000 steps  return 12.3  0:00:00, 0:00:00 left  500 steps/s  KL 0.02",
+        "  2,000 / 2,000 steps  return 12.3  0:00:00  500 steps/s  KL 0.02  entropy 0.5",
     ]
 
 
