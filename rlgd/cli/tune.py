@@ -140,7 +140,7 @@ def _show_trial(number: int, state: str, score: float, values: dict[str, Any], s
 
 def _report(result: "TuneResult", options: Options) -> None:
     """Print what was found, for a person or as JSON."""
-    from rlgd.tuning.sharing import BEST
+    from rlgd.tuning.sharing import BEST, HISTORY, IMPORTANCE
 
     directory = result.tune_dir
     if options.json:
@@ -151,4 +151,6 @@ def _report(result: "TuneResult", options: Options) -> None:
         return
     print(result.table(terminal_width()))
     print(f"\nsearch:      {directory}")
+    pictures = [str(path) for name in (HISTORY, IMPORTANCE) if (path := directory / name).exists()]
+    print(f"figures:     {' '.join(pictures)}")
     print(f"train:       rlgd train {options.agent} --config {directory / BEST}")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,8 @@ def score_in_words(score: float) -> str:
     return "-" if math.isnan(score) else f"{score:.1f}"
 
 
-def publish(result: TuneResult, task: Task) -> None:
-    """Write the table, and the best values as flags for ``rlgd train --config``.
+def publish(result: TuneResult, task: Task, figures: Mapping[str, bytes]) -> None:
+    """Write the table, the figures, and the best values as flags for ``rlgd train --config``.
 
     Raises:
         StorageFault: if they cannot be written.
@@ -108,7 +109,10 @@ def publish(result: TuneResult, task: Task) -> None:
     try:
         text = json.dumps({**run, **hyperparameters.changed(task.agent), **result.best}, indent=2)
         files.replace(result.tune_dir / BEST, text + "\n")
-        files.replace(result.tune_dir / SUMMARY, result.table() + "\n")
+        for name, content in figures.items():
+            files.replace(result.tune_dir / name, content)
+        pictures = [f"![{Path(name).stem}]({name})" for name in figures]
+        files.replace(result.tune_dir / SUMMARY, "\n\n".join([result.table(), *pictures]) + "\n")
     except OSError as error:
         reason = files.why(error, result.tune_dir)
         raise StorageFault(f"the results could not be written to {result.tune_dir}: {reason}.") from error

@@ -115,6 +115,8 @@ def tune(
     task.plan({})  # finds mistakes that all trials would share
     shared = SharedSearch.open(Path(tune_dir), task.identity(space), seed, _home(tune_dir, storage, study_name))
 
+    from rlgd.tuning import figures  # imports matplotlib, which takes a second
+
     def report() -> None:
         done, winner, compiling = (
             len(counted_trials(shared.study)),
@@ -136,7 +138,8 @@ def tune(
         else:
             elsewhere.run_trials(shared, task, space, seed, trials, executor, workers, set_up, on_ended)
         found = _best(shared.study, space, shared.directory)
-    return _published(found, shared, task, on_progress)
+        pictures = figures.draw(shared.study, found.trials)
+    return _published(found, pictures, shared, task, on_progress)
 
 
 def _home(tune_dir: str | Path, storage: str | None, study_name: str | None) -> Home:
@@ -147,14 +150,15 @@ def _home(tune_dir: str | Path, storage: str | None, study_name: str | None) -> 
     return InDirectory()
 
 
-def _published(result: TuneResult, shared: SharedSearch, task: Task, on_progress: OnProgress) -> TuneResult:
+def _published(
+    result: TuneResult, pictures: Mapping[str, bytes], shared: SharedSearch, task: Task, on_progress: OnProgress
+) -> TuneResult:
     """The result with the best values trained again on fresh seeds, after it was written."""
     best, done, one_at_a_time = Best(values_in_words(result.best), result.search_score), 0, threading.Lock()
 
     def report() -> None:
         with one_at_a_time:
-            compiling = task.compiling
-            number = task.fresh_seeds
+            number, compiling = task.fresh_seeds, task.compiling
             on_progress(Progress("fresh seeds", done, number, best, compiling.is_running, compiling.seconds))
 
     def on_done(number: int) -> None:
@@ -163,13 +167,13 @@ def _published(result: TuneResult, shared: SharedSearch, task: Task, on_progress
         report()
 
     with shared.alone():
-        publish(result, task)  # so that an environment that breaks with fresh seeds does not hide it
+        publish(result, task, pictures)  # so that an environment that breaks with fresh seeds does not hide it
     if task.fresh_seeds:
         task.compiling.on_change = report
         score, diverged = task.fresh_score(result.best, on_done)
         result = dataclasses.replace(result, fresh=score, fresh_diverged=diverged)
         with shared.alone():
-            publish(result, task)
+            publish(result, task, pictures)
     return result
 
 
