@@ -200,11 +200,12 @@ def _train_in_threads(
         with jax.default_device(mine.device):
             return part.train(plan, programs[part.group, mine.device], available)
 
-    with concurrent.futures.ThreadPoolExecutor(execution.num_workers, initializer=start) as pool:
-        futures = [pool.submit(train, part) for part in slices]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                on_finished(future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = concurrent.futures.ThreadPoolExecutor(execution.num_workers, initializer=start)
+    try:
+        for future in concurrent.futures.as_completed([pool.submit(train, part) for part in slices]):
+            on_finished(future.result())
+    except BaseException as error:
+        # Who interrupts a study does not wait for slices that may train for hours.
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    pool.shutdown()

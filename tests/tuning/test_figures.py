@@ -15,7 +15,7 @@ from rlgd.tuning.sharing import HISTORY, IMPORTANCE
 def study_of(scores: list[float], names: tuple[str, ...] = ("rate", "noise")) -> tuple[Any, list[dict[str, Any]]]:
     """A study whose first hyper-parameter alone decides the score, and the records of its trials."""
     study = optuna.create_study(direction="maximize")
-    space = {name: optuna.distributions.FloatDistribution(0.0, 10.0) for name in names}
+    space: dict[str, Any] = {name: optuna.distributions.FloatDistribution(0.0, 10.0) for name in names}
     rng = np.random.default_rng(0)
     records = []
     for number, score in enumerate(scores):
