@@ -16,7 +16,7 @@ from rlgd.tuning.sharing import HISTORY, IMPORTANCE
 if TYPE_CHECKING:
     import optuna
 
-MIN_TRIALS = 5  # complete ones, before an importance means anything
+MIN_TRIALS = 10  # complete ones: of fewer there is no best tenth
 MARKERS = {"complete": "o", "pruned": "x"}
 
 

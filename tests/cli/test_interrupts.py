@@ -1,4 +1,4 @@
-"""Ctrl-C in each command: real processes, real signals, and what is said. Runs are in ``tests/system/test_signals.py``."""
+"""Ctrl-C in each command: real processes, real signals, and what is said. ``tests/system/test_signals.py`` has runs."""
 
 import signal
 import subprocess

@@ -33,7 +33,7 @@ def test_the_hyperparameter_that_decides_is_the_most_important() -> None:
     assert sum(shares.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("scores", [[1.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]])
+@pytest.mark.parametrize("scores", [[1.0] * figures.MIN_TRIALS, [float(n) for n in range(figures.MIN_TRIALS)]])
 def test_few_trials_or_equal_ones_are_no_reason_to_warn(scores: list[float]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -44,7 +44,7 @@ def test_few_trials_or_equal_ones_are_no_reason_to_warn(scores: list[float]) -> 
 
 def test_an_importance_needs_trials_and_something_to_compare() -> None:
     assert set(figures.draw(*study_of([1.0] * (figures.MIN_TRIALS - 1)))) == {HISTORY}
-    assert set(figures.draw(*study_of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], ("rate",)))) == {HISTORY}
+    assert set(figures.draw(*study_of([1.0] * figures.MIN_TRIALS, ("rate",)))) == {HISTORY}
 
 
 def test_the_history_shows_scores_and_the_best_so_far() -> None:

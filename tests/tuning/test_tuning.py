@@ -18,7 +18,7 @@ from rlgd.maths.confidence import interquartile_mean
 from rlgd.studies.programs import Programs
 from rlgd.system.progress import Progress
 from rlgd.tuning import TuneResult
-from rlgd.tuning.sharing import HISTORY, IMPORTANCE
+from rlgd.tuning.sharing import HISTORY
 from rlgd.tuning.space import values_in_words
 
 SMALL = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0, ascent=Ascent("adam"))
@@ -113,10 +113,9 @@ def test_what_is_written_trains_the_winner(found: TuneResult) -> None:
     assert flags["num_envs"] == 4
     assert flags["learning_rate"] == found.best["learning_rate"]
     table = found.table()
-    pictures = "![history](history.png)\n\n![importance](importance.png)"
-    assert (found.tune_dir / "summary.md").read_text() == f"{table}\n\n{pictures}\n"
-    for name in (HISTORY, IMPORTANCE):
-        assert (found.tune_dir / name).read_bytes().startswith(b"\x89PNG")
+    pictures = [f"![{path.stem}]({path.name})" for path in sorted(found.tune_dir.glob("*.png"))]
+    assert pictures[0] == f"![history]({HISTORY})"
+    assert (found.tune_dir / "summary.md").read_text() == "\n\n".join([table, *pictures]) + "\n"
     assert f"score in the search: {found.search_score:.1f}" in table
     assert "score on fresh seeds: " in table
 
