@@ -29,10 +29,10 @@ class ShownProgress:
             self._display.close()
 
     def __call__(self, progress: Progress) -> None:
-        """Show it."""
-        if self._display is None:
+        """Show it, if there is anything to do."""
+        if self._display is None or not progress.number:
             return
-        now, share = time.monotonic(), progress.done / max(progress.number, 1)
+        now, share = time.monotonic(), progress.done / progress.number
         if progress.share is not None:
             share = progress.share
         if progress.unit != self._unit:

@@ -49,6 +49,12 @@ def test_the_share_of_the_work_may_be_known_better(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.splitlines()[-1] == "  0 / 3 runs  0:00:30, 0:00:10 left  training"
 
 
+def test_nothing_to_do_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with ShownProgress(OutputOptions()) as show:
+        show(Progress("runs", 0, 0))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("options", [OutputOptions(quiet=True), OutputOptions(json=True)])
 def test_quiet_is_quiet(options: OutputOptions, capsys: pytest.CaptureFixture[str]) -> None:
     with ShownProgress(options) as show:

@@ -23,7 +23,8 @@ def test_the_command_trains_what_is_missing_and_writes_the_table(capsys: pytest.
     out, err = capsys.readouterr()
     assert "CartPole-v1:ppo                 no preset of ppo for CartPole-v1; it has none." in err
     assert "to train: 4 runs, 1,536 steps" in err
-    assert "4 of 4: rlgd/CartPoleNoVelocity-v1:a2c seed 1" in err
+    assert "  rlgd/CartPoleNoVelocity-v1:a2c seed 1: " in err
+    assert "  4 / 4 runs  best " in err
     table = Path("runs/reproduce/tiny/reproduce-tiny.md")
     assert f"table:       {table}" in out
     text = table.read_text()
