@@ -8,6 +8,7 @@ import sys
 import time
 
 from rlgd.studies import Arm, Question
+from rlgd.studies.compiling import Compiling
 from rlgd.studies.plan import make_plan
 from rlgd.studies.programs import Programs
 from rlgd.studies.slices import train_slice
@@ -22,7 +23,7 @@ def main(agent: str, num_envs: int, widths: list[int]) -> None:
         (arm,), agent=agent, settings={"num_envs": num_envs}, total_timesteps=STEPS, seeds=max(widths), eval_episodes=2
     )
     members = make_plan(question).members
-    made = {width: Programs(members[0], width, False) for width in widths}
+    made = {width: Programs(members[0], width, False, Compiling()) for width in widths}
     best = dict.fromkeys(widths, float("inf"))
     for number in range(1 + REPEATS):  # the first one compiles
         for width, programs in made.items():

@@ -32,7 +32,7 @@ OWNERS = {
     "trackio": r"rlgd\.run\.sinks\.trackio",
     "moviepy": r"rlgd\.evaluation\.video",
     "tyro": r"rlgd\.cli\..*",
-    "matplotlib": r"rlgd\.studies\.figures",
+    "matplotlib": r"rlgd\.(studies|tuning)\.figures",
     "optuna": r"rlgd\.tuning\..*",
     "pandas": r"rlgd\.frames",
     "submitit": r"rlgd\.engines\.slurm",

@@ -142,12 +142,12 @@ TABLES: dict[str, Callable[[], Rows]] = {
 }
 
 
-def table(name: str) -> str:
-    """A table as text in columns.
+def table(name: str, width: int | None = None) -> str:
+    """A table as text in columns, for a terminal of this ``width``.
 
     Raises:
         UsageError: if there is no such table.
     """
     if name not in TABLES:
         raise unknown("list", name, TABLES)
-    return aligned(TABLES[name]()) + LEGENDS.get(name, "")
+    return aligned(TABLES[name](), width) + LEGENDS.get(name, "")

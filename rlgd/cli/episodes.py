@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlgd.cli.options import OutputOptions, flag, positional
-from rlgd.cli.output import sentence
+from rlgd.cli.output import say, sentence
 from rlgd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ class EpisodeOptions(OutputOptions):
 
 
 def play_episodes(
-    how: Callable[..., "EvalResult"], options: EpisodeOptions, **more: Any
+    how: Callable[..., "EvalResult"], doing: str, options: EpisodeOptions, **more: Any
 ) -> tuple["EvalResult", dict[str, Any]]:
-    """The episodes that the options ask for, and their summary."""
+    """The episodes that the options ask for, and their summary; ``doing`` says what takes so long."""
     from rlgd.cli import jax_setup
     from rlgd.evaluation.policy import Policy
     from rlgd.run.loading import load
@@ -40,8 +40,11 @@ def play_episodes(
     place = Path(options.directory)
     config = _config(place, options)
     jax_setup.set_up(config, options.computing)
+    policy = Policy.load(place) if place.is_file() else load(place, options.checkpoint)
+    if not (options.quiet or options.json):
+        say(f"{doing} {options.episodes:,} episode{'s' * (options.episodes != 1)} ...")
     result = how(
-        Policy.load(place) if place.is_file() else load(place, options.checkpoint),
+        policy,
         config.evaluation_env,
         episodes=options.episodes,
         seed=options.seed,

@@ -14,5 +14,5 @@ def run(options: Options) -> int:
     """Play the episodes."""
     from rlgd.evaluation.evaluator import evaluate
 
-    episodes.show(*episodes.play_episodes(evaluate, options), options)
+    episodes.show(*episodes.play_episodes(evaluate, "evaluating", options), options)
     return 0

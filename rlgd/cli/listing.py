@@ -4,6 +4,7 @@ import dataclasses
 
 from rlgd.cli import catalog
 from rlgd.cli.options import CommandOptions, positional
+from rlgd.cli.output import terminal_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,5 +20,5 @@ class Options(CommandOptions):
 
 def run(options: Options) -> int:
     """Print the table."""
-    print(catalog.table(options.thing))
+    print(catalog.table(options.thing, terminal_width()))
     return 0

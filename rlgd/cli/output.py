@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from rlgd.cli.options import OutputOptions, RunOptions
+from rlgd.system import signals
 
 if TYPE_CHECKING:
     from rlgd.run.config import RunConfig
@@ -89,6 +90,13 @@ def report(result: "TrainResult", env_id: str, options: OutputOptions) -> int:
     return 0
 
 
+def terminal_width() -> int | None:
+    """The width of the terminal that the output goes to; None if it goes elsewhere."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def tensorboard_command() -> str:
     """How to call TensorBoard: by its name if the path has it, else by its file beside this interpreter."""
     import shutil
@@ -102,6 +110,15 @@ def tensorboard_command() -> str:
 def say(message: str) -> None:
     """Print to the error output."""
     print(f"rlgd: {message}", file=sys.stderr, flush=True)
+
+
+def end_interrupted(interrupt: KeyboardInterrupt, how_to_continue: str) -> NoReturn:
+    """Say that a signal has ended a command whose finished parts are on disk, and end the process.
+
+    It ends at once: threads may be busy for minutes with parts that are not finished.
+    """
+    say(f"interrupted; what is finished is kept: {how_to_continue}")
+    os._exit(signals.exit_code(interrupt))
 
 
 class Forgiving:

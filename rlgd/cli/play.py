@@ -20,7 +20,7 @@ def run(options: Options) -> int:
     """Show the episodes."""
     from rlgd.evaluation.video import play
 
-    result, summary = episodes.play_episodes(play, options, video=options.video)
+    result, summary = episodes.play_episodes(play, "playing", options, video=options.video)
     if options.video is None:
         episodes.show(result, summary, options)
         return 0

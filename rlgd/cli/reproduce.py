@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import flag, positional
-from rlgd.cli.output import tensorboard_command
+from rlgd.cli.output import tensorboard_command, terminal_width
 from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError, whole_number
 from rlgd.system import signals
@@ -105,22 +104,24 @@ def _table_file(root: Path, options: Options) -> Path:
 
 def _train(jobs: Sequence["Job"], root: Path, set_up: Callable[["RunConfig"], None], options: Options) -> None:
     """Train the runs, and say how each ended."""
+    from rlgd.cli.progress import ShownProgress
     from rlgd.reproduction import elsewhere, scoreboard, workers
-
-    ended = itertools.count(1)
+    from rlgd.reproduction.progress import JobsProgress
 
     def on_job(job: "Job", problem: str | None) -> None:
-        number = next(ended)
         if problem is not None or not (options.quiet or options.json):
             result = problem or scoreboard.score_text(job)
-            print(f"  {number} of {len(jobs)}: {job.row} seed {job.seed}: {result}", file=sys.stderr, flush=True)
+            print(f"  {job.row} seed {job.seed}: {result}", file=sys.stderr, flush=True)
+        progress.ended(job)
 
     with (
         options.engine_choice.executor(options.workers, root / JOBS) as executor,
+        ShownProgress(options) as shown,
         signals.caught() as poll_signal,
     ):
+        progress = JobsProgress(jobs, shown)
         if executor is None:
-            workers.train_jobs(jobs, options.workers or 1, set_up, poll_signal, on_job)
+            workers.train_jobs(jobs, options.workers or 1, set_up, poll_signal, on_job, [progress])
         else:
             elsewhere.train_jobs(jobs, root, executor, options.workers, set_up, poll_signal, on_job)
 
@@ -132,7 +133,7 @@ def _report(results: Sequence["RowResult"], table: Path, root: Path, options: Op
     if options.json:
         print(json.dumps({"suite": options.suite, "table": str(table), "rows": scoreboard.records(results)}))
     else:
-        print(scoreboard.table(results))
+        print(scoreboard.table(results, terminal_width(), str(table)))
         print(f"\ntable:       {table}")
         print(f"curves:      {tensorboard_command()} --logdir {root}")
     return 0 if all(result.reached for result in results) else 1

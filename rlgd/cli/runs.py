@@ -5,6 +5,7 @@ import json
 import os
 
 from rlgd.cli.options import flag
+from rlgd.cli.output import terminal_width
 from rlgd.cli.run_selection import SelectionOptions, number, plain
 from rlgd.tables import aligned
 
@@ -49,5 +50,5 @@ def run(options: Options) -> int:
             str(record.seed), record.state, number(outcome["steps"], ","),
             "-" if spread == "- +- -" else spread, number(outcome["seconds"], ".1f"),
         ])  # fmt: skip
-    print(aligned(table))
+    print(aligned(table, terminal_width()))
     return 0

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+from rlgd.cli.output import terminal_width
 from rlgd.cli.run_selection import SelectionOptions, number, plain
 from rlgd.tables import aligned
 
@@ -35,5 +36,5 @@ def run(options: Options) -> int:
         counts = [str(len(group)), str(sum(record.is_finished for record in group))]
         mean = number(catalog.mean_return(group), ".1f")
         table.append([*(json.dumps(value).strip('"') for value in values), *counts, mean, *ends])
-    print(aligned(table))
+    print(aligned(table, terminal_width()))
     return 0

@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import json
-import os
 import sys
-import time
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import flag, positional, sinks_flag
-from rlgd.cli.output import tensorboard_command
+from rlgd.cli.output import end_interrupted, tensorboard_command, terminal_width
 from rlgd.errors import UsageError
-from rlgd.system import signals
 
 if TYPE_CHECKING:
     from rlgd.studies.execution import Execution
@@ -143,38 +140,21 @@ def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution"
 
 def execute(plan: "Plan", directory: Path, execution: "Execution", options: ExecutionOptions, resumed: bool) -> int:
     """Train the members that are not finished, show how many are, and print what was found."""
+    from rlgd.cli.progress import ShownProgress
     from rlgd.studies import api
     from rlgd.studies.directory import JOBS
 
     try:
-        with options.engine_choice.executor(execution.workers, directory / JOBS) as executor:
+        with (
+            options.engine_choice.executor(execution.workers, directory / JOBS) as executor,
+            ShownProgress(options) as progress,
+        ):
             execution = dataclasses.replace(execution, executor=executor)
-            result = api.execute(
-                plan, directory, execution, Progress(options), resumed, options.sink, False, options.members
-            )
+            result = api.execute(plan, directory, execution, progress, resumed, options.sink, False, options.members)
     except KeyboardInterrupt as interrupt:
-        print(f"rlgd: interrupted; continue with `rlgd study resume {directory}`", file=sys.stderr, flush=True)
-        # Threads are still busy; what is finished is on disk.
-        os._exit(signals.exit_code(interrupt))
+        end_interrupted(interrupt, f"`rlgd study resume {directory}` continues it")
     report(result, directory, options)
     return 0
-
-
-class Progress:
-    """Prints how many members are finished, at most once a second."""
-
-    def __init__(self, options: ExecutionOptions) -> None:
-        self.silent = options.quiet or options.json
-        self.start = self.last = time.monotonic()
-
-    def __call__(self, done: int, number: int, compile_seconds: float) -> None:
-        """Print it, if it is time."""
-        now = time.monotonic()
-        if self.silent or (done < number and now - self.last <= 1):
-            return
-        self.last = now
-        seconds = f"{now - self.start:.0f} s, of which compiling {compile_seconds:.0f} s"
-        print(f"  {done:,} of {number:,} members, {seconds}", file=sys.stderr, flush=True)
 
 
 def report(result: "StudyResult", directory: Path, options: ExecutionOptions) -> None:
@@ -184,7 +164,7 @@ def report(result: "StudyResult", directory: Path, options: ExecutionOptions) ->
     if options.json:
         print(json.dumps({"study_dir": str(directory), "results": result.records(), "times": result.times()}))
         return
-    print(result.table())
+    print(result.table(terminal_width()))
     print(f"\nstudy:       {directory}")
     print(f"answer:      {tensorboard_command()} --logdir {directory / TENSORBOARD}")
     if options.members:

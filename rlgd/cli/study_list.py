@@ -4,6 +4,7 @@ import dataclasses
 
 from rlgd.cli import catalog
 from rlgd.cli.options import CommandOptions
+from rlgd.cli.output import terminal_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,5 +14,5 @@ class Options(CommandOptions):
 
 def run(options: Options) -> int:
     """Print the table."""
-    print(catalog.table("studies"))
+    print(catalog.table("studies", terminal_width()))
     return 0

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import UNKNOWN, flag, json_or_text, key_value, part, positional, sinks_flag
+from rlgd.cli.output import end_interrupted, terminal_width
 from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError
-from rlgd.system import signals
 
 if TYPE_CHECKING:
     from rlgd.agents.base.agent import Agent
@@ -89,6 +89,7 @@ def run(options: Options) -> int:
         raise UsageError("workers is set, but this process runs one trial after another; choose an --engine.")
     from rlgd import envs
     from rlgd.cli import jax_setup
+    from rlgd.cli.progress import ShownProgress
     from rlgd.run.config import RunConfig
     from rlgd.run.settings import RunSettings
 
@@ -106,16 +107,14 @@ def run(options: Options) -> int:
     given = {name: getattr(options, name) for name in numbers}
     on_trial = functools.partial(_show_trial, silent=options.quiet or options.json)
     try:
-        with engine.executor(options.workers, directory / JOBS) as executor:
+        with engine.executor(options.workers, directory / JOBS) as executor, ShownProgress(options) as progress:
             result = tuning.tune(
                 agent, env, search, **given, tune_dir=directory, storage=options.storage,
-                study_name=options.study_name, on_trial=on_trial, executor=executor, workers=options.workers,
-                set_up=set_up, sinks=options.sink, typed=False,
+                study_name=options.study_name, on_trial=on_trial, on_progress=progress, executor=executor,
+                workers=options.workers, set_up=set_up, sinks=options.sink, typed=False,
             )  # fmt: skip
     except KeyboardInterrupt as interrupt:
-        text = f"rlgd: interrupted; the same command with --run-dir {directory} continues the search"
-        print(text, file=sys.stderr, flush=True)
-        return signals.exit_code(interrupt)
+        end_interrupted(interrupt, f"the same command with --run-dir {directory} continues the search")
     _report(result, options)
     return 0
 
@@ -131,17 +130,17 @@ def _searched(text: str) -> tuple[str, Any]:
 
 
 def _show_trial(number: int, state: str, score: float, values: dict[str, Any], silent: bool) -> None:
-    from rlgd.studies import arms
     from rlgd.tuning.result import score_in_words
+    from rlgd.tuning.space import values_in_words
 
     if not silent:
-        text = " ".join(f"{key}={arms.as_label(value)}" for key, value in values.items())
-        print(f"  trial {number}: {score_in_words(score)} ({state}) {text}", file=sys.stderr, flush=True)
+        text = f"  trial {number}: {score_in_words(score)} ({state}) {values_in_words(values)}"
+        print(text, file=sys.stderr, flush=True)
 
 
 def _report(result: "TuneResult", options: Options) -> None:
     """Print what was found, for a person or as JSON."""
-    from rlgd.tuning.sharing import BEST
+    from rlgd.tuning.sharing import BEST, HISTORY, IMPORTANCE
 
     directory = result.tune_dir
     if options.json:
@@ -150,6 +149,8 @@ def _report(result: "TuneResult", options: Options) -> None:
         scores = {"search_score": result.search_score, "fresh": fresh, "fresh_diverged": result.fresh_diverged}
         print(json.dumps({"tune_dir": str(directory), "best": result.best, **scores, "trials": trials}))
         return
-    print(result.table())
+    print(result.table(terminal_width()))
     print(f"\nsearch:      {directory}")
+    pictures = [str(path) for name in (HISTORY, IMPORTANCE) if (path := directory / name).exists()]
+    print(f"figures:     {' '.join(pictures)}")
     print(f"train:       rlgd train {options.agent} --config {directory / BEST}")

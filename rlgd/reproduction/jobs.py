@@ -6,9 +6,9 @@ Each seed is a run of its own: finished runs are kept, and interrupted ones are 
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import make
@@ -65,8 +65,8 @@ def unfinished_jobs(rows: Iterable[RowRuns]) -> list[Job]:
     ]
 
 
-def train_job(job: Job, poll_signal: PollSignal) -> str | None:
-    """Train a run to its end and score it.
+def train_job(job: Job, poll_signal: PollSignal, sinks: Sequence[Any] = ()) -> str | None:
+    """Train a run to its end and score it; ``sinks`` see it.
 
     Returns:
         None for success, or the message of the error that ended it.
@@ -82,10 +82,10 @@ def train_job(job: Job, poll_signal: PollSignal) -> str | None:
     try:
         _wait_for_others(job, raise_on_signal)
         if has_checkpoint(job.directory):
-            resume(job.directory, poll_signal=poll_signal, metrics=False)
+            resume(job.directory, sinks=sinks, poll_signal=poll_signal, metrics=False)
         else:
             # Replaces what a kill before the first checkpoint left.
-            execute(job.config(), job.directory, overwrite=True, poll_signal=poll_signal, metrics=False)
+            execute(job.config(), job.directory, overwrite=True, sinks=sinks, poll_signal=poll_signal, metrics=False)
         _score(job, raise_on_signal)
     except Interrupted:
         raise

@@ -17,13 +17,14 @@ from rlgd.reproduction.runs import RowRuns, SeedRun, read_score
 from rlgd.reproduction.suite import Published, ScoreSuite
 from rlgd.run import config_file
 from rlgd.system import files
-from rlgd.tables import markdown
+from rlgd.tables import markdown_within
 
 WRITTEN_BY = "Written by `rlgd reproduce"  # so a table that rlgd wrote, and may replace, is recognized
 HEADS = (
     *("environment", "agent", "steps", "seeds", "rlgd", "worst", "required", "seeds reaching it", "seconds"),
     "published",
 )
+KEPT = ("environment", "agent", "rlgd", "required")  # columns, also on narrow terminals
 
 
 def automatic(name: str, root: Path, in_docs: bool) -> Path:
@@ -133,9 +134,12 @@ def write(path: Path, suite: ScoreSuite, results: Sequence[RowResult]) -> None:
         raise StorageFault(f"{path} cannot be written: {files.why(error, path.parent)}") from error
 
 
-def table(results: Sequence[RowResult]) -> str:
-    """A line for each row of the suite, in Markdown."""
-    return markdown(HEADS, [_cells(result) for result in results])
+def table(results: Sequence[RowResult], width: int | None = None, whole: str = "") -> str:
+    """A line for each row of the suite, in Markdown.
+
+    With fewer columns if ``width`` is too small; ``whole`` says where all of them are.
+    """
+    return markdown_within(width, HEADS, [_cells(result) for result in results], KEPT, whole)
 
 
 def _cells(result: RowResult) -> list[str]:

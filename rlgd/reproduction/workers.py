@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_int
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from rlgd.envs.host.spawning import METHOD, signals_wait
 from rlgd.errors import Interrupted
@@ -24,6 +25,7 @@ def train_jobs(
     set_up: Callable[[RunConfig], None],
     poll_signal: PollSignal,
     on_job: OnJob,
+    sinks: Sequence[Any] = (),
 ) -> None:
     """Train runs, one after another or in several processes. If one fails, the others still run.
 
@@ -33,6 +35,7 @@ def train_jobs(
         set_up: called in each worker process before its first run.
         poll_signal: see ``rlgd.run.api.execute``.
         on_job: called for each run that has ended.
+        sinks: see the runs that this process trains.
 
     Raises:
         Interrupted: if a signal has arrived; the runs are saved.
@@ -40,7 +43,7 @@ def train_jobs(
     try:
         if min(workers, len(jobs)) <= 1:
             for job in jobs:
-                on_job(job, train_job(job, poll_signal))
+                on_job(job, train_job(job, poll_signal, sinks))
         else:
             _train_in_processes(jobs, min(workers, len(jobs)), set_up, poll_signal, on_job)
     except Interrupted as interrupted:

@@ -104,7 +104,7 @@ class Evaluations:
         """Say what is evaluated at the end of a run: it can take as long as training."""
         limit = "" if self.max_steps is None else f", at most {self.max_steps:,} steps each, as it has no time limit"
         episodes = self.config.settings.eval_episodes
-        log.info("evaluating the greedy policy in %s, episodes: %d%s", self.env.env_id, episodes, limit)
+        log.info("evaluating %d episodes of the greedy policy in %s%s ...", episodes, self.env.env_id, limit)
 
     def warn_of_cut_episodes(self) -> None:
         """Say how many episodes of the newest evaluation had not ended at ``max_steps``."""

@@ -1,20 +1,24 @@
 """Public ``study`` and ``resume_study``: train the members of a plan, and publish what they show."""
 
 import contextlib
+import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from rlgd import hyperparameters
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs.registry import refuse_module_id
 from rlgd.errors import UsageError
+from rlgd.maths import confidence
 from rlgd.plugins import remember
 from rlgd.run.config import agent_name
 from rlgd.studies import rounds, speed
 from rlgd.studies.arms import Arm
+from rlgd.studies.compiling import Compiling
 from rlgd.studies.directory import read, recorded_slice_size, writing
 from rlgd.studies.execution import Execution, ProgramsOf, measure_speeds, train_members
 from rlgd.studies.member_sinks import MemberSinks
@@ -23,10 +27,8 @@ from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.publish import StudyResult, publish
 from rlgd.studies.question import Question
 from rlgd.studies.speed import Speed
+from rlgd.system.progress import Best, OnProgress, Progress
 from rlgd.training import footprint
-
-# Takes the number of finished members, the number of all members, and the seconds of compilation so far.
-OnProgress: TypeAlias = Callable[[int, int, float], None]
 
 
 def study(
@@ -117,7 +119,7 @@ def resume_study(
     workers: int | None = None,
     executor: Executor | None = None,
     devices: int = 1,
-    on_progress: OnProgress = lambda done, of, seconds: None,
+    on_progress: OnProgress = lambda progress: None,
     sinks: Sequence[Any] = (),
     members: bool = False,
 ) -> StudyResult:
@@ -131,7 +133,8 @@ def resume_study(
             the order in which the study had them.
         slice_size: that of the study, if it was given there.
         workers, executor, devices: as for ``study``.
-        on_progress: called when members have finished, see ``OnProgress``.
+        on_progress: called at the beginning, when members have finished, and when compiling begins or ends, by one
+            thread at a time; see ``rlgd.system.progress.Progress``.
         sinks: as for ``study``; members that had finished before are not sent again.
         members: as for ``study``.
 
@@ -157,7 +160,7 @@ def execute(
     plan: Plan,
     directory: Path | None,
     execution: Execution,
-    on_progress: OnProgress = lambda done, of, seconds: None,
+    on_progress: OnProgress = lambda progress: None,
     resumed: bool = False,
     sinks: Sequence[Any] = (),
     typed: bool = True,
@@ -169,7 +172,7 @@ def execute(
         plan: of the study.
         directory: the directory to write to; None writes nothing.
         execution: how members are trained.
-        on_progress: called when members have finished, see ``OnProgress``.
+        on_progress: as for ``resume_study``.
         resumed: the directory already holds the study; otherwise it is made.
         sinks, typed: who is told of each member that has finished, see ``MemberSinks``.
         members: write the curves of each member, too.
@@ -206,17 +209,25 @@ def _train(
     """Train what has no outcome yet, round by round, and give new outcomes to ``add``; returns all of them."""
     wanted: tuple[int, ...] = ()
     programs: ProgramsOf = {}
-    labels = plan.labels
+    labels, one_at_a_time = plan.labels, threading.Lock()
 
-    def on_finished(new: dict[int, Outcome], compile_seconds: float) -> None:
+    def report() -> None:
+        with one_at_a_time:
+            number, best = len(outcomes.keys() | set(wanted)), _best(labels, outcomes)
+            on_progress(Progress("members", len(outcomes), number, best, compiling.is_running, compiling.seconds))
+
+    def on_finished(new: dict[int, Outcome]) -> None:
         add(new)
-        outcomes.update(new)
-        on_progress(len(outcomes), len(outcomes.keys() | set(wanted)), compile_seconds)
+        with one_at_a_time:
+            outcomes.update(new)
+        report()
         for member, outcome in sorted(new.items()):
             told.send(plan.members[member], labels[member], outcome)
 
+    compiling = Compiling(report)
     while wanted := rounds.judge(plan, outcomes).missing:
-        train_members(plan, wanted, execution, on_finished, programs)
+        report()
+        train_members(plan, wanted, execution, on_finished, programs, compiling)
     return outcomes
 
 
@@ -225,3 +236,13 @@ def _result(
 ) -> StudyResult:
     done = speed.timed(plan, outcomes, speeds) if speeds else dict(sorted(outcomes.items()))
     return StudyResult(plan, done, directory, tuple(speeds))
+
+
+def _best(labels: Mapping[int, str], outcomes: Mapping[int, Outcome]) -> Best | None:
+    """The point whose finished seeds have the highest interquartile mean."""
+    returns: dict[str, list[float]] = {}
+    for number, outcome in outcomes.items():
+        if math.isfinite(outcome.episode_return):
+            returns.setdefault(labels[number], []).append(outcome.episode_return)
+    scores = [Best(label, float(confidence.interquartile_mean(mine))) for label, mine in returns.items()]
+    return max(scores, key=lambda best: best.score, default=None)

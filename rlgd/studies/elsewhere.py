@@ -23,6 +23,7 @@ from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.plugins import remember, remembered
 from rlgd.run.config import RunConfig
 from rlgd.studies.alone import train_alone
+from rlgd.studies.compiling import Compiling, Interval
 from rlgd.studies.outcome import OnFinished, Outcome
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.programs import Programs
@@ -103,10 +104,10 @@ class _Job(NamedTuple):
 
 
 class _Trained(NamedTuple):
-    """What a worker returns: outcomes by number, and the seconds that it compiled for them."""
+    """What a worker returns: outcomes by number, and when it compiled while it trained them."""
 
     outcomes: dict[int, Outcome]
-    compile_seconds: float
+    compiled: list[Interval]
 
 
 def train_slices(
@@ -117,6 +118,7 @@ def train_slices(
     at_once: int | None,
     set_up: SetUp | None,
     on_finished: OnFinished,
+    compiling: Compiling,
 ) -> None:
     """Train slices on an executor.
 
@@ -127,19 +129,20 @@ def train_slices(
         executor: trains the slices.
         at_once: slices that are handed to it at a time; None: all.
         on_finished: called after each slice.
+        compiling: hears when workers have compiled.
 
     Raises:
         EnvironmentFault: if the worker of a slice died more than ``RESTARTS`` times.
     """
-    study, seconds = Study.of(plan, exact, set_up, not plan.device_groups), 0.0
+    study = Study.of(plan, exact, set_up, not plan.device_groups)
     for ended in run_jobs(executor, _train, [_Job(study, part) for part in slices], at_once):
         if ended.lost:
             raise EnvironmentFault(
                 f"a slice of the study was given up after {RESTARTS} restarts: {ended.lost}. The finished members are "
                 "kept; `rlgd study resume` trains the others."
             )
-        seconds += ended.result.compile_seconds
-        on_finished(ended.result.outcomes, seconds)
+        compiling.intervals += ended.result.compiled
+        on_finished(ended.result.outcomes)
 
 
 class _Made:
@@ -147,6 +150,7 @@ class _Made:
 
     Attributes:
         plan: of the study.
+        compiling: is told when something is compiled.
     """
 
     def __init__(self, study: Study) -> None:
@@ -157,6 +161,7 @@ class _Made:
         self.plan = make_plan(Question.from_json(json.loads(study.question), "study"), agent, env)
         if study.set_up is not None:
             study.set_up(self.plan.members[0], alone=study.alone)
+        self.compiling = Compiling()
         self._exact, self._lock = study.exact, threading.Lock()
         self._programs: dict[tuple[int, int], Programs] = {}
 
@@ -165,7 +170,7 @@ class _Made:
         with self._lock:
             key = part.group, part.size
             if key not in self._programs:
-                self._programs[key] = part.programs(self.plan, self._exact)
+                self._programs[key] = part.programs(self.plan, self._exact, self.compiling)
             return self._programs[key]
 
 
@@ -182,11 +187,11 @@ def _train(job: _Job) -> _Trained:
     with _making:  # workers may have several threads
         made = _made(job.study)
     if not made.plan.groups[job.part.group].on_device:
-        return _Trained({number: train_alone(made.plan.members[number]) for number in job.part.members}, 0.0)
+        return _Trained({number: train_alone(made.plan.members[number]) for number in job.part.members}, [])
     programs = made.programs(job.part)
-    before = programs.compile_seconds
+    before = len(made.compiling.intervals)
     outcomes = job.part.train(made.plan, programs, MEMORY_SHARE * ram.free_bytes())
-    return _Trained(outcomes, programs.compile_seconds - before)
+    return _Trained(outcomes, made.compiling.intervals[before:])
 
 
 class _Timing(NamedTuple):

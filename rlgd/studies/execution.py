@@ -16,6 +16,7 @@ from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.studies import elsewhere, speed
 from rlgd.studies.alone import train_alone
+from rlgd.studies.compiling import Compiling
 from rlgd.studies.elsewhere import SetUp
 from rlgd.studies.outcome import OnFinished, Outcome
 from rlgd.studies.plan import Group, Plan
@@ -138,7 +139,12 @@ def _duration(seconds: float) -> str:
 
 
 def train_members(
-    plan: Plan, wanted: Sequence[int], execution: Execution, on_finished: OnFinished, programs: ProgramsOf
+    plan: Plan,
+    wanted: Sequence[int],
+    execution: Execution,
+    on_finished: OnFinished,
+    programs: ProgramsOf,
+    compiling: Compiling,
 ) -> None:
     """Train members slice by slice.
 
@@ -146,21 +152,23 @@ def train_members(
         plan: of the study.
         wanted: the numbers of the members to train.
         execution: how they are trained.
-        on_finished: called after each slice with its outcomes by number, and the seconds of compilation so far.
+        on_finished: called after each slice with its outcomes by number.
         programs: what earlier calls have compiled; what this one compiles is added.
+        compiling: is told when something is compiled.
     """
     slices = _slices(plan, set(wanted), execution)
     if execution.executor is not None:
         elsewhere.train_slices(
-            plan, slices, execution.exact, execution.executor, execution.workers, execution.set_up, on_finished
-        )
+            plan, slices, execution.exact, execution.executor, execution.workers, execution.set_up, on_finished,
+            compiling,
+        )  # fmt: skip
         return
     on_device = [part for part in slices if plan.groups[part.group].on_device]
     if on_device:
-        _train_in_threads(plan, on_device, execution, on_finished, programs)
+        _train_in_threads(plan, on_device, execution, on_finished, programs, compiling)
     for part in slices:
         if not plan.groups[part.group].on_device:
-            on_finished({number: train_alone(plan.members[number]) for number in part.members}, 0.0)
+            on_finished({number: train_alone(plan.members[number]) for number in part.members})
 
 
 def _slices(plan: Plan, wanted: set[int], execution: Execution) -> list[Slice]:
@@ -176,7 +184,12 @@ def _slices(plan: Plan, wanted: set[int], execution: Execution) -> list[Slice]:
 
 
 def _train_in_threads(
-    plan: Plan, slices: Sequence[Slice], execution: Execution, on_finished: OnFinished, programs: ProgramsOf
+    plan: Plan,
+    slices: Sequence[Slice],
+    execution: Execution,
+    on_finished: OnFinished,
+    programs: ProgramsOf,
+    compiling: Compiling,
 ) -> None:
     """Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs."""
     devices = itertools.cycle(jax.local_devices()[: execution.devices])
@@ -184,7 +197,7 @@ def _train_in_threads(
     first = {part.group: part for part in reversed(slices)}
     for place in itertools.product(first, jax.local_devices()[: execution.devices]):
         if place not in programs:
-            programs[place] = first[place[0]].programs(plan, execution.exact)
+            programs[place] = first[place[0]].programs(plan, execution.exact, compiling)
     available = MEMORY_SHARE * ram.free_bytes() / execution.num_workers
 
     def start() -> None:
@@ -194,14 +207,15 @@ def _train_in_threads(
         with jax.default_device(mine.device):
             return part.train(plan, programs[part.group, mine.device], available)
 
-    with concurrent.futures.ThreadPoolExecutor(execution.num_workers, initializer=start) as pool:
-        futures = [pool.submit(train, part) for part in slices]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                on_finished(future.result(), sum(made.compile_seconds for made in programs.values()))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = concurrent.futures.ThreadPoolExecutor(execution.num_workers, initializer=start)
+    try:
+        for future in concurrent.futures.as_completed([pool.submit(train, part) for part in slices]):
+            on_finished(future.result())
+    except BaseException as error:
+        # Who interrupts a study does not wait for slices that may train for hours.
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def measure_speeds(plan: Plan, outcomes: Mapping[int, Outcome], execution: Execution) -> tuple[Speed, ...]:

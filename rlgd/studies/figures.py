@@ -1,4 +1,4 @@
-"""The results of a study as pictures. The only module that imports matplotlib; it needs no display."""
+"""The results of a study as pictures. No display is needed."""
 
 import functools
 import io
@@ -37,17 +37,18 @@ def draw(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> dict[str, bytes]:
     surfaces = [pair for pair in pairs if len(pair[0].axes) == 2]
     figures: dict[str, bytes] = {}
     if overall := over_tasks(plan, arms):
-        figures["all-environments"] = _png(over_all_tasks(overall))
+        figures["all-environments"] = png(over_all_tasks(overall))
     if lines:
         for name, against in (("return-against-steps", "steps"), ("return-against-seconds", "seconds")):
-            figures[name] = _png(panels(plan, lines, functools.partial(draw_curves, against=against)))
-        figures["return-by-value"] = _png(return_by_value(single_axes(plan, arms)))
+            figures[name] = png(panels(plan, lines, functools.partial(draw_curves, against=against)))
+        figures["return-by-value"] = png(return_by_value(single_axes(plan, arms)))
     if surfaces:
-        figures["surface"] = _png(panels(plan, surfaces, draw_surface))
+        figures["surface"] = png(panels(plan, surfaces, draw_surface))
     return figures
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The bytes of a figure; the same figure has the same ones."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return file.getvalue()

@@ -46,8 +46,8 @@ class Outcome:
     iterations: int = 0
 
 
-# Takes the outcomes of members that have finished, by number, and the seconds of compilation so far.
-OnFinished: TypeAlias = Callable[[dict[int, Outcome], float], None]
+# Takes the outcomes of members that have finished, by number.
+OnFinished: TypeAlias = Callable[[dict[int, Outcome]], None]
 
 
 @dataclasses.dataclass

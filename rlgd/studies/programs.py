@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from rlgd.exact import comparison
 from rlgd.pytrees import Actor, AgentState, LoopState, Metrics
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
+from rlgd.studies.compiling import Compiling
 from rlgd.training.loop import initialize, run_iterations
 from rlgd.training.measuring import measure_on_device
 
@@ -63,14 +63,13 @@ class Programs:
         config: of one member of the group.
         size: the number of members in a slice.
         exact: run members one after another, with the bits of a run alone, and not side by side.
-        compile_seconds: time spent compiling so far.
+        compiling: is told when one of them is compiled.
         is_solved: whether there is an ``objective``.
         traces: how often each program was traced.
     """
 
-    def __init__(self, config: RunConfig, size: int, exact: bool) -> None:
-        self.config, self.size, self.exact = config, size, exact
-        self.compile_seconds = 0.0
+    def __init__(self, config: RunConfig, size: int, exact: bool, compiling: Compiling) -> None:
+        self.config, self.size, self.exact, self.compiling = config, size, exact, compiling
         self._lock, self._fit_lock = threading.Lock(), threading.Lock()
         self._fits = False
         self._compiled: dict[str, Any] = {}
@@ -117,13 +116,12 @@ class Programs:
         """A program for stacked arguments of these shapes; compiled at the first call."""
         with self._lock:
             if name not in self._compiled:
-                start = time.perf_counter()
                 # Stacked, the orthogonal initialization of many members compiles longer than it runs.
                 one_by_one = self.exact or name == "begin"
                 program = _each(functools.partial(self._traced, name), one_by_one)
                 options = _compiler_options(self.exact)
-                self._compiled[name] = jax.jit(program, compiler_options=options).lower(*args).compile()
-                self.compile_seconds += time.perf_counter() - start
+                with self.compiling.one():
+                    self._compiled[name] = jax.jit(program, compiler_options=options).lower(*args).compile()
             return self._compiled[name]
 
     def _traced(self, name: str, *args: Any) -> Any:

@@ -37,10 +37,13 @@ class StudyResult:
         """For each arm the results of its points, with statistics over seeds."""
         return seed_statistics.point_results(self.plan, self.outcomes)
 
-    def table(self) -> str:
-        """A table for each arm, a row for each point, in Markdown; first those over several environments."""
+    def table(self, width: int | None = None) -> str:
+        """A table for each arm, a row for each point, in Markdown; first those over several environments.
+
+        Tables have fewer columns where ``width`` is too small for all.
+        """
         points = self.point_results
-        parts = (tables.overall_tables(self.plan, points), tables.arm_tables(self.plan, points))
+        parts = (tables.overall_tables(self.plan, points, width), tables.arm_tables(self.plan, points, width))
         return "\n\n".join(part for part in parts if part)
 
     def records(self) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from rlgd.run.config import RunConfig
 from rlgd.run.sinks.rows import Row, RowAverager
 from rlgd.run.status import RunStatus
 from rlgd.run.stopping import Fired
+from rlgd.studies.compiling import Compiling
 from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
 from rlgd.studies.plan import Plan
 from rlgd.studies.programs import Programs, variant_of
@@ -80,9 +81,9 @@ class Slice(NamedTuple):
     size: int
     members: tuple[int, ...]
 
-    def programs(self, plan: Plan, exact: bool) -> Programs:
+    def programs(self, plan: Plan, exact: bool, compiling: Compiling) -> Programs:
         """The programs of its group, which all slices of the group can share."""
-        return Programs(plan.members[self.members[0]], self.size, exact)
+        return Programs(plan.members[self.members[0]], self.size, exact, compiling)
 
     def train(self, plan: Plan, programs: Programs, available: float) -> dict[int, Outcome]:
         """Train the members, which may take ``available`` bytes; their outcomes by number."""

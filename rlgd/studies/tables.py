@@ -8,16 +8,18 @@ from typing import Any
 
 from rlgd.maths.confidence import in_words
 from rlgd.studies.arms import as_label
+from rlgd.studies.directory import SUMMARY
 from rlgd.studies.outcome import Outcome
 from rlgd.studies.over_tasks import TITLE, over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
 from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, median_reached, target_return
-from rlgd.tables import as_html, markdown
+from rlgd.tables import as_html, markdown_within
 
 DISTANCE, SEPARATED = "distance to the optimum", "worse than"
 OVER_STEPS, OVER_SECONDS = "mean over training", "mean over equal seconds"
 MEAN_STEPS, MEAN_SECONDS = "mean steps to it", "mean seconds to it"
+KEPT = ("setting", "return", MEAN_SECONDS)  # columns, also on narrow terminals
 TIME = "time/"  # metrics with this prefix differ from one execution to the next
 
 
@@ -65,14 +67,14 @@ def _or_never(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "-"
 
 
-def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
-    """A table for each arm, in Markdown."""
-    texts = [(name, markdown(heads, rows)) for name, heads, rows in _contents(plan, arms)]
+def arm_tables(plan: Plan, arms: Sequence[Sequence[PointResult]], width: int | None = None) -> str:
+    """A table for each arm, in Markdown; for a terminal of this ``width`` with fewer columns."""
+    texts = [(name, markdown_within(width, heads, rows, KEPT, SUMMARY)) for name, heads, rows in _contents(plan, arms)]
     return "\n\n".join(f"**{name}**\n\n{text}" if name else text for name, text in texts)
 
 
-def overall_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
-    """A table for the arms of each name that several environments have, in Markdown; empty if there is none."""
+def overall_tables(plan: Plan, arms: Sequence[Sequence[PointResult]], width: int | None = None) -> str:
+    """As ``arm_tables``, for the arms of each name that several environments have; empty if there is none."""
     texts = []
     for overall in over_tasks(plan, arms):
         heads = ["setting", "normalized return", "P(better)", "share of the time to the target"]
@@ -86,7 +88,9 @@ def overall_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
             for point in overall.points
         ]
         title = " in ".join(part for part in (overall.name, TITLE) if part)
-        texts.append(f"**{title}** ({', '.join(overall.env_ids)})\n\n{markdown(heads, rows)}")
+        texts.append(
+            f"**{title}** ({', '.join(overall.env_ids)})\n\n{markdown_within(width, heads, rows, heads[:2], SUMMARY)}"
+        )
     return "\n\n".join(texts)
 
 

@@ -88,7 +88,8 @@ def caught() -> Iterator[PollSignal]:
         seen.append(number)
         first = time.monotonic()
         cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
-        text = f"{cursor}rlgd: stopping soon, after saving; a second signal stops at once"
+        again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
+        text = f"{cursor}rlgd: stopping after this chunk ({again} stops at once)"
         with contextlib.suppress(OSError):  # the reader of standard error may have ended by the same signal
             print(text, file=sys.stderr, flush=True)
 

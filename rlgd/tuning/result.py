@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from rlgd.frames import frame
 from rlgd.maths.confidence import Interval, in_words
 from rlgd.studies.arms import as_label
 from rlgd.system import files
-from rlgd.tables import as_html
+from rlgd.tables import as_html, markdown_within
 from rlgd.tuning.sharing import BEST, SUMMARY
+from rlgd.tuning.space import values_in_words
 from rlgd.tuning.trials import Task
+
+KEPT = ("trial", "score")  # columns, also on narrow terminals
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -41,7 +45,7 @@ class TuneResult:
     tune_dir: Path
 
     def __repr__(self) -> str:
-        best = " ".join(f"{name}={as_label(value)}" for name, value in self.best.items())
+        best = values_in_words(self.best)
         return f"TuneResult({best}, {self._scores()}, {len(self.trials)} trials, in {self.tune_dir})"
 
     def _repr_html_(self) -> str:
@@ -73,16 +77,16 @@ class TuneResult:
         text = f"score in the search {self.search_score:.1f}"
         return text if self.fresh is None else f"{text}, on fresh seeds {in_words(self.fresh)}"
 
-    def table(self) -> str:
-        """The trials in Markdown, the best first, and both scores of the best values."""
-        heads, rows = self._cells()
-        lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
-        lines += [f"| {' | '.join(row)} |" for row in rows]
+    def table(self, width: int | None = None) -> str:
+        """The trials in Markdown, the best first, and both scores of the best values.
+
+        With fewer columns if ``width`` is too small.
+        """
+        lines = [markdown_within(width, *self._cells(), KEPT, SUMMARY)]
         with_reason = [trial for trial in self.trials if trial["why"]]
         lines += [""] * bool(with_reason)
         lines += [f"- trial {trial['number']} ({trial['state']}): {trial['why']}" for trial in with_reason]
-        best = " ".join(f"{name}={as_label(value)}" for name, value in self.best.items())
-        lines += ["", f"best: {best}", f"score in the search: {self.search_score:.1f}"]
+        lines += ["", f"best: {values_in_words(self.best)}", f"score in the search: {self.search_score:.1f}"]
         if self.fresh is not None:
             value, low, high = self.fresh
             diverged = f"; {self.fresh_diverged} diverged" if self.fresh_diverged else ""
@@ -95,8 +99,8 @@ def score_in_words(score: float) -> str:
     return "-" if math.isnan(score) else f"{score:.1f}"
 
 
-def publish(result: TuneResult, task: Task) -> None:
-    """Write the table, and the best values as flags for ``rlgd train --config``.
+def publish(result: TuneResult, task: Task, figures: Mapping[str, bytes]) -> None:
+    """Write the table, the figures, and the best values as flags for ``rlgd train --config``.
 
     Raises:
         StorageFault: if they cannot be written.
@@ -105,7 +109,10 @@ def publish(result: TuneResult, task: Task) -> None:
     try:
         text = json.dumps({**run, **hyperparameters.changed(task.agent), **result.best}, indent=2)
         files.replace(result.tune_dir / BEST, text + "\n")
-        files.replace(result.tune_dir / SUMMARY, result.table() + "\n")
+        for name, content in figures.items():
+            files.replace(result.tune_dir / name, content)
+        pictures = [f"![{Path(name).stem}]({name})" for name in figures]
+        files.replace(result.tune_dir / SUMMARY, "\n\n".join([result.table(), *pictures]) + "\n")
     except OSError as error:
         reason = files.why(error, result.tune_dir)
         raise StorageFault(f"the results could not be written to {result.tune_dir}: {reason}.") from error

@@ -4,6 +4,7 @@ Optuna decides which values are tried next.
 """
 
 import dataclasses
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -19,12 +20,13 @@ from rlgd.errors import Diverged, UsageError, unknown, whole_number
 from rlgd.run import layout
 from rlgd.run.config import RunConfig
 from rlgd.studies.member_sinks import MemberSinks
+from rlgd.system.progress import Best, OnProgress, Progress
 from rlgd.tuning import elsewhere
-from rlgd.tuning.journal import ended_trials, trial_record
+from rlgd.tuning.journal import counted_trials, ended_trials, trial_record
 from rlgd.tuning.result import TuneResult, publish
 from rlgd.tuning.running import Failures, OnTrial, take_trial
 from rlgd.tuning.sharing import Home, InDirectory, SharedSearch
-from rlgd.tuning.space import Dimension, dimension
+from rlgd.tuning.space import Dimension, dimension, values_in_words
 from rlgd.tuning.storage import InStorage
 from rlgd.tuning.trials import Task
 
@@ -47,6 +49,7 @@ def tune(
     storage: str | None = None,
     study_name: str | None = None,
     on_trial: OnTrial = lambda number, state, score, values: None,
+    on_progress: OnProgress = lambda progress: None,
     executor: Executor | None = None,
     workers: int | None = None,
     set_up: Callable[[RunConfig], None] | None = None,
@@ -79,6 +82,8 @@ def tune(
             there, and machines without a common ``tune_dir`` may share them. None: they are in ``tune_dir``.
         study_name: of the search in the storage; None: the name of ``tune_dir``.
         on_trial: called for each trial that has ended, see ``OnTrial``.
+        on_progress: called at the beginning, after each trial and each fresh seed, and when compiling begins or ends in
+            this process; see ``rlgd.system.progress.Progress``.
         executor: runs the trials in other processes, which see ``tune_dir`` under the same path, or the ``storage``;
             None: this process does, one after another.
         workers: trials that are handed to the executor at a time; None: all.
@@ -109,13 +114,32 @@ def tune(
         workers = whole_number("workers", workers, 1)
     task.plan({})  # finds mistakes that all trials would share
     shared = SharedSearch.open(Path(tune_dir), task.identity(space), seed, _home(tune_dir, storage, study_name))
+
+    from rlgd.tuning import figures  # imports matplotlib, which takes a second
+
+    def report() -> None:
+        done, winner, compiling = (
+            len(counted_trials(shared.study)),
+            _winner(_records(shared.study, space)),
+            task.compiling,
+        )
+        best = Best(values_in_words(winner["values"]), winner["score"]) if winner else None
+        on_progress(Progress("trials", min(done, trials), trials, best, compiling.is_running, compiling.seconds))
+
+    def on_ended(number: int, state: str, score: float, values: dict[str, Any]) -> None:
+        on_trial(number, state, score, values)
+        report()
+
+    task.compiling.on_change = report
     with shared.home.faults_named():
+        report()
         if executor is None:
-            _run_trials(shared, task, space, trials, on_trial)
+            _run_trials(shared, task, space, trials, on_ended)
         else:
-            elsewhere.run_trials(shared, task, space, seed, trials, executor, workers, set_up, on_trial)
+            elsewhere.run_trials(shared, task, space, seed, trials, executor, workers, set_up, on_ended)
         found = _best(shared.study, space, shared.directory)
-    return _published(found, shared, task)
+        pictures = figures.draw(shared.study, found.trials)
+    return _published(found, pictures, shared, task, on_progress)
 
 
 def _home(tune_dir: str | Path, storage: str | None, study_name: str | None) -> Home:
@@ -126,15 +150,30 @@ def _home(tune_dir: str | Path, storage: str | None, study_name: str | None) -> 
     return InDirectory()
 
 
-def _published(result: TuneResult, shared: SharedSearch, task: Task) -> TuneResult:
+def _published(
+    result: TuneResult, pictures: Mapping[str, bytes], shared: SharedSearch, task: Task, on_progress: OnProgress
+) -> TuneResult:
     """The result with the best values trained again on fresh seeds, after it was written."""
+    best, done, one_at_a_time = Best(values_in_words(result.best), result.search_score), 0, threading.Lock()
+
+    def report() -> None:
+        with one_at_a_time:
+            number, compiling = task.fresh_seeds, task.compiling
+            on_progress(Progress("fresh seeds", done, number, best, compiling.is_running, compiling.seconds))
+
+    def on_done(number: int) -> None:
+        nonlocal done
+        done = number
+        report()
+
     with shared.alone():
-        publish(result, task)  # so that an environment that breaks with fresh seeds does not hide it
+        publish(result, task, pictures)  # so that an environment that breaks with fresh seeds does not hide it
     if task.fresh_seeds:
-        score, diverged = task.fresh_score(result.best)
+        task.compiling.on_change = report
+        score, diverged = task.fresh_score(result.best, on_done)
         result = dataclasses.replace(result, fresh=score, fresh_diverged=diverged)
         with shared.alone():
-            publish(result, task)
+            publish(result, task, pictures)
     return result
 
 
@@ -168,16 +207,24 @@ def _best(study: "optuna.Study", space: Mapping[str, Dimension], directory: Path
     Raises:
         UsageError, Diverged: if no trial has a score.
     """
-    records = tuple(trial_record(space, trial) for trial in ended_trials(study))
-    complete = [record for record in records if record["state"] == "complete"]
-    if not complete:
+    records = _records(study, space)
+    winner = _winner(records)
+    if winner is None:
         states = Counter(record["state"] for record in records)
         numbers = ", ".join(f"{number} {state}" for state, number in states.items())
         kind = Diverged if states["diverged"] else UsageError
         last = records[-1]
         raise kind(f"no trial has a score ({numbers}); the last one, trial {last['number']}: {last['why']}")
-    winner = max(complete, key=lambda record: record["score"])
     return TuneResult(winner["values"], winner["score"], None, 0, records, directory)
+
+
+def _records(study: "optuna.Study", space: Mapping[str, Dimension]) -> tuple[dict[str, Any], ...]:
+    return tuple(trial_record(space, trial) for trial in ended_trials(study))
+
+
+def _winner(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    complete = [record for record in records if record["state"] == "complete"]
+    return max(complete, key=lambda record: record["score"], default=None)
 
 
 def automatic(root: Path, env_id: str, name: str) -> Path:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # In the directory of a search: its results, and the lock for those who decide. ``ELSEWHERE`` is there in place of the
 # journal if the search is in a storage.
 BEST, SUMMARY, LOCK, ELSEWHERE = "best.json", "summary.md", "search.lock", "search.json"
+HISTORY, IMPORTANCE = "history.png", "importance.png"
+RESULTS = (BEST, SUMMARY, HISTORY, IMPORTANCE)
 JOBS = "jobs"  # the folder of what Slurm's jobs read and print
 POLL_SECONDS = 0.2  # between two looks at the trials of other processes
 
@@ -65,7 +67,7 @@ class InDirectory:
             raise UsageError(
                 f"{directory} has the results of a search in a storage; give it, or name another directory."
             )
-        check_own(directory, JOURNAL, (BEST, SUMMARY), "search", folders=(RUNNING, JOBS))
+        check_own(directory, JOURNAL, RESULTS, "search", folders=(RUNNING, JOBS))
 
     def open(self, directory: Path, identity: dict[str, Any]) -> "tuple[optuna.Study, Presence]":
         """Open the journal."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rlgd.errors import UsageError
-from rlgd.studies.arms import SPACINGS, bounds, expand_values
+from rlgd.studies.arms import SPACINGS, as_label, bounds, expand_values
 
 if TYPE_CHECKING:
     import optuna
@@ -66,3 +66,8 @@ def _from_journal(dimension: Dimension, stored: Any) -> Any:
 def values_of(space: Mapping[str, Dimension], params: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a trial, from its parameters in Optuna's journal."""
     return {name: _from_journal(dimension, params[name]) for name, dimension in space.items() if name in params}
+
+
+def values_in_words(values: Mapping[str, Any]) -> str:
+    """The values of a trial for people."""
+    return " ".join(f"{name}={as_label(value)}" for name, value in values.items())

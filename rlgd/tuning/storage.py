@@ -21,7 +21,7 @@ from rlgd.system import files
 from rlgd.tuning import journal
 from rlgd.tuning.journal import IDENTITY, JOURNAL, import_optuna
 from rlgd.tuning.presence import Presence
-from rlgd.tuning.sharing import BEST, ELSEWHERE, JOBS, SUMMARY
+from rlgd.tuning.sharing import ELSEWHERE, JOBS, RESULTS
 
 if TYPE_CHECKING:
     import optuna
@@ -64,7 +64,7 @@ class InStorage:
         """What is in the directory must be this search's."""
         if (directory / JOURNAL).exists():
             raise UsageError(f"{directory} holds a search of its own; name another directory, or give no storage.")
-        files.check_own(directory, ELSEWHERE, (BEST, SUMMARY), "search", folders=(JOBS,))
+        files.check_own(directory, ELSEWHERE, RESULTS, "search", folders=(JOBS,))
         if (directory / ELSEWHERE).exists():
             try:
                 name = json.loads((directory / ELSEWHERE).read_text("utf-8"))["study_name"]

@@ -18,6 +18,7 @@ from rlgd.run.config import RunConfig, agent_name
 from rlgd.studies import slices
 from rlgd.studies.alone import train_alone
 from rlgd.studies.arms import Arm
+from rlgd.studies.compiling import Compiling
 from rlgd.studies.execution import MEMORY_SHARE, Execution, train_members
 from rlgd.studies.member_sinks import MemberSinks
 from rlgd.studies.outcome import DIVERGED, Outcome
@@ -48,6 +49,7 @@ class Task:
         seeds: members of each trial.
         fresh_seeds: members that score the best values.
         sinks: are told of the members that have trained; None: nobody is.
+        compiling: is told when something is compiled.
     """
 
     agent: Agent
@@ -57,6 +59,7 @@ class Task:
     seeds: int
     fresh_seeds: int
     sinks: MemberSinks | None = None
+    compiling: Compiling = dataclasses.field(default_factory=Compiling)
     _programs: dict[Any, Programs] = dataclasses.field(default_factory=dict)
 
     def identity(self, space: Mapping[str, Dimension]) -> dict[str, Any]:
@@ -150,15 +153,24 @@ class Task:
     def _programs_of(self, config: RunConfig) -> Programs:
         structure = jax.tree.structure(variant_of(config))
         if structure not in self._programs:
-            self._programs[structure] = Programs(config, min(self.seeds, width_of(config)), False)
+            self._programs[structure] = Programs(config, min(self.seeds, width_of(config)), False, self.compiling)
         self._programs[structure].check_fits(MEMORY_SHARE * ram.free_bytes())
         return self._programs[structure]
 
-    def fresh_score(self, values: Mapping[str, Any]) -> tuple[Interval, int]:
-        """The score of ``values`` on seeds that no trial has used, and how many of these seeds diverged."""
+    def fresh_score(self, values: Mapping[str, Any], on_done: Callable[[int], None]) -> tuple[Interval, int]:
+        """The score of ``values`` on seeds that no trial has used, and how many of these seeds diverged.
+
+        ``on_done`` takes the number of seeds that have finished, at the beginning and whenever there are more.
+        """
         outcomes: dict[int, Outcome] = {}
         wanted = range(self.seeds, self.seeds + self.fresh_seeds)
-        train_members(self.plan(values), wanted, Execution(), lambda new, _: outcomes.update(new), {})
+
+        def on_finished(new: Mapping[int, Outcome]) -> None:
+            outcomes.update(new)
+            on_done(len(outcomes))
+
+        on_finished({})
+        train_members(self.plan(values), wanted, Execution(), on_finished, {}, self.compiling)
         self.send(values, "best", [outcomes[number] for number in wanted], self.seeds)
         diverged = sum(outcome.reason == DIVERGED for outcome in outcomes.values())
         return confidence.interval([outcomes[number].episode_return for number in wanted]), diverged

@@ -23,7 +23,8 @@ def test_the_command_trains_what_is_missing_and_writes_the_table(capsys: pytest.
     out, err = capsys.readouterr()
     assert "CartPole-v1:ppo                 no preset of ppo for CartPole-v1; it has none." in err
     assert "to train: 4 runs, 1,536 steps" in err
-    assert "4 of 4: rlgd/CartPoleNoVelocity-v1:a2c seed 1" in err
+    assert "  rlgd/CartPoleNoVelocity-v1:a2c seed 1: " in err
+    assert "  4 / 4 runs  best " in err
     table = Path("runs/reproduce/tiny/reproduce-tiny.md")
     assert f"table:       {table}" in out
     text = table.read_text()
@@ -81,7 +82,7 @@ def test_a_seed_that_fails_is_reported_and_the_others_go_on(capsys: pytest.Captu
     (presets.FOLDER / "a2c.toml").write_text(PRESETS.replace("num_envs", f"{diverging}num_envs", 1))  # type: ignore[attr-defined]
     assert rlgd("--seeds", "1", "--quiet") == 1
     out, err = capsys.readouterr()
-    assert "1 of 2: CartPole-v1:a2c seed 0: training diverged" in err
+    assert "  CartPole-v1:a2c seed 0: training diverged" in err
     assert "| 0 of 1 | - " in out
     assert scores(runs_of(1, "runs/reproduce/tiny", 1)) != [None]
 

@@ -107,7 +107,7 @@ def test_what_is_evaluated_is_announced_and_what_was_cut_is_named(
     with caplog.at_level("INFO", "rlgd"):
         rlgd.train(AGENT, Endless, total_timesteps=32, eval_episodes=2, run_dir=tmp_path, vectorization="sync")
     assert [record.message for record in caplog.records] == [
-        "evaluating the greedy policy in Endless, episodes: 2, at most 1,000 steps each, as it has no time limit",
+        "evaluating 2 episodes of the greedy policy in Endless, at most 1,000 steps each, as it has no time limit ...",
         "2 of 2 episodes of the evaluation did not end within 1,000 steps; max_episode_steps sets a time limit.",
     ]
     evaluation = json.loads((tmp_path / "summary.json").read_text())["evaluation"]

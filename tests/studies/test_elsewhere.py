@@ -175,7 +175,7 @@ def test_a_signal_cancels_the_jobs_and_leaves_a_study_to_resume(
     _, error = process.communicate(timeout=60)
     assert process.returncode == code, error
     if code > 0:
-        assert f"interrupted; continue with `rlgd study resume {directory}`" in error
+        assert f"interrupted; what is finished is kept: `rlgd study resume {directory}` continues it" in error
     done = members.read_bytes().count(b"\n")
     assert 0 < done < 4 * SEEDS
     subprocess.run([*command, "resume", str(directory), *engine], check=True, timeout=300, capture_output=True)

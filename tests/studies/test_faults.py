@@ -182,7 +182,7 @@ def test_members_that_cannot_be_written_are_a_fault(whole: StudyResult, tmp_path
     (directory / MEMBERS).write_text("".join(lines[:1]))  # two slices are left
 
     def lose(*_: object) -> None:
-        (directory / MEMBERS).unlink()
+        (directory / MEMBERS).unlink(missing_ok=True)
 
     with pytest.raises(StorageFault, match=r"members\.jsonl cannot be written: it was removed"):
         resume_study(directory, workers=1, on_progress=lose)

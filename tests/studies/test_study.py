@@ -16,6 +16,7 @@ import rlgd
 from rlgd.errors import UsageError
 from rlgd.studies import Question, StudyResult, resume_study
 from rlgd.studies.outcome import OutcomeFile
+from rlgd.system.progress import Progress
 from tests.support.small_study import A2C_SMALL, assert_same_training, study
 
 
@@ -73,10 +74,17 @@ def test_an_interrupted_study_is_resumed(whole: StudyResult, tmp_path: Path) -> 
     (tmp_path / "members.jsonl").write_text("".join(lines[:5]) + lines[5][:100])  # the sixth is torn
     order = {json.loads(line)["member"]: place for place, line in enumerate(lines)}
     kept = {number for number, place in order.items() if place < 5}
-    progress: list[int] = []
-    result = resume_study(tmp_path, on_progress=lambda done, of, seconds: progress.append(done))
-    assert progress[-1] == 8
-    assert min(progress) > 5
+    heard: list[Progress] = []
+    result = resume_study(tmp_path, on_progress=heard.append)
+    assert (heard[0].done, heard[-1].done) == (5, 8)
+    assert {(progress.unit, progress.number) for progress in heard} == {("members", 8)}
+    assert {progress.compiling for progress in heard} == {False, True}
+    assert [progress.compile_seconds for progress in heard] == sorted(progress.compile_seconds for progress in heard)
+    scores = {row.point.label: row.score.value for arm in result.point_results for row in arm if row.score}
+    label = max(scores, key=lambda label: scores[label])
+    assert heard[-1].best is not None
+    assert heard[-1].best.label == label
+    assert heard[-1].best.score == pytest.approx(scores[label])
     written = [json.loads(line)["member"] for line in (tmp_path / "members.jsonl").read_text().splitlines()]
     assert sorted(written) == list(range(8))
     stored = OutcomeFile(tmp_path).read(8)
@@ -84,8 +92,9 @@ def test_an_interrupted_study_is_resumed(whole: StudyResult, tmp_path: Path) -> 
         if number in kept:
             assert stored[number].training_seconds == json.loads(lines[order[number]])["training_seconds"]
         assert_same_training(outcome, whole.outcomes[number], 1e-4)
-    again = resume_study(tmp_path, on_progress=lambda done, of, seconds: progress.append(-1), members=True)
-    assert -1 not in progress
+    heard.clear()
+    again = resume_study(tmp_path, on_progress=heard.append, members=True)
+    assert not heard
     assert again.table() == result.table()
     assert len(list((tmp_path / "members").rglob("seed*/events*"))) == 8
 
@@ -114,7 +123,7 @@ def test_a_killed_study_is_resumed(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "resume", str(directory)], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert "8 of 8 members" in done.stderr
+    assert "8 / 8 members  best " in done.stderr
     assert len((directory / "results.csv").read_text().splitlines()) == 9
     assert "learning_rate=0.01 num_envs=4" in done.stdout
     assert f"--logdir {directory}/tensorboard\n" in done.stdout

@@ -24,6 +24,7 @@ from rlgd.system import signals
 from tests.support.processes import FLAGS, assert_same_run, start, state, wait_for
 
 STEPS = ("--total-timesteps", "300000")
+AGAIN = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "a second signal"}
 
 
 @pytest.fixture(scope="module", name="whole")
@@ -72,7 +73,7 @@ def test_a_signal_ends_a_run_which_resumes_as_if_uninterrupted(
     _, error = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert error == (
-        "rlgd: stopping soon, after saving; a second signal stops at once\n"
+        f"rlgd: stopping after this chunk ({AGAIN[number]} stops at once)\n"
         f"rlgd: interrupted at step {folder.latest_step(run / CHECKPOINTS):,}; resume it with `rlgd resume {run}`\n"
     )
     summary = json.loads((run / "summary.json").read_text())
@@ -96,7 +97,7 @@ def test_two_signals_end_a_run_at_once_without_a_torn_file(
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=5)
     assert process.returncode == 143
-    assert error == "rlgd: stopping soon, after saving; a second signal stops at once\n"
+    assert error == "rlgd: stopping after this chunk (a second signal stops at once)\n"
     resumed = start("resume", str(run), "--quiet")
     _, error = resumed.communicate(timeout=240)
     assert resumed.returncode == 0, error
@@ -155,7 +156,7 @@ with signals.raised():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "15\n"
-    assert "stopping soon" in done.stderr
+    assert "stopping after this chunk" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -241,7 +242,7 @@ with signals.caught() as poll_signal:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGINT
-    assert error == "rlgd: stopping soon, after saving; a second signal stops at once\n"
+    assert error == "rlgd: stopping after this chunk (a second signal stops at once)\n"
 
 
 def test_a_signal_after_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ IN_THE_WAY: list[tuple[str, Callable[[Path], object], str]] = [
     ("summary.md", lambda path: path.write_text("mine"), "belongs to no search"),
     ("best.json", lambda path: path.symlink_to("elsewhere"), "is a symbolic link"),
     ("best.json", fifo, "is a FIFO"),
+    ("importance.png", lambda path: path.write_text("mine"), "belongs to no search"),
     ("summary.md", Path.mkdir, "is a folder"),
     (JOURNAL, lambda path: path.symlink_to("elsewhere"), "is a symbolic link"),
     (RUNNING, lambda path: path.write_text("mine"), "is a file"),

@@ -198,9 +198,9 @@ def test_a_search_from_end_to_end(url: str, tmp_path: Path) -> None:
     again = tune(tmp_path / "again", storage=url, study_name="cartpole", trials=4, fresh_seeds=0)
     assert again.trials[:3] == there.trials
     written = {path.name for path in (tmp_path / "there").iterdir()}
-    assert written == {"best.json", "summary.md", "search.lock", ELSEWHERE}
+    assert written == {"best.json", "summary.md", "history.png", "search.lock", ELSEWHERE}
     for path in (tmp_path / "there").iterdir():
-        assert "sqlite" not in path.read_text()
+        assert b"sqlite" not in path.read_bytes()
     assert json.loads((tmp_path / "there" / ELSEWHERE).read_text()) == {"study_name": "cartpole"}
     with pytest.raises(UsageError, match="seeds: 1, now 2"):
         tune(tmp_path / "more", storage=url, study_name="cartpole", seeds=2)

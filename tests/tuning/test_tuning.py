@@ -16,7 +16,10 @@ from rlgd.ascent import Ascent
 from rlgd.errors import UsageError
 from rlgd.maths.confidence import interquartile_mean
 from rlgd.studies.programs import Programs
+from rlgd.system.progress import Progress
 from rlgd.tuning import TuneResult
+from rlgd.tuning.sharing import HISTORY
+from rlgd.tuning.space import values_in_words
 
 SMALL = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0, ascent=Ascent("adam"))
 SEARCH: dict[str, Any] = {"learning_rate": {"log": [1e-6, 1e-1]}, "hidden_sizes": [(8,), (4, 4)]}
@@ -109,10 +112,26 @@ def test_what_is_written_trains_the_winner(found: TuneResult) -> None:
     assert flags["total_timesteps"] == STEPS
     assert flags["num_envs"] == 4
     assert flags["learning_rate"] == found.best["learning_rate"]
-    assert (found.tune_dir / "summary.md").read_text() == found.table() + "\n"
     table = found.table()
+    pictures = [f"![{path.stem}]({path.name})" for path in sorted(found.tune_dir.glob("*.png"))]
+    assert pictures[0] == f"![history]({HISTORY})"
+    assert (found.tune_dir / "summary.md").read_text() == "\n\n".join([table, *pictures]) + "\n"
     assert f"score in the search: {found.search_score:.1f}" in table
     assert "score on fresh seeds: " in table
+
+
+def test_a_search_tells_how_far_it_is(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    found = tune(tmp_path, trials=3, on_progress=heard.append)
+    trials, fresh = ([progress for progress in heard if progress.unit == unit] for unit in ("trials", "fresh seeds"))
+    assert heard == trials + fresh
+    assert [(heard[0].done, heard[0].number, heard[0].best), trials[-1].done] == [(0, 3, None), 3]
+    assert [(fresh[0].done, fresh[0].number), fresh[-1].done] == [(0, 3), 3]
+    assert heard[-1].best == (values_in_words(found.best), found.search_score)
+    for part in (trials, fresh):
+        assert {progress.compiling for progress in part} == {False, True}
+    seconds = [progress.compile_seconds for progress in heard]
+    assert seconds == sorted(seconds)
 
 
 def test_a_search_is_resumed(found: TuneResult, tmp_path: Path) -> None:

@@ -2,55 +2,48 @@
 
 import contextlib
 import sys
-import time
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
+from rlgd.run.config import RunConfig
 from rlgd.run.sinks.rows import Row
+from rlgd.system.display import Display, State
 
-LINE_EVERY = 2.0  # seconds between plain lines
+# Metrics that are shown: their names there and their formats, the most important first. No agent has two of a name.
+FACTS = {
+    "rollout/episode_return": ("return", ".1f"),
+    "rollout/episode_length": ("length", ".0f"),
+    "train/approx_kl": ("KL", ".2g"),
+    "train/kl": ("KL", ".2g"),
+    "train/entropy": ("entropy", ".3g"),
+    "train/objective": ("objective", ".3g"),
+}
 
 
 class Console:
-    """Shows the steps, the return, the steps per second and the time left."""
+    """Shows the steps, the steps per second, the time left and a few metrics: those that the agent has."""
 
     def __init__(self, total_timesteps: int) -> None:
         self.total = total_timesteps
-        self.console = RichConsole(file=sys.stderr)
-        self.last_line = time.monotonic()
-        self.last_return = "-"
-        self.progress: Progress | None = None
-        if self.console.is_terminal:
-            self.progress = Progress(
-                TextColumn("{task.completed:>11,.0f} / {task.total:,.0f} steps"),
-                BarColumn(bar_width=None),
-                TextColumn("return {task.fields[episode_return]}"),
-                TextColumn("{task.fields[speed]:,.0f} steps/s"),
-                TimeRemainingColumn(),
-                console=self.console,
-            )
-            self.task = self.progress.add_task("train", total=total_timesteps, episode_return="-", speed=0.0)
+        self.display = Display()
+        self.newest: dict[str, float] = {}
+
+    def begin(self, config: RunConfig, run_dir: Path | None) -> None:
+        """Say why nothing is seen for a while."""
+        with contextlib.suppress(OSError):  # nobody has to read it
+            print(f"rlgd: compiling {type(config.agent).__name__} ...", file=sys.stderr, flush=True)
 
     def write(self, row: Row) -> None:
         """Show a row."""
-        if "rollout/episode_return" in row.values:
-            self.last_return = f"{row.values['rollout/episode_return']:.1f}"
         speed = row.values.get("time/steps_per_second")
         if speed is None:
             return
-        if self.progress is not None:
-            self.progress.start()
-            done = min(row.step, self.total)
-            self.progress.update(self.task, completed=done, episode_return=self.last_return, speed=speed)
-        elif row.step >= self.total or time.monotonic() - self.last_line > LINE_EVERY:
-            self.last_line = time.monotonic()
-            line = f"{row.step:>11,} / {self.total:,} steps  return {self.last_return}  {speed:,.0f} steps/s"
-            with contextlib.suppress(OSError):  # nobody has to read it
-                print(line, file=sys.stderr, flush=True)
+        self.newest |= {name: row.values[name] for name in FACTS if name in row.values}
+        facts = [f"{name} {self.newest[key]:{form}}" for key, (name, form) in FACTS.items() if key in self.newest]
+        done = min(row.step, self.total)
+        left = (self.total - done) / speed if speed > 0 else None
+        self.display.show(State("steps", done, self.total, f"{speed:,.0f} steps/s", facts, left))
 
     def close(self, summary: dict[str, Any]) -> None:
         """End the progress bar."""
-        if self.progress is not None:
-            self.progress.stop()
+        self.display.close()

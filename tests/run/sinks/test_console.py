@@ -1,71 +1,44 @@
 """What a person sees while a run trains."""
 
-import io
-import sys
-
 import pytest
-from rich.console import Console as RichConsole
 
-from rlgd.run.sinks import console as module
+from rlgd.agents import A2C
+from rlgd.envs import make
+from rlgd.run.config import RunConfig
+from rlgd.run.settings import RunSettings
 from rlgd.run.sinks.console import Console
 from rlgd.run.sinks.rows import Row
+from rlgd.system import display
 
 
-def row(step: int, mean: float | None = None) -> Row:
-    values = {"time/steps_per_second": 1234.5} | ({} if mean is None else {"rollout/episode_return": mean})
-    return Row(step, 1.0, values)
+@pytest.fixture(autouse=True)
+def _every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "LINE_EVERY", -1.0)
 
 
-def test_without_a_terminal_there_are_plain_lines(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LINE_EVERY", 0.0)
+def row(step: int, **values: float) -> Row:
+    metrics = {name.replace("_", "/", 1): value for name, value in values.items()}
+    return Row(step, 1.0, metrics | {"time/steps_per_second": 500.0})
+
+
+def test_it_shows_the_metrics_that_the_agent_has(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(2000)
-    console.write(row(1000, 12.34))
-    console.write(row(2000))
+    console.write(row(1000, rollout_episode_return=12.34, train_kl=0.0123, train_entropy=0.5))
+    console.write(row(2000, train_kl=0.02, train_other=3.0))  # no episode has ended
     console.close({})
     out, error = capsys.readouterr()
     assert out == ""
     assert error.splitlines() == [
-        "      1,000 / 2,000 steps  return 12.3  1,234 steps/s",
-        "      2,000 / 2,000 steps  return 12.3  1,234 steps/s",
+        "  1,000 / 2,000 steps  return 12.3  0:00:00, 0:00:02 left  500 steps/s  KL 0.012",
+        "  2,000 / 2,000 steps  return 12.3  0:00:00  500 steps/s  KL 0.02  entropy 0.5",
     ]
 
 
-def test_lines_are_rare_but_for_the_last(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Console(2000)
-    for step in (500, 1000, 1500):
-        console.write(row(step))
-    assert capsys.readouterr().err == ""
-    console.write(row(2048, 1.0))
-    assert capsys.readouterr().err == "      2,048 / 2,000 steps  return 1.0  1,234 steps/s\n"
-
-
-def test_an_evaluation_is_not_a_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LINE_EVERY", 0.0)
+def test_an_evaluation_is_not_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     Console(2000).write(Row(1000, 1.0, {"eval/episode_return": 9.0}))
     assert capsys.readouterr().err == ""
 
 
-def test_nobody_has_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Closed(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    monkeypatch.setattr(module, "LINE_EVERY", 0.0)
-    console = Console(2000)
-    monkeypatch.setattr(sys, "stderr", Closed())
-    console.write(row(1000))
-    console.close({})
-
-
-def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
-    terminal = RichConsole(file=screen, force_terminal=True, width=120)
-    monkeypatch.setattr(module, "RichConsole", lambda file: terminal)
-    console = Console(2000)
-    console.close({})  # before the first row there is nothing to stop
-    console.write(row(1000, 7.25))
-    console.close({})
-    assert "1,000 / 2,000 steps" in screen.getvalue()
-    assert "return 7.2" in screen.getvalue()
+def test_it_says_why_nothing_is_seen_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(2000).begin(RunConfig(A2C(), make("CartPole-v1"), RunSettings()), None)
+    assert capsys.readouterr().err == "rlgd: compiling A2C ...\n"
