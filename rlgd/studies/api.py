@@ -213,7 +213,8 @@ def _train(
 
     def report() -> None:
         with one_at_a_time:
-            number, best = len(outcomes.keys() | set(wanted)), _best(labels, outcomes)
+            number = len(outcomes.keys() | set(wanted))
+            best = _best(labels, outcomes) if len(plan.env_ids) == 1 else None  # others have other returns
             on_progress(Progress("members", len(outcomes), number, best, compiling.is_running, compiling.seconds))
 
     def on_finished(new: dict[int, Outcome]) -> None:

@@ -25,6 +25,7 @@ from rlgd.studies.slices import Slice
 from rlgd.studies.speed import Speed
 from rlgd.studies.width import bytes_of, width_of
 from rlgd.system import ram
+from rlgd.system.log import log
 from rlgd.system.machine import num_cores
 from rlgd.system.mesh import make_mesh
 
@@ -226,6 +227,8 @@ def measure_speeds(plan: Plan, outcomes: Mapping[int, Outcome], execution: Execu
     """
     if not plan.device_groups:
         return ()
+    number = len(plan.device_groups)
+    log.info("timing a member that trains alone, with %d program%s ...", number, "" if number == 1 else "s")
     if execution.executor is not None or (execution.set_up is not None and jax.default_backend() == "cpu"):
         return elsewhere.measure_elsewhere(plan, outcomes, execution.executor, execution.set_up)
     return speed.measure(plan, outcomes)
