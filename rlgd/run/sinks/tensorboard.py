@@ -53,7 +53,7 @@ CHARTS = {
     },
     "ascent": {
         "length of gradients": "ascent/.*gradient_norm$",
-        "length of steps": "ascent/(update_norm|effective_step|learning_rate)$",
+        "length of steps": "ascent/update_norm$",
         "angles between gradients, and to the momentum": "ascent/.*_alignment$",
     },
     "losses": {
@@ -290,7 +290,8 @@ def _bands(headings: Mapping[str, Mapping[str, tuple[str, str, str]]]) -> dict[s
         series = MarginChartContent.Series(value=value, lower=lower, upper=upper)
         return Chart(title=title, margin=MarginChartContent(series=[series]))
 
-    return {heading: [chart(*pair) for pair in charts.items()] for heading, charts in headings.items()}
+    # Of charts with bands TensorBoard shows the last one first.
+    return {heading: [chart(*pair) for pair in reversed(list(charts.items()))] for heading, charts in headings.items()}
 
 
 def _charts() -> dict[str, list[Any]]:
@@ -303,8 +304,7 @@ def _charts() -> dict[str, list[Any]]:
 
 def _layout(headings: Mapping[str, list[Any]]) -> Any:
     """The layout of the Custom Scalars tab: the charts below each heading."""
-    # TensorBoard shows the last chart first.
-    categories = [Category(title=heading, chart=charts[::-1]) for heading, charts in headings.items()]
+    categories = [Category(title=heading, chart=charts) for heading, charts in headings.items()]
     return _tensor("custom_scalars__config__", "custom_scalars", Layout(category=categories).SerializeToString())
 
 

@@ -78,10 +78,10 @@ def test_charts_have_the_tags_of_runs(tmp_path: Path) -> None:
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     assert [category.title for category in layout.category] == ["return", "ascent", "losses", "time"]
     assert [chart.title for chart in layout.category[0].chart] == [
-        "length of episodes",
         "return",
+        "length of episodes",
     ]  # shown from the last
-    (tags,) = layout.category[0].chart[1].multiline.tag
+    (tags,) = layout.category[0].chart[0].multiline.tag
     assert re.match(tags, RETURN)
     assert not re.match(tags, ANSWERS["rollout/episode_return_100"])
 
