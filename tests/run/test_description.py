@@ -39,7 +39,7 @@ def test_a_name_says_what_differs_and_the_ascent_first() -> None:
     agent = PPO(gamma=0.9, hidden_sizes=(8, 8), measure_every=0, ascent=Ascent("nesterov", 0.02, 0.5))
     told = short(config(agent))
     assert told[:3] == ["lr0.02", "momentum0.5", "nesterov"]
-    assert sorted(told[3:]) == ["gamma0.9", "hidden_sizes-8-8"]
+    assert sorted(told[3:]) == ["gamma0.9", "hidden_sizes-8-8", "schedule-constant"]
     assert "lr0.02" not in short(config(agent), {"learning_rate": 0.02})
     assert short(config(PPO())) == []
 
