@@ -37,7 +37,7 @@ class Options(RunOptions):
     hyperparameters: "Agent" = dataclasses.field(default=UNKNOWN, metadata=part())
     settings: "RunSettings" = dataclasses.field(default=UNKNOWN, metadata=part())
     run_dir: str | None = flag(
-        None, "where to write; the default is runs/<env>/<agent>/<time>-seed<seed>", "DIR", group="output"
+        None, "where to write; the default is runs/<env>/<agent>/<time>-<settings>-seed<seed>", "DIR", group="output"
     )
     overwrite: bool = flag(False, "replace the run that --run-dir holds", group="output")
     dry_run: bool = flag(
@@ -136,7 +136,7 @@ def run(options: Options) -> int:
 
 def _start(options: Options) -> int:
     from rlgd.cli import jax_setup
-    from rlgd.run import inheritance, layout
+    from rlgd.run import description, inheritance, layout
     from rlgd.run.config import RunConfig, agent_name
     from rlgd.training import footprint
 
@@ -159,7 +159,8 @@ def _start(options: Options) -> int:
         directory = Path(options.run_dir)
     elif first:
         directory = layout.automatic(
-            Path("runs"), config.env.env_id, agent_name(agent).rpartition(":")[2], settings.seed
+            *(Path("runs"), config.env.env_id, agent_name(agent).rpartition(":")[2], settings.seed),
+            description.short(config, options.origin.from_preset if options.origin else {}),
         )
     else:
         directory = Path("runs")  # another process chooses where in it

@@ -60,9 +60,11 @@ class DiskRecording:
                 remove_unfinished(directory / name)
             kept, self.rows = cut(directory / METRICS, start.counters.rows)
             self._metrics = files.Appender(directory / METRICS)
-            about = (start.counters.start, description.hyperparameters(config), description.group(config))
-            board = TensorBoard.continued(directory, *about, kept) if start.resumed else TensorBoard(directory, *about)
-            self._board = board
+            about = (
+                *(directory, start.counters.start, description.hyperparameters(config)),
+                *(description.group(config), description.unused(config)),
+            )
+            self._board = TensorBoard.continued(kept, *about) if start.resumed else TensorBoard(*about)
         except OSError as error:
             raise StorageFault(f"{directory} cannot be written: {files.why(error, directory)}") from error
         self._saver = saver.Saver()

@@ -2,14 +2,16 @@
 
 import contextlib
 import itertools
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rlgd.errors import UsageError
 
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "summary.json", "checkpoints", "best"
 TABLE, SERVICES = "metrics.csv", "services.jsonl"  # of sinks
+LONGEST = 48  # letters of the settings in the name of a directory: TensorBoard shows little more of it
 
 
 def folder_name(env_id: str) -> str:
@@ -17,10 +19,27 @@ def folder_name(env_id: str) -> str:
     return env_id.replace("/", "-").replace(":", "-")
 
 
-def automatic(root: Path, env_id: str, agent_name: str, seed: int) -> Path:
-    """``root/<env>/<agent>/<time>-seed<seed>``, with a suffix if that is taken."""
+def in_file_name(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"[^\w.=+-]+", "-", text)
+
+
+def automatic(root: Path, env_id: str, agent_name: str, seed: int, settings: Iterable[str] = ()) -> Path:
+    """``root/<env>/<agent>/<time>-<settings>-seed<seed>``, with a suffix if that is taken.
+
+    Args:
+        root: such as ``runs``.
+        env_id: of the environment.
+        agent_name: of the agent.
+        seed: of the run.
+        settings: what the run is known by, such as ``lr0.001``, the most telling first: as many as are short.
+    """
     parent = root / folder_name(env_id) / agent_name
-    return timed(parent, f"-seed{seed}")
+    kept = ""
+    for part in map(in_file_name, settings):
+        if len(kept) + len(part) < LONGEST:
+            kept += f"-{part}"
+    return timed(parent, f"{kept}-seed{seed}")
 
 
 def names(parent: Path, suffix: str = "") -> Iterator[Path]:

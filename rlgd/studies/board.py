@@ -1,19 +1,19 @@
 """A study's answer in TensorBoard: few runs, so that all of it is shown before anybody selects anything.
 
-The run ``answer`` has the figures, the answer in words, and how Custom Scalars and HParams are laid out. Each arm that
+The run ``answer`` has the figures, the answer in words, and how Custom Scalars is laid out. Each arm that
 varies one setting is a run below ``arms/``, with what was found at each value. Each combination of values is a run
 below ``settings/``, with the mean curve of its seeds and a row of HParams. TensorBoard sorts runs and tags by their
 names, and opens the first two groups of tags: ``answer/`` and ``curves/``.
 """
 
 import math
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from rlgd.maths.confidence import Interval, in_words
+from rlgd.run.layout import in_file_name
 from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.tensorboard import Board
 from rlgd.studies import page, tables
@@ -42,7 +42,7 @@ Bands: TypeAlias = dict[str, tuple[str, str, str]]
 
 def folder_name(text: str) -> str:
     """A name of a folder. Without leading dots: a case named ".." would lead out of the directory."""
-    return re.sub(r"[^\w.=+-]+", "-", text).lstrip(".") or "all"
+    return in_file_name(text).lstrip(".") or "all"
 
 
 def write_answer(
@@ -128,18 +128,11 @@ def _add(scalars: Scalars, step: int, tag: str, interval: Interval) -> None:
 
 
 def _answer(plan: Plan, arms: Sequence[Sequence[PointResult]], axes: Sequence[Axis]) -> Board:
-    settings = [(arm, row) for arm, rows in zip(plan.question.arms, arms, strict=True) for row in rows]
-    columns = _columns(plan, settings)
-    rows = [_values(columns, arm, row.point) for arm, row in settings]
-    known = {name: [values[name] for values in rows if name in values] for name in columns}
-    metrics = {name: f"result/{name}" for _, row in settings for name in _results(plan, row)}
     found = [part for part in (tables.overall_tables(plan, arms), tables.arm_tables(plan, arms)) if part]
     texts = {"answer/1 in words": words(plan, arms), "answer/2 as a table": "\n\n".join(found)}
     return Board(
         texts=texts | {"answer/3 what the steps stand for": _legend(axes)},
         bands={"answer": _answer_bands(plan, axes), "while training": _curve_bands(plan)},
-        columns=known,
-        metrics=metrics,
     )
 
 
@@ -283,18 +276,26 @@ def _settings(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[tuple[s
                 run = "/".join(["settings", *(folder_name(part) for part in (arm.title, point.label) if part)])
                 # The table of HParams is sorted by this name.
                 group = f"{len(boards) + 1:0{digits}} " + ", ".join(part for part in (point.label, arm.title) if part)
-                results = {f"result/{name}": x for name, x in _results(plan, row).items()}
-                boards[members] = run, Board(session=_values(columns, arm, point), group=group), {0: results}
+                end = max((outcome.steps for outcome in row.outcomes.values()), default=0)
+                boards[members] = (
+                    run,
+                    Board(session=_values(columns, arm, point), group=group),
+                    {end: _results(plan, row)},
+                )
             _add_curves(boards[members][2], arm, row)
     return [(run, board._replace(scalars=sorted(scalars.items()))) for run, board, scalars in boards.values()]
 
 
 def _results(plan: Plan, row: PointResult) -> dict[str, float]:
-    """The metrics of HParams; what was never reached is left out."""
+    """What HParams shows first of a combination, by tags; what was never reached is left out.
+
+    The return has the tag that it has in runs, so that a folder with both has one column for it.
+    """
     target = target_words(plan, row)
     names = ["return"] + ([f"steps to {target}", f"seconds to {target}"] if row.reached else [])
     found = quantities(plan, row)
-    return {name: x.value for name in names if (x := found.get(name)) is not None and math.isfinite(x.value)}
+    known = {name: x.value for name in names if (x := found.get(name)) is not None and math.isfinite(x.value)}
+    return {tensorboard.RETURN if name == "return" else f"{ANSWER}/{name}": x for name, x in known.items()}
 
 
 def _curve_tag(arm: Arm, against: str) -> str:

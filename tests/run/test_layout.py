@@ -29,6 +29,13 @@ def test_runs_of_the_same_second_are_numbered(tmp_path: Path) -> None:
     assert layout.automatic(tmp_path, "ALE/Pong-v5", "ppo", 8).name == "20260102-030405-seed8"
 
 
+@pytest.mark.usefixtures("clock")
+def test_names_say_what_was_set_as_long_as_they_are_short(tmp_path: Path) -> None:
+    settings = ["lr0.001", "my:rule/x", "critic_obs-" + "x" * 40, "gamma0.9"]
+    name = layout.automatic(tmp_path, "CartPole-v1", "ppo", 7, settings).name
+    assert name == "20260102-030405-lr0.001-my-rule-x-gamma0.9-seed7"
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

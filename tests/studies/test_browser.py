@@ -13,10 +13,11 @@ from selenium.webdriver.remote.webelement import WebElement
 import rlgd
 from rlgd.agents import A2C
 from rlgd.ascent import Ascent
+from rlgd.run.sinks.tensorboard import RETURN
 from rlgd.studies import PointResult, StudyResult
 from rlgd.studies.board import PICTURES, words
 from rlgd.studies.seed_statistics import median_reached
-from tests.support.dashboards import CHROMIUM, DRIVER, PAGES, Browser, browsing, serving, take
+from tests.support.dashboards import CHROMIUM, DRIVER, PAGES, Browser, browsing, hparams, serving, take
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
 
@@ -111,41 +112,43 @@ def test_the_text_is_the_answer(result: StudyResult, server: str, browser: Brows
     assert "steps 200 to 299: 0.9" in legend
 
 
-def hparams(browser: Browser) -> list[list[str]]:
-    """The rows of the table of HParams, the headings first."""
-    cells = [str(cell.get_attribute("textContent")).strip() for cell in browser.find("vaadin-grid-cell-content")]
-    begin = cells.index("Trial ID") if "Trial ID" in cells else len(cells)
-    return [cells[n : n + 6] for n in range(begin, len(cells) - 5, 6)]
+COLUMNS = ["Trial ID", "Show Metrics", "Momentum", RETURN, "answer/seconds to 10", "answer/steps to 10"]
+CURVES = ["curves/return against milliseconds", "curves/return against steps"]
+
+
+def rows_of_hparams(browser: Browser) -> list[list[str]]:
+    return hparams(browser, len(COLUMNS + CURVES))
 
 
 def test_hparams_has_a_row_for_each_momentum(rows: list[PointResult], server: str, browser: Browser) -> None:
     browser.visit(f"{server}#hparams")
-    browser.until(lambda: len([row for row in hparams(browser) if row[-1]]) == 1 + len(MOMENTA))
-    heads, *table = hparams(browser)[: 1 + len(MOMENTA)]
-    assert heads == ["Trial ID", "Show Metrics", "momentum", "return", "steps to 10", "seconds to 10"]
+    browser.until(lambda: len([row for row in rows_of_hparams(browser) if row[-1]]) == 1 + len(MOMENTA))
+    heads, *table = rows_of_hparams(browser)[: 1 + len(MOMENTA)]
+    assert heads == COLUMNS + CURVES
     for place, (row, shown) in enumerate(zip(rows, table, strict=True), 1):
         assert shown[0] == f"{place} {row.point.label}"
         assert row.score is not None
-        expected = [row.point.values["momentum"], row.score.value, *median_reached(row)]
-        assert [float(cell) for cell in shown[2:]] == pytest.approx(expected, rel=1e-3)
+        steps, seconds = median_reached(row)
+        expected = [row.point.values["momentum"], row.score.value, seconds, steps]
+        assert [float(cell) for cell in shown[2 : len(COLUMNS)]] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("name", "selector", "marks"),
-    [("PARALLEL COORDINATES VIEW", ".foreground path", 3), ("SCATTER PLOT MATRIX VIEW", "circle.data-marker", 9)],
+    [("PARALLEL COORDINATES VIEW", ".foreground path", 3), ("SCATTER PLOT MATRIX VIEW", "circle.data-marker", 15)],
 )
 def test_results_are_drawn_against_momentum(
     server: str, browser: Browser, name: str, selector: str, marks: int
 ) -> None:
-    """A line for each momentum; a point for each in the plots of return, steps and seconds against it."""
+    """A line for each momentum; a point for each in the plots of all results against it."""
     browser.visit(f"{server}#hparams")
-    browser.until(lambda: len(hparams(browser)) > len(MOMENTA))
+    browser.until(lambda: len(rows_of_hparams(browser)) > len(MOMENTA))
     tab = next(tab for tab in browser.find("paper-tab") if tab.text == name)
     browser.driver.execute_script("arguments[0].click()", tab)
     browser.until(lambda: len(browser.find(selector)) >= marks)
     assert len(browser.find(selector)) % marks == 0
     texts = [str(text.get_attribute("textContent")) for text in browser.find("svg text")]
-    for axis in ("momentum", "return", "steps to 10", "seconds to 10"):
+    for axis in COLUMNS[2:]:
         assert any(axis in text for text in texts), texts
 
 

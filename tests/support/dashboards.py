@@ -1,7 +1,8 @@
 """TensorBoard in a real browser: a server, Chromium, what pages show, and pictures of them.
 
 It needs Chromium and its driver (on Debian: ``apt-get install chromium chromium-driver``). The pictures in ``docs/``
-are made by ``python -m tests.support.dashboards runs/studies/momentum/<time>``.
+are made by ``python -m tests.support.dashboards runs/studies/momentum/<time>``, and ``... runs/CartPole-v1`` for those
+of runs.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -103,22 +104,27 @@ def browsing(width: int = 1280, height: int = 800) -> Iterator[Browser]:
 
 
 COLOURS = 128  # of a picture, to keep its file small
-# Of each page its name in pictures, and what the page has when it shows a study.
-PAGES = {
-    "timeseries": ("time-series", "scalar-card-data-table"),
-    "scalars": ("scalars", "path.line"),
-    "custom_scalars": ("custom-scalars", "path.area"),
-    "images": ("images", "img"),
-    "text": ("text", "table"),
-    "hparams": ("hparams", "vaadin-grid-cell-content"),
-}
+# Of each page its name in pictures, and what the page has when it shows a study, or runs.
+SCALARS = {"timeseries": ("time-series", "scalar-card-data-table"), "scalars": ("scalars", "path.line")}
+HPARAMS = {"hparams": ("hparams", "vaadin-grid-cell-content")}
+WORDS = {"images": ("images", "img"), "text": ("text", "table")}
+PAGES = SCALARS | {"custom_scalars": ("custom-scalars", "path.area")} | WORDS | HPARAMS
+PAGES_OF_RUNS = SCALARS | {"custom_scalars": ("custom-scalars", "path.line")} | HPARAMS
 
 
-def take(browser: Browser, server: str, pages: Iterable[str], folder: Path, note: str = "") -> list[Path]:
+def hparams(browser: Browser, columns: int) -> list[list[str]]:
+    """The rows of the table of HParams, the headings first: so many columns of each."""
+    cells = [str(cell.get_attribute("textContent")).strip() for cell in browser.find("vaadin-grid-cell-content")]
+    begin = cells.index("Trial ID") if "Trial ID" in cells else len(cells)
+    return [cells[n : n + columns] for n in range(begin, len(cells) - columns + 1, columns)]
+
+
+def take(
+    browser: Browser, server: str, pages: Mapping[str, tuple[str, str]], folder: Path, note: str = ""
+) -> list[Path]:
     """Save a picture of the first screen of each page, as nobody has touched it; returns the files."""
     files = []
-    for page in pages:
-        name, selector = PAGES[page]
+    for page, (name, selector) in pages.items():
         browser.visit(f"{server}#{page}")
         browser.until(lambda selector=selector: bool(browser.find(selector)))  # type: ignore[misc]
         files.append(folder / f"tensorboard-{name}{note}.png")
@@ -128,6 +134,10 @@ def take(browser: Browser, server: str, pages: Iterable[str], folder: Path, note
 
 
 if __name__ == "__main__":
-    study, docs = Path(sys.argv[1]), Path(__file__).resolve().parents[2] / "docs"
-    with serving(study / "tensorboard") as address, browsing() as window:
-        take(window, address, ["timeseries", "scalars", "images", "hparams"], docs)
+    shown, docs = Path(sys.argv[1]), Path(__file__).resolve().parents[2] / "docs"
+    answer = shown / "tensorboard"  # of a study
+    with serving(answer if answer.is_dir() else shown) as address, browsing() as window:
+        if answer.is_dir():
+            take(window, address, {page: PAGES[page] for page in PAGES if page not in ("custom_scalars", "text")}, docs)
+        else:
+            take(window, address, PAGES_OF_RUNS, docs, "-of-runs")

@@ -48,7 +48,7 @@ def state(run: Path, steps: int | None = None) -> dict[str, np.ndarray]:
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """The same out of TensorBoard's event files."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("time/")]
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith(("time/", "answer/training "))]
     return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in tags}
 
 

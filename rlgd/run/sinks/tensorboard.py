@@ -7,13 +7,12 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tensorboardX.proto.api_pb2 import DataType, Experiment, HParamInfo, MetricInfo, MetricName
 from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.layout_pb2 import Category, Chart, Layout, MarginChartContent
+from tensorboardX.proto.layout_pb2 import Category, Chart, Layout, MarginChartContent, MultilineChartContent
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.proto.tensor_pb2 import TensorProto
@@ -25,8 +24,48 @@ from rlgd.errors import StorageFault
 from rlgd.run.sinks.rows import Row
 from rlgd.system.files import Appender
 
-# The metrics of the HParams tab; both are scalars of the run.
-OUTCOMES = ("eval/episode_return", "time/training_seconds")
+# What a run is asked for, as TensorBoard names it. It sorts tags by their names: Time Series opens the first two
+# groups, HParams shows the first five. So these are in a group that comes before ascent/, that of a study's answer.
+RETURN = "answer/return in evaluation"
+ANSWERS = {
+    "eval/episode_return": RETURN,
+    "rollout/episode_return": "answer/return in training",
+    "rollout/episode_return_100": "answer/return in training, last 100 episodes",
+    "rollout/success_rate": "answer/success rate in training",
+    "time/training_seconds": "answer/training seconds",
+    "time/steps_per_second": "answer/training steps per second",
+}
+# HParams shows five settings: first those that differ between the runs of a folder, then the others, each part sorted
+# by name. Capitals come before small letters, so these five are shown where nothing else differs.
+HEADINGS = {
+    "agent": "Agent",
+    "env": "Env",
+    "learning_rate": "Learning rate",
+    "momentum": "Momentum",
+    "optimizer": "Optimizer",
+}
+# The Custom Scalars tab of a run: for each heading its charts, by title, with an expression for the tags of each. It is
+# the same in all runs, since TensorBoard shows what any of them has.
+CHARTS = {
+    "return": {
+        "return": "answer/return in (evaluation|training)$",
+        "length of episodes": "(eval|rollout)/episode_length$",
+    },
+    "ascent": {
+        "length of gradients": "ascent/.*gradient_norm$",
+        "length of steps": "ascent/update_norm$",
+        "angles between gradients, and to the momentum": "ascent/.*_alignment$",
+    },
+    "losses": {
+        "objective": "train/objective$",
+        "error of the value function": "train/value_error$",
+        "entropy": "train/entropy$",
+    },
+    "time": {
+        "steps per second": "answer/training steps per second$",
+        "seconds": "(answer/training|time/compile).seconds$",
+    },
+}
 PREFIX, IMAGE = "events.out.tfevents.", ".image-"
 DIGITS = 19  # at the end of the names of our files, by which they are known; no other program writes that many
 
@@ -66,22 +105,42 @@ class TensorBoard:
 
     The wall time of a point is the start of the run plus its training seconds, so that TensorBoard's relative axis
     shows training time, without compilation and evaluation; a point at zero fixes the origin.
+
+    Args:
+        run_dir: the run's directory.
+        start: when the run began, in seconds.
+        hyperparameters: for the HParams tab.
+        group: of runs that differ by their seed only.
+        unused: metrics that are no curves here.
     """
 
-    def __init__(self, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str) -> None:
-        self.start = start
+    def __init__(
+        self,
+        run_dir: Path,
+        start: float,
+        hyperparameters: Mapping[str, Any],
+        group: str,
+        unused: Collection[str] = (),
+    ) -> None:
+        self.start, self.unused = start, unused
         self.events = EventFile(run_dir)
-        for summary in session_summaries(hyperparameters, group):
+        for summary in (*session_summaries(hyperparameters, group), _layout(_charts())):
             self.events.add(start, 0, summary)
         self.write(Row(0, 0.0, {"time/training_seconds": 0.0}))
 
     @classmethod
     def continued(
-        cls, run_dir: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row]
+        cls,
+        rows: Iterable[Row],
+        run_dir: Path,
+        start: float,
+        hyperparameters: Mapping[str, Any],
+        group: str,
+        unused: Collection[str] = (),
     ) -> "TensorBoard":
         """Begin with the rows that a run has already; this file replaces its earlier ones."""
         earlier = [path for path in own_files(run_dir) if IMAGE not in path.name]
-        board = cls(run_dir, start, hyperparameters, group)
+        board = cls(run_dir, start, hyperparameters, group, unused)
         for row in rows:
             board.write(row)
         for path in earlier:
@@ -90,7 +149,8 @@ class TensorBoard:
 
     def write(self, row: Row) -> None:
         """Add a row's values as points."""
-        self.events.add(self.start + row.seconds, row.step, _scalars(row.values))
+        used = {name: value for name, value in row.values.items() if name not in self.unused}
+        self.events.add(self.start + row.seconds, row.step, _scalars(used))
 
     @property
     def fault(self) -> str | None:
@@ -124,29 +184,42 @@ def remove_runs(directory: Path) -> None:
 
 
 def _scalars(values: Mapping[str, float]) -> Any:
-    return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+    return Summary(value=[Summary.Value(tag=ANSWERS.get(tag, tag), simple_value=x) for tag, x in values.items()])
 
 
-def session_summaries(hyperparameters: dict[str, Any], group: str) -> list[Any]:
-    """The summaries for the HParams tab; runs with the same ``group`` differ by their seed only."""
-    plain = {name: value for name, value in hyperparameters.items() if isinstance(value, bool | int | float | str)}
-    experiment, session_start, session_end = hparams(plain, dict.fromkeys(OUTCOMES, 0.0))
+def session_summaries(hyperparameters: Mapping[str, Any], group: str) -> list[Any]:
+    """The summaries for the HParams tab; runs with the same ``group`` differ by their seed only.
+
+    Without the summary that lists the columns: TensorBoard takes that of any one run for a whole folder, and hides what
+    the others have. Where no run has one, it shows the settings of all, and first what differs.
+    """
+    plain = {
+        HEADINGS.get(name, name): value
+        for name, value in hyperparameters.items()
+        if isinstance(value, bool | int | float | str)
+    }
+    _, session_start, session_end = hparams(plain, {})
     plugin = session_start.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(plugin.content)
     content.session_start_info.group_name = group
     plugin.content = content.SerializeToString()
-    return [experiment, session_start, session_end]
+    return [session_start, session_end]
 
 
 def write_run(
-    directory: Path, start: float, hyperparameters: dict[str, Any], group: str, rows: Iterable[Row], tags: Iterable[str]
+    directory: Path,
+    start: float,
+    hyperparameters: Mapping[str, Any],
+    group: str,
+    rows: Iterable[Row],
+    metrics: Iterable[str],
 ) -> None:
-    """Write a finished run: its hyper-parameters, and the values of ``tags`` in its rows.
+    """Write a finished run: its hyper-parameters, and the values of ``metrics`` in its rows.
 
     Raises:
         StorageFault: if it cannot be written.
     """
-    wanted = set(tags)
+    wanted = set(metrics)
     begin = [(start, 0, summary) for summary in session_summaries(hyperparameters, group)]
     scalars = [
         (start + row.seconds, row.step, _scalars({tag: x for tag, x in row.values.items() if tag in wanted}))
@@ -174,17 +247,13 @@ class Board(NamedTuple):
         texts: Markdown, by tag.
         bands: for each heading the charts of the Custom Scalars tab, by their titles: the tags of a value, of its lower
             and of its upper bound.
-        columns: of the HParams tab, for all runs beside this one: the values of each setting.
-        metrics: of the HParams tab: the tags of scalars, by the headings of their columns.
-        session: the settings of this run, a row of the HParams tab, by the names of ``columns``.
+        session: the settings of this run, a row of the HParams tab.
         group: the name of the row.
     """
 
     scalars: Iterable[tuple[int, Mapping[str, float]]] = ()
     texts: Mapping[str, str] = {}
     bands: Mapping[str, Mapping[str, tuple[str, str, str]]] = {}
-    columns: Mapping[str, Sequence[bool | float | str]] = {}
-    metrics: Mapping[str, str] = {}
     session: Mapping[str, bool | float | str] = {}
     group: str = ""
 
@@ -196,9 +265,8 @@ def write_board(directory: Path, start: float, board: Board) -> None:
         StorageFault: if it cannot be written.
     """
     summaries = [_text(tag, text) for tag, text in board.texts.items()]
-    summaries += [_bands(board.bands)] if board.bands else []
-    summaries += [_experiment(board.columns, board.metrics)] if board.columns else []
-    summaries += session_summaries(dict(board.session), board.group)[1:] if board.session else []
+    summaries += [_layout(_bands(board.bands))] if board.bands else []
+    summaries += session_summaries(board.session, board.group) if board.session else []
     events = [(start, 0, summary) for summary in summaries]
     _write(directory, [*events, *((start, step, _scalars(values)) for step, values in board.scalars)])
 
@@ -214,42 +282,30 @@ def _text(tag: str, markdown: str) -> Any:
     return _tensor(tag, "text", markdown.encode())
 
 
-def _bands(headings: Mapping[str, Mapping[str, tuple[str, str, str]]]) -> Any:
-    """The layout of the Custom Scalars tab: charts of values in their bands."""
+def _bands(headings: Mapping[str, Mapping[str, tuple[str, str, str]]]) -> dict[str, list[Any]]:
+    """Charts of values in their bands."""
 
     def chart(title: str, tags: tuple[str, str, str]) -> Any:
         value, lower, upper = tags
         series = MarginChartContent.Series(value=value, lower=lower, upper=upper)
         return Chart(title=title, margin=MarginChartContent(series=[series]))
 
-    categories = [
-        # TensorBoard shows the last chart first.
-        Category(title=heading, chart=[chart(*pair) for pair in reversed(list(charts.items()))])
-        for heading, charts in headings.items()
-    ]
+    # Of charts with bands TensorBoard shows the last one first.
+    return {heading: [chart(*pair) for pair in reversed(list(charts.items()))] for heading, charts in headings.items()}
+
+
+def _charts() -> dict[str, list[Any]]:
+    """The charts of a run."""
+    return {
+        heading: [Chart(title=title, multiline=MultilineChartContent(tag=[tags])) for title, tags in charts.items()]
+        for heading, charts in CHARTS.items()
+    }
+
+
+def _layout(headings: Mapping[str, list[Any]]) -> Any:
+    """The layout of the Custom Scalars tab: the charts below each heading."""
+    categories = [Category(title=heading, chart=charts) for heading, charts in headings.items()]
     return _tensor("custom_scalars__config__", "custom_scalars", Layout(category=categories).SerializeToString())
-
-
-def _experiment(columns: Mapping[str, Sequence[bool | float | str]], metrics: Mapping[str, str]) -> Any:
-    """The columns of the HParams tab. TensorBoard reads them from one run, for all."""
-    infos = [_column(name, values) for name, values in columns.items()]
-    results = [MetricInfo(name=MetricName(tag=tag), display_name=name) for name, tag in metrics.items()]
-    experiment = Experiment(hparam_infos=infos, metric_infos=results)
-    plugin = SummaryMetadata.PluginData(
-        plugin_name="hparams", content=HParamsPluginData(experiment=experiment, version=0).SerializeToString()
-    )
-    return Summary(value=[Summary.Value(tag="_hparams_/experiment", metadata=SummaryMetadata(plugin_data=plugin))])
-
-
-def _column(name: str, values: Sequence[bool | float | str]) -> Any:
-    """A column with the values that it may be filtered by."""
-    kind = {str: "STRING", bool: "BOOL"}.get(type(values[0]), "FLOAT64")
-    info = HParamInfo(name=name, type=DataType.Value(f"DATA_TYPE_{kind}"))
-    if kind == "FLOAT64":
-        info.domain_interval.min_value, info.domain_interval.max_value = min(values), max(values)
-    else:
-        info.domain_discrete.extend(dict.fromkeys(values))
-    return info
 
 
 def add_video(run_dir: Path, gif: bytes, step: int) -> None:
