@@ -89,7 +89,9 @@ def run(options: Options) -> int:
     question = question.varied(more) if more else question
     for env_id in question.env_ids - {options.env, *more.get("env", ())}:
         refuse_module_id(env_id)
-    names = ("agent", "seeds", "first_seed", "total_timesteps", "target_return", "until_separated")
+    if options.total_timesteps is not None:
+        question = question.lasting(options.total_timesteps)
+    names = ("agent", "seeds", "first_seed", "target_return", "until_separated")
     given = {name: getattr(options, name) for name in names}
     question = dataclasses.replace(question, **{name: value for name, value in given.items() if value is not None})
     plan = plan_module.make_plan(question)

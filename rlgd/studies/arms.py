@@ -5,7 +5,7 @@ import itertools
 import math
 import numbers
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ class Arm:
         vary: the values of each setting that varies; every combination is a point.
         cases: in place of ``vary``, named points, each with values of several settings.
         effective_step: a fixed learning_rate / (1 - momentum), from which ``learning_rate`` is computed; None: off.
+        envs: environments by their ids, each with settings that the arm has there, "effective_step" among them.
 
     Raises:
         UsageError: if nothing varies, both ``vary`` and ``cases`` are given, a case has an environment of its own, or
@@ -53,6 +54,7 @@ class Arm:
     vary: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     cases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     effective_step: float | None = None
+    envs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.vary) == bool(self.cases):
@@ -62,9 +64,14 @@ class Arm:
         object.__setattr__(self, "vary", {name: expand_values(name, values) for name, values in self.vary.items()})
         object.__setattr__(self, "settings", as_tuples(self.settings))
         object.__setattr__(self, "cases", {name: as_tuples(case) for name, case in self.cases.items()})
-        if self.effective_step is not None and "learning_rate" in {*self.settings, *self.axes}:
+        object.__setattr__(self, "envs", {env: as_tuples(settings) for env, settings in self.envs.items()})
+        if self.effective_step is not None or any("effective_step" in own for own in self.envs.values()):
+            self._check_step({*self.settings, *self.axes, *(name for own in self.envs.values() for name in own)})
+
+    def _check_step(self, known: Set[str]) -> None:
+        if "learning_rate" in known:
             raise UsageError(f"{self._described} has both a learning_rate and an effective_step; give one of them.")
-        if self.effective_step is not None and "momentum" not in {*self.settings, *self.axes}:
+        if "momentum" not in known:
             raise UsageError(
                 f"{self._described} has an effective_step but no momentum; both are needed to compute learning_rate."
             )
@@ -103,6 +110,13 @@ class Arm:
 
         Returns in different environments cannot be compared, and a curve belongs to one agent.
         """
+        if self.envs:
+            for env, own in self.envs.items():
+                step = own.get("effective_step", self.effective_step)
+                settings = {**self.settings, **own, "env": env}
+                settings.pop("effective_step", None)
+                yield from dataclasses.replace(self, settings=settings, effective_step=step, envs={}).split()
+            return
         others = self.vary.keys() - {"agent", "env"}
         apart = [name for name in ("agent", "env") if name in self.vary and self.vary.keys() > {name}]
         if "agent" in apart and not others:

@@ -115,7 +115,7 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
     for arm in question.arms:
         of_arm = []
         for point in arm.points():
-            settings = {**question.settings, **point.settings}
+            settings = {**question.settings, **question.envs.get(envs[arm.env].env_id, {}), **point.settings}
             of_point = agent_class(settings["agent"])() if "agent" in settings else base
             config = _run_config(question, of_point, envs[arm.env], settings, set(point.values))
             parts = (config.agent, config.settings)
@@ -173,12 +173,13 @@ def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
         key = jax.tree.structure(variant_of(config)), config.env.env_id, cadence(config).eval_max_steps
         by_structure.setdefault(key, []).append(n)
     fixed = [_static(members[numbers[0]]) for numbers in by_structure.values()]
-    # Of hyper-parameters only those in which groups of one agent differ: another agent has others.
-    seen: dict[tuple[str, str], set[str]] = {}
+    # Of hyper-parameters only those in which groups of one agent in one environment differ.
+    seen: dict[tuple[str, ...], set[str]] = {}
     for values in fixed:
         for name, value in values.items():
-            seen.setdefault((name, "" if name in ("env", "agent") else values["agent"]), set()).add(str(value))
-    differ = list(dict.fromkeys(name for (name, _), different in seen.items() if len(different) > 1))
+            within = () if name in ("env", "agent") else (values["env"], values["agent"])
+            seen.setdefault((name, *within), set()).add(str(value))
+    differ = list(dict.fromkeys(name for (name, *_), different in seen.items() if len(different) > 1))
     return tuple(
         Group(
             " ".join(f"{name}={values[name]}" for name in differ if name in values) or "all",

@@ -28,6 +28,7 @@ class _ArmContent(TypedDict, total=False):
     vary: dict[str, list[Any] | dict[str, Any]]
     cases: dict[str, dict[str, Any]]
     effective_step: float | None
+    envs: dict[str, dict[str, Any]]
 
 
 class _Content(TypedDict, total=False):
@@ -43,6 +44,7 @@ class _Content(TypedDict, total=False):
     first_seed: int
     eval_episodes: int
     settings: dict[str, Any]
+    envs: dict[str, dict[str, Any]]
     report: list[str]
     target_return: float | None
     until_separated: float | None
@@ -64,6 +66,7 @@ class Question:
         first_seed: of these seeds, which follow one another. Take others to choose a setting than to report it.
         eval_episodes: episodes of each evaluation.
         settings: values shared by all members.
+        envs: values shared by all members in an environment, by its id; they come before ``settings``.
         report: metrics that the table shows in addition to the return, such as "train/entropy".
         target_return: the table shows after how many steps and seconds training reaches it; None: the environment's
             ``reward_threshold``.
@@ -84,6 +87,7 @@ class Question:
     first_seed: int = 0
     eval_episodes: int = 100
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    envs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     report: tuple[str, ...] = ()
     target_return: float | None = None
     until_separated: float | None = None
@@ -92,6 +96,7 @@ class Question:
         if not self.arms:
             raise UsageError("the study has no arm, so nothing varies; give at least one.")
         object.__setattr__(self, "settings", as_tuples(self.settings))
+        object.__setattr__(self, "envs", {env: as_tuples(settings) for env, settings in self.envs.items()})
         object.__setattr__(self, "arms", tuple(one for arm in self.arms for one in arm.split()))
         names = [arm.title for arm in self.arms]
         if len(set(names)) < len(names):
@@ -142,6 +147,18 @@ class Question:
         if any(arm.env == env for arm in self.arms):
             return dataclasses.replace(self, env=env, arms=tuple(arm for arm in self.arms if arm.env in ("", env)))
         return dataclasses.replace(self.varied({"env": [env]}), env=env)
+
+    def lasting(self, total_timesteps: int) -> "Question":
+        """The question with this length for all members whose length does not vary."""
+
+        def rest(settings: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in settings.items() if name != "total_timesteps"}
+
+        arms = tuple(dataclasses.replace(arm, settings=rest(arm.settings)) for arm in self.arms)
+        envs = {env: rest(settings) for env, settings in self.envs.items()}
+        return dataclasses.replace(
+            self, arms=arms, settings=rest(self.settings), envs=envs, total_timesteps=total_timesteps
+        )
 
     @property
     def env_ids(self) -> frozenset[str]:
@@ -208,6 +225,7 @@ def _arm(content: Mapping[str, Any]) -> Arm:
         content.get("vary", {}),
         content.get("cases", {}),
         content.get("effective_step"),
+        content.get("envs", {}),
     )
 
 
