@@ -12,17 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from rlgd.maths.confidence import Interval, in_words
+from rlgd.maths.confidence import Interval
 from rlgd.run.layout import in_file_name
 from rlgd.run.sinks import tensorboard
 from rlgd.run.sinks.tensorboard import Board
-from rlgd.studies import page, tables
+from rlgd.studies import tables, words
 from rlgd.studies.arms import Arm, Point, as_label
 from rlgd.studies.axes import Axis, run_of, single_axes
 from rlgd.studies.directory import TENSORBOARD
-from rlgd.studies.over_tasks import TITLE, Overall, OverallPoint, over_tasks
+from rlgd.studies.over_tasks import TITLE, OverallPoint, over_tasks
 from rlgd.studies.plan import Plan
-from rlgd.studies.seed_statistics import PointResult, Reached, mean_curve, median_reached
+from rlgd.studies.seed_statistics import PointResult, mean_curve, median_reached
 from rlgd.system import files
 
 ANSWER = "answer"
@@ -129,58 +129,11 @@ def _add(scalars: Scalars, step: int, tag: str, interval: Interval) -> None:
 
 def _answer(plan: Plan, arms: Sequence[Sequence[PointResult]], axes: Sequence[Axis]) -> Board:
     found = [part for part in (tables.overall_tables(plan, arms), tables.arm_tables(plan, arms)) if part]
-    texts = {"answer/1 in words": words(plan, arms), "answer/2 as a table": "\n\n".join(found)}
+    texts = {"answer/1 in words": words.answer(plan, arms), "answer/2 as a table": "\n\n".join(found)}
     return Board(
         texts=texts | {"answer/3 what the steps stand for": _legend(axes)},
         bands={"answer": _answer_bands(plan, axes), "while training": _curve_bands(plan)},
     )
-
-
-def words(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
-    """The answer in Markdown: what was asked, and a paragraph for each arm."""
-    question = plan.question
-    pairs = zip(question.arms, arms, strict=True)
-    told = [_overall_sentence(overall) for overall in over_tasks(plan, arms)]
-    told += [_sentence(plan, arm, rows) for arm, rows in pairs if any(row.score for row in rows)]
-    return "\n\n".join(part for part in (question.question, *told, page.what_was_trained(plan, arms)) if part)
-
-
-def _sentence(plan: Plan, arm: Arm, rows: Sequence[PointResult]) -> str:
-    """Which point has the highest return, which cannot be told from it, and which reaches the target first."""
-    scored = [(row.score, row) for row in rows if row.score is not None]
-    score, best = max(scored, key=lambda pair: pair[0].value)
-    # A single seed has no interval, which tells it from nothing: comparisons with NaN are false.
-    alike = [
-        row.point.label for other, row in scored if row is not best and not row.separated and not other.high < score.low
-    ]
-    beginning = f"**{arm.title}**: the" if arm.title else "The"
-    text = f"{beginning} return is highest with **{best.point.label}**: {in_words(score)}."
-    if alike:
-        text += f" Intervals do not tell it from {', '.join(alike)}."
-    reached = [(median_reached(row), row) for row in rows if row.reached]
-    return text + (_first_to_target(reached) if reached else "")
-
-
-def _overall_sentence(overall: Overall) -> str:
-    """Which point has the highest normalized return over all environments, and which needs least time."""
-    best = max(overall.points, key=lambda point: point.score.value)
-    alike = [point.label for point in overall.points if point is not best and not point.score.high < best.score.low]
-    first = min(overall.points, key=lambda point: point.time.value)
-    title = " in ".join(part for part in (overall.name, TITLE) if part)
-    told = f" Intervals do not tell it from {', '.join(alike)}." if alike else ""
-    return (
-        f"**{title}**: the normalized return is highest with **{best.label}**: {in_words(best.score, '.2f')}.{told} "
-        f"The target takes the least time with **{first.label}**: {in_words(first.time, '.2f')}."
-    )
-
-
-def _first_to_target(reached: Sequence[tuple[Reached, PointResult]]) -> str:
-    """Which point reaches the target return after the fewest steps."""
-    (steps, seconds), first = min(reached, key=lambda pair: pair[0].steps)
-    target = f"{first.target:g}"
-    if math.isinf(steps):
-        return f" No value reached {target} with half of its seeds."
-    return f" {target} is reached first with **{first.point.label}**, after {steps:,.0f} steps ({seconds:.2f} s)."
 
 
 def _legend(axes: Sequence[Axis]) -> str:

@@ -14,8 +14,8 @@ import rlgd
 from rlgd.agents import A2C
 from rlgd.ascent import Ascent
 from rlgd.run.sinks.tensorboard import RETURN
-from rlgd.studies import PointResult, StudyResult
-from rlgd.studies.board import PICTURES, words
+from rlgd.studies import PointResult, StudyResult, words
+from rlgd.studies.board import PICTURES
 from rlgd.studies.seed_statistics import median_reached
 from tests.support.dashboards import CHROMIUM, DRIVER, PAGES, Browser, browsing, hparams, serving, take
 
@@ -106,7 +106,7 @@ def test_the_text_is_the_answer(result: StudyResult, server: str, browser: Brows
     browser.visit(f"{server}#text")
     browser.until(lambda: len(browser.texts("tf-markdown-view")) == 3)
     answer, table, legend = browser.texts("tf-markdown-view")
-    told = words(result.plan, result.point_results).replace("**", "")
+    told = words.answer(result.plan, result.point_results).replace("**", "")
     assert " ".join(answer.split()) == " ".join(told.split())
     assert all(cell.strip() in table for cell in result.table().splitlines()[-1].strip("|").split("|"))
     assert "steps 200 to 299: 0.9" in legend

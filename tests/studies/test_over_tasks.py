@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlgd.maths import confidence
-from rlgd.studies import Arm, Outcome, Question, board, figures, page, tables
+from rlgd.studies import Arm, Outcome, Question, board, figures, page, tables, words
 from rlgd.studies.over_tasks import Overall, over_tasks
 from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.seed_statistics import PointResult, point_results
@@ -88,7 +88,7 @@ def test_tables_words_and_figures_show_it(plan: Plan, results: list[list[PointRe
     text = page.summary_page(plan, results, (), ())
     assert "**heavy ball in all environments** (CartPole-v1, Acrobot-v1)\n\n| setting " in text
     assert "- Normalized return: 0 is a policy that acts at random" in text
-    told = board.words(plan, results)
+    told = words.answer(plan, results)
     assert "**heavy ball in all environments**: the normalized return is highest with **momentum=0.9**" in told
     assert figures.draw(plan, results)["all-environments"].startswith(b"\x89PNG")
 
