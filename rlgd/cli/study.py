@@ -50,18 +50,16 @@ class Options(ExecutionOptions):
     target_return: float | None = flag(
         None, "count steps and seconds to this return; the default is the environment's threshold"
     )
-    vary: tuple[str, ...] = flag(
-        (), "more axes for each arm: agents, environments, or other settings, such as agent=ppo,a2c", "NAME=VALUE,VALUE"
-    )
+    vary: tuple[str, ...] = flag((), "more axes, such as agent=ppo,a2c env=ID,ID", "NAME=VALUE,VALUE")
     until_separated: float | None = flag(
         None,
-        "give no more seeds to what is worse than the best; P is the probability that one is called worse by mistake",
+        "no more seeds for what is worse than the best; P is the probability of calling one worse by mistake",
         "P",
     )
     full: bool = flag(False, "the study's full setting instead of its fast one")
     dry_run: bool = flag(False, "print the plan, and stop")
-    exact: bool = flag(False, "give each member the bits of its run alone, at some cost in speed")
-    run_dir: str | None = flag(None, "where to write; the default is runs/studies/<name>/<time>", "DIR")
+    exact: bool = flag(False, "each member has the bits of its run alone; slower")
+    run_dir: str | None = flag(None, "where to write (runs/studies/<name>/<time>)", "DIR")
 
     def notes(self) -> str:
         """Where studies come from."""

@@ -98,4 +98,4 @@ def _normalized(env_id: str, row: PointResult) -> Scores:
     """The returns ``[S]`` of the seeds; one that is not finite counts as random."""
     random, solved, _ = TASKS[env_id]
     returns = np.array([outcome.episode_return for outcome in row.outcomes.values()], np.float64)
-    return (np.nan_to_num(returns, nan=random, posinf=random, neginf=random) - random) / (solved - random)
+    return (np.where(np.isfinite(returns), returns, random) - random) / (solved - random)

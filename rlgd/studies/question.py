@@ -143,7 +143,9 @@ class Question:
         return dataclasses.replace(self, arms=tuple(one for arm in kept for one in arm.crossed(apart, axes)))
 
     def within(self, env: str) -> "Question":
-        """The question in another environment: the arms that name it, or else those of the first that one names."""
+        """The question in another environment: of arms that name one, those that name it, or else the first ones."""
+        if not any(arm.env for arm in self.arms):
+            return dataclasses.replace(self, env=env)
         if any(arm.env == env for arm in self.arms):
             return dataclasses.replace(self, env=env, arms=tuple(arm for arm in self.arms if arm.env in ("", env)))
         return dataclasses.replace(self.varied({"env": [env]}), env=env)

@@ -17,6 +17,7 @@ from rlgd.envs import DeviceEnv
 from rlgd.maths import running_statistics
 from rlgd.run import RunConfig, RunSettings, execute
 from rlgd.run.sinks.rows import Row, RowAverager
+from rlgd.run.sinks.tensorboard import ANSWERS
 from rlgd.training import chunks
 from rlgd.training.loop import ROLLOUT, iteration_key, iterations_done
 
@@ -97,7 +98,7 @@ def test_what_is_written_can_be_read_while_the_run_goes_on(tmp_path: Path) -> No
             if len(seen) < 3 and "time/training_seconds" in row.values:
                 events = EventAccumulator(str(tmp_path)).Reload()
                 lines = (tmp_path / "metrics.jsonl").read_text().count("\n")
-                seen.append((row.step, events.Scalars("time/training_seconds")[-1].step, lines))
+                seen.append((row.step, events.Scalars(ANSWERS["time/training_seconds"])[-1].step, lines))
 
         def close(self) -> None:
             pass

@@ -29,6 +29,7 @@ from rlgd.run.checkpoints import state as state_module
 from rlgd.run.config_content import FORMAT_VERSION
 from rlgd.run.disk_recording import DiskRecording
 from rlgd.run.sinks.rows import Row
+from rlgd.run.sinks.tensorboard import ANSWERS
 from rlgd.training.runners import chunk_program
 
 TOTAL = 1024
@@ -123,19 +124,19 @@ TAGS = {
 def test_tensorboard_has_every_tag_against_steps_and_training_time(
     events: EventAccumulator, written: TrainResult
 ) -> None:
-    assert set(events.Tags()["scalars"]) >= TAGS
-    seconds = events.Scalars("time/training_seconds")
+    shown = {ANSWERS.get(tag, tag) for tag in TAGS - {"ascent/learning_rate", "ascent/momentum", "ascent/clipped"}}
+    assert shown <= set(events.Tags()["scalars"])  # what never changes is among the settings, and no curve
+    seconds = events.Scalars(ANSWERS["time/training_seconds"])
     assert (seconds[0].step, seconds[0].value) == (0, 0)
     assert seconds[-1].step == TOTAL
     for point in seconds:
         assert point.wall_time - seconds[0].wall_time == pytest.approx(point.value, abs=1e-3)
     assert seconds[-1].value == pytest.approx(written.training_seconds, rel=1e-3)
-    for tag in TAGS:
+    for tag in shown:
         steps = [point.step for point in events.Scalars(tag)]
         assert steps == sorted(set(steps))
-    evaluated = [point.step for point in events.Scalars("eval/episode_return")]
+    evaluated = [point.step for point in events.Scalars(ANSWERS["eval/episode_return"])]
     assert evaluated == [512, TOTAL]
-    assert events.Scalars("ascent/momentum")[-1].value == 0.5
 
 
 def test_hparams_name_the_group_and_leave_the_seed_out(events: EventAccumulator) -> None:
@@ -145,11 +146,10 @@ def test_hparams_name_the_group_and_leave_the_seed_out(events: EventAccumulator)
         session.group_name == "a2c CartPole-v1 1024 num_envs=4 optimizer=nesterov learning_rate=0.01 momentum=0.5 "
         "max_grad_norm=None schedule=constant hidden_sizes=[8] rollout_length=16"
     )
-    assert session.hparams["momentum"].number_value == 0.5
-    assert session.hparams["optimizer"].string_value == "nesterov"
+    assert session.hparams["Momentum"].number_value == 0.5
+    assert session.hparams["Optimizer"].string_value == "nesterov"
     assert "seed" not in session.hparams
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment
-    assert [info.name.tag for info in experiment.metric_infos] == ["eval/episode_return", "time/training_seconds"]
+    assert "_hparams_/experiment" not in content
 
 
 class Interrupt:

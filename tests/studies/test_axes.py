@@ -77,6 +77,8 @@ def test_a_question_goes_to_another_environment() -> None:
     assert [arm.title for arm in everywhere.within("Acrobot-v1").arms] == ["a in Acrobot-v1"]
     assert [arm.title for arm in everywhere.within("Pendulum-v1").arms] == ["a in Pendulum-v1"]
     assert everywhere.within("Pendulum-v1").env_ids == {"Pendulum-v1"}
+    (arm,) = Question((Arm(vary={"gamma": [0.9]}),)).within("Acrobot-v1").arms
+    assert arm.title == ""  # none is named, so the whole question goes there
 
 
 def test_axes_on_the_command_line() -> None:

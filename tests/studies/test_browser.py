@@ -85,7 +85,14 @@ def test_time_series_begins_with_the_answer(rows: list[PointResult], server: str
 
 def test_custom_scalars_show_intervals_as_bands(server: str, browser: Browser) -> None:
     browser.visit(f"{server}#custom_scalars")
-    titles = ["return by momentum", "training return, mean by momentum", "win probability by momentum"]
+    titles = [
+        "return by momentum",
+        "steps to 10, mean by momentum",
+        "seconds to 10, mean by momentum",
+        "training return, mean by momentum",
+        "training return, mean of equal seconds by momentum",
+        "win probability by momentum",
+    ]
     while_training = ["return against steps", "return against milliseconds"]
     browser.until(lambda: browser.texts("tf-card-heading") == [*titles, *while_training])
     bands = len(titles) + len(while_training) * len(MOMENTA)

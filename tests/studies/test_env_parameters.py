@@ -70,7 +70,11 @@ def test_values_over_values_and_over_draws() -> None:
 def test_other_parameters_are_another_program() -> None:
     cases = {"short": {"env.half_length": 0.3}, "heavy": {"env.pole_mass": 1.0}, "usual": {}}
     result = rlgd.study(AGENT, "CartPole-v1", cases=cases, seeds=1, **GIVEN)
-    assert {group.label for group in result.plan.groups} == {"env=half_length", "env=pole_mass", "env=as it is"}
+    assert {group.label for group in result.plan.groups} == {
+        "parameters=half_length",
+        "parameters=pole_mass",
+        "parameters=none",
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from rlgd import hyperparameters
 from rlgd.errors import UsageError
-from rlgd.studies import Question, read_question
+from rlgd.studies import Arm, Question, read_question
+from rlgd.studies.plan import make_plan
 
 
 @pytest.mark.parametrize(
@@ -44,16 +46,40 @@ def test_what_is_no_study_is_refused(content: dict[str, Any], message: str) -> N
         Question.from_json(content, "name")
 
 
-def test_the_flagship_asks_about_momentum_at_a_fixed_rate_and_at_a_fixed_step() -> None:
-    question = read_question("momentum")
-    by_name = {arm.name: arm for arm in question.arms}
-    momenta = (0.0, 0.5, 0.9, 0.95, 0.99)
-    for optimizer in ("heavy ball", "Nesterov"):
-        assert by_name[f"{optimizer}, fixed learning rate"].vary["momentum"] == momenta
-        assert by_name[f"{optimizer}, fixed effective step"].effective_step is not None
-    assert by_name["Adam, fixed learning rate"].vary["momentum"] == momenta
-    assert question.seeds >= 8
-    assert any(len(arm.axes) == 2 for arm in question.arms)
+def test_the_flagship_asks_about_momentum_in_several_environments() -> None:
+    envs = {"CartPole-v1", "rlgd/CartPoleNoVelocity-v1", "Acrobot-v1", "Pendulum-v1", "MountainCarContinuous-v0"}
+    fast, full = read_question("momentum"), read_question("momentum", full=True)
+    assert {arm.env for arm in fast.arms} == envs
+    assert {arm.env for arm in full.arms} == {*envs, "HalfCheetah-v5"}
+    assert {arm.name for arm in full.arms} == {
+        "heavy ball, fixed effective step",
+        "heavy ball, fixed learning rate",
+        "Nesterov, fixed effective step",
+        "Adam",
+    }
+    for arm in (*fast.arms, *full.arms):
+        assert {0.0, 0.5, 0.9, 0.99} <= set(arm.vary["momentum"])
+        assert (arm.effective_step is not None) == arm.name.endswith("step")
+        assert ("learning_rate" in arm.settings) != arm.name.endswith("step")
+
+
+def test_an_environment_has_settings_of_its_own() -> None:
+    arm = Arm(
+        vary={"momentum": [0.0, 0.5]}, envs={"CartPole-v1": {"effective_step": 0.5}, "Pendulum-v1": {"gamma": 0.9}}
+    )
+    question = Question((arm,), settings={"gamma": 0.95}, envs={"CartPole-v1": {"num_epochs": 2}}, seeds=1)
+    assert [one.title for one in question.arms] == ["CartPole-v1", "Pendulum-v1"]
+    members = make_plan(question).members
+    assert [hyperparameters.to_dict(config.agent)["gamma"] for config in members] == [0.95, 0.95, 0.9, 0.9]
+    assert [hyperparameters.changed(config.agent).get("num_epochs") for config in members] == [2, 2, None, None]
+    rates = [hyperparameters.changed(config.agent).get("learning_rate") for config in members]
+    assert rates == [0.5, 0.25, None, None]
+
+
+def test_a_length_on_the_command_line_holds_for_all_that_do_not_vary_it() -> None:
+    arms = (Arm("a", {"total_timesteps": 7}, {"gamma": [0.9]}), Arm("b", vary={"total_timesteps": [8, 9]}))
+    question = Question(arms, envs={"CartPole-v1": {"total_timesteps": 6}}, seeds=1).lasting(100)
+    assert [config.settings.total_timesteps for config in make_plan(question).members] == [100, 8, 9]
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:

@@ -160,9 +160,9 @@ def shell(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_a_plan_is_printed_and_nothing_is_done(tmp_path: Path) -> None:
     done = shell("momentum", "--dry-run", "--seeds", "3", cwd=tmp_path)
     assert done.returncode == 0
-    assert "40 combinations in 6 arms, 3 seeds each: 102 members of PPO in CartPole-v1" in done.stdout
-    assert "program optimizer=nesterov: 30 members" in done.stdout
-    assert "3 programs to compile" in done.stdout
+    assert "20 combinations in 5 arms, 3 seeds each: 60 members of ppo in CartPole-v1, rlgd/Cart" in done.stdout
+    assert "program env=Pendulum-v1: 12 members" in done.stdout
+    assert "5 programs to compile" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -171,7 +171,7 @@ def test_a_plan_is_printed_and_nothing_is_done(tmp_path: Path) -> None:
     [
         (["momentun"], "did you mean 'momentum'"),
         (["momentum", "--seeds", "0"], "seeds is 0"),
-        (["momentum", "--seeds", "1000000"], "40,000,000 members"),
+        (["momentum", "--seeds", "1000000"], "20,000,000 members"),
         (["momentum", "--agent", "pppo"], "did you mean 'ppo'"),
         (["momentum", "--env", "CartPole-v11"], "CartPole-v1"),
         (["momentum", "--workers", "0"], "workers is 0"),
