@@ -147,23 +147,25 @@ def over_all_tasks(overall: Sequence[Overall]) -> Figure:
     figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * len(overall)), layout="constrained")
     for n, family in enumerate(overall):
         score, time, profiles = (figure.add_subplot(len(overall), COLUMNS, COLUMNS * n + k + 1) for k in range(COLUMNS))
-        _draw_points(score, family, [point.score for point in family.points], "normalized return")
-        _draw_points(time, family, [point.time for point in family.points], "share of the time to the target")
-        colours = [colormaps[ORDERED](0.9 * k / max(len(family.points) - 1, 1)) for k in range(len(family.points))]
-        for colour, point in zip(colours, family.points, strict=True):
+        colour = OF_ARMS[n % len(OF_ARMS)]
+        _draw_points(score, family, [point.score for point in family.points], "normalized return", colour)
+        _draw_points(time, family, [point.time for point in family.points], "share of the time to the target", colour)
+        shades = [colormaps[ORDERED](0.9 * k / max(len(family.points) - 1, 1)) for k in range(len(family.points))]
+        for shade, point in zip(shades, family.points, strict=True):
             value, low, high = confidence.profile(point.returns, THRESHOLDS)
-            profiles.plot(THRESHOLDS, value, color=colour, label=point.label, linewidth=1.5)
-            profiles.fill_between(THRESHOLDS, low, high, color=colour, alpha=0.12, linewidth=0)
+            profiles.plot(THRESHOLDS, value, color=shade, label=point.label, linewidth=1.5)
+            profiles.fill_between(THRESHOLDS, low, high, color=shade, alpha=0.12, linewidth=0)
         profiles.set_xlabel("normalized return")
         profiles.set_ylabel("share of runs above it")
         profiles.legend(fontsize="x-small")
     return figure
 
 
-def _draw_points(panel: Axes, family: Overall, intervals: Sequence[Interval], name: str) -> None:
+def _draw_points(panel: Axes, family: Overall, intervals: Sequence[Interval], name: str, colour: str) -> None:
     value, low, high = np.array(intervals).T
     labels = [point.label.removeprefix(f"{family.axis}=") for point in family.points]
-    panel.errorbar(range(len(labels)), value, np.abs(np.stack([value - low, high - value])), marker="o", capsize=3)
+    error = np.abs(np.stack([value - low, high - value]))
+    panel.errorbar(range(len(labels)), value, error, color=colour, marker="o", capsize=3, linewidth=1.2)
     panel.set_xticks(range(len(labels)), labels)
     panel.set_xlabel(family.axis)
     panel.set_ylabel(name)

@@ -88,9 +88,8 @@ def overall_tables(plan: Plan, arms: Sequence[Sequence[PointResult]], width: int
             for point in overall.points
         ]
         title = " in ".join(part for part in (overall.name, TITLE) if part)
-        texts.append(
-            f"**{title}** ({', '.join(overall.env_ids)})\n\n{markdown_within(width, heads, rows, heads[:2], SUMMARY)}"
-        )
+        text = markdown_within(width, heads, rows, {*heads} - {"P(better)"}, SUMMARY)
+        texts.append(f"**{title}** ({', '.join(overall.env_ids)})\n\n{text}")
     return "\n\n".join(texts)
 
 
