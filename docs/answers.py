@@ -6,6 +6,7 @@ python docs/answers.py DIR
 
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from rlgd.system.machine import num_cores
 from rlgd.tables import markdown
 
 DOCS = Path(__file__).resolve().parent
-FIGURES = ("all-environments", "return-by-value", "surface")  # the first that a study has
+FIGURES = (("normalized-return", "normalized-time"), ("return-by-value",), ("surface",))  # the first that it has
 LEFT_OUT = ("seeds", "mean over training", "mean over equal seconds", "steps to", "seconds to it")
 
 
@@ -65,16 +66,17 @@ def _anchor(result: StudyResult) -> str:
 
 def _section(name: str, result: StudyResult) -> str:
     assert result.study_dir is not None
-    figure = next(one for one in FIGURES if (result.study_dir / f"{one}.png").exists())
+    figures = next(names for names in FIGURES if (result.study_dir / f"{names[0]}.png").exists())
     (DOCS / "answers").mkdir(exist_ok=True)
-    (DOCS / "answers" / f"{name}.png").write_bytes((result.study_dir / f"{figure}.png").read_bytes())
+    for figure in figures:
+        shutil.copyfile(result.study_dir / f"{figure}.png", DOCS / "answers" / f"{name}-{figure}.png")
     plan, arms = result.plan, result.point_results
     seeds = f"{plan.question.seeds} seeds of {', '.join(plan.agent_names)} in {', '.join(plan.env_ids)}"
     return "\n\n".join(
         [
             f"## {plan.question.question}",
             words.in_short(plan, arms),
-            f"![{plan.question.question}](answers/{name}.png)",
+            "\n".join(f"![{figure.replace('-', ' ')}](answers/{name}-{figure}.png)" for figure in figures),
             tables.overall_tables(plan, arms) if over_tasks(plan, arms) else _table(result, arms),
             f"`rlgd study {name}`: {seeds}.",
         ]

@@ -28,7 +28,9 @@ from rlgd.system import files
 ANSWER = "answer"
 PLACES_APART, APART = 100, 2  # steps from one value to the next on the horizontal axis, and between its points
 PICTURES = {  # the tags of figures
-    "all-environments": "answer/all environments",
+    "normalized-return": "answer/all environments, 1 return",
+    "normalized-time": "answer/all environments, 2 time to the target",
+    "performance-profiles": "figures/performance profiles",
     "return-by-value": "answer/figure of the return",
     "surface": "answer/surface of the return",
     "return-against-steps": "figures/return against steps",
@@ -221,12 +223,14 @@ def _add_value(scalars: Scalars, place: int, tag: str, found: Interval | None) -
 def _settings(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[tuple[str, Board]]:
     """The names and boards of the runs of all combinations; one that several arms have is a run of the first."""
     boards: dict[tuple[int, ...], tuple[str, Board, Scalars]] = {}
+    names = {arm.name for arm in plan.question.arms}
     digits = len(str(sum(map(len, plan.points))))
     columns = _columns(plan, [(arm, row) for arm, rows in zip(plan.question.arms, arms, strict=True) for row in rows])
     for arm, points, rows in zip(plan.question.arms, plan.points, arms, strict=True):
         for (point, members), row in zip(points, rows, strict=True):
             if members not in boards:
-                run = "/".join(["settings", *(folder_name(part) for part in (arm.title, point.label) if part)])
+                parts = (arm.env, arm.name if len(names) > 1 or not arm.env else "", point.label)
+                run = "/".join(["settings", *(folder_name(part) for part in parts if part)])
                 # The table of HParams is sorted by this name.
                 group = f"{len(boards) + 1:0{digits}} " + ", ".join(part for part in (point.label, arm.title) if part)
                 end = max((outcome.steps for outcome in row.outcomes.values()), default=0)
@@ -264,18 +268,19 @@ def _add_curves(scalars: Scalars, arm: Arm, row: PointResult) -> None:
 
 
 def _columns(plan: Plan, settings: Sequence[tuple[Arm, PointResult]]) -> dict[str, bool]:
-    """The columns of HParams, and whether each is a number: what is swept, the arm where there are several."""
+    """The columns of HParams, and whether each is a number: what is swept, environment and arm if there are several."""
     swept = dict.fromkeys(name for arm in plan.question.arms for name in arm.axes)
     columns = {
         name: all(isinstance(row.point.settings.get(name, 0), int | float) for _, row in settings) for name in swept
     }
-    columns |= {"arm": False} if len(plan.question.arms) > 1 else {}
+    columns |= {"env": False} if len(plan.env_ids) > 1 else {}
+    columns |= {"arm": False} if len({arm.name for arm in plan.question.arms}) > 1 else {}
     return columns | ({"case": False} if any(arm.cases for arm in plan.question.arms) else {})
 
 
 def _values(columns: Mapping[str, bool], arm: Arm, point: Point) -> dict[str, float | str]:
     """The row of a point in HParams: numbers in a column of numbers, else labels."""
-    known = {**point.settings, "arm": arm.title} | ({} if arm.axes else {"case": point.label})
+    known = {**point.settings, "arm": arm.name} | ({} if arm.axes else {"case": point.label})
     return {
         name: float(known[name]) if is_number else as_label(known[name])
         for name, is_number in columns.items()

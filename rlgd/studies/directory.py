@@ -17,7 +17,10 @@ STUDY, MEMBERS, SPEED, RESULTS, TIMES, SUMMARY, TENSORBOARD, MEMBER_CURVES, JOBS
     "jobs",
 )  # fmt: skip
 # Each with ".png".
-FIGURES = ("all-environments", "return-against-steps", "return-against-seconds", "return-by-value", "surface")
+FIGURES = (
+    "normalized-return", "normalized-time", "performance-profiles",
+    "return-against-steps", "return-against-seconds", "return-by-value", "surface",
+)  # fmt: skip
 
 
 class _Content(TypedDict):

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlgd.maths import confidence
-from rlgd.maths.confidence import Interval
 from rlgd.studies.arms import Arm, as_label
 from rlgd.studies.axes import Axis, run_of, single_axes
 from rlgd.studies.over_tasks import TITLE, Overall, over_tasks
@@ -24,6 +23,10 @@ COLUMNS = 3
 DPI = 110
 # Those that TensorBoard gives to the arms' runs, which come after the first one; so the legend holds for both.
 OF_ARMS = ("#12b5cb", "#e52592", "#f9ab00", "#9334e6", "#7cb342", "#e8710a", "#425066")
+NORMALIZED = {  # what is drawn over all environments
+    "normalized-return": "normalized return, all environments",
+    "normalized-time": "share of the time to the target, all environments",
+}
 THRESHOLDS = np.linspace(0.0, 1.05, 64)  # of performance profiles
 ORDERED = "viridis"  # for values that have an order; the others have colours that differ
 
@@ -37,7 +40,7 @@ def draw(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> dict[str, bytes]:
     surfaces = [pair for pair in pairs if len(pair[0].axes) == 2]
     figures: dict[str, bytes] = {}
     if overall := over_tasks(plan, arms):
-        figures["all-environments"] = png(over_all_tasks(overall))
+        figures |= {name: png(figure) for name, figure in over_all_tasks(overall).items()}
     if lines:
         for name, against in (("return-against-steps", "steps"), ("return-against-seconds", "seconds")):
             figures[name] = png(panels(plan, lines, functools.partial(draw_curves, against=against)))
@@ -134,42 +137,56 @@ def _draw_returns(panel: Axes, axis: Axis, colours: Mapping[str, str]) -> None:
         panel.errorbar(x, value, error, color=colour, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
         worse = [bool(row.separated) for row in rows if row.score]
         panel.plot(x[worse], value[worse], "o", color="white", markeredgecolor=colour, zorder=3)
-    is_long = max(map(len, labels)) > 6
-    panel.set_xticks(range(len(labels)), labels, rotation=30 if is_long else 0, ha="right" if is_long else "center")
+    _name_values(panel, labels)
     panel.set_xlabel(axis.name)
     panel.set_ylabel("return of the greedy policy")
     if len(axis.arms) > 1:
         panel.legend(fontsize="small")
 
 
-def over_all_tasks(overall: Sequence[Overall]) -> Figure:
-    """For the arms of each name a row: the normalized return and time at each point, and the performance profiles."""
-    figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * len(overall)), layout="constrained")
+def over_all_tasks(overall: Sequence[Overall]) -> dict[str, Figure]:
+    """The normalized return and the time at each point, a line for the arms of each name, and performance profiles."""
+    figures = {}
+    for name, label in NORMALIZED.items():
+        figures[name] = Figure(figsize=PANEL, layout="constrained")
+        _draw_families(figures[name].add_subplot(), overall, name, label)
+    profiles = Figure(figsize=(PANEL[0] * len(overall), PANEL[1]), layout="constrained")
     for n, family in enumerate(overall):
-        score, time, profiles = (figure.add_subplot(len(overall), COLUMNS, COLUMNS * n + k + 1) for k in range(COLUMNS))
-        colour = OF_ARMS[n % len(OF_ARMS)]
-        _draw_points(score, family, [point.score for point in family.points], "normalized return", colour)
-        _draw_points(time, family, [point.time for point in family.points], "share of the time to the target", colour)
-        shades = [colormaps[ORDERED](0.9 * k / max(len(family.points) - 1, 1)) for k in range(len(family.points))]
-        for shade, point in zip(shades, family.points, strict=True):
-            value, low, high = confidence.profile(point.returns, THRESHOLDS)
-            profiles.plot(THRESHOLDS, value, color=shade, label=point.label, linewidth=1.5)
-            profiles.fill_between(THRESHOLDS, low, high, color=shade, alpha=0.12, linewidth=0)
-        profiles.set_xlabel("normalized return")
-        profiles.set_ylabel("share of runs above it")
-        profiles.legend(fontsize="x-small")
-    return figure
+        _draw_profiles(profiles.add_subplot(1, len(overall), n + 1), family)
+    return figures | {"performance-profiles": profiles}
 
 
-def _draw_points(panel: Axes, family: Overall, intervals: Sequence[Interval], name: str, colour: str) -> None:
-    value, low, high = np.array(intervals).T
-    labels = [point.label.removeprefix(f"{family.axis}=") for point in family.points]
-    error = np.abs(np.stack([value - low, high - value]))
-    panel.errorbar(range(len(labels)), value, error, color=colour, marker="o", capsize=3, linewidth=1.2)
-    panel.set_xticks(range(len(labels)), labels)
-    panel.set_xlabel(family.axis)
-    panel.set_ylabel(name)
+def _draw_families(panel: Axes, overall: Sequence[Overall], name: str, label: str) -> None:
+    labels = list(dict.fromkeys(family.value(point) for family in overall for point in family.points))
+    shifts = np.linspace(-0.12, 0.12, len(overall)) if len(overall) > 1 else [0.0]
+    for shift, colour, family in zip(shifts, itertools.cycle(OF_ARMS), overall, strict=False):
+        intervals = [point.score if name == "normalized-return" else point.time for point in family.points]
+        value, low, high = np.array(intervals).T
+        x = np.array([labels.index(family.value(point)) for point in family.points]) + shift
+        error = np.abs(np.stack([value - low, high - value]))
+        panel.errorbar(x, value, error, color=colour, marker="o", capsize=3, linewidth=1.2, label=family.name or None)
+    _name_values(panel, labels)
+    panel.set_xlabel(overall[0].axis)
+    panel.set_ylabel(label)
+    if overall[0].name:
+        panel.legend(fontsize="small")
+
+
+def _name_values(panel: Axes, labels: Sequence[str]) -> None:
+    is_long = max(map(len, labels)) > 6
+    panel.set_xticks(range(len(labels)), labels, rotation=30 if is_long else 0, ha="right" if is_long else "center")
+
+
+def _draw_profiles(panel: Axes, family: Overall) -> None:
+    shades = [colormaps[ORDERED](0.9 * k / max(len(family.points) - 1, 1)) for k in range(len(family.points))]
+    for shade, point in zip(shades, family.points, strict=True):
+        value, low, high = confidence.profile(point.returns, THRESHOLDS)
+        panel.plot(THRESHOLDS, value, color=shade, label=point.label, linewidth=1.5)
+        panel.fill_between(THRESHOLDS, low, high, color=shade, alpha=0.12, linewidth=0)
+    panel.set_xlabel("normalized return")
+    panel.set_ylabel("share of runs above it")
     panel.set_title(family.name or TITLE, fontsize="medium")
+    panel.legend(fontsize="x-small")
 
 
 def draw_surface(plan: Plan, axes: Axes, arm: Arm, rows: Sequence[PointResult]) -> None:

@@ -52,6 +52,10 @@ class Overall(NamedTuple):
     env_ids: tuple[str, ...]
     points: tuple[OverallPoint, ...]
 
+    def value(self, point: OverallPoint) -> str:
+        """The point's value on the axis."""
+        return point.label.removeprefix(f"{self.axis}=")
+
 
 def over_tasks(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[Overall]:
     """The arms of one name in at least two environments whose scale of returns is known (``TASKS``)."""

@@ -165,9 +165,10 @@ def test_the_card_says_what_is_best_and_what_cannot_be_told_from_it(
 ) -> None:
     answer = found["answer"]
     told = text(answer, "answer/1 in words").split("\n\n")
-    assert told[0].startswith("**heavy ball (fixed)**: the return is highest with **momentum=0.9**: 70.0 [60.0, 80.0].")
-    assert "do not tell" not in told[0]
-    assert told[0].endswith("20 is reached first with **momentum=0.5**, after 50 steps (50.00 s).")
+    assert told[0].startswith("The return is highest with **entropy (ways)**: 190.0 [180.0, 200.0].")
+    assert told[1].startswith("**heavy ball (fixed)**: The return is highest with **momentum=0.9**: 70.0 [60.0, 80.0].")
+    assert "do not tell" not in told[1]
+    assert told[1].endswith("20 is reached first with **momentum=0.5**, after 50 steps (50.00 s).")
     assert text(answer, "answer/2 as a table") == result.table()
     assert "`answer/... by momentum`, steps 200 to 299: **0.9**" in text(answer, "answer/3 what the steps stand for")
     assert set(answer.Tags()["images"]) == {

@@ -90,7 +90,20 @@ def test_tables_words_and_figures_show_it(plan: Plan, results: list[list[PointRe
     assert "- Normalized return: 0 is a policy that acts at random" in text
     told = words.answer(plan, results)
     assert "**heavy ball in all environments**: the normalized return is highest with **momentum=0.9**" in told
-    assert figures.draw(plan, results)["all-environments"].startswith(b"\x89PNG")
+    drawn = figures.draw(plan, results)
+    assert {"normalized-return", "normalized-time", "performance-profiles"} <= drawn.keys()
+    assert drawn.keys() == board.PICTURES.keys() - {"surface"}
+
+
+def test_each_line_has_the_intervals_of_its_points(overall: Overall) -> None:
+    other = overall._replace(name="Adam")
+    drawn = figures.over_all_tasks([overall, other])
+    (panel,) = drawn["normalized-time"].axes
+    assert [bar.get_label() for bar in panel.containers] == ["heavy ball", "Adam"]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["0", "0.9"]
+    line = panel.get_lines()[0]
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), [point.time.value for point in overall.points])
+    assert len(drawn["performance-profiles"].axes) == 2
 
 
 def test_charts_have_the_intervals_of_the_table(
