@@ -1,6 +1,6 @@
 """Write docs/answers.md and its figures from finished studies.
 
-for name in $(rlgd study list --names); do rlgd study "$name" --run-dir "DIR/$name"; done
+for name in momentum learning-rate optimizer ...; do rlgd study "$name" --run-dir "DIR/$name"; done
 python docs/answers.py DIR
 """
 
@@ -86,7 +86,8 @@ def _section(name: str, result: StudyResult) -> str:
 def _table(result: StudyResult, arms: Sequence[Sequence[PointResult]]) -> str:
     """One table for all arms, without the columns that a short answer does not need."""
     plan = result.plan
-    heads = [head for head in tables.columns(plan, arms[0]) if not head.startswith(LEFT_OUT)]
+    known = dict.fromkeys(head for points in arms for head in tables.columns(plan, points))
+    heads = [head for head in known if not head.startswith(LEFT_OUT)]
     several = len(arms) > 1
     rows = []
     for arm, points in zip(plan.question.arms, arms, strict=True):

@@ -1,5 +1,6 @@
 """``rlgd study``."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -85,7 +86,7 @@ def run(options: Options) -> int:
     if options.env is not None:
         question = question.within(options.env)
     question = question.varied(more) if more else question
-    for env_id in question.env_ids - {options.env, *more.get("env", ())}:
+    for env_id in question.env_ids - {options.env, *more.get("env", ())}:  # those that the user did not name
         refuse_module_id(env_id)
     if options.total_timesteps is not None:
         question = question.lasting(options.total_timesteps)
@@ -114,15 +115,26 @@ def axes_of(arguments: Sequence[str]) -> dict[str, list[Any]]:
         name, equals, values = argument.partition("=")
         if not name or not equals or not values or name in axes:
             raise UsageError(f"--vary {argument}: expected NAME=VALUE,VALUE, each name once, such as agent=ppo,a2c.")
-        axes[name] = [_value(text) for text in values.split(",")]
+        axes[name] = _values(values)
     return axes
 
 
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+def _values(text: str) -> list[Any]:
+    """The values as a list of TOML has them; where it is none, each as TOML, or as text."""
+
+    def read(part: str) -> Any:
+        return tomllib.loads(f"value = {part}")["value"]
+
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        values: list[Any] = read(f"[{text}]")
+        return values
+    found: list[Any] = []
+    for part in text.split(","):
+        try:
+            found.append(read(part))
+        except tomllib.TOMLDecodeError:
+            found.append(part)
+    return found
 
 
 def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution":
@@ -130,7 +142,7 @@ def prepare(plan: "Plan", exact: bool, options: ExecutionOptions) -> "Execution"
     from rlgd.cli import jax_setup
 
     set_up = functools.partial(jax_setup.set_up, computing=options.computing)
-    set_up(plan.members[0], alone=not plan.device_groups)
+    set_up(plan.largest, alone=not plan.device_groups)
     from rlgd.studies.execution import Execution
 
     execution = Execution(exact, options.slice_size, options.workers, set_up=set_up, devices=options.devices)

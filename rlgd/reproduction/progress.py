@@ -31,6 +31,7 @@ class JobsProgress:
         if score is not None and (self._best is None or job.row != self._row or score > self._best.score):
             self._row, self._best = job.row, Best(f"{job.row} seed {job.seed}", score)
         self._done, self._steps, self._running = self._done + 1, self._steps + job.total_timesteps, 0
+        self._compiling = False
         self._tell()
 
     def begin(self, config: RunConfig, run_dir: Path | None) -> None:

@@ -12,7 +12,7 @@ from rlgd import hyperparameters
 from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs.registry import refuse_module_id
-from rlgd.errors import UsageError
+from rlgd.errors import EnvironmentFault, UsageError
 from rlgd.maths import confidence
 from rlgd.plugins import remember
 from rlgd.run.config import agent_name
@@ -27,6 +27,7 @@ from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.publish import StudyResult, publish
 from rlgd.studies.question import Question
 from rlgd.studies.speed import Speed
+from rlgd.system.log import log
 from rlgd.system.progress import Best, OnProgress, Progress
 from rlgd.training import footprint
 
@@ -148,7 +149,7 @@ def resume_study(
     question, content = read(directory)
     if not question.env and env is None:
         raise UsageError(f"{directory} does not name its environment, which was not given as an id; give env.")
-    for env_id in question.env_ids - ({question.env} if env is not None else set()):
+    for env_id in {arm.env or (question.env if env is None else "") for arm in question.arms}:
         refuse_module_id(env_id)
     size = recorded_slice_size(directory, content, slice_size)
     execution = Execution(content["exact"], size, workers, executor, devices=devices)
@@ -185,13 +186,12 @@ def execute(
         footprint.check(one.agent, one.env)
     if directory is None:
         outcomes = _train(plan, {}, execution, lambda new: None, on_progress, told)
-        return _result(plan, outcomes, measure_speeds(plan, outcomes, execution), None)
+        return _result(plan, outcomes, _measured(plan, outcomes, execution), None)
     with writing(directory, plan.question, execution.exact, resumed, execution.slice_size):
         with contextlib.closing(OutcomeFile(directory)) as file:
             outcomes = _train(plan, file.read(len(plan.members)), execution, file.add, on_progress, told)
         speeds = speed.read(directory, plan)
-        if plan.device_groups and not speeds:
-            speeds = measure_speeds(plan, outcomes, execution)
+        if not speeds and (speeds := _measured(plan, outcomes, execution)):
             speed.write(directory, speeds)
         result = _result(plan, outcomes, speeds, directory)
         publish(result, directory, members)
@@ -230,6 +230,17 @@ def _train(
         report()
         train_members(plan, wanted, execution, on_finished, programs, compiling)
     return outcomes
+
+
+def _measured(plan: Plan, outcomes: Mapping[int, Outcome], execution: Execution) -> tuple[Speed, ...]:
+    """What members cost alone; empty if nobody counted their iterations, or it cannot be measured."""
+    if not any(outcome.iterations for outcome in outcomes.values()):
+        return ()  # an earlier version trained them
+    try:
+        return measure_speeds(plan, outcomes, execution)
+    except EnvironmentFault as fault:
+        log.warning("members have the seconds of their slices: %s", fault)
+        return ()
 
 
 def _result(

@@ -15,6 +15,7 @@ from rlgd.plugins import remember
 
 MAX_MEMBERS = 100_000
 SPACINGS = ("log", "linear")
+NAMED = ("agent", "env")  # settings that are names; others take the place of them in ``Arm.crossed``
 
 
 class Point(NamedTuple):
@@ -62,6 +63,12 @@ class Arm:
         if any("env" in case for case in self.cases.values()):
             raise UsageError(f"{self._described} has a case with an env; give it under settings or vary.")
         object.__setattr__(self, "vary", {name: expand_values(name, values) for name, values in self.vary.items()})
+        for name in NAMED:
+            for value in (*self.vary.get(name, ()), *([self.settings[name]] if name in self.settings else [])):
+                if not isinstance(value, str):
+                    raise UsageError(f"{name} is {value!r} in {self._described}; expected a name.")
+        if any(name in own for own in self.envs.values() for name in NAMED):
+            raise UsageError(f"{self._described} names an agent or an environment within another environment.")
         object.__setattr__(self, "settings", as_tuples(self.settings))
         object.__setattr__(self, "cases", {name: as_tuples(case) for name, case in self.cases.items()})
         object.__setattr__(self, "envs", {env: as_tuples(settings) for env, settings in self.envs.items()})
@@ -103,6 +110,9 @@ class Arm:
             fixed = dict(zip(apart, combination, strict=True))
             name = ", ".join(part for part in (self.name, fixed.get("agent", "")) if part)
             vary = {k: v for k, v in {**self.vary, **axes}.items() if k not in apart}
+            if not vary and not self.cases:  # nothing else varies: the name is the axis, of one point
+                name = self.name
+                vary, fixed = {k: (v,) for k, v in fixed.items()}, {}
             yield dataclasses.replace(self, name=name, settings={**self.settings, **fixed}, vary=vary)
 
     def split(self) -> Iterator["Arm"]:

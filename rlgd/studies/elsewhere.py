@@ -160,7 +160,7 @@ class _Made:
             remember(part, name)
         self.plan = make_plan(Question.from_json(json.loads(study.question), "study"), agent, env)
         if study.set_up is not None:
-            study.set_up(self.plan.members[0], alone=study.alone)
+            study.set_up(self.plan.largest, alone=study.alone)
         self.compiling = Compiling()
         self._exact, self._lock = study.exact, threading.Lock()
         self._programs: dict[tuple[int, int], Programs] = {}
@@ -206,6 +206,8 @@ def measure_elsewhere(
 ) -> tuple[Speed, ...]:
     """The speed of each group, measured in another process, which ``set_up`` prepares for a member that trains alone.
 
+    A worker of an executor that has trained slices keeps the threads that it has.
+
     Args:
         plan: of the study.
         outcomes: of all its members.
@@ -217,9 +219,12 @@ def measure_elsewhere(
     """
     if executor is None:
         context = multiprocessing.get_context("spawn")  # JAX has threads, which a fork does not copy
-        ignore = (signal.SIGINT, signal.SIG_IGN)  # an interrupt reaches it too, but its parent says so
-        with concurrent.futures.ProcessPoolExecutor(1, context, signal.signal, ignore) as own:
+        quiet = (signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches it too, and its parent says what that means
+        own = concurrent.futures.ProcessPoolExecutor(1, context, signal.signal, quiet)
+        try:
             return measure_elsewhere(plan, outcomes, own, set_up)
+        finally:
+            own.shutdown(wait=False, cancel_futures=True)
     short = {number: dataclasses.replace(outcome, rows=()) for number, outcome in outcomes.items()}
     (ended,) = run_jobs(executor, _measure, [_Timing(Study.of(plan, False, set_up, alone=True), short)])
     if ended.lost:

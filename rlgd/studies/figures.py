@@ -147,9 +147,12 @@ def _draw_returns(panel: Axes, axis: Axis, colours: Mapping[str, str]) -> None:
 def over_all_tasks(overall: Sequence[Overall]) -> dict[str, Figure]:
     """The normalized return and the time at each point, a line for the arms of each name, and performance profiles."""
     figures = {}
+    axes = list(dict.fromkeys(family.axis for family in overall))
     for name, label in NORMALIZED.items():
-        figures[name] = Figure(figsize=PANEL, layout="constrained")
-        _draw_families(figures[name].add_subplot(), overall, name, label)
+        figures[name] = Figure(figsize=(PANEL[0] * len(axes), PANEL[1]), layout="constrained")
+        for n, axis in enumerate(axes):
+            families = [family for family in overall if family.axis == axis]
+            _draw_families(figures[name].add_subplot(1, len(axes), n + 1), families, name, label)
     profiles = Figure(figsize=(PANEL[0] * len(overall), PANEL[1]), layout="constrained")
     for n, family in enumerate(overall):
         _draw_profiles(profiles.add_subplot(1, len(overall), n + 1), family)
@@ -180,7 +183,8 @@ def _name_values(panel: Axes, labels: Sequence[str]) -> None:
 def _draw_profiles(panel: Axes, family: Overall) -> None:
     shades = [colormaps[ORDERED](0.9 * k / max(len(family.points) - 1, 1)) for k in range(len(family.points))]
     for shade, point in zip(shades, family.points, strict=True):
-        value, low, high = confidence.profile(point.returns, THRESHOLDS)
+        scores = [np.array(list(by_seed.values())) for by_seed in point.returns]
+        value, low, high = confidence.profile(scores, THRESHOLDS)
         panel.plot(THRESHOLDS, value, color=shade, label=point.label, linewidth=1.5)
         panel.fill_between(THRESHOLDS, low, high, color=shade, alpha=0.12, linewidth=0)
     panel.set_xlabel("normalized return")

@@ -4,13 +4,14 @@ After Agarwal et al. 2021, arXiv 2108.13264: interquartile means, the probabilit
 profiles, with bootstraps that draw the seeds of each environment separately.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from rlgd.maths import confidence
-from rlgd.maths.confidence import Interval, Scores
+from rlgd.maths.confidence import Interval
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult
 from rlgd.studies.tasks import TASKS
@@ -23,7 +24,7 @@ class OverallPoint(NamedTuple):
 
     Attributes:
         label: of the point.
-        returns: for each environment the normalized returns of its seeds: 0 is random, 1 is solved.
+        returns: for each environment the normalized returns by seed: 0 is random, 1 is solved.
         score: their interquartile mean.
         improvement: the probability that a seed does better than with the first point, the mean over environments; None
             at the first point.
@@ -31,7 +32,7 @@ class OverallPoint(NamedTuple):
     """
 
     label: str
-    returns: tuple[Scores, ...]
+    returns: tuple[Mapping[int, float], ...]
     score: Interval
     improvement: Interval | None
     time: Interval
@@ -44,7 +45,7 @@ class Overall(NamedTuple):
         name: of the arms.
         axis: the setting that they vary; "" where it is not one.
         env_ids: the environments.
-        points: those that all arms have, with seeds that finished in each environment.
+        points: those that all arms have, with seeds that finished in each environment and the same budget there.
     """
 
     name: str
@@ -80,26 +81,35 @@ def _points(by_env: dict[str, Sequence[PointResult]]) -> tuple[OverallPoint, ...
     for row in first:
         rows = [next((r for r in rows if r.point.label == row.point.label), None) for rows in by_env.values()]
         complete = [r for r in rows if r is not None and r.reached and r.score is not None]
-        if len(complete) == len(by_env):
+        if len(complete) == len(by_env) and all(math.isfinite(r.budget.seconds) for r in complete):
             found.append(_point(list(by_env), complete, found[0] if found else None))
     return tuple(found)
 
 
 def _point(env_ids: Sequence[str], rows: Sequence[PointResult], baseline: OverallPoint | None) -> OverallPoint:
     returns = tuple(_normalized(env_id, row) for env_id, row in zip(env_ids, rows, strict=True))
+    scores = [np.array(list(by_seed.values())) for by_seed in returns]
     times = [np.minimum([one.seconds for one in row.reached], row.budget.seconds) / row.budget.seconds for row in rows]
-    pairs = None if baseline is None else list(zip(returns, baseline.returns, strict=True))
     return OverallPoint(
         rows[0].point.label,
         returns,
-        confidence.interval(*returns),
-        None if pairs is None else confidence.mean_improvement(pairs),
+        confidence.interval(*scores),
+        None if baseline is None else _improvement(returns, baseline.returns),
         confidence.mean_interval(*times),
     )
 
 
-def _normalized(env_id: str, row: PointResult) -> Scores:
-    """The returns ``[S]`` of the seeds; one that is not finite counts as random."""
+def _improvement(returns: Sequence[Mapping[int, float]], baseline: Sequence[Mapping[int, float]]) -> Interval:
+    """Seeds are paired: with ``until_separated`` one point may have more of them than another."""
+    pairs = []
+    for mine, theirs in zip(returns, baseline, strict=True):
+        shared = sorted(mine.keys() & theirs.keys())
+        pairs.append((np.array([mine[seed] for seed in shared]), np.array([theirs[seed] for seed in shared])))
+    return confidence.mean_improvement(pairs)
+
+
+def _normalized(env_id: str, row: PointResult) -> dict[int, float]:
+    """The returns by seed; one that is not finite counts as random."""
     random, solved, _ = TASKS[env_id]
-    returns = np.array([outcome.episode_return for outcome in row.outcomes.values()], np.float64)
-    return (np.where(np.isfinite(returns), returns, random) - random) / (solved - random)
+    returns = {seed: outcome.episode_return for seed, outcome in row.outcomes.items()}
+    return {seed: (x - random) / (solved - random) if math.isfinite(x) else 0.0 for seed, x in returns.items()}

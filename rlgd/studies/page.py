@@ -1,6 +1,7 @@
 """``summary.md`` of a study: the question, the tables, the figures, and how the numbers were measured."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from rlgd.maths import confidence
@@ -91,32 +92,42 @@ def _notes_on_target(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[
     targets = {row.target for rows in arms for row in rows if row.target is not None}
     if not targets:
         return []
-    return [
+    notes = [
         f"Steps and seconds to {', '.join(f'{target:g}' for target in sorted(targets))}: when the mean return of "
         f"training's episodes, averaged over one of {ROWS} parts of the run, first reached it; the median over seeds, "
         "and in parentheses how many reached it.",
-        "Mean steps and seconds to it: the restricted mean over seeds, with its bootstrap interval; a seed that did "
-        f"not reach it counts with all that each setting had: {_budgets(plan, arms)}.",
     ]
+    if any(row.steps_to_target is not None for rows in arms for row in rows):
+        notes.append(
+            "Mean steps and seconds to it: the restricted mean over seeds, with its bootstrap interval; a seed that "
+            f"did not reach it counts with all that each setting had: {_budgets(plan, arms)}."
+        )
+    return notes
 
 
 def _notes_on_time(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
+    measured = []
     if plan.device_groups:
-        measured = (
-            "of one member that trains alone, without compilation and evaluation: its iterations, times the seconds of "
-            f"an iteration of its program, measured after the study in {ROUNDS} rounds (`speed.json`)."
+        measured.append(
+            "a member's iterations, times the seconds of an iteration of one that trains alone, measured after the "
+            f"study in {ROUNDS} rounds (`speed.json`)"
         )
-    else:
-        measured = "of one member, without compilation and evaluation; members ran one after another."
-    return [
-        f"Mean over equal seconds: as over training, for the seconds that each setting had: {_budgets(plan, arms)}.",
-        f"Training seconds: {measured}",
-    ]
+    if len(plan.device_groups) < len(plan.groups):
+        measured.append("on the host, where members run one after another, its own")
+    notes = [f"Training seconds: of one member, without compilation and evaluation: {'; '.join(measured)}."]
+    if any(row.area_in_time is not None for rows in arms for row in rows):
+        notes.append(
+            f"Mean over equal seconds: as over training, for the seconds that each setting had: {_budgets(plan, arms)}."
+        )
+    return notes
 
 
 def _budgets(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     """The budget in each environment."""
-    found = {plan.env_of(points).env_id: rows[0].budget for points, rows in zip(plan.points, arms, strict=True)}
+    pairs = zip(plan.points, arms, strict=True)
+    found = {
+        plan.env_of(points).env_id: rows[0].budget for points, rows in pairs if math.isfinite(rows[0].budget.seconds)
+    }
     texts = {env_id: f"{steps:,.0f} steps or {seconds:.3g} s" for env_id, (steps, seconds) in found.items()}
     return "; ".join(f"{text} in {env_id}" if len(texts) > 1 else text for env_id, text in texts.items())
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from rlgd.run.settings import RunSettings
 from rlgd.studies.arms import Point
 from rlgd.studies.programs import variant_of
 from rlgd.studies.question import OPTIONS, Question
+from rlgd.system.log import warn_once
 
 OF_ENV = "env."  # begins the names of settings that are parameters of the environment
 NEVER_VARY = ("max_seconds", "seed", "seeds")
@@ -45,14 +46,12 @@ class Plan:
 
     Attributes:
         question: which the plan answers.
-        env: the environment of the arms that name no other.
         members: one run each; a run that several arms need is in here once.
         points: for each arm, its points, each with the numbers of its members: one member for each seed.
         given: the agent and the environment that the question alone does not say; None where it does.
     """
 
     question: Question
-    env: Env
     members: tuple[RunConfig, ...]
     points: tuple[tuple[tuple[Point, tuple[int, ...]], ...], ...]
     given: tuple[Agent | None, Any] = (None, None)
@@ -87,6 +86,11 @@ class Plan:
         """The names of the members' agents, each once."""
         return tuple(dict.fromkeys(agent_name(config.agent) for config in self.members))
 
+    @property
+    def largest(self) -> RunConfig:
+        """The member with the most weights, for which JAX is set up."""
+        return max(self.members, key=lambda config: sum(config.agent.num_weights(config.env.spec)))
+
     def env_of(self, points: Sequence[tuple[Point, Sequence[int]]]) -> Env:
         """The environment of an arm, of which the points are given."""
         (_, members), *_ = points
@@ -105,10 +109,14 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
         UsageError: naming the setting, what was given and what is allowed.
     """
     base = agent or agent_class(question.agent)()
-    made = make(question.env if env is None else env)
-    envs = {"": made} | {arm.env: make(arm.env) for arm in question.arms if arm.env}
-    if not isinstance(env, str | None) and made.env_id in envs:
-        raise UsageError(f"an arm names {made.env_id}, which is also the id of the environment that was given.")
+    given_env = question.env if env is None else env
+    envs = {arm.env: make(arm.env or given_env) for arm in question.arms}
+    if not isinstance(given_env, str):
+        if "" not in envs:
+            raise UsageError("every arm names an environment, so the one that was given has no use; give an id.")
+        if envs[""].env_id in envs:
+            raise UsageError(f"an arm names {envs[''].env_id}, which is also the id of the environment that was given.")
+    agents = _agents(question, base)
     members: list[RunConfig] = []
     first: dict[str, int] = {}
     points = []
@@ -116,10 +124,13 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
         of_arm = []
         for point in arm.points():
             settings = {**question.settings, **question.envs.get(envs[arm.env].env_id, {}), **point.settings}
-            of_point = agent_class(settings["agent"])() if "agent" in settings else base
-            config = _run_config(question, of_point, envs[arm.env], settings, set(point.values))
+            left_out = _of_others(agents, settings, set(point.values))
+            config = _run_config(
+                question, agents[settings.get("agent", "")], envs[arm.env],
+                {name: value for name, value in settings.items() if name not in left_out},
+            )  # fmt: skip
             parts = (config.agent, config.settings)
-            named = (type(config.agent).__name__, config.env.env_id)
+            named = (agent_name(config.agent), config.env.env_id)
             key = json.dumps([named, *map(hyperparameters.to_dict, parts), overrides(config.env)])
             if key not in first:
                 first[key] = len(members)
@@ -128,11 +139,37 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
             of_arm.append((point, tuple(range(first[key], first[key] + question.seeds))))
         points.append(tuple(of_arm))
     given = base if agent is not None or registered_name(question.agent) not in REGISTRY else None
-    return Plan(question, made, tuple(members), tuple(points), (given, env))
+    return Plan(question, tuple(members), tuple(points), (given, env))
 
 
-def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any], varied: Set[str]) -> RunConfig:
-    """The run of a point. A hyper-parameter that is fixed, and that only other agents have, is left out."""
+def _agents(question: Question, base: Agent) -> dict[str, Agent]:
+    """The agents of a study by the names that its settings give, its own by ""."""
+    settings = [
+        question.settings,
+        *question.envs.values(),
+        *(point.settings for arm in question.arms for point in arm.points()),
+    ]
+    return {"": base} | {own["agent"]: agent_class(own["agent"])() for own in settings if "agent" in own}
+
+
+def _of_others(agents: Mapping[str, Agent], settings: Mapping[str, Any], varied: Set[str]) -> set[str]:
+    """The fixed hyper-parameters that a point's agent lacks, and another agent of the study or of rlgd has."""
+    mine = hyperparameters.flat_fields(agents[settings.get("agent", "")])
+    lacking = {
+        name
+        for name in settings.keys() - mine.keys() - varied - {"agent", "env", *OPTIONS}
+        if not name.startswith(OF_ENV)
+    }
+    if not lacking:
+        return set()
+    others = [*agents.values(), *(agent_class(name)() for name in REGISTRY)]
+    found = lacking & {name for other in others for name in hyperparameters.flat_fields(other)}
+    for name in sorted(found):
+        warn_once(f"{agent_name(agents[settings.get('agent', '')])} has no {name}: the study's value is left out")
+    return found
+
+
+def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any]) -> RunConfig:
     options = {name: value for name, value in settings.items() if name in OPTIONS}
     of_env = {name: value for name, value in settings.items() if name.startswith(OF_ENV)}
     apart = {*options, *of_env, "agent", "env"}
@@ -140,21 +177,17 @@ def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[st
     for name in NEVER_VARY:
         if name in values:
             raise UsageError(f"{name} cannot vary between members of a study.")
-    fields = hyperparameters.flat_fields(agent)
-    for name in values.keys() - fields.keys():
-        if name in varied or not any(name in _fields_of(other) for other in REGISTRY):
-            raise unknown("hyper-parameter", name, [*fields, *OPTIONS])
+    known = [*hyperparameters.flat_fields(agent), *OPTIONS]
+    for name in values:
+        if name not in known:
+            raise unknown("hyper-parameter", name, known)
     return RunConfig(
-        hyperparameters.with_values(agent, {name: value for name, value in values.items() if name in fields}),
+        hyperparameters.with_values(agent, values),
         _env(env, of_env),
         RunSettings.of(
             {"total_timesteps": question.total_timesteps, "eval_episodes": question.eval_episodes, **options}
         ),
     )
-
-
-def _fields_of(agent: str) -> Collection[str]:
-    return hyperparameters.flat_fields(agent_class(agent)())
 
 
 def _env(env: Env, values: Mapping[str, Any]) -> Env:

@@ -24,7 +24,7 @@ class StudyResult:
         plan: the members that were trained.
         outcomes: of each member, by its number in ``plan.members``.
         study_dir: the directory of the study; None if nothing was written.
-        speeds: what a member of each of ``plan.groups`` costs alone; empty on the host, where each has trained alone.
+        speeds: what a member of each of ``plan.device_groups`` costs alone.
     """
 
     plan: Plan

@@ -8,9 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
 
+from rlgd.envs.registry import is_known
 from rlgd.errors import UsageError, shown, unknown, whole_number
 from rlgd.studies import separation
-from rlgd.studies.arms import MAX_MEMBERS, Arm, as_tuples
+from rlgd.studies.arms import MAX_MEMBERS, NAMED, Arm, as_tuples
 from rlgd.system.reading import checked, parse_toml, read_text
 
 FILES = files("rlgd.studies") / "questions"
@@ -99,6 +100,11 @@ class Question:
         object.__setattr__(self, "envs", {env: as_tuples(settings) for env, settings in self.envs.items()})
         object.__setattr__(self, "arms", tuple(one for arm in self.arms for one in arm.split()))
         names = [arm.title for arm in self.arms]
+        for env, settings in self.envs.items():
+            if not is_known(env):
+                raise UsageError(f"the study has settings for {env!r}, which is no environment that is known.")
+            if any(name in settings for name in NAMED):
+                raise UsageError(f"the study names an agent or an environment within {env!r}.")
         if len(set(names)) < len(names):
             raise UsageError(f"the arms are named {names!r}; expected a different name for each.")
         for name, low in {"seeds": 1, "first_seed": 0, "total_timesteps": 1, "eval_episodes": 1}.items():
@@ -133,22 +139,33 @@ class Question:
     def varied(self, vary: Mapping[str, Sequence[Any]]) -> "Question":
         """The question with more axes in each arm; "agent" and "env" take the place of those that it names.
 
+        In an environment that arms name, their settings are those that they have there, else those of the first one.
+
         Raises:
             UsageError: if a setting varies beside named cases.
         """
-        apart = {name: values for name, values in vary.items() if name in ("agent", "env")}
-        axes = {name: values for name, values in vary.items() if name not in apart}
-        first = next((arm.env for arm in self.arms if arm.env), "")
-        kept = [arm for arm in self.arms if "env" not in vary or arm.env in ("", first)]
-        return dataclasses.replace(self, arms=tuple(one for arm in kept for one in arm.crossed(apart, axes)))
+        agents = {"agent": vary["agent"]} if "agent" in vary else {}
+        axes = {name: values for name, values in vary.items() if name not in NAMED}
+        arms: list[Arm] = []
+        for env in vary.get("env", (None,)):
+            for arm in self._arms_in(env):
+                alone = not (arm.cases or axes or arm.vary.keys() - {*NAMED})  # so agents are compared with each other
+                beside = {**axes, **agents} if alone else axes
+                apart = ({} if alone else agents) | ({} if env is None else {"env": [env]})
+                arms += arm.crossed(apart, beside)
+        return dataclasses.replace(self, arms=tuple(arms))
 
     def within(self, env: str) -> "Question":
-        """The question in another environment: of arms that name one, those that name it, or else the first ones."""
-        if not any(arm.env for arm in self.arms):
-            return dataclasses.replace(self, env=env)
-        if any(arm.env == env for arm in self.arms):
-            return dataclasses.replace(self, env=env, arms=tuple(arm for arm in self.arms if arm.env in ("", env)))
-        return dataclasses.replace(self.varied({"env": [env]}), env=env)
+        """The question in another environment."""
+        if any(arm.env for arm in self.arms):
+            return dataclasses.replace(self.varied({"env": [env]}), env=env)
+        return dataclasses.replace(self, env=env)
+
+    def _arms_in(self, env: str | None) -> list[Arm]:
+        named = [arm.env for arm in self.arms if arm.env]
+        if env is None or not named:
+            return list(self.arms)
+        return [arm for arm in self.arms if arm.env in ("", env if env in named else named[0])]
 
     def lasting(self, total_timesteps: int) -> "Question":
         """The question with this length for all members whose length does not vary."""
@@ -164,7 +181,7 @@ class Question:
 
     @property
     def env_ids(self) -> frozenset[str]:
-        """The ids of all environments that it names, its own if an arm has no other."""
+        """The ids of all environments that are made for it: its own where an arm names no other."""
         return frozenset(arm.env or self.env for arm in self.arms)
 
     @property

@@ -2,8 +2,9 @@
 
 Members that train side by side share a clock, which says little of any of them. So one member of each group, whose
 members run the same program, trains alone for some iterations, with the program of ``rlgd.train`` and its clock:
-compilation and evaluations do not count. All groups are timed in every round, one after another, so a disturbance of
-the machine meets all alike.
+compilation and evaluations do not count. Where an agent takes whole episodes, an iteration lasts as long as the
+longest of them: such a member trains to its end, and its mean counts. All groups are timed in every round, one after
+another, so a disturbance of the machine meets all alike.
 """
 
 import dataclasses
@@ -59,12 +60,14 @@ class Speed(NamedTuple):
 class _Alone:
     """A member that trains alone, as often as it is asked, always from its beginning; compiled when it is made."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, iterations: int) -> None:
         assert isinstance(config.env, DeviceEnv)
         self.pace = cadence(config)
         self.runner = DeviceRunner(config.agent.prepared(), config.env, self.pace.chunk_length)
         self.beginning = start.beginning(config).loop
-        self.iterations = min(self.pace.chunk_length, -(-self.pace.total_timesteps // self.pace.iteration_steps))
+        self.iterations = min(self.pace.chunk_length, iterations)
+        if config.agent.whole_episodes:
+            self.iterations = iterations  # they take longer as episodes grow
         self.seconds()
 
     def seconds(self) -> float:
@@ -79,22 +82,19 @@ class _Alone:
 
 def measure(plan: Plan, outcomes: Mapping[int, Outcome]) -> tuple[Speed, ...]:
     """The speed of each group that trains on the device, in order."""
-    typical = [_typical(plan, group.members, outcomes) for group in plan.device_groups]
+    typical = [_typical(group.members, outcomes) for group in plan.device_groups]
     with ThreadPoolExecutor(num_cores()) as pool:
-        members = list(pool.map(_Alone, typical))
+        members = list(pool.map(lambda n: _Alone(plan.members[n], outcomes[n].iterations), typical))
     rounds = [[member.seconds() for member in members] for _ in range(ROUNDS)]
     pairs = zip(plan.device_groups, members, zip(*rounds, strict=True), strict=True)
     return tuple(Speed(group.label, member.iterations, seconds) for group, member, seconds in pairs)
 
 
-def _typical(plan: Plan, members: Sequence[int], outcomes: Mapping[int, Outcome]) -> RunConfig:
-    """The member that is timed: one that trained longest, and did not diverge if there is one."""
-
-    def length(number: int) -> tuple[bool, int]:
-        outcome = outcomes.get(number)
-        return (False, 0) if outcome is None else (outcome.reason != DIVERGED, outcome.iterations)
-
-    return plan.members[max(members, key=length)]
+def _typical(members: Sequence[int], outcomes: Mapping[int, Outcome]) -> int:
+    """The member that is timed: of those that did not diverge, if there are any, the median by iterations."""
+    counted = [n for n in members if n in outcomes and outcomes[n].iterations] or list(members[:1])
+    sound = [n for n in counted if outcomes[n].reason != DIVERGED] or counted
+    return sorted(sound, key=lambda n: outcomes[n].iterations)[len(sound) // 2]
 
 
 def timed(plan: Plan, outcomes: Mapping[int, Outcome], speeds: Sequence[Speed]) -> dict[int, Outcome]:
@@ -139,7 +139,7 @@ class _Record:
 
 
 def read(directory: Path, plan: Plan) -> tuple[Speed, ...]:
-    """The speeds that an earlier process measured of all groups on the device; empty if there are none.
+    """The speeds that an earlier process measured of all groups on the device; empty if there are none of these.
 
     Raises:
         StorageFault: if the file is damaged.
@@ -153,11 +153,10 @@ def read(directory: Path, plan: Plan) -> tuple[Speed, ...]:
     except OSError as error:
         raise StorageFault(f"{path} cannot be read: {error.strerror}.") from error
     speeds = tuple(Speed(group.program, group.iterations, tuple(group.seconds)) for group in groups)
-    if [speed.program for speed in speeds] != [group.label for group in plan.device_groups] or not all(
-        len(speed.seconds) == ROUNDS and min(speed.seconds) > 0 for speed in speeds
-    ):
-        raise StorageFault(f"{path} is damaged: it is not of this study's programs.")
-    return speeds
+    if not all(len(speed.seconds) > 0 and min(speed.seconds) > 0 for speed in speeds):
+        raise StorageFault(f"{path} is damaged: it has no seconds, or some that are not positive.")
+    known = [(speed.program, len(speed.seconds)) for speed in speeds]
+    return speeds if known == [(group.label, ROUNDS) for group in plan.device_groups] else ()
 
 
 def write(directory: Path, speeds: Sequence[Speed]) -> None:

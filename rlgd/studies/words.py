@@ -73,8 +73,9 @@ def _over_environments(overall: Overall) -> str:
     alike = [point.label for point in overall.points if point is not best and not point.score.high < best.score.low]
     first = min(overall.points, key=lambda point: point.time.value)
     title = " in ".join(part for part in (overall.name, TITLE) if part)
-    return (
-        f"**{title}**: the normalized return is highest with **{best.label}**: {in_words(best.score, '.2f')}."
-        f"{_not_told_from(alike)} The target takes the least time with **{first.label}**: "
-        f"{in_words(first.time, '.2f')} of the time that there was."
-    )
+    text = f"**{title}**: the normalized return is highest with **{best.label}**: {in_words(best.score, '.2f')}."
+    text += _not_told_from(alike)
+    if first.time.value >= 1:
+        return f"{text} No seed reached a target."
+    share = in_words(first.time, ".2f")
+    return f"{text} The target takes the least time with **{first.label}**: {share} of the time that there was."

@@ -28,7 +28,10 @@ def draw(study: "optuna.Study", trials: Sequence[Mapping[str, Any]]) -> dict[str
         trials: as in ``TuneResult.trials``, at least one of them complete.
     """
     figures = {HISTORY: png(history(trials))}
-    if sum(trial["state"] == "complete" for trial in trials) >= MIN_TRIALS and len(trials[0]["values"]) > 1:
+    if (
+        sum(trial["state"] == "complete" for trial in trials) >= MIN_TRIALS
+        and max(len(trial["values"]) for trial in trials) > 1
+    ):
         figures[IMPORTANCE] = png(_bars(importances(study)))
     return figures
 

@@ -1,12 +1,16 @@
 """Agents and environments as axes of a study."""
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import pytest
 
 import rlgd
+from rlgd.agents import PPO, named
+from rlgd.cli import main
 from rlgd.cli.study import axes_of
 from rlgd.errors import UsageError
 from rlgd.studies import Arm, Question
@@ -87,6 +91,7 @@ def test_axes_on_the_command_line() -> None:
         "gamma": [0.9, 1],
         "normalize_obs": [True],
     }
+    assert axes_of(["hidden_sizes=[64,64],[32]"]) == {"hidden_sizes": [[64, 64], [32]]}
     for wrong in ("gamma", "gamma=", "=1"):
         with pytest.raises(UsageError, match=f"--vary {wrong}: expected NAME=VALUE"):
             axes_of([wrong])
@@ -136,5 +141,64 @@ def test_an_environment_on_the_host_trains_beside_one_on_the_device() -> None:
 
 def test_an_object_and_an_arm_must_not_share_an_id() -> None:
     env = rlgd.envs.make("CartPole-v1", max_episode_steps=20)
-    with pytest.raises(UsageError, match="an arm names CartPole-v1, which is also the id"):
+    with pytest.raises(UsageError, match="every arm names an environment"):
         rlgd.study(A2C_SMALL, env, {"env": ["CartPole-v1"], "gamma": [0.9]}, seeds=1, total_timesteps=64)
+    arms = (Arm("a", {"env": "CartPole-v1"}, {"gamma": [0.9]}), Arm("b", vary={"gamma": [0.9]}))
+    with pytest.raises(UsageError, match="an arm names CartPole-v1, which is also the id"):
+        rlgd.study(A2C_SMALL, env, arms=arms, seeds=1, total_timesteps=64)
+
+
+def test_each_environment_keeps_what_arms_have_there() -> None:
+    question = Question(
+        (Arm("a", vary={"momentum": [0.0]}, envs={env: {"effective_step": n} for n, env in enumerate(ENVS, 1)}),)
+    )
+    varied = question.varied({"env": [*reversed(ENVS), "Pendulum-v1"]})
+    assert [(arm.env, arm.effective_step) for arm in varied.arms] == [(ENVS[1], 2), (ENVS[0], 1), ("Pendulum-v1", 1)]
+
+
+def test_axes_take_the_place_of_those_that_are_named() -> None:
+    assert [arm.title for arm in Question((Arm(vary={"env": ENVS}),)).within("Pendulum-v1").arms] == ["Pendulum-v1"]
+    (arm,) = Question((Arm(vary={"agent": ["ppo"]}),)).varied({"agent": AGENTS}).arms
+    assert (arm.axes, len(arm)) == (("agent",), 2)
+
+
+@pytest.mark.parametrize("values", [{"agent": [1, 2]}, {"env": [1]}, {"agent": [A2C_SMALL]}])
+def test_names_are_text(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="expected a name"):
+        Arm(vary=values)
+
+
+def test_agents_of_one_name_are_not_one() -> None:
+    own = type("PPO", (PPO,), {"__module__": __name__})
+    globals()["PPO_OF_THIS_FILE"] = own
+    question = Question((Arm(vary={"agent": ["ppo", f"{__name__}:PPO_OF_THIS_FILE"]}),), seeds=1)
+    named(f"{__name__}:PPO_OF_THIS_FILE")
+    assert len(make_plan(question).members) == 2
+
+
+def test_settings_of_an_environment_that_is_none_are_refused() -> None:
+    arm = Arm(vary={"gamma": [0.9]})
+    with pytest.raises(UsageError, match="'CartPole', which is no environment"):
+        Question((arm,), envs={"CartPole": {"num_envs": 3}})
+    with pytest.raises(UsageError, match="names an agent or an environment within"):
+        Question((arm,), envs={"CartPole-v1": {"agent": "a2c"}})
+
+
+def test_a_file_that_names_a_module_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil_study_module.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    contents = {
+        "whole": 'env = "evil_study_module:CartPole-v1"\n[[arms]]\nvary = { gamma = [0.9] }\n',
+        "arm": '[[arms]]\nvary = { gamma = [0.9] }\nsettings = { env = "evil_study_module:CartPole-v1" }\n',
+        "axis": '[[arms]]\nvary = { gamma = [0.9], env = ["evil_study_module:CartPole-v1"] }\n',
+        "agent": '[[arms]]\nvary = { agent = ["ppo", "evil_study_module:Mine"] }\n',
+        "own": '[[arms]]\nvary = { gamma = [0.9] }\n[arms.envs]\n"evil_study_module:CartPole-v1" = { num_envs = 2 }\n',
+        "settings": '[envs."evil_study_module:X"]\nnum_envs = 2\n[[arms]]\nvary = { gamma = [0.9] }\n',
+    }
+    for name, content in contents.items():
+        (tmp_path / f"{name}.toml").write_text(content)
+        assert main.main(["study", str(tmp_path / f"{name}.toml"), "--dry-run"]) == 2, name
+    unused = 'env = "evil_study_module:CartPole-v1"\n[[arms]]\nvary = { gamma = [0.9], env = ["CartPole-v1"] }\n'
+    (tmp_path / "unused.toml").write_text(unused)
+    assert main.main(["study", str(tmp_path / "unused.toml"), "--dry-run"]) == 0  # no arm needs it: nobody makes it
+    assert "evil_study_module" not in sys.modules

@@ -55,7 +55,8 @@ def _overall(plan: Plan, results: list[list[PointResult]]) -> Overall:
 def test_environments_of_a_known_scale_are_taken_together(overall: Overall) -> None:
     assert (overall.name, overall.axis, overall.env_ids) == ("heavy ball", "momentum", ENVS)
     none, much = overall.points
-    np.testing.assert_allclose(none.returns, [[0.1, 0.2, 0.3, 0.4]] * 2, atol=1e-12)
+    for by_seed in none.returns:
+        assert by_seed == pytest.approx({0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4})
     assert none.score.value == pytest.approx(0.25)
     assert none.score.low < 0.25 < none.score.high
     assert none.improvement is None
@@ -75,6 +76,29 @@ def test_a_return_that_is_not_finite_counts_as_random(plan: Plan, results: list[
     broken = dict(first.outcomes) | {0: dataclasses.replace(first.outcomes[0], episode_return=math.nan)}
     (found,) = over_tasks(plan, [[first._replace(outcomes=broken), *others], *results[1:]])
     assert found.points[0].returns[0][0] == 0
+
+
+def test_seeds_are_paired_where_a_point_has_fewer(plan: Plan, results: list[list[PointResult]]) -> None:
+    """As with ``until_separated``."""
+    first, second = results[0]
+    fewer = second._replace(outcomes={seed: second.outcomes[seed] for seed in (1, 3)})
+    (found,) = over_tasks(plan, [[first, fewer], *results[1:]])
+    assert found.points[1].returns[0].keys() == {1, 3}
+    assert found.points[1].improvement == (1, 1, 1)
+
+
+def test_where_nobody_reaches_a_target_no_time_is_best(plan: Plan, results: list[list[PointResult]]) -> None:
+    none = [[rows[0], rows[1]._replace(reached=rows[0].reached)] for rows in results]
+    assert "No seed reached a target." in words.in_short(plan, none)
+
+
+def test_without_a_common_budget_there_is_no_such_answer() -> None:
+    arm = Arm("a", vary={"env": [*ENVS], "total_timesteps": [100, 200]})
+    plan = make_plan(Question((arm,), agent="a2c", seeds=1))
+    results = point_results(plan, {n: outcome(1.0, 100, ((50, 1.0), (100, 1.0))) for n in range(4)})
+    assert over_tasks(plan, results) == []
+    assert "mean seconds to it" not in tables.columns(plan, results[0])
+    assert "mean over equal seconds" not in tables.columns(plan, results[0])
 
 
 def test_one_environment_has_no_such_answer() -> None:

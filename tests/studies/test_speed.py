@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 import rlgd
-from rlgd.errors import StorageFault
+from rlgd.agents import REINFORCE
+from rlgd.errors import EnvironmentFault, StorageFault
 from rlgd.run.sinks.rows import Row
 from rlgd.studies import Outcome, StudyResult, resume_study, speed
 from rlgd.studies.speed import ROUNDS, Speed, measure, timed
@@ -66,13 +67,15 @@ def test_programs_are_compared_round_by_round() -> None:
     assert ratio == (3, 3, 3)
 
 
-def test_the_member_that_is_timed_trained_to_its_end(whole: StudyResult) -> None:
-    plan, (group,) = whole.plan, whole.plan.groups
+def test_the_member_that_is_timed_is_the_middle_one_of_those_that_did_not_diverge(whole: StudyResult) -> None:
+    (group,) = whole.plan.groups
     broken: dict[int, Outcome] = {
         n: dataclasses.replace(outcome(), reason="diverged", iterations=99) for n in group.members
     }
-    broken[group.members[3]] = dataclasses.replace(outcome(), iterations=1)
-    assert speed._typical(plan, group.members, broken) is plan.members[group.members[3]]
+    assert speed._typical(group.members, broken) in group.members
+    for number, iterations in zip(group.members[3:6], (1, 5, 9), strict=True):
+        broken[number] = dataclasses.replace(outcome(), iterations=iterations)
+    assert speed._typical(group.members, broken) == group.members[4]
 
 
 def copied(whole: StudyResult, directory: Path) -> Path:
@@ -95,9 +98,7 @@ def test_a_study_that_is_published_again_measures_nothing(
 @pytest.mark.parametrize(
     "change",
     [
-        {"groups": []},
-        {"groups": [{"program": "another", "iterations": 10, "seconds": [1.0] * ROUNDS}]},
-        {"groups": [{"program": "all", "iterations": 10, "seconds": [1.0]}]},
+        {"groups": [{"program": "all", "iterations": 10, "seconds": []}]},
         {"groups": [{"program": "all", "iterations": 10, "seconds": [0.0] * ROUNDS}]},
         {"groups": [{"program": "all", "iterations": 10, "seconds": [float("nan")] * ROUNDS}]},
         {"groups": 3},
@@ -108,3 +109,52 @@ def test_a_damaged_file_is_refused(whole: StudyResult, change: dict[str, object]
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(StorageFault, match=r"speed.json is damaged"):
         resume_study(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"program": "another"}, {"seconds": [1.0]}])
+def test_another_version_measures_again(whole: StudyResult, change: dict[str, object], tmp_path: Path) -> None:
+    path = copied(whole, tmp_path)
+    content = json.loads(path.read_text())
+    content["groups"][0] |= change
+    path.write_text(json.dumps(content))
+    (measured,) = resume_study(tmp_path).speeds
+    assert (measured.program, len(measured.seconds)) == ("all", ROUNDS)
+    assert speed.read(tmp_path, whole.plan) == (measured,)
+
+
+def test_what_an_earlier_version_trained_is_not_measured(
+    whole: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(whole, tmp_path).unlink()
+    lines = [json.loads(line) for line in (tmp_path / "members.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["iterations"]
+    (tmp_path / "members.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(speed, "measure", None)
+    again = resume_study(tmp_path)
+    assert again.speeds == ()
+    assert {n: o.training_seconds for n, o in again.outcomes.items()} == {
+        line["member"]: line["training_seconds"] for line in lines
+    }
+
+
+def test_a_measurement_that_fails_costs_no_result(
+    whole: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied(whole, tmp_path).unlink()
+
+    def die(*_: object) -> None:
+        raise EnvironmentFault("the process died")
+
+    monkeypatch.setattr("rlgd.studies.api.measure_speeds", die)
+    assert resume_study(tmp_path).speeds == ()
+    assert "members have the seconds of their slices: the process died" in caplog.text
+    assert (tmp_path / "summary.md").exists()
+
+
+def test_whole_episodes_are_timed_to_the_end() -> None:
+    """Iterations take longer as episodes grow."""
+    agent = REINFORCE(num_envs=2, hidden_sizes=(8,), measure_every=0)
+    result = rlgd.study(agent, "CartPole-v1", {"gamma": [0.9]}, seeds=3, total_timesteps=3_000, eval_episodes=2)
+    (one,) = result.speeds
+    assert one.iterations == sorted(outcome.iterations for outcome in result.outcomes.values())[1]
