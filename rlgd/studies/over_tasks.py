@@ -28,7 +28,7 @@ class OverallPoint(NamedTuple):
         score: their interquartile mean.
         improvement: the probability that a seed does better than with the first point, the mean over environments; None
             at the first point.
-        time: the mean share of its seconds that a seed takes to the target return; 1 if it does not reach it.
+        time: the seconds that a seed takes to the target return, as a share of the budget's; 1 if it does not reach it.
     """
 
     label: str
@@ -45,7 +45,7 @@ class Overall(NamedTuple):
         name: of the arms.
         axis: the setting that they vary; "" where it is not one.
         env_ids: the environments.
-        points: those that all arms have, with seeds that finished in each environment and the same budget there.
+        points: those that all arms have, with seeds that finished in each environment.
     """
 
     name: str
@@ -81,7 +81,7 @@ def _points(by_env: dict[str, Sequence[PointResult]]) -> tuple[OverallPoint, ...
     for row in first:
         rows = [next((r for r in rows if r.point.label == row.point.label), None) for rows in by_env.values()]
         complete = [r for r in rows if r is not None and r.reached and r.score is not None]
-        if len(complete) == len(by_env) and all(math.isfinite(r.budget.seconds) for r in complete):
+        if len(complete) == len(by_env) and all(r.budget.seconds > 0 for r in complete):
             found.append(_point(list(by_env), complete, found[0] if found else None))
     return tuple(found)
 

@@ -1,7 +1,6 @@
 """``summary.md`` of a study: the question, the tables, the figures, and how the numbers were measured."""
 
 import itertools
-import math
 from collections.abc import Sequence
 
 from rlgd.maths import confidence
@@ -79,8 +78,8 @@ def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
     if over_tasks(plan, arms):
         notes.append(
             "Normalized return: 0 is a policy that acts at random, 1 is solved (`rlgd/studies/tasks.py`); "
-            "interquartile mean over the seeds of all environments. Share of the time to the target: of the seconds "
-            "that each setting had, the mean over seeds; 1 if a seed does not reach it."
+            "interquartile mean over the seeds of all environments. Share of the time to the target: of the most "
+            "seconds that a setting had there, the mean over seeds; 1 if a seed does not reach it."
         )
     notes += [*_notes_on_target(plan, arms), *_notes_on_time(plan, arms)]
     if any(row.diverged > 0 for arm in arms for row in arm):
@@ -92,17 +91,13 @@ def _notes_on_target(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[
     targets = {row.target for rows in arms for row in rows if row.target is not None}
     if not targets:
         return []
-    notes = [
+    return [
         f"Steps and seconds to {', '.join(f'{target:g}' for target in sorted(targets))}: when the mean return of "
         f"training's episodes, averaged over one of {ROWS} parts of the run, first reached it; the median over seeds, "
         "and in parentheses how many reached it.",
+        "Mean steps and seconds to it: the restricted mean over seeds, with its bootstrap interval; a seed that did "
+        f"not reach it counts with the most that a setting had: {_budgets(plan, arms)}.",
     ]
-    if any(row.steps_to_target is not None for rows in arms for row in rows):
-        notes.append(
-            "Mean steps and seconds to it: the restricted mean over seeds, with its bootstrap interval; a seed that "
-            f"did not reach it counts with all that each setting had: {_budgets(plan, arms)}."
-        )
-    return notes
 
 
 def _notes_on_time(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
@@ -114,20 +109,16 @@ def _notes_on_time(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[st
         )
     if len(plan.device_groups) < len(plan.groups):
         measured.append("on the host, where members run one after another, its own")
-    notes = [f"Training seconds: of one member, without compilation and evaluation: {'; '.join(measured)}."]
-    if any(row.area_in_time is not None for rows in arms for row in rows):
-        notes.append(
-            f"Mean over equal seconds: as over training, for the seconds that each setting had: {_budgets(plan, arms)}."
-        )
-    return notes
+    return [
+        "Mean over equal seconds: as over training, for the seconds of the setting that took longest; a member that "
+        "has ended keeps its return.",
+        f"Training seconds: of one member, without compilation and evaluation: {'; '.join(measured)}.",
+    ]
 
 
 def _budgets(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     """The budget in each environment."""
-    pairs = zip(plan.points, arms, strict=True)
-    found = {
-        plan.env_of(points).env_id: rows[0].budget for points, rows in pairs if math.isfinite(rows[0].budget.seconds)
-    }
+    found = {plan.env_of(points).env_id: rows[0].budget for points, rows in zip(plan.points, arms, strict=True)}
     texts = {env_id: f"{steps:,.0f} steps or {seconds:.3g} s" for env_id, (steps, seconds) in found.items()}
     return "; ".join(f"{text} in {env_id}" if len(texts) > 1 else text for env_id, text in texts.items())
 

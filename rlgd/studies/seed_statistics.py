@@ -30,7 +30,7 @@ class Reached(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """What every point had: their steps, and the least of the seconds that a member takes for these; else infinite."""
+    """The most steps that a point had, and the most seconds that a member takes for all that it had."""
 
     steps: float
     seconds: float
@@ -45,17 +45,16 @@ class PointResult(NamedTuple):
         score: return of the greedy policy after training.
         improvement: probability that a seed does better here than at the arm's first point; None at the first point.
         area: mean return over training: the area under the training curve, divided by its steps.
-        area_in_time: the same over the seconds of the budget; None if it is infinite.
+        area_in_time: the same over the seconds of the budget; a member that has ended keeps the return that it had.
         target: the return that counts as reached, see ``target_return``.
         reached: when each seed reached the target; empty if there is none.
-        steps_to_target, seconds_to_target: the mean over seeds, restricted to the budget: a seed that had not reached
-            the target by then counts with the whole budget, so that it is not left out; None without a target or
-            if the budget is infinite.
+        steps_to_target, seconds_to_target: the mean over seeds, restricted to the budget: a seed that did not reach the
+            target counts with all of it, so that it is not left out; None if there is no target.
         seconds: mean training time of a member.
         distance: the optimal J less the J of the learned policy; None if the environment cannot be solved exactly.
         metrics: the metrics of ``report``, averaged over the last part of training.
         diverged: share of seeds that diverged.
-        budget: what all points in the same environment had.
+        budget: of all points in the same environment.
         separated: with ``until_separated``, how the point was found to be worse than the best of its arm; else None.
     """
 
@@ -116,16 +115,16 @@ class _Common(NamedTuple):
 
 
 def _budget(plan: Plan, env_id: str, outcomes: Mapping[int, Outcome]) -> Budget:
-    """The budget that all points in an environment had, as far as members have finished; infinite if theirs differ."""
-    lengths, seconds = set(), [math.inf]
+    """The budget of all points in an environment, as far as members have finished."""
+    steps, seconds = [0.0], [0.0]
     for points in plan.points:
         for _, members in points if plan.env_of(points).env_id == env_id else ():
             total = plan.members[members[0]].settings.total_timesteps
             done = [outcomes[n] for n in members if n in outcomes]
             pace = [outcome.training_seconds / outcome.steps for outcome in done if outcome.steps]
-            lengths |= {total} if done else set()
+            steps += [total] if done else []
             seconds += [total * float(np.median(pace))] if pace else []
-    return Budget(lengths.pop(), min(seconds)) if len(lengths) == 1 else Budget(math.inf, math.inf)
+    return Budget(max(steps), max(seconds))
 
 
 def _point_result(
@@ -168,7 +167,7 @@ def _interval(scores: Sequence[float]) -> Interval | None:
 
 def _restricted_mean(times: Sequence[float], limit: float) -> Interval | None:
     """The mean of the times, none of them above ``limit``: the area below their survival curve up to there."""
-    return confidence.mean_interval(np.minimum(times, limit)) if times and math.isfinite(limit) else None
+    return confidence.mean_interval(np.minimum(times, limit)) if times else None
 
 
 def curve(outcome: Outcome, metric: str = "rollout/episode_return") -> NDArray[np.float64]:
@@ -191,7 +190,7 @@ def area_in_time(outcome: Outcome, seconds: float) -> float:
     A member that stopped before keeps the return that it had, as its policy does.
     """
     _, times, returns = curve(outcome).T
-    if not len(times) or math.isinf(seconds):
+    if not len(times):
         return math.nan
     x = np.union1d(times[times < seconds], [min(times[0], seconds), seconds])
     y = np.interp(x, times, returns)

@@ -27,12 +27,10 @@ def columns(plan: Plan, rows: Sequence[PointResult]) -> list[str]:
     """The headings of an arm's table: the columns that at least one row fills."""
     heads = ["setting", "seeds", "return", "P(better)"]
     heads += [] if plan.question.until_separated is None else [SEPARATED]
-    heads += [OVER_STEPS] + ([OVER_SECONDS] if any(row.area_in_time is not None for row in rows) else [])
+    heads += [OVER_STEPS, OVER_SECONDS]
     target = rows[0].target
     if target is not None:
-        restricted = any(row.steps_to_target is not None for row in rows)
-        heads += [f"steps to {target:g}", *([MEAN_STEPS] if restricted else [])]
-        heads += ["seconds to it", *([MEAN_SECONDS] if restricted else [])]
+        heads += [f"steps to {target:g}", MEAN_STEPS, "seconds to it", MEAN_SECONDS]
     heads += [DISTANCE] if any(row.distance is not None for row in rows) else []
     heads += ["training seconds", *plan.question.report]
     return heads + (["diverged"] if any(row.diverged > 0 for row in rows) else [])

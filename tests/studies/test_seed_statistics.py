@@ -13,6 +13,7 @@ from rlgd.studies.plan import Plan, make_plan
 from rlgd.studies.seed_statistics import (
     CURVE_POINTS,
     area,
+    area_in_time,
     curve,
     first_reached,
     late_mean,
@@ -108,3 +109,28 @@ def test_the_distance_to_the_optimum_where_it_is_known() -> None:
     assert still.distance.value == pytest.approx(best / 2, rel=0.1)
     assert learned.distance.value < 0.1 * best
     assert "distance to the optimum" in result.table()
+
+
+def test_a_seed_that_never_reached_the_target_counts_with_the_most_that_a_point_had() -> None:
+    """Also where another point takes longer: a fast program that does not get there must not look fast."""
+    arm = Arm(vary={"total_timesteps": [100, 200]})
+    plan = make_plan(Question((arm,), seeds=2, target_return=10.0))
+    never, late = ((50, 0.0), (100, 0.0)), ((100, 0.0), (150, 10.0), (200, 10.0))
+    outcomes = {0: outcome(0.0, 100, never), 1: outcome(0.0, 100, ((50, 10.0), (100, 10.0)))}
+    outcomes |= {2: outcome(0.0, 200, late), 3: outcome(0.0, 200, late)}
+    ((short, long),) = point_results(plan, outcomes)
+    assert short.budget == long.budget == (200, 200)
+    assert short.steps_to_target is not None
+    assert short.seconds_to_target is not None
+    assert long.seconds_to_target is not None
+    assert short.steps_to_target.value == short.seconds_to_target.value == (200 + 50) / 2
+    assert (short.seconds_to_target.low, short.seconds_to_target.high) == (50, 200)
+    assert long.seconds_to_target == (150, 150, 150)
+
+
+def test_a_mean_over_seconds_holds_the_last_return() -> None:
+    line = outcome(0.0, 100, ((0, 0.0), (100, 10.0)))  # a step takes a second
+    assert area_in_time(line, 100) == 5
+    assert area_in_time(line, 200) == 7.5
+    assert area_in_time(line, 50) == 2.5
+    assert math.isnan(area_in_time(outcome(0.0, 100), 100))
