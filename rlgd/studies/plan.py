@@ -13,6 +13,7 @@ from rlgd.agents import REGISTRY, agent_class, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.envs.randomization import overridden, overrides
+from rlgd.envs.registry import is_known
 from rlgd.errors import UsageError, unknown
 from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig, agent_name
@@ -116,6 +117,9 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
             raise UsageError("every arm names an environment, so the one that was given has no use; give an id.")
         if envs[""].env_id in envs:
             raise UsageError(f"an arm names {envs[''].env_id}, which is also the id of the environment that was given.")
+    for name in question.envs:
+        if not is_known(name):  # those of the arms are known by now: they were made
+            raise UsageError(f"the study has settings for {name!r}, which is no environment that is known.")
     agents = _agents(question, base)
     members: list[RunConfig] = []
     first: dict[str, int] = {}

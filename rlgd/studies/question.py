@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
 
-from rlgd.envs.registry import is_known
 from rlgd.errors import UsageError, shown, unknown, whole_number
 from rlgd.studies import separation
 from rlgd.studies.arms import MAX_MEMBERS, NAMED, Arm, as_tuples
@@ -101,8 +100,6 @@ class Question:
         object.__setattr__(self, "arms", tuple(one for arm in self.arms for one in arm.split()))
         names = [arm.title for arm in self.arms]
         for env, settings in self.envs.items():
-            if not is_known(env):
-                raise UsageError(f"the study has settings for {env!r}, which is no environment that is known.")
             if any(name in settings for name in NAMED):
                 raise UsageError(f"the study names an agent or an environment within {env!r}.")
         if len(set(names)) < len(names):

@@ -179,7 +179,7 @@ def test_agents_of_one_name_are_not_one() -> None:
 def test_settings_of_an_environment_that_is_none_are_refused() -> None:
     arm = Arm(vary={"gamma": [0.9]})
     with pytest.raises(UsageError, match="'CartPole', which is no environment"):
-        Question((arm,), envs={"CartPole": {"num_envs": 3}})
+        make_plan(Question((arm,), envs={"CartPole": {"num_envs": 3}}))
     with pytest.raises(UsageError, match="names an agent or an environment within"):
         Question((arm,), envs={"CartPole-v1": {"agent": "a2c"}})
 
