@@ -127,14 +127,9 @@ class Arm:
                 settings.pop("effective_step", None)
                 yield from dataclasses.replace(self, settings=settings, effective_step=step, envs={}).split()
             return
-        others = self.vary.keys() - {"agent", "env"}
-        apart = [name for name in ("agent", "env") if name in self.vary and self.vary.keys() > {name}]
-        if "agent" in apart and not others:
-            apart.remove("agent")  # agents are compared with each other
-        if self.vary.keys() == {"env"}:
-            yield from (dataclasses.replace(self, vary={"env": (env,)}) for env in self.vary["env"])
-            return
-        yield from self.crossed({name: self.vary[name] for name in apart}, {})
+        # Where nothing else varies, agents stay an axis: they are compared with each other.
+        apart = ("agent", "env") if self.vary.keys() - {*NAMED} else ("env",)
+        yield from self.crossed({name: self.vary[name] for name in apart if name in self.vary}, {})
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -53,6 +53,11 @@ class Overall(NamedTuple):
     env_ids: tuple[str, ...]
     points: tuple[OverallPoint, ...]
 
+    @property
+    def title(self) -> str:
+        """What it is called in tables and sentences."""
+        return " in ".join(part for part in (self.name, TITLE) if part)
+
     def value(self, point: OverallPoint) -> str:
         """The point's value on the axis."""
         return point.label.removeprefix(f"{self.axis}=")

@@ -148,12 +148,9 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
 
 def _agents(question: Question, base: Agent) -> dict[str, Agent]:
     """The agents of a study by the names that its settings give, its own by ""."""
-    settings = [
-        question.settings,
-        *question.envs.values(),
-        *(point.settings for arm in question.arms for point in arm.points()),
-    ]
-    return {"": base} | {own["agent"]: agent_class(own["agent"])() for own in settings if "agent" in own}
+    points = (point.settings for arm in question.arms for point in arm.points())
+    named = {settings["agent"] for settings in (question.settings, *points) if "agent" in settings}
+    return {"": base} | {name: agent_class(name)() for name in named}
 
 
 def _of_others(agents: Mapping[str, Agent], settings: Mapping[str, Any], varied: Set[str]) -> set[str]:

@@ -10,7 +10,7 @@ from rlgd.maths.confidence import in_words
 from rlgd.studies.arms import as_label
 from rlgd.studies.directory import SUMMARY
 from rlgd.studies.outcome import Outcome
-from rlgd.studies.over_tasks import TITLE, over_tasks
+from rlgd.studies.over_tasks import over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
 from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, median_reached, target_return
@@ -87,9 +87,8 @@ def overall_tables(plan: Plan, arms: Sequence[Sequence[PointResult]], width: int
             ]
             for point in overall.points
         ]
-        title = " in ".join(part for part in (overall.name, TITLE) if part)
         text = markdown_within(width, heads, rows, {*heads} - {"P(better)"}, SUMMARY)
-        texts.append(f"**{title}** ({', '.join(overall.env_ids)})\n\n{text}")
+        texts.append(f"**{overall.title}** ({', '.join(overall.env_ids)})\n\n{text}")
     return "\n\n".join(texts)
 
 

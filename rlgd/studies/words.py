@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from rlgd.maths.confidence import in_words
 from rlgd.studies import page
 from rlgd.studies.arms import Arm
-from rlgd.studies.over_tasks import TITLE, Overall, over_tasks
+from rlgd.studies.over_tasks import Overall, over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult, median_reached
 
@@ -72,8 +72,9 @@ def _over_environments(overall: Overall) -> str:
     best = max(overall.points, key=lambda point: point.score.value)
     alike = [point.label for point in overall.points if point is not best and not point.score.high < best.score.low]
     first = min(overall.points, key=lambda point: point.time.value)
-    title = " in ".join(part for part in (overall.name, TITLE) if part)
-    text = f"**{title}**: the normalized return is highest with **{best.label}**: {in_words(best.score, '.2f')}."
+    text = (
+        f"**{overall.title}**: the normalized return is highest with **{best.label}**: {in_words(best.score, '.2f')}."
+    )
     text += _not_told_from(alike)
     if first.time.value >= 1:
         return f"{text} No seed reached a target."

@@ -46,7 +46,7 @@ class State(NamedTuple):
 
 
 class Display:
-    """Shows states as they come. On a terminal the time goes on between two of them."""
+    """Shows states as they come. On a terminal the seconds are counted between two of them, too."""
 
     def __init__(self) -> None:
         self._console = Console(file=sys.stderr)
