@@ -181,6 +181,8 @@ def execute(
     told = MemberSinks(sinks, f"{plan.question.name} {'' if directory is None else directory.name}".strip(), typed)
     execution.validate()
     execution.check_devices(plan)
+    for sentence in plan.left_out:
+        log.warning("%s", sentence)
     for group in plan.groups:
         one = plan.members[group.members[0]]
         footprint.check(one.agent, one.env)

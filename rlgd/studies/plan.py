@@ -21,7 +21,6 @@ from rlgd.run.settings import RunSettings
 from rlgd.studies.arms import Point
 from rlgd.studies.programs import variant_of
 from rlgd.studies.question import OPTIONS, Question
-from rlgd.system.log import warn_once
 
 OF_ENV = "env."  # begins the names of settings that are parameters of the environment
 NEVER_VARY = ("max_seconds", "seed", "seeds")
@@ -50,12 +49,14 @@ class Plan:
         members: one run each; a run that several arms need is in here once.
         points: for each arm, its points, each with the numbers of its members: one member for each seed.
         given: the agent and the environment that the question alone does not say; None where it does.
+        left_out: fixed settings that an agent of the study has not, as sentences for the user.
     """
 
     question: Question
     members: tuple[RunConfig, ...]
     points: tuple[tuple[tuple[Point, tuple[int, ...]], ...], ...]
     given: tuple[Agent | None, Any] = (None, None)
+    left_out: tuple[str, ...] = ()
 
     @functools.cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -120,7 +121,7 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
     for name in question.envs:
         if not is_known(name):  # those of the arms are known by now: they were made
             raise UsageError(f"the study has settings for {name!r}, which is no environment that is known.")
-    agents = _agents(question, base)
+    agents, told = _agents(question, base), list[str]()
     members: list[RunConfig] = []
     first: dict[str, int] = {}
     points = []
@@ -129,6 +130,8 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
         for point in arm.points():
             settings = {**question.settings, **question.envs.get(envs[arm.env].env_id, {}), **point.settings}
             left_out = _of_others(agents, settings, set(point.values))
+            mine = agent_name(agents[settings.get("agent", "")])
+            told += [f"{mine} has no {name}: the study's value is left out" for name in sorted(left_out)]
             config = _run_config(
                 question, agents[settings.get("agent", "")], envs[arm.env],
                 {name: value for name, value in settings.items() if name not in left_out},
@@ -143,7 +146,7 @@ def make_plan(question: Question, agent: Agent | None = None, env: Any = None) -
             of_arm.append((point, tuple(range(first[key], first[key] + question.seeds))))
         points.append(tuple(of_arm))
     given = base if agent is not None or registered_name(question.agent) not in REGISTRY else None
-    return Plan(question, tuple(members), tuple(points), (given, env))
+    return Plan(question, tuple(members), tuple(points), (given, env), tuple(dict.fromkeys(told)))
 
 
 def _agents(question: Question, base: Agent) -> dict[str, Agent]:
@@ -164,10 +167,7 @@ def _of_others(agents: Mapping[str, Agent], settings: Mapping[str, Any], varied:
     if not lacking:
         return set()
     others = [*agents.values(), *(agent_class(name)() for name in REGISTRY)]
-    found = lacking & {name for other in others for name in hyperparameters.flat_fields(other)}
-    for name in sorted(found):
-        warn_once(f"{agent_name(agents[settings.get('agent', '')])} has no {name}: the study's value is left out")
-    return found
+    return lacking & {name for other in others for name in hyperparameters.flat_fields(other)}
 
 
 def _run_config(question: Question, agent: Agent, env: Env, settings: Mapping[str, Any]) -> RunConfig:

@@ -107,6 +107,7 @@ def test_an_agent_is_given_the_fixed_settings_that_it_has() -> None:
     assert getattr(ppo, "num_epochs", None) == 2
     assert not hasattr(a2c, "num_epochs")
     assert [group.label for group in plan.groups] == ["agent=ppo", "agent=a2c"]
+    assert plan.left_out == ("a2c has no num_epochs: the study's value is left out",)
     with pytest.raises(UsageError, match="unknown hyper-parameter 'num_epoch'"):
         make_plan(Question((arm,), settings={"num_epoch": 2}))
     with pytest.raises(UsageError, match="unknown hyper-parameter 'num_epochs'"):
