@@ -105,7 +105,7 @@ def _first(positional: Flag | None, words: Sequence[str]) -> dict[str, str] | No
 def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: bool) -> dict[str, Any]:
     """The flags that the words give, by name. If not ``strict``, unknown words are left out instead of refused."""
     kind = typed("given", {name: argument(flag) for name, flag in flags.items()}, total=False)
-    none: dict[str, Any] = {name: () for name, flag in flags.items() if is_repeated(flag)}
+    none: dict[str, Any] = {name: () for name, flag in flags.items() if _is_repeated(flag)}
     if strict:
         box = io.StringIO()
         try:
@@ -115,12 +115,14 @@ def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: b
             raise UsageError(f"{_without_box(box.getvalue())} `{prog} --help` shows all flags.") from mistake
     else:
         given, _ = tyro.cli(kind, args=words, prog=prog, default=none, return_unknown_args=True, add_help=False)
+    for name in none.keys() & given.keys():
+        given[name] = tuple(itertools.chain.from_iterable(given[name]))
     return {name: value for name, value in given.items() if name not in none or value != none[name]}
 
 
-def is_repeated(flag: Flag) -> bool:
-    """Whether the flag is given again for each value: so it is for several parts of users."""
-    return flag.metadata.get("kind") is not None and typing.get_origin(flag.kind) is tuple
+def _is_repeated(flag: Flag) -> bool:
+    """Whether the flag takes several words, and may be given again for more of them."""
+    return flag.kind == tuple[str, ...] or is_mapping(flag.kind)
 
 
 def _without_box(box: str) -> str:
@@ -158,13 +160,11 @@ def argument(flag: Flag) -> Any:
 
 def _kind(flag: Flag) -> Any:
     """The type that tyro reads."""
-    if flag.metadata.get("kind") is not None:
-        if is_repeated(flag):
-            return Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
-        return str | None if type(None) in members(flag.kind) else str
+    if _is_repeated(flag):
+        return Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
     allowed = members(flag.kind)
-    if is_mapping(flag.kind):
-        return tuple[str, ...]
+    if flag.metadata.get("kind") is not None:
+        return str | None if type(None) in allowed else str
     if {str, int} <= {*allowed}:  # the class that declares it reads the number
         return str
     for kind in (int, float):

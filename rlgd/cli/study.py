@@ -99,6 +99,8 @@ def run(options: Options) -> int:
         text = execution_module.forecast(plan, execution) + rounds.forecast(plan)
         print(text, file=sys.stdout if options.dry_run else sys.stderr)
     if options.dry_run:
+        for sentence in plan.left_out:  # of a study that trains, it is said then
+            print(sentence)
         return 0
     directory = Path(options.run_dir) if options.run_dir else study_directory.automatic(Path("runs"), question.name)
     return execute(plan, directory, execution, options, resumed=False)

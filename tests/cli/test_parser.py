@@ -18,6 +18,7 @@ class Options(CommandOptions):
     depth: int = flag(1, "how deep")
     most: float | None = flag(None, "at most")
     loud: bool = flag(False, "print more")
+    words: tuple[str, ...] = flag((), "what else", "WORD ...")
 
 
 def read(*words: str) -> Options:
@@ -71,3 +72,9 @@ def test_help_is_shown_if_it_is_asked_for_or_a_word_is_missing() -> None:
 def test_the_positional_argument_comes_first() -> None:
     with pytest.raises(UsageError, match=r"^WHAT comes first: "):
         parser.parse("list", Options, [])
+
+
+def test_words_are_given_together_or_one_after_another() -> None:
+    assert read("--words", "a", "b", "--loud", "--words", "c").words == ("a", "b", "c")
+    assert read("--loud").words == ()
+    assert "words" not in read("--loud").given
