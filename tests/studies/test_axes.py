@@ -119,7 +119,6 @@ def test_a_dry_run_says_which_settings_are_left_out(capsys: pytest.CaptureFixtur
     assert "reinforce has no num_epochs: the study's value is left out" in capsys.readouterr().out
 
 
-
 def test_each_environment_has_programs_a_target_and_an_axis_of_its_own() -> None:
     plan = make_plan(Question((Arm("a", vary={"env": ENVS, "gamma": [0.9, 0.99]}),), agent="a2c", seeds=2))
     assert [(group.label, group.members) for group in plan.groups] == [
