@@ -232,7 +232,7 @@ def with_values(config: T, values: Mapping[str, Any]) -> T:
         config = _replaced(config, flat[name].path if name in flat else (name,), value)
         implies = flat[name].field.metadata["implies"] if name in flat else None
         for other, brought in ({} if implies is None else implies(value)).items():
-            if other not in values:
+            if other not in values and other in flat:  # a part alone has not all of them
                 config = _replaced(config, flat[other].path, brought)
     return config
 

@@ -21,7 +21,7 @@ PUBLIC = {
         agent_class check make_agent named preset presets registered_name
     """,
     "rlgd.ascent": """
-        Ascent Clipping OPTIMIZERS Outer Penalties RolloutMoments Rule Schedules apply_step clip_by_norm
+        Ascent Clipping Control OPTIMIZERS Outer Penalties RolloutMoments Rule Schedules apply_step clip_by_norm
         cosine global_norm
     """,
     "rlgd.engines": """

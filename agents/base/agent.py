@@ -271,7 +271,7 @@ class Agent(abc.ABC):
     def init(self, spec: Spec, key: Array) -> AgentState:
         """New parameters, optimizer state and normalizers: arrays only."""
         model = self.networks(spec)
-        params, outer = model.init(key), self.ascent.outer_ascent()
+        params, outer, control = model.init(key), self.ascent.outer_ascent(), self.ascent.control
         return AgentState(
             params=params,
             opt_state=opt_state(self.ascent, self.value_ascent, params),
@@ -280,6 +280,7 @@ class Agent(abc.ABC):
             reward_statistics=running_statistics.empty_reward_scale(self.num_envs) if self.scale_reward else None,
             measured=jax.tree.map(jnp.zeros_like, params.policy) if self.measure_every else None,
             value_memory=model.value.blank_memory(self.num_envs),
+            control=control.init(self.ascent.resolved().rule, params.policy) if control.is_on else None,
         )
 
     def memory(self, spec: Spec, num_envs: int) -> Any:

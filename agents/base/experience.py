@@ -1,5 +1,6 @@
 """A rollout as rows to learn from, with advantages and targets."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from rlgd.agents.base.actor_critic import RolloutAgent
-from rlgd.maths import minibatches, objectives, returns, running_statistics
+from rlgd.agents.base.agent import Agent
+from rlgd.maths import minibatches, natural_gradient, objectives, returns, running_statistics
+from rlgd.maths.distributions import Distribution
 from rlgd.pytrees import AgentState, Features, Params, Rollout
 from rlgd.spaces import Spec
 
@@ -58,7 +61,7 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
 def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
     """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
     model, recurrent = agent.networks(spec), agent.is_recurrent
-    as_rows = by_environment if recurrent else minibatches.as_rows
+    as_rows = _as_rows(agent)
 
     def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Array | None]:
         policy, read = model.read(state.params, rows[0])
@@ -66,11 +69,7 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
         assert read is not None
         return policy.log_prob(rows[1]), read.outputs[..., 0], read.memory
 
-    rows = agent.features(spec, state.obs_statistics, as_rows(rollout.obs), as_rows(rollout.action_mask))
-    if recurrent:
-        hidden = rollout.memory.hidden if model.policy.memory_size is not None else None
-        memory = Params(hidden, state.value_memory)
-        rows = rows._replace(first=by_environment(rollout.firsts), memory=memory)
+    rows = _features(agent, spec, state, rollout)
     action = as_rows(rollout.action)
     log_prob, value, remembered = minibatches.map_rows(evaluate, (rows, action))
     by_time = by_environment(value) if recurrent else minibatches.by_time(value, agent.num_envs)
@@ -85,6 +84,35 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
     return Experience(
         rows, action, log_prob, value, as_rows(advantage), as_rows(value_target), as_rows(rollout.mask), value_memory
     )
+
+
+def kl_of_update(agent: Agent, spec: Spec, state: AgentState, rollout: Rollout, policy: Any) -> Array:
+    """KL(old, new) in nats, the mean over a rollout's rows, a scalar.
+
+    Args:
+        agent, spec, state, rollout: as in ``Agent.update``.
+        policy: the parameters after the update.
+    """
+
+    def distribution(policy: Any, rows: Features) -> Distribution:
+        return agent.distribution(spec, policy, rows)
+
+    rows, mask = _features(agent, spec, state, rollout), _as_rows(agent)(rollout.mask)
+    return natural_gradient.mean_kl(distribution, state.params.policy, policy, rows, mask)
+
+
+def _as_rows(agent: Agent) -> Callable[[Any], Any]:
+    return by_environment if agent.is_recurrent else minibatches.as_rows
+
+
+def _features(agent: Agent, spec: Spec, state: AgentState, rollout: Rollout) -> Features:
+    """What the networks read at the rows of a rollout, with the memories that they had at its beginning."""
+    as_rows = _as_rows(agent)
+    rows = agent.features(spec, state.obs_statistics, as_rows(rollout.obs), as_rows(rollout.action_mask))
+    if not agent.is_recurrent:
+        return rows
+    hidden = rollout.memory.hidden if agent.networks(spec).policy.memory_size is not None else None
+    return rows._replace(first=by_environment(rollout.firsts), memory=Params(hidden, state.value_memory))
 
 
 def _next_value(

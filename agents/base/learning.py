@@ -127,8 +127,9 @@ def conclude(
         )
     params, outer_opt_state = outer_step(agent.ascent.outer_ascent(), state.params, params, state.outer_opt_state)
     return AgentState(
-        params, opt_state, outer_opt_state, obs_statistics, reward_statistics, state.measured, value_memory
-    )
+        params, opt_state, outer_opt_state, obs_statistics, reward_statistics, state.measured, value_memory,
+        state.control,
+    )  # fmt: skip
 
 
 def outer_step(

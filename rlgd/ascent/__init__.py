@@ -6,6 +6,7 @@ from rlgd.faces import lazy
 
 if TYPE_CHECKING:
     from rlgd.ascent.ascent import Ascent as Ascent
+    from rlgd.ascent.control import Control as Control
     from rlgd.ascent.optimizers import OPTIMIZERS as OPTIMIZERS
     from rlgd.ascent.outer import Outer as Outer
     from rlgd.ascent.penalties import Clipping as Clipping
@@ -22,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "rlgd.ascent.ascent": ("Ascent",),
+        "rlgd.ascent.control": ("Control",),
         "rlgd.ascent.optimizers": ("OPTIMIZERS",),
         "rlgd.ascent.outer": ("Outer",),
         "rlgd.ascent.penalties": (

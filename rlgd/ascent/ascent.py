@@ -14,6 +14,7 @@ from jax import Array
 
 from rlgd import ranges
 from rlgd.ascent import schedules
+from rlgd.ascent.control import Control
 from rlgd.ascent.formulas import Descent
 from rlgd.ascent.optimizers import without_effect
 from rlgd.ascent.outer import Outer
@@ -37,7 +38,8 @@ class Ascent:
 
     ``penalties`` and ``clipping`` prepare the gradient; ``rule`` is the optimizer with its step size, momentum and
     weight decay; ``schedules`` change step size and momentum over the run; ``moments`` says what a new rollout does to
-    the optimizer's averages; ``outer`` is a further step over each whole iteration.
+    the optimizer's averages; ``outer`` is a further step over each whole iteration; ``control`` lets measurements drive
+    step size and momentum, in the training loop (``rlgd.training.controlling``).
 
     ``optimizer`` is a name of ``OPTIMIZERS``, an optax transformation, or a function that makes one of
     ``learning_rate`` and, if it takes them, ``momentum`` (or ``b1``), ``second_moment`` (``b2``), ``epsilon`` (``eps``)
@@ -54,6 +56,7 @@ class Ascent:
     schedules: Schedules = nested(Schedules())
     moments: RolloutMoments = nested(RolloutMoments())
     outer: Outer = nested(Outer())
+    control: Control = nested(Control())
 
     if TYPE_CHECKING:
 
@@ -62,7 +65,7 @@ class Ascent:
             optimizer: Any = "adam",
             learning_rate: Scalar = 1e-3,
             momentum: Scalar | None = None,
-            **fields: "Scalar | str | Rule | Penalties | Clipping | Schedules | RolloutMoments | Outer | None",
+            **fields: Any,
         ) -> None: ...
 
     def validate(self) -> None:
@@ -84,6 +87,11 @@ class Ascent:
         if self.schedules.momentum_changes and np.all(np.asarray(momentum) == 0):
             raise UsageError(f"momentum_schedule {text!r} has no effect: momentum is 0.")
         self.rule.resolved().check_positive(least)
+        self.control.check(self.rule, self.schedules.schedule, text, self.moments.rollout_moments)
+        if self.control.is_on and self.outer.sync_every is not None:
+            raise UsageError(
+                "a federated ascent (sync_every) has no feedback; leave it out, or what drives momentum and step size."
+            )
 
     def resolved(self) -> "Ascent":
         """A copy in which every field that is used has its value.
@@ -102,6 +110,7 @@ class Ascent:
             schedules=self.schedules,
             moments=self.moments.resolved(optimizer),
             outer=self.outer.resolved(),
+            control=self.control,
         )
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:

@@ -13,7 +13,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env
 from rlgd.pytrees import LoopState, Metrics, Obs, Rollout
 from rlgd.spaces import Spec
-from rlgd.training import episodes, federation
+from rlgd.training import controlling, episodes, federation
 from rlgd.training.device_rollout import collect
 from rlgd.training.faults import find_faults
 from rlgd.training.history import History
@@ -72,7 +72,8 @@ def iterate(agent: Agent, env: DeviceEnv, loop: LoopState) -> tuple[LoopState, M
 
 def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[LoopState, Metrics]:
     """The second half of an iteration: the update of the agent and the statistics of episodes."""
-    agent_state, metrics = agent.update(spec, loop.agent_state, rollout, share_done(loop), iteration_key(loop, UPDATE))
+    key = iteration_key(loop, UPDATE)
+    agent_state, metrics = controlling.update(agent, spec, loop.agent_state, rollout, share_done(loop), key)
     learned = (agent_state.params, agent_state.obs_statistics, agent_state.reward_statistics)
     metrics |= find_faults(metrics.pop("first_fault"), rollout, learned)
     counters, sums = episodes.advance(loop.episodes, rollout)

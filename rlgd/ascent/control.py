@@ -1,0 +1,226 @@
+"""Feedback: step size and momentum that follow what is measured while the parameters climb.
+
+A law reads one number of each iteration and moves a factor. The factor of the learning rate and the momentum are part
+of the agent's state, so a resumed run goes on with them, and members of a study have their own.
+
+    kl         f <- f clip(sqrt(TARGET / KL), 1 / 1.5, 1.5);  KL(old, new) over the rollout, after its updates
+    noise      f = S / (S + N), averaged;  S = a.b and N = abs(a - b)^2 / 4 for gradients a, b on two halves of the rows
+    alignment  f <- f exp(RATE c);  c: the cosine of a fresh gradient and the last iteration's displacement
+    alignment of momentum m:  1 - m <- (1 - m) exp(-RATE c);  c: of a fresh gradient and the first moment
+
+kl: a step's KL grows with the square of its length, so the root meets the target where that holds; rsl_rl and Brax
+multiply or divide by 1.5 outside [TARGET / 2, 2 TARGET]. noise: McCandlish et al. 2018, arXiv 1812.06162, eq. 2.7:
+the best step is 1 / (1 + N / S) of the best one without noise. alignment: the derivative of the objective with respect
+to a factor of the last step is gradient times displacement (Almeida et al. 1998; Baydin et al. 2018, arXiv 1703.04782,
+in its multiplicative, normalized form), and that with respect to momentum is gradient times first moment. The gradient
+is that of a new rollout, whose noise the past steps do not share.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.ascent.rule import Rule
+from rlgd.ascent.trees import cosine, global_norm
+from rlgd.errors import UsageError, shown, unknown
+from rlgd.hyperparameters import hyperparameters, static
+from rlgd.pytrees import Metrics, Scalar, pytree
+
+LEARNING_RATE_LAWS = {"kl": 0.01, "noise": None, "alignment": 0.1}  # with the defaults of their numbers
+MOMENTUM_LAWS = {"alignment": 0.1}
+OFF = "off"
+FASTEST = math.log(1.5)  # of the step size in one iteration, as a logarithm
+WIDEST = math.log(1000.0)  # how far the step size goes from where it began, as a logarithm
+MOST_MOMENTUM = 0.999
+LEAST_MOMENTUM = 0.01
+LEAST_SIGNAL = 0.01
+REMEMBERED = 0.95  # share of the averages of signal and noise that the next iteration keeps
+
+
+class Law(NamedTuple):
+    """What moves a number, parsed: ``name`` of the law, or "off", and its number."""
+
+    name: str
+    number: float = 0.0
+
+
+def _without_schedule(text: str) -> Mapping[str, Any]:
+    """A target for the KL needs no schedule: it would only be undone."""
+    return {"schedule": "constant"} if text.startswith("kl") else {}
+
+
+@hyperparameters
+class Control:
+    """What drives learning rate and momentum while a run climbs; ``rlgd.ascent.control`` has the laws.
+
+    ``learning_rate`` and ``momentum`` are where they begin. A driven momentum leaves the learning rate alone: where an
+    optimizer adds gradients up, it lengthens the effective step, as its derivative takes it to.
+    """
+
+    learning_rate_control: str = static(
+        OFF,
+        "what drives the step size: off, kl:TARGET (0.01), noise, or alignment:RATE (0.1)",
+        implies=_without_schedule,
+    )
+    momentum_control: str = static(OFF, "what drives the momentum: off, or alignment:RATE (0.1)")
+
+    @property
+    def step(self) -> Law:
+        """The law of the learning rate.
+
+        Raises:
+            UsageError: if it is not one; so does ``momentum``.
+        """
+        return _parsed("learning_rate_control", self.learning_rate_control, LEARNING_RATE_LAWS)
+
+    @property
+    def momentum(self) -> Law:
+        """The law of the momentum."""
+        return _parsed("momentum_control", self.momentum_control, MOMENTUM_LAWS)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is driven."""
+        return self.step.name != OFF or self.momentum.name != OFF
+
+    def init(self, rule: Rule, policy: Any) -> "ControlState":
+        """The state before the first iteration, at the policy's parameters. The rule must be resolved."""
+        zero = jnp.zeros(())
+        return ControlState(
+            log_factor=zero,
+            momentum=None if self.momentum.name == OFF else jnp.asarray(rule.momentum, zero.dtype),
+            averages=(zero, zero, jnp.ones(())) if self.step.name == "noise" else None,
+            before=jax.tree.map(jnp.copy, policy) if self.step.name == "alignment" else None,
+        )
+
+    def applied(self, rule: Rule, state: "ControlState") -> Rule:
+        """The rule as the state has it. It must be resolved."""
+        driven: dict[str, Any] = {"learning_rate": rule.learning_rate * jnp.exp(state.log_factor)}
+        if state.momentum is not None:
+            driven["momentum"] = state.momentum
+        return dataclasses.replace(rule, **driven)
+
+    def after_kl(self, state: "ControlState", kl: Array) -> tuple["ControlState", Metrics]:
+        """The state after an iteration that moved the policy by ``kl`` nats, a scalar."""
+        change = 0.5 * jnp.log(self.step.number / jnp.maximum(kl, jnp.finfo(kl.dtype).tiny))
+        log_factor = _within(state.log_factor + jnp.clip(change, -FASTEST, FASTEST))
+        return dataclasses.replace(state, log_factor=log_factor), {"control/kl": kl}
+
+    def after_halves(self, state: "ControlState", halves: Any) -> tuple["ControlState", Metrics]:
+        """The state that knows of the gradients on two halves of the rows, stacked ``[2, ...]``.
+
+        It begins as if there were no noise, and forgets that as measurements come in.
+        """
+        assert state.averages is not None
+        if jax.tree.leaves(halves)[0].shape[0] != 2:
+            raise UsageError("learning_rate_control is 'noise', but these rows have no two halves to measure it by.")
+        total, difference = (
+            global_norm(jax.tree.map(f, halves)) for f in (lambda x: x[0] + x[1], lambda x: x[0] - x[1])
+        )
+        measured = (total**2 - difference**2) / 4, difference**2 / 4
+        *old, began = state.averages
+        signal, noise = (REMEMBERED * x + (1 - REMEMBERED) * new for x, new in zip(old, measured, strict=True))
+        began = REMEMBERED * began
+        power = signal + noise
+        share = jnp.clip(signal / jnp.where(power > 0, power, 1), LEAST_SIGNAL, 1)
+        factor = began + (1 - began) * share
+        state = dataclasses.replace(state, log_factor=jnp.log(factor), averages=(signal, noise, began))
+        return state, {"control/signal_share": share}
+
+    def after_gradient(
+        self, rule: Rule, state: "ControlState", gradient: Any, moment: Any, policy: Any
+    ) -> tuple["ControlState", Metrics]:
+        """The state that knows of a fresh gradient.
+
+        Args:
+            rule: resolved.
+            state: before the iteration.
+            gradient: of the objective at ``policy``, from a new rollout.
+            moment: the optimizer's first moment; None where the momentum is not driven.
+            policy: the parameters.
+        """
+        metrics: Metrics = {}
+        if state.before is not None:
+            cos = cosine(gradient, jax.tree.map(jnp.subtract, policy, state.before))
+            log_factor = _within(state.log_factor + self.step.number * cos)
+            state = dataclasses.replace(state, log_factor=log_factor, before=policy)
+            metrics["control/step_alignment"] = cos
+        if state.momentum is not None:
+            cos = cosine(gradient, moment)
+            rest = (1 - state.momentum) * jnp.exp(-self.momentum.number * cos)
+            least = LEAST_MOMENTUM if "momentum" in rule.row.positive else 0.0
+            state = dataclasses.replace(state, momentum=jnp.clip(1 - rest, least, MOST_MOMENTUM))
+            metrics["control/momentum_alignment"] = cos
+        return state, metrics
+
+    def check(self, rule: Rule, schedule: str, momentum_schedule: str, rollout_moments: str) -> None:
+        """Refuse what is no law, and what two things would drive.
+
+        Raises:
+            UsageError: what was given, what is allowed.
+        """
+        if self.step.name == "kl" and schedule != "constant":
+            raise UsageError(
+                f"learning_rate_control {self.learning_rate_control!r} would undo schedule {schedule!r}; leave one out."
+            )
+        if self.momentum.name == OFF:
+            return
+        given = f"momentum_control {self.momentum_control!r}"
+        if not (rule.row.schedules_momentum and rule.row.moment):
+            raise UsageError(f"{given} has no effect on {rule.optimizer}: it keeps no first moment that may change.")
+        if momentum_schedule != "constant":
+            raise UsageError(f"{given} and momentum_schedule {momentum_schedule!r} both drive it; leave one out.")
+        if rollout_moments == "reset":
+            raise UsageError(f"{given} compares the first moment, which rollout_moments 'reset' does not keep.")
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class ControlState:
+    """What the laws have found so far. Arrays only; an unused part is None.
+
+    Attributes:
+        log_factor: of the learning rate, a scalar.
+        momentum: as it is driven, a scalar.
+        averages: of signal and noise, and the share of them that is from before the run.
+        before: the policy's parameters before the last iteration.
+    """
+
+    log_factor: Array
+    momentum: Array | None = None
+    averages: tuple[Array, Array, Array] | None = None
+    before: Any = None
+
+    def metrics(self) -> Metrics:
+        """What the laws drive."""
+        factor = {"control/learning_rate_factor": jnp.exp(self.log_factor)}
+        return factor if self.momentum is None else factor | {"control/momentum": self.momentum}
+
+
+def _within(log_factor: Array) -> Array:
+    return jnp.clip(log_factor, -WIDEST, WIDEST)
+
+
+def _parsed(field: str, text: str, laws: Mapping[str, Scalar | None]) -> Law:
+    name, colon, number = text.partition(":")
+    if name == OFF and not colon:
+        return Law(OFF)
+    if name not in laws:
+        raise unknown(field, name, [OFF, *laws])
+    default = laws[name]
+    if default is None and colon:
+        raise UsageError(f"{field} is {text!r}; {name} takes no number.")
+    if not colon:
+        return Law(name, 0.0 if default is None else float(default))
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise UsageError(f"{field} has the number {shown(number)}; allowed: in (0, 1), such as {name}:{default}.")
+    return Law(name, value)

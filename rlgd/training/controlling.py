@@ -1,0 +1,41 @@
+"""Feedback in the training loop: what drives learning rate and momentum is measured here (``rlgd.ascent.control``).
+
+The laws change the agent's hyper-parameters, which are traced, so no agent has to know of them.
+"""
+
+import dataclasses
+from typing import Any
+
+from jax import Array
+
+from rlgd.agents.base.agent import Agent
+from rlgd.agents.base.experience import kl_of_update
+from rlgd.pytrees import AgentState, Metrics, Rollout
+from rlgd.spaces import Spec
+
+
+def update(
+    agent: Agent, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
+) -> tuple[AgentState, Metrics]:
+    """``agent.update`` with the learning rate and the momentum that the laws of its ascent give it."""
+    control = agent.ascent.control
+    if not control.is_on:
+        return agent.update(spec, state, rollout, progress, key)
+    rule, driven, measured = agent.ascent.resolved().rule, state.control, dict[str, Any]()
+    if control.step.name == "noise":
+        halves = agent.half_gradients(spec, state, rollout, progress, key)
+        driven, more = control.after_halves(driven, halves)
+        measured |= more
+    if "alignment" in (control.step.name, control.momentum.name):
+        gradient = agent.gradient(spec, state, rollout, progress, key).policy
+        moment = agent.ascent.first_moment(state.opt_state.policy)
+        driven, more = control.after_gradient(rule, driven, gradient, moment, state.params.policy)
+        measured |= more
+    ascent = dataclasses.replace(agent.ascent, rule=control.applied(rule, driven))
+    after, metrics = dataclasses.replace(agent, ascent=ascent).update(spec, state, rollout, progress, key)
+    measured |= driven.metrics()
+    if control.step.name == "kl":
+        kl = kl_of_update(agent, spec, state, rollout, after.params.policy)
+        driven, more = control.after_kl(driven, kl)
+        measured |= more
+    return dataclasses.replace(after, control=driven), metrics | measured

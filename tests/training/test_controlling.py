@@ -1,0 +1,115 @@
+"""Feedback in the training loop: every agent, what is measured is what it says, and a resumed run goes on with it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rlgd
+from rlgd import training
+from rlgd.agents import A2C, NPG, PPO, REINFORCE
+from rlgd.agents.base.agent import Agent
+from rlgd.envs import DeviceEnv, make
+from rlgd.training.loop import learn
+from tests.support.probe_envs import collect
+
+SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "measure_every": 0}
+BOTH = {"learning_rate_control": "alignment:0.5", "momentum_control": "alignment:0.5"}
+AGENTS: dict[str, Agent] = {
+    "a2c kl": A2C(**SMALL, learning_rate_control="kl:0.001"),
+    "ppo gru kl": PPO(
+        **SMALL, rollout_length=16, network="gru", memory_width=8, num_minibatches=2, learning_rate_control="kl:0.001"
+    ),
+    "ppo alignment": PPO(**SMALL, rollout_length=16, **BOTH),
+    "reinforce noise": REINFORCE(**SMALL, learning_rate_control="noise"),
+    "npg kl": NPG(**SMALL, rollout_length=16, learning_rate_control="kl:0.001"),
+}
+
+
+@pytest.fixture(name="env", scope="module")
+def _env() -> DeviceEnv:
+    env = make("CartPole-v1", max_episode_steps=20)
+    assert isinstance(env, DeviceEnv)
+    return env
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_loop_drives_what_the_laws_measure(name: str, env: DeviceEnv) -> None:
+    agent = AGENTS[name]
+    agent.validate()
+    agent = agent.prepared()
+    loop, rows = training.initialize(agent, env, jax.random.key(0), 1000), []
+    step = jax.jit(training.iterate, static_argnums=1)
+    for _ in range(4):
+        before = loop
+        loop, metrics = step(agent, env, loop)
+        rows.append({k: float(v) for k, v in metrics.items() if k.startswith(("control/", "ascent/"))})
+    control = loop.agent_state.control
+    assert jax.tree.structure(loop) == jax.tree.structure(before)
+    assert all(np.isfinite(row["control/learning_rate_factor"]) for row in rows)
+    first = float(agent.ascent.rule.learning_rate)
+    for row in rows:
+        factor = row["control/learning_rate_factor"]
+        if "kl" in name:  # known after the update, and applied in the next one
+            assert row["control/kl"] > 0
+        if "alignment" in name:
+            assert row["ascent/momentum"] == pytest.approx(row["control/momentum"])
+        applied = row["ascent/learning_rate"] / factor
+        assert applied == pytest.approx(first, rel=1e-4) or agent.ascent.schedules.schedule != "constant"
+    assert rows[-1]["control/learning_rate_factor"] != 1
+    assert float(jnp.exp(control.log_factor)) != 1
+
+
+def test_the_kl_is_that_of_the_whole_update(env: DeviceEnv) -> None:
+    agent = AGENTS["a2c kl"].prepared()
+    loop = training.initialize(agent, env, jax.random.key(0), 1000)
+    rollout, _ = collect(agent, env, loop, jax.random.key(1))
+    after, metrics = jax.jit(learn, static_argnums=1)(agent, env.spec, loop, rollout)
+    assert isinstance(rollout.obs, jax.Array)
+    features = agent.features(env.spec, None, rollout.obs)
+    old, new = (
+        np.asarray(agent.distribution(env.spec, state.agent_state.params.policy, features).logits, float)
+        for state in (loop, after)
+    )
+    p, q = (x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True)) for x in (old, new))
+    expected = np.mean(np.sum(np.exp(p) * (p - q), axis=-1))
+    assert float(metrics["control/kl"]) == pytest.approx(expected, rel=1e-2)
+
+
+def test_stacked_members_are_driven_each_by_its_own(env: DeviceEnv) -> None:
+    agents = [dataclasses.replace(AGENTS["a2c kl"], learning_rate=rate).prepared() for rate in (1e-4, 0.1)]
+    loop = training.initialize(agents[0], env, jax.random.key(0), 1000)
+    both: Any = jax.tree.map(lambda *leaves: jnp.stack(leaves), *agents)
+
+    def run(agent: Agent) -> Any:
+        return jax.lax.scan(lambda loop, _: training.iterate(agent, env, loop), loop, None, 3)[0].agent_state.control
+
+    together = jax.jit(jax.vmap(run))(both)
+    assert together.log_factor[0] > 0 > together.log_factor[1]
+    np.testing.assert_allclose(jax.jit(run)(agents[1]).log_factor, together.log_factor[1], rtol=1e-3)
+
+
+def test_a_resumed_run_goes_on_with_what_was_found(tmp_path: Path) -> None:
+    agent = A2C(**SMALL, rollout_length=8, **BOTH)
+    options: dict[str, Any] = {"eval_episodes": 1, "checkpoint_every": 320}
+    whole = rlgd.train(agent, "CartPole-v1", total_timesteps=960, run_dir=tmp_path / "whole", **options)
+    stopped = rlgd.train(
+        agent, "CartPole-v1", total_timesteps=960, run_dir=tmp_path / "parts", sinks=[_StopAt(320)], **options
+    )
+    assert stopped.steps < 960
+    resumed = rlgd.resume(tmp_path / "parts")
+    for one, other in zip(*(jax.tree.leaves(r.state.agent_state) for r in (whole, resumed)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert float(resumed.state.agent_state.control.momentum) != 0.9
+
+
+class _StopAt:
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def write(self, row: Any) -> Any:
+        return rlgd.Stop("far enough") if row.step >= self.step else None
