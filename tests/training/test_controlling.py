@@ -1,6 +1,5 @@
 """Feedback in the training loop: every agent, what is measured is what it says, and a resumed run goes on with it."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +9,29 @@ import numpy as np
 import pytest
 
 import rlgd
-from rlgd import training
-from rlgd.agents import A2C, NPG, PPO, REINFORCE
+from rlgd import hyperparameters, training
+from rlgd.agents import make_agent
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, make
 from rlgd.training.loop import learn
 from tests.support.probe_envs import collect
 
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "measure_every": 0}
-BOTH = {"learning_rate_control": "alignment:0.5", "momentum_control": "alignment:0.5"}
+BOTH: dict[str, Any] = {"learning_rate_control": "alignment:0.5", "momentum_control": "alignment:0.5"}
 AGENTS: dict[str, Agent] = {
-    "a2c kl": A2C(**SMALL, learning_rate_control="kl:0.001"),
-    "ppo gru kl": PPO(
-        **SMALL, rollout_length=16, network="gru", memory_width=8, num_minibatches=2, learning_rate_control="kl:0.001"
+    "a2c kl": make_agent("a2c", **SMALL, learning_rate_control="kl:0.001"),
+    "ppo gru kl": make_agent(
+        "ppo",
+        **SMALL,
+        rollout_length=16,
+        network="gru",
+        memory_width=8,
+        num_minibatches=2,
+        learning_rate_control="kl:0.001",
     ),
-    "ppo alignment": PPO(**SMALL, rollout_length=16, **BOTH),
-    "reinforce noise": REINFORCE(**SMALL, learning_rate_control="noise"),
-    "npg kl": NPG(**SMALL, rollout_length=16, learning_rate_control="kl:0.001"),
+    "ppo alignment": make_agent("ppo", **SMALL, rollout_length=16, **BOTH),
+    "reinforce noise": make_agent("reinforce", **SMALL, learning_rate_control="noise"),
+    "npg kl": make_agent("npg", **SMALL, rollout_length=16, learning_rate_control="kl:0.001"),
 }
 
 
@@ -49,7 +54,8 @@ def test_the_loop_drives_what_the_laws_measure(name: str, env: DeviceEnv) -> Non
         loop, metrics = step(agent, env, loop)
         rows.append({k: float(v) for k, v in metrics.items() if k.startswith(("control/", "ascent/"))})
     control = loop.agent_state.control
-    assert jax.tree.structure(loop) == jax.tree.structure(before)
+    structures: list[Any] = [jax.tree.structure(state) for state in (before, loop)]
+    assert structures[0] == structures[1]
     assert all(np.isfinite(row["control/learning_rate_factor"]) for row in rows)
     first = float(agent.ascent.rule.learning_rate)
     for row in rows:
@@ -72,8 +78,7 @@ def test_the_kl_is_that_of_the_whole_update(env: DeviceEnv) -> None:
     assert isinstance(rollout.obs, jax.Array)
     features = agent.features(env.spec, None, rollout.obs)
     old, new = (
-        np.asarray(agent.distribution(env.spec, state.agent_state.params.policy, features).logits, float)
-        for state in (loop, after)
+        _logits(agent.distribution(env.spec, state.agent_state.params.policy, features)) for state in (loop, after)
     )
     p, q = (x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True)) for x in (old, new))
     expected = np.mean(np.sum(np.exp(p) * (p - q), axis=-1))
@@ -81,7 +86,7 @@ def test_the_kl_is_that_of_the_whole_update(env: DeviceEnv) -> None:
 
 
 def test_stacked_members_are_driven_each_by_its_own(env: DeviceEnv) -> None:
-    agents = [dataclasses.replace(AGENTS["a2c kl"], learning_rate=rate).prepared() for rate in (1e-4, 0.1)]
+    agents = [hyperparameters.with_values(AGENTS["a2c kl"], {"learning_rate": rate}).prepared() for rate in (1e-4, 0.1)]
     loop = training.initialize(agents[0], env, jax.random.key(0), 1000)
     both: Any = jax.tree.map(lambda *leaves: jnp.stack(leaves), *agents)
 
@@ -94,7 +99,7 @@ def test_stacked_members_are_driven_each_by_its_own(env: DeviceEnv) -> None:
 
 
 def test_a_resumed_run_goes_on_with_what_was_found(tmp_path: Path) -> None:
-    agent = A2C(**SMALL, rollout_length=8, **BOTH)
+    agent = make_agent("a2c", **SMALL, rollout_length=8, **BOTH)
     options: dict[str, Any] = {"eval_episodes": 1, "checkpoint_every": 320}
     whole = rlgd.train(agent, "CartPole-v1", total_timesteps=960, run_dir=tmp_path / "whole", **options)
     stopped = rlgd.train(
@@ -105,6 +110,10 @@ def test_a_resumed_run_goes_on_with_what_was_found(tmp_path: Path) -> None:
     for one, other in zip(*(jax.tree.leaves(r.state.agent_state) for r in (whole, resumed)), strict=True):
         np.testing.assert_array_equal(one, other)
     assert float(resumed.state.agent_state.control.momentum) != 0.9
+
+
+def _logits(distribution: Any) -> np.ndarray:
+    return np.asarray(distribution.logits, float)
 
 
 class _StopAt:

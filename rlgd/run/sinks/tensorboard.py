@@ -55,6 +55,7 @@ CHARTS = {
         "length of gradients": "ascent/.*gradient_norm$",
         "length of steps": "ascent/update_norm$",
         "angles between gradients, and to the momentum": "ascent/.*_alignment$",
+        "step size and momentum, and what drives them": "control/.*",
     },
     "losses": {
         "objective": "train/objective$",
