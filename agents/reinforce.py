@@ -10,6 +10,7 @@ from jax import Array
 from rlgd.agents.base.agent import Agent
 from rlgd.agents.base.gradients import dropout_keys
 from rlgd.agents.base.learning import climb_once, conclude
+from rlgd.agents.base.variance_reduction import VarianceReduction
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
 from rlgd.errors import UsageError
@@ -49,9 +50,11 @@ class REINFORCE(Agent):
         16, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
     discount_weighting: bool = static(False, "weight row t by gamma^t: the exact gradient of the discounted return")
+    variance: VarianceReduction = nested(VarianceReduction())
 
     def validate(self) -> None:
         super().validate()
+        self.variance.check(self)
         if self.baseline == "mean" and self.num_envs < 2:
             raise UsageError(
                 f"baseline 'mean' averages over other episodes, but num_envs is {self.num_envs}; allowed: at least 2."
@@ -71,6 +74,9 @@ class REINFORCE(Agent):
         """One iteration: one step along the estimate; the value function moves towards the returns."""
         rows = self._rows(spec, state, rollout)
         gradient, metrics = self._gradient(spec, state.params, rows, progress, key)
+        if self.variance.is_on:
+            gradient, more = self._corrected(spec, state, rows, progress, gradient, key)
+            metrics |= more
         params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress)
         if self.baseline == "value":
             metrics["train/explained_variance"] = objectives.explained_variance(rows.baseline, rows.returns, rows.mask)
@@ -85,9 +91,35 @@ class REINFORCE(Agent):
         rows = halves(self._rows(spec, state, rollout), axis=1)
         return jax.vmap(lambda half: self._gradient(spec, state.params, half, progress, key)[0].policy)(rows)
 
+    def init(self, spec: Spec, key: Array) -> AgentState:
+        return self.variance.begun(super().init(spec, key))
+
     def passes(self) -> int:
-        """Acting, and one gradient."""
-        return 2
+        """Acting, and one gradient, or those of the correction too."""
+        return 2 + 2 * self.variance.is_on
+
+    def _corrected(
+        self, spec: Spec, state: AgentState, rows: "EpisodeRows", progress: Array, gradient: Params, key: Array
+    ) -> tuple[Params, Metrics]:
+        """The gradient with the correction of variance reduction; an importance weight is that of a whole episode."""
+
+        def log_prob(policy: Any) -> Array:
+            return self.distribution(spec, policy, rows.features).log_prob(rows.action)
+
+        acted = log_prob(state.params.policy)
+
+        def log_ratio(policy: Any) -> Array:
+            return jnp.sum(jnp.where(rows.mask, log_prob(policy) - acted, 0), axis=0)
+
+        def gradient_at(policy: Any, weight: Array) -> Any:
+            weighted = rows._replace(advantage=rows.advantage * weight[None])
+            return self._gradient(spec, Params(policy, state.params.value), weighted, progress, key)[0].policy
+
+        momentum = self.ascent.momentum_at(progress)
+        corrected, metrics = self.variance.corrected(
+            momentum, gradient.policy, state.params.policy, state.previous, log_ratio, gradient_at
+        )
+        return Params(corrected, gradient.value), metrics
 
     def _rows(self, spec: Spec, state: AgentState, rollout: Rollout) -> "EpisodeRows":
         mask = jnp.ones(rollout.reward.shape, bool) if rollout.mask is None else rollout.mask

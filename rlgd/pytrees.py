@@ -144,6 +144,7 @@ class AgentState:
         reward_statistics: running variance of the discounted return and the returns so far, ``[N]``.
         measured: the policy's gradient when the ascent was last measured; zeros before that.
         value_memory: the memory of the value function for each environment, ``[N, size]``.
+        previous: the policy's parameters before the last update, where the agent corrects its momentum by them.
         control: what drives learning rate and momentum, see ``rlgd.ascent.control``.
         met: of a federated ascent, whose other arrays but ``outer_opt_state`` have a leading axis of climbers.
     """
@@ -155,6 +156,7 @@ class AgentState:
     reward_statistics: Any = None
     measured: Any = None
     value_memory: Any = None
+    previous: Any = None
     control: Any = None
     met: Met | None = None
 

@@ -1,5 +1,6 @@
 """What the updates of agents are composed of: steps of ascent, and the end of an iteration."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -126,10 +127,16 @@ def conclude(
             reward_statistics, rollout.reward, rollout.done, agent.gamma, rollout.mask
         )
     params, outer_opt_state = outer_step(agent.ascent.outer_ascent(), state.params, params, state.outer_opt_state)
-    return AgentState(
-        params, opt_state, outer_opt_state, obs_statistics, reward_statistics, state.measured, value_memory,
-        state.control,
-    )  # fmt: skip
+    return dataclasses.replace(
+        state,
+        params=params,
+        opt_state=opt_state,
+        outer_opt_state=outer_opt_state,
+        obs_statistics=obs_statistics,
+        reward_statistics=reward_statistics,
+        value_memory=value_memory,
+        previous=None if state.previous is None else state.params.policy,
+    )
 
 
 def outer_step(
