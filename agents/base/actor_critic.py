@@ -5,6 +5,7 @@ import math
 from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, static, traced
+from rlgd.maths.returns import GAE_CORRECTIONS
 from rlgd.models.attention import Attention
 from rlgd.models.networks import memory_layer
 from rlgd.models.recurrent import CELLS, Recurrence
@@ -18,6 +19,12 @@ class RolloutAgent(Agent):
 
     rollout_length: int = static(128, "steps of each environment in one iteration", "[1, inf)")
     gae_lambda: float = traced(0.95, "how far advantages look ahead: 0 one step, 1 the whole return", "[0, 1]")
+    gae_correction: str = static(
+        "off",
+        "weights of advantages over few steps where a rollout or a time limit cuts them off (windows), or an episode's "
+        "end too (ends), as those of all others",
+        choices=GAE_CORRECTIONS,
+    )
     normalize_advantage: bool = static(True, "shift and scale each rollout's advantages to mean 0 and variance 1")
     memory_width: int | None = static(None, "width of the layer that remembers; None: 64", "[1, inf)")
     memory_window: int | None = static(

@@ -76,8 +76,9 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
     next_value = _next_value(agent, spec, state, rollout, by_time, by_environment(remembered))
     reward = running_statistics.scale_reward(state.reward_statistics, rollout.reward)
     advantage, value_target = returns.gae(
-        reward, by_time, next_value, rollout.terminated, rollout.truncated, agent.gamma, agent.gae_lambda
-    )
+        reward, by_time, next_value, rollout.terminated, rollout.truncated, agent.gamma, agent.gae_lambda,
+        agent.gae_correction,
+    )  # fmt: skip
     if agent.normalize_advantage:
         advantage = objectives.normalize_advantage(advantage, rollout.mask)
     value_memory = None if remembered is None else remembered[:, -1]

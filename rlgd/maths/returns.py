@@ -122,6 +122,9 @@ def n_step_returns(reward: Array, discount: Array, next_value: Array, n: int) ->
     return result
 
 
+GAE_CORRECTIONS = ("off", "windows", "ends")
+
+
 def gae(
     reward: Array,
     value: Array,
@@ -130,6 +133,7 @@ def gae(
     truncated: Array,
     gamma: Scalar,
     gae_lambda: Scalar,
+    correction: str = "off",
 ) -> tuple[Array, Array]:
     """Generalized advantage estimation (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
 
@@ -139,10 +143,18 @@ def gae(
     Termination ends the return; truncation bootstraps from ``next_value`` and cuts the trace; where both are set,
     termination wins.
 
+    It averages the advantages over k = 1, 2, ... steps with the weights (1 - lambda) lambda^(k - 1). Where only K
+    steps are left, the last one has the weight of all that are longer, lambda^(K - 1). A correction gives each its
+    share instead, (1 - lambda) lambda^(k - 1) / (1 - lambda^K) (Doering et al. 2026, arXiv 2602.03386):
+
+        A_t = (delta_t S_t + gamma lambda (1 - done_t) A_{t+1} S_{t+1}) / S_t,    S_t = 1 + lambda + ... + lambda^(K - 1)
+
     Args:
         reward, value, next_value: ``[T, ...]`` float; ``next_value`` is the value of the true next observation.
         terminated, truncated: ``[T, ...]`` bool.
         gamma, gae_lambda: numbers in [0, 1].
+        correction: "off"; "windows", where rows end while the return goes on: at the last one, and at truncations;
+            "ends", at terminations too, where the longer advantages exist, and equal that over K steps.
 
     Returns:
         ``(advantage, value_target)``, each ``[T, ...]`` float; value_target = advantage + value.
@@ -154,8 +166,16 @@ def gae(
         check_time_major(name, x, reward)
     check_time_major("next_value", next_value, reward)
     delta = reward + gamma * (1 - terminated.astype(reward.dtype)) * next_value - value
-    weight = gamma * gae_lambda * (1 - (terminated | truncated).astype(reward.dtype))
-    advantage = discounted_returns(delta, weight, jnp.zeros_like(value[0]))
+    goes_on, zero = 1 - (terminated | truncated).astype(reward.dtype), jnp.zeros_like(value[0])
+    weight = gamma * gae_lambda * goes_on
+    if correction == "off":
+        advantage = discounted_returns(delta, weight, zero)
+        return advantage, advantage + value
+    share = discounted_returns(jnp.ones_like(reward), gae_lambda * goes_on, zero)
+    if correction == "windows":
+        terminates = discounted_returns(terminated.astype(reward.dtype), goes_on, zero) > 0
+        share = jnp.where(terminates, 1, share)  # a constant one leaves the weights as they are
+    advantage = discounted_returns(delta * share, weight, zero) / share
     return advantage, advantage + value
 
 

@@ -178,15 +178,60 @@ def test_gae_equals_the_sum_of_td_errors_for_every_pattern_of_ends(seed: int, ga
     np.testing.assert_allclose(target, expected + x["value"], rtol=1e-12, atol=1e-12)
 
 
+def normalized_advantage(
+    reward: Column,
+    value: Column,
+    next_value: Column,
+    terminated: Column,
+    truncated: Column,
+    gamma: float,
+    gae_lambda: float,
+    at_terminations: bool,
+) -> list[float]:
+    """The average of all advantages over k steps that there are, with weights that sum to one."""
+    result = []
+    for t in range(len(reward)):
+        over_k, weights, total, discount = list[float](), list[float](), 0.0, 1.0
+        for k in range(t, len(reward)):
+            total += discount * (reward[k] + (0.0 if terminated[k] else gamma * next_value[k]) - value[k])
+            over_k.append(total)
+            weights.append(gae_lambda ** (k - t))
+            if terminated[k] or truncated[k]:
+                break
+            discount *= gamma
+        if terminated[k] and not at_terminations and gae_lambda < 1:
+            weights[-1] /= 1 - gae_lambda  # all longer ones are equal to it
+        elif terminated[k] and not at_terminations:
+            weights = [0.0] * (len(weights) - 1) + [1.0]
+        result.append(float(np.average(over_k, weights=weights)))
+    return result
+
+
+@pytest.mark.parametrize("correction", ["windows", "ends"])
+@given(seed=st.integers(0, 1000), gamma=SHARES, gae_lambda=SHARES)
+def test_a_correction_gives_every_number_of_steps_its_share(
+    correction: str, seed: int, gamma: float, gae_lambda: float
+) -> None:
+    x = stream(seed, ENDS.shape)
+    columns = (x["reward"], x["value"], x["next_value"], TERMINATED, TRUNCATED)
+    with jax.enable_x64(True):
+        corrected = jax.jit(returns.gae, static_argnums=7)
+        advantage, target = corrected(*map(jnp.asarray, columns), gamma, gae_lambda, correction)
+    options = {"gamma": gamma, "gae_lambda": gae_lambda, "at_terminations": correction == "ends"}
+    expected = by_column(normalized_advantage, *columns, **options)
+    np.testing.assert_allclose(advantage, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(target, expected + x["value"], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("flag", ["terminated", "truncated"])
 @pytest.mark.parametrize("row", range(T))
 def test_an_end_separates_the_rows_before_and_after_it(row: int, flag: str) -> None:
     x = {name: jnp.asarray(array, jnp.float32) for name, array in stream(5).items()}
     never = jnp.zeros((T, N), bool)
-    flags = {"terminated": never, "truncated": never}
+    flags: dict[str, Any] = {"terminated": never, "truncated": never}
     ended = flags | {flag: never.at[row].set(True)}
 
-    def advantage(change: float, flags: dict[str, jax.Array]) -> NDArray[Any]:
+    def advantage(change: float, flags: dict[str, Any]) -> NDArray[Any]:
         reward, value, next_value = (x[name].at[row + 1 :].add(change) for name in ("reward", "value", "next_value"))
         return np.asarray(returns.gae(reward, value, next_value, **flags, gamma=0.9, gae_lambda=0.8)[0])
 
