@@ -147,7 +147,7 @@ def gae(
     steps are left, the last one has the weight of all that are longer, lambda^(K - 1). A correction gives each its
     share instead, (1 - lambda) lambda^(k - 1) / (1 - lambda^K) (Doering et al. 2026, arXiv 2602.03386):
 
-    steps are left, the last has the weight of all that are longer, lambda^(K - 1). A correction gives each its
+        A_t = (delta_t S_t + gamma lambda (1 - done_t) A_{t+1} S_{t+1}) / S_t,    S_t = 1 + lambda + ... + lambda^(K-1)
 
     Args:
         reward, value, next_value: ``[T, ...]`` float; ``next_value`` is the value of the true next observation.
