@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlgd import envs as envs
     from rlgd import errors as errors
     from rlgd import evaluation as evaluation
+    from rlgd import evolution as evolution
     from rlgd import exact as exact
     from rlgd import exporting as exporting
     from rlgd import maths as maths
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rlgd.evaluation.evaluator import EvalResult as EvalResult
     from rlgd.evaluation.evaluator import evaluate as evaluate
     from rlgd.evaluation.policy import Policy as Policy
+    from rlgd.evolution.api import evolve as evolve
+    from rlgd.evolution.result import EvolveResult as EvolveResult
     from rlgd.exporting.api import export as export
     from rlgd.run.api import resume as resume
     from rlgd.run.api import train as train
@@ -49,6 +52,8 @@ __getattr__, __dir__, __all__ = lazy(
             "evaluate",
         ),
         "rlgd.evaluation.policy": ("Policy",),
+        "rlgd.evolution.api": ("evolve",),
+        "rlgd.evolution.result": ("EvolveResult",),
         "rlgd.exporting.api": ("export",),
         "rlgd.run.api": (
             "resume",
@@ -70,6 +75,7 @@ __getattr__, __dir__, __all__ = lazy(
         "envs",
         "errors",
         "evaluation",
+        "evolution",
         "exact",
         "exporting",
         "maths",

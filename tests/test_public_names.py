@@ -13,8 +13,9 @@ from tests.test_architecture import FILES
 
 PUBLIC = {
     "rlgd": """
-        EvalResult Policy Stop StudyResult TrainResult TuneResult agents ascent envs errors evaluate evaluation
-        exact export exporting load maths models objective resume run runs studies study train training tune tuning
+        EvalResult EvolveResult Policy Stop StudyResult TrainResult TuneResult agents ascent envs errors evaluate
+        evaluation evolution evolve exact export exporting load maths models objective resume run runs studies study
+        train training tune tuning
     """,
     "rlgd.agents": """
         A2C ALIASES ActorCriticAgent Agent AgentContract NPG OneStepAgent PPO REGISTRY REINFORCE RolloutAgent TRPO
@@ -74,6 +75,9 @@ PUBLIC = {
     """,
     "rlgd.training": """
         Chunk DeviceRunner HostRunner Runner chunk_length initialize iterate
+    """,
+    "rlgd.evolution": """
+        EvolveResult evolve
     """,
     "rlgd.tuning": """
         TuneResult objective tune

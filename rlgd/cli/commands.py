@@ -34,6 +34,11 @@ COMMANDS = {
     "tune": Command(
         "rlgd.cli.tune", "AGENT --env ID --search NAME=VALUES ... [flags]", "search for good hyper-parameters"
     ),
+    "evolve": Command(
+        "rlgd.cli.evolve",
+        "AGENT --env ID --vary NAME=RANGE ... [flags]",
+        "train a population that changes its settings",
+    ),
     "reproduce": Command("rlgd.cli.reproduce", "SUITE [flags]", "train agents that have published scores, and compare"),
     "verify-resume": Command(
         "rlgd.cli.verify_resume", "RUN|CONFIG [flags]", "prove that a killed and resumed run ends with the same bits"

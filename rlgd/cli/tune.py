@@ -84,7 +84,7 @@ def run(options: Options) -> int:
         missing = "--env" if options.env is None else "--search"
         example = f"rlgd tune ppo --env CartPole-v1 --search {EXAMPLE_SEARCH}"
         raise UsageError(f"{missing} is missing; for example {example}.")
-    search, engine = dict(_searched(text) for text in options.search), options.engine_choice
+    search, engine = dict(searched(text) for text in options.search), options.engine_choice
     if options.workers is not None and engine.name == LOCAL:
         raise UsageError("workers is set, but this process runs one trial after another; choose an --engine.")
     from rlgd import envs
@@ -119,9 +119,9 @@ def run(options: Options) -> int:
     return 0
 
 
-def _searched(text: str) -> tuple[str, Any]:
-    """``name=values`` of ``--search``."""
-    name, values = key_value(text, "--search")
+def searched(text: str, flag: str = "--search") -> tuple[str, Any]:
+    """``name=values`` of a flag such as ``--search``."""
+    name, values = key_value(text, flag)
     if not isinstance(values, str):
         return name, values if isinstance(values, list) else [values]
     spacing, colon, ends = values.partition(":")
