@@ -16,6 +16,8 @@ Descent: TypeAlias = optax.GradientTransformation
 LBFGS_MEMORY = 10
 TRUST_COEFFICIENT = 1e-3  # LARS's eta
 ADAN_DIFFERENCES = 0.92  # Adan's coefficient of the mean difference between gradients
+ADEMAMIX_KEEPS = 0.999  # AdEMAMix's b3; the paper's is 0.9999, and this for runs of tens of thousands of updates
+ADEMAMIX_SHARE = 5.0  # its alpha
 
 
 def scaled(learning_rate: Scalar, *parts: Descent) -> Descent:
@@ -97,6 +99,25 @@ def adan(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon
         return step, AdanState(m, v, n, gradient, t)
 
     return scaled(learning_rate, optax.GradientTransformation(init, update))
+
+
+def ademamix(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """AdEMAMix (Pagliardini et al., 2024): Adam with a second, slow average of gradients that begins at 0.
+
+    The paper lets the slow average and its share rise over many updates; here both are what they become.
+    """
+    slow = {"b3": ADEMAMIX_KEEPS, "alpha": ADEMAMIX_SHARE}
+    return contrib.ademamix(learning_rate, momentum, second_moment, eps=epsilon, **slow)
+
+
+def adopt(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """ADOPT (Taniguchi et al., 2024) with its clipping: each gradient is divided by the second moment before it."""
+
+    # Of an integer optax would take the root in single precision.
+    def bound(updates: Array) -> Array:
+        return jnp.power(updates.astype(jnp.result_type(learning_rate)), 0.25)
+
+    return contrib.adopt(learning_rate, momentum, second_moment, epsilon, clip_value_fn=bound)
 
 
 def lars(learning_rate: Scalar, momentum: Scalar) -> Descent:
