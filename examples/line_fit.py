@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from rlgd.ascent import OPTIMIZERS, Ascent, apply_step
 
 STEPS = 20_000
-LEARNING_RATES = {"adagrad": 1.0, "sm3": 1.0}  # divided by the root of all squared gradients so far
+LEARNING_RATES = {"adagrad": 1.0, "sm3": 1.0, "shampoo": 1.0}  # divided by the root of all squared gradients so far
 X = jnp.arange(1.0, 6.0)
 Y = jnp.array([3.0, 4.0, 2.0, 5.0, 6.0])
 

@@ -22,6 +22,7 @@ from rlgd.ascent.formulas import (
     adopt,
     lars,
     lbfgs,
+    mars,
     muon,
     rmsprop,
     rmsprop_centred,
@@ -32,6 +33,7 @@ from rlgd.ascent.formulas import (
     yogi,
 )
 from rlgd.ascent.learning_rate_free import cocob, dadapt_adam, dog, dowg, mechanic, prodigy
+from rlgd.ascent.second_order import shampoo, soap
 from rlgd.errors import UsageError
 from rlgd.pytrees import Scalar
 
@@ -306,8 +308,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
         by_array=True,
     ),
     "muon": Optimizer(
-        "a sqrt(max(1, columns / rows)) orthogonalized(m v'' + (1 - m) g') for matrices, v as in nadam;  "
-        "nadam's step for the rest",
+        "a sqrt(max(1, columns / rows)) orthogonalized(m v'' + (1 - m) g') for matrices, v as in nadam, but the "
+        "first and the last;  nadam's step for these and the rest",
         muon,
         {"momentum": 0.95, "second_moment": 0.999, "epsilon": 1e-8},
         "Jordan et al. 2024 (kellerjordan.github.io/posts/muon)",
@@ -354,6 +356,32 @@ OPTIMIZERS: dict[str, Optimizer] = {
         moment="mu",
         floor=Floor("nu", _square),
         excludes=("reset",),  # the first update after a restart moves nothing
+    ),
+    "mars": Optimizer(
+        "a v' / (sqrt(s') + e);  v, s as in adam, of c / max(1, |c|);  c = g + 0.025 m / (1 - m) (g - g_before)",
+        mars,
+        {"momentum": 0.95, "second_moment": 0.99, "epsilon": 1e-8},
+        "Yuan et al. 2024, arXiv 2411.10438",
+        **ADAM,
+    ),
+    "shampoo": Optimizer(
+        "a L^(-1/4) v R^(-1/4) for matrices;  a v / sqrt(s) for vectors;  v = m v + (1 - m) g;  L sums g g^T, R g^T g, "
+        "from e I, s sums g^2, from e;  the roots are renewed in the first 10 updates and in every 10th",
+        shampoo,
+        {"momentum": 0.9, "epsilon": 1e-6},
+        "Gupta, Koren & Singer 2018, arXiv 1802.09568",
+        moment="mu",
+        by_array=True,
+    ),
+    "soap": Optimizer(
+        "a P u Q^T;  u = P^T v' Q / (sqrt(s') + e);  v as in adam;  s averages (P^T g Q)^2 by b;  in each 10th update "
+        "P = QR(L P), Q = QR(R Q), from I;  L averages g g^T, R g^T g by b;  adam for vectors",
+        soap,
+        {"momentum": 0.95, "second_moment": 0.95, "epsilon": 1e-8},
+        "Vyas et al. 2024, arXiv 2409.11321",
+        moment="mu",
+        floor=Floor("nu", _square, "t"),
+        by_array=True,
     ),
     "prodigy": Optimizer(
         "a k d v / (sqrt(s) + d e);  v averages d g by m, s averages (d g)^2 by b;  k = sqrt(1 - b^t) / (1 - m^t);  "

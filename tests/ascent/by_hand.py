@@ -38,6 +38,44 @@ def adopt(gs: Vectors, ws: Vectors, rates: Numbers, momenta: Numbers, b: float, 
         yield a * v
 
 
+def mars(gs: Vectors, ws: Vectors, rates: Numbers, momenta: Numbers, b: float, e: float) -> Iterator[Vector]:
+    changes = [0 * gs[0], *np.diff(gs, axis=0)]
+    corrected = [g + 0.025 * m / (1 - m) * change for g, m, change in zip(gs, momenta, changes, strict=True)]
+    steps = adam([c / max(1, size(c)) for c in corrected], momenta, b, e)
+    return (a * d for a, d in zip(rates, steps, strict=True))
+
+
+def shampoo(gs: Vectors, ws: Vectors, rates: Numbers, momenta: Numbers, b: float, e: float) -> Iterator[Vector]:
+    def root(side: Vector) -> Vector:
+        values, vectors = np.linalg.eigh(side)
+        return vectors @ np.diag(values**-0.25) @ vectors.T
+
+    is_matrix, v = gs[0].ndim == 2, 0 * gs[0]
+    sums = [e * np.eye(n) for n in gs[0].shape] if is_matrix else [e + v]
+    roots: list[Vector] = []
+    for t, (g, a, m) in enumerate(zip(gs, rates, momenta, strict=True), 1):
+        v = m * v + (1 - m) * g
+        sums = [s + x for s, x in zip(sums, (g @ g.T, g.T @ g) if is_matrix else (g**2,), strict=True)]
+        if t <= 10 or t % 10 == 0:
+            roots = [root(s) if is_matrix else s**-0.5 for s in sums]
+        yield a * (roots[0] @ v @ roots[1] if is_matrix else roots[0] * v)
+
+
+def soap(gs: Vectors, ws: Vectors, rates: Numbers, momenta: Numbers, b: float, e: float) -> Iterator[Vector]:
+    if gs[0].ndim < 2:
+        yield from (a * d for a, d in zip(rates, adam(gs, momenta, b, e), strict=True))
+        return
+    v = s = 0 * gs[0]
+    p, q = map(np.eye, gs[0].shape)
+    left, right = 0 * p, 0 * q
+    for t, (g, a, m) in enumerate(zip(gs, rates, momenta, strict=True), 1):
+        v, s = m * v + (1 - m) * g, b * s + (1 - b) * (p.T @ g @ q) ** 2
+        yield a * p @ (p.T @ v @ q / (1 - m**t) / (np.sqrt(s / (1 - b**t)) + e)) @ q.T
+        left, right = b * left + (1 - b) * g @ g.T, b * right + (1 - b) * g.T @ g
+        if t % 10 == 0:
+            p, q = np.linalg.qr(left @ p)[0], np.linalg.qr(right @ q)[0]
+
+
 def prodigy(gs: Vectors, ws: Vectors, rates: Numbers, momenta: Numbers, b: float, e: float) -> Iterator[Vector]:
     v = s = q = np.zeros_like(gs[0])
     p, d = 0.0, 1e-6
@@ -68,9 +106,9 @@ def dog(gs: Vectors, ws: Vectors, rates: Numbers, momenta: Numbers, b: float, e:
 
 
 def dowg(gs: Vectors, ws: Vectors, rates: Numbers, momenta: Numbers, b: float, e: float) -> Iterator[Vector]:
-    r, s = float(np.sqrt(e)), 0.0
+    r, s = np.sqrt(e), 0.0
     for g, w, a in zip(gs, ws, rates, strict=True):
-        r = max(r, size(w - ws[0]))
+        r = max(r, float(size(w - ws[0])))
         s = s + r**2 * (g @ g)
         yield a * r**2 * g / (np.sqrt(s) + e)
 
@@ -100,6 +138,9 @@ def cocob(gs: Vectors, ws: Vectors, rates: Numbers, momenta: Numbers, b: float, 
 BY_HAND: dict[str, Callable[[Vectors, Vectors, Numbers, Numbers, float, float], Iterator[Vector]]] = {
     "ademamix": ademamix,
     "adopt": adopt,
+    "mars": mars,
+    "shampoo": shampoo,
+    "soap": soap,
     "prodigy": prodigy,
     "dadapt_adam": dadapt_adam,
     "dog": dog,

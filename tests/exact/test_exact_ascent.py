@@ -29,7 +29,7 @@ CONTROL = LQR(
     gamma=0.95,
 )
 # Step sizes for rules that are slow at 0.1: relative to the weights, or divided by all squared gradients so far.
-RATES = {"adadelta": 10.0, "lars": 3.0, "adagrad": 0.5, "sm3": 0.5, "novograd": 0.02}
+RATES = {"adadelta": 10.0, "lars": 3.0, "adagrad": 0.5, "sm3": 0.5, "novograd": 0.02, "shampoo": 1.0}
 
 
 def softmax(table: Array) -> Array:
