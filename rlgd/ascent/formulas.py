@@ -200,7 +200,7 @@ def muon(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon
         leaves, structure = jax.tree.flatten(params)
         layers = [place for place, leaf in enumerate(leaves) if leaf.ndim >= 2]
         hidden = [place in layers[1:-1] and leaf.ndim == 2 for place, leaf in enumerate(leaves)]
-        return structure.unflatten("muon" if matrix else "adam" for matrix in hidden)
+        return jax.tree.unflatten(structure, ["muon" if matrix else "adam" for matrix in hidden])
 
     return optax.partition({"muon": orthogonal, "adam": adam}, part)
 

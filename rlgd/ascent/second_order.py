@@ -139,7 +139,7 @@ def soap(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon
 # on the CPU; and vmap makes a condition compute both of its branches, here in every update.
 
 
-@sequential_vmap
+@sequential_vmap  # type: ignore[untyped-decorator]
 def _roots(due: Array, sums: tuple[Array, ...], old: tuple[Array, ...], least: Array) -> tuple[Array, ...]:
     """``sums^(-1 / (2 k))`` of an array's k sides if it is due; the eigenvalues are at least ``least``."""
     power = -0.5 / len(sums)
@@ -153,7 +153,7 @@ def _roots(due: Array, sums: tuple[Array, ...], old: tuple[Array, ...], least: A
     return jax.lax.cond(due, lambda: tuple(map(root, sums)), lambda: old)
 
 
-@sequential_vmap
+@sequential_vmap  # type: ignore[untyped-decorator]
 def _basis(due: Array, side: Array, old: Array) -> Array:
     """The old basis after a step of orthogonal iteration, if it is due."""
     return jax.lax.cond(due, lambda: jnp.linalg.qr(side @ old)[0], lambda: old)
