@@ -10,10 +10,10 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from rlgd.ascent import Ascent, apply_step
+from rlgd.ascent import OPTIMIZERS, Ascent, apply_step
 
 STEPS = 20_000
-LEARNING_RATES = {"adagrad": 1.0, "sm3": 1.0}  # divided by the root of all squared gradients so far
+LEARNING_RATES = {"adagrad": 1.0, "sm3": 1.0, "shampoo": 1.0}  # divided by the root of all squared gradients so far
 X = jnp.arange(1.0, 6.0)
 Y = jnp.array([3.0, 4.0, 2.0, 5.0, 6.0])
 
@@ -24,7 +24,7 @@ def objective(line):
 
 def fit(optimizer):
     """Slope and intercept that the optimizer arrives at."""
-    rate = LEARNING_RATES.get(optimizer, 0.05)
+    rate = OPTIMIZERS[optimizer].learning_rate or LEARNING_RATES.get(optimizer, 0.05)
     ascent = Ascent(optimizer, learning_rate=rate, weight_decay=0.0, schedule="cosine")
     ascent.validate()
     transformation = ascent.transformation()

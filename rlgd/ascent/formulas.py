@@ -16,6 +16,9 @@ Descent: TypeAlias = optax.GradientTransformation
 LBFGS_MEMORY = 10
 TRUST_COEFFICIENT = 1e-3  # LARS's eta
 ADAN_DIFFERENCES = 0.92  # Adan's coefficient of the mean difference between gradients
+ADEMAMIX_KEEPS = 0.999  # AdEMAMix's b3; the paper's is 0.9999, and this for runs of tens of thousands of updates
+ADEMAMIX_SHARE = 5.0  # its alpha
+MARS_CORRECTION = 0.025  # MARS's gamma
 
 
 def scaled(learning_rate: Scalar, *parts: Descent) -> Descent:
@@ -99,6 +102,25 @@ def adan(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon
     return scaled(learning_rate, optax.GradientTransformation(init, update))
 
 
+def ademamix(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """AdEMAMix (Pagliardini et al., 2024): Adam with a second, slow average of gradients that begins at 0.
+
+    The paper lets the slow average and its share rise over many updates; here both are what they become.
+    """
+    slow = {"b3": ADEMAMIX_KEEPS, "alpha": ADEMAMIX_SHARE}
+    return contrib.ademamix(learning_rate, momentum, second_moment, eps=epsilon, **slow)
+
+
+def adopt(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """ADOPT (Taniguchi et al., 2024) with its clipping: each gradient is divided by the second moment before it."""
+
+    # Of an integer optax would take the root in single precision.
+    def bound(updates: Array) -> Array:
+        return jnp.power(updates.astype(jnp.result_type(learning_rate)), 0.25)
+
+    return contrib.adopt(learning_rate, momentum, second_moment, epsilon, clip_value_fn=bound)
+
+
 def lars(learning_rate: Scalar, momentum: Scalar) -> Descent:
     """LARS (You et al., 2017): momentum of ``0.001 |w| / |g| g``, with the norms of each leaf."""
     trust = optax.scale_by_trust_ratio(trust_coefficient=TRUST_COEFFICIENT)
@@ -138,9 +160,49 @@ def adafactor(learning_rate: Scalar, momentum: Scalar, epsilon: Scalar) -> Desce
     )
 
 
+class MarsState(NamedTuple):
+    """Adam's state, and the last gradient."""
+
+    adam: Any
+    last: Any
+
+
+def mars(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
+    """MARS-AdamW (Yuan et al., 2024, algorithm 2): Adam of gradients that their last change corrects.
+
+    It is the paper's approximate form, whose last gradient is that of the last data, not that of these data at the
+    last parameters.
+    """
+    adam = optax.scale_by_adam(momentum, second_moment, epsilon)
+
+    def init(params: Any) -> MarsState:
+        return MarsState(adam.init(params), jax.tree.map(jnp.zeros_like, params))
+
+    def update(gradient: Any, state: MarsState, params: Any = None) -> tuple[Any, MarsState]:
+        share = jnp.where(state.adam.count == 0, 0, MARS_CORRECTION * momentum / (1 - momentum))
+        corrected = jax.tree.map(lambda g, last: g + share * (g - last), gradient, state.last)
+        corrected = optax.tree.scale(1 / jnp.maximum(optax.tree.norm(corrected), 1), corrected)
+        step, moments = adam.update(corrected, state.adam)
+        return step, MarsState(moments, gradient)
+
+    return scaled(learning_rate, optax.GradientTransformation(init, update))
+
+
 def muon(learning_rate: Scalar, momentum: Scalar, second_moment: Scalar, epsilon: Scalar) -> Descent:
-    """Muon (Jordan et al., 2024): momentum, made orthogonal by Newton-Schulz iterations; Adam for other leaves."""
-    return contrib.muon(learning_rate, beta=momentum, adam_b1=momentum, adam_b2=second_moment, eps=epsilon)
+    """Muon (Jordan et al., 2024): momentum, made orthogonal by Newton-Schulz iterations, for hidden matrices.
+
+    As its author recommends, the first and the last layer, vectors and numbers have Adam, with Nesterov's momentum too.
+    """
+    orthogonal = contrib.muon(learning_rate, beta=momentum, eps=epsilon)
+    adam = optax.nadam(learning_rate, momentum, second_moment, epsilon)
+
+    def part(params: Any) -> Any:
+        leaves, structure = jax.tree.flatten(params)
+        layers = [place for place, leaf in enumerate(leaves) if leaf.ndim >= 2]
+        hidden = [place in layers[1:-1] and leaf.ndim == 2 for place, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(structure, ["muon" if matrix else "adam" for matrix in hidden])
+
+    return optax.partition({"muon": orthogonal, "adam": adam}, part)
 
 
 def schedule_free_sgd(learning_rate: Scalar, momentum: Scalar, weight_decay: Scalar) -> Descent:

@@ -18,8 +18,11 @@ from rlgd.ascent.formulas import (
     adafactor,
     adam_like,
     adan,
+    ademamix,
+    adopt,
     lars,
     lbfgs,
+    mars,
     muon,
     rmsprop,
     rmsprop_centred,
@@ -29,6 +32,8 @@ from rlgd.ascent.formulas import (
     sm3,
     yogi,
 )
+from rlgd.ascent.learning_rate_free import cocob, dadapt_adam, dog, dowg, mechanic, prodigy
+from rlgd.ascent.second_order import shampoo, soap
 from rlgd.errors import UsageError
 from rlgd.pytrees import Scalar
 
@@ -68,6 +73,7 @@ class Optimizer(NamedTuple):
         excludes: fields and settings that have no effect on it, or a wrong one.
         positive: fields that may not be 0.
         by_array: the steps, or the state, depend on how the parameters are distributed over arrays.
+        learning_rate: the one that it brings, where that is a factor of a step size that the method estimates.
     """
 
     formula: str
@@ -82,6 +88,7 @@ class Optimizer(NamedTuple):
     excludes: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
     by_array: bool = False
+    learning_rate: float | None = None
 
     def uses(self, field: str) -> bool:
         """Whether a field of the rule has an effect."""
@@ -107,6 +114,8 @@ def _itself(epsilon: Scalar) -> Scalar:
 
 ADAM_DEFAULTS = {"momentum": 0.9, "second_moment": 0.999, "epsilon": 1e-8}
 ADAM: dict[str, Any] = {"moment": "mu", "floor": Floor("nu", _square, "count")}
+# They grow from the start of a run: after a restart, and where a share is kept, they would begin again far too small.
+ESTIMATES: dict[str, Any] = {"learning_rate": 1.0, "excludes": ("reset", "decay")}
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer("a g", optax.sgd, {}, "Robbins & Monro 1951", excludes=("reset", "decay")),  # nothing to forget
@@ -299,8 +308,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
         by_array=True,
     ),
     "muon": Optimizer(
-        "a sqrt(max(1, columns / rows)) orthogonalized(m v'' + (1 - m) g') for matrices, v as in nadam;  "
-        "nadam's step for the rest",
+        "a sqrt(max(1, columns / rows)) orthogonalized(m v'' + (1 - m) g') for matrices, v as in nadam, but the "
+        "first and the last;  nadam's step for these and the rest",
         muon,
         {"momentum": 0.95, "second_moment": 0.999, "epsilon": 1e-8},
         "Jordan et al. 2024 (kellerjordan.github.io/posts/muon)",
@@ -329,6 +338,102 @@ OPTIMIZERS: dict[str, Optimizer] = {
         # x is computed from the parameters and z with the present momentum, so momentum must not change.
         excludes=("momentum_schedule",),
         positive=("momentum",),
+    ),
+    "ademamix": Optimizer(
+        "a (v' + 5 u) / (sqrt(s') + e);  v, s as in adam;  u averages g by 0.999",
+        ademamix,
+        ADAM_DEFAULTS,
+        "Pagliardini, Ablin & Grangier 2024, arXiv 2409.03137",
+        moment="m1",
+        floor=Floor("nu", _square, "count"),
+    ),
+    "adopt": Optimizer(
+        "a v;  v = m v + (1 - m) d;  d = g / max(sqrt(s), e), within +-(t - 1)^(1/4);  then s = b s + (1 - b) g^2;  "
+        "s = g^2 at first, without a step",
+        adopt,
+        {"momentum": 0.9, "second_moment": 0.9999, "epsilon": 1e-6},
+        "Taniguchi et al. 2024, arXiv 2411.02853",
+        moment="mu",
+        floor=Floor("nu", _square),
+        excludes=("reset",),  # the first update after a restart moves nothing
+    ),
+    "mars": Optimizer(
+        "a v' / (sqrt(s') + e);  v, s as in adam, of c / max(1, |c|);  c = g + 0.025 m / (1 - m) (g - g_before)",
+        mars,
+        {"momentum": 0.95, "second_moment": 0.99, "epsilon": 1e-8},
+        "Yuan et al. 2024, arXiv 2411.10438",
+        **ADAM,
+    ),
+    "shampoo": Optimizer(
+        "a L^(-1/4) v R^(-1/4) for matrices;  a v / sqrt(s) for vectors;  v = m v + (1 - m) g;  L sums g g^T, R g^T g, "
+        "from e I, s sums g^2, from e;  the roots are renewed in the first 10 updates and in every 10th",
+        shampoo,
+        {"momentum": 0.9, "epsilon": 1e-6},
+        "Gupta, Koren & Singer 2018, arXiv 1802.09568",
+        moment="mu",
+        by_array=True,
+    ),
+    "soap": Optimizer(
+        "a P u Q^T;  u = P^T v' Q / (sqrt(s') + e);  v as in adam;  s averages (P^T g Q)^2 by b;  in each 10th update "
+        "P = QR(L P), Q = QR(R Q), from I;  L averages g g^T, R g^T g by b;  adam for vectors",
+        soap,
+        {"momentum": 0.95, "second_moment": 0.95, "epsilon": 1e-8},
+        "Vyas et al. 2024, arXiv 2409.11321",
+        moment="mu",
+        floor=Floor("nu", _square, "t"),
+        by_array=True,
+    ),
+    "prodigy": Optimizer(
+        "a k d v / (sqrt(s) + d e);  v averages d g by m, s averages (d g)^2 by b;  k = sqrt(1 - b^t) / (1 - m^t);  "
+        "d is the largest p / |q|_1 so far, from 1e-6;  p = sqrt(b) p + a k d^2 <g, w - w_start>;  "
+        "q = sqrt(b) q + a k d^2 g",
+        prodigy,
+        ADAM_DEFAULTS,
+        "Mishchenko & Defazio 2024, arXiv 2306.06101",
+        moment="mu",
+        **ESTIMATES,
+    ),
+    "dadapt_adam": Optimizer(
+        "v / (sqrt(s) + e);  v averages a k d g by m, s averages g^2 by b;  k = sqrt(1 - b^t) / (1 - m^t);  "
+        "d is the largest p / |q|_1 so far, from 1e-6;  p = c p + a k d <g, q / (sqrt(s) + e)>, q and s from before;  "
+        "q = c q + (1 - c) a k d g;  c = sqrt(b)",
+        dadapt_adam,
+        ADAM_DEFAULTS,
+        "Defazio & Mishchenko 2023, arXiv 2301.07733",
+        moment="exp_avg",
+        **ESTIMATES,
+    ),
+    "dog": Optimizer(
+        "a r g / sqrt(s + e);  r is the largest |w - w_start| so far, from 1e-6 (1 + |w_start|);  s sums |g|^2",
+        dog,
+        {"epsilon": 1e-8},
+        "Ivgi, Hinder & Carmon 2023, arXiv 2302.12022",
+        **ESTIMATES,
+    ),
+    "dowg": Optimizer(
+        "a r^2 g / (sqrt(s) + e);  r^2 is the largest |w - w_start|^2 so far, from e;  s sums r^2 |g|^2",
+        dowg,
+        {"epsilon": 1e-4},
+        "Khaled, Mishchenko & Jin 2023, arXiv 2305.16284",
+        **ESTIMATES,
+    ),
+    "mechanic": Optimizer(
+        "a times the change of (sum of r) x;  x sums adam's steps v' / (sqrt(s') + e);  six rates r, which forget "
+        "by c = 0.9, 0.99, ...:  r = (1e-6 / 6 n + max(0, p)) / (sqrt(q) + 1e-8);  n = max(c n, |h| + 1e-8);  "
+        "q = c^2 q + h^2;  p = c p + r h, h within +-n, r and n from before;  h = <g - 0.01 (sum of r) |g| / |w| w, x>",
+        mechanic,
+        ADAM_DEFAULTS,
+        "Cutkosky, Defazio & Mehta 2023, arXiv 2306.00144",
+        **ADAM,
+        **ESTIMATES,
+    ),
+    "cocob": Optimizer(
+        "a times the change of x;  x = u (n + p) / (n max(q + n, 100 n));  u sums g, q sums |g|;  "
+        "n is the largest |g|, from e;  p = max(0, p + x g), x from before",
+        cocob,
+        {"epsilon": 1e-8},
+        "Orabona & Tommasi 2017, arXiv 1705.07795",
+        **ESTIMATES,
     ),
     "lbfgs": Optimizer(
         f"a H g, or a g / max(1, |g|) at first and where H g is not uphill;  H: the inverse curvature that the last "

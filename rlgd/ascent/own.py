@@ -39,9 +39,10 @@ def optimizer_row(value: Any) -> Optimizer:
 
 
 def implied(value: Any) -> dict[str, Any]:
-    """The learning rate that an optimizer of a user brings: its function's own default; 1 of a transformation."""
+    """The learning rate that an optimizer brings: ours in its row, a user's function as its own default, else 1."""
     if OPTIMIZER.is_own(value):
-        return {}
+        rate = OPTIMIZERS[value].learning_rate
+        return {} if rate is None else {"learning_rate": rate}
     try:
         part = OPTIMIZER.part(value)
     except UsageError:  # validation refuses it

@@ -35,7 +35,9 @@ class Rule:
         kind=OPTIMIZER,
         implies=implied,
     )
-    learning_rate: float = traced(1e-3, "step size", "[0, inf)")
+    learning_rate: float = traced(
+        1e-3, "step size; a factor of it, by default 1, for optimizers that estimate it", "[0, inf)"
+    )
     momentum: float | None = traced(
         None, "coefficient of the first moment: heavy ball's and Nesterov's beta, Adam's and Lion's b1", "[0, 1)"
     )

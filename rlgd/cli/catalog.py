@@ -97,7 +97,8 @@ def optimizers() -> Rows:
 
     rows = [["optimizer", "uses, by default", "paper", "the step that is added"]]
     for name, row in OPTIMIZERS.items():
-        defaults = " ".join(f"{field}={value:g}" for field, value in row.defaults.items())
+        brought = {} if row.learning_rate is None else {"learning_rate": row.learning_rate}
+        defaults = " ".join(f"{field}={value:g}" for field, value in (brought | row.defaults).items())
         rows.append([name, defaults or "-", row.paper, row.formula])
     return [*rows, *([name, "-", origin, place] for name, place, origin in _installed(OPTIMIZER))]
 

@@ -16,7 +16,7 @@ from rlgd.system.layout import ACCELERATOR, CPU
 
 def trees(number: int) -> list[Any]:
     rng = np.random.default_rng(0)
-    shapes = {"a": (6, 8), "b": (5,), "c": (2, 3)}
+    shapes = {"a": (6, 8), "b": (5,), "c": (2, 3), "d": (3, 2)}
     return [{k: jnp.asarray(3 * rng.normal(size=s), jnp.float32) for k, s in shapes.items()} for _ in range(number)]
 
 
@@ -63,7 +63,7 @@ def test_where_steps_depend_on_arrays_joining_would_change_them(optimizer: str) 
     def end(join: Any) -> Any:
         transformation, params = ascent.transformation(), join(PARAMS)
         state = transformation.init(params)
-        for gradient in GRADIENTS:
+        for gradient in 3 * GRADIENTS:  # so many that SOAP's bases are no longer those of the arrays
             step, state = transformation.update(join(gradient), state, params)
             params = jax.tree.map(jnp.add, params, step)
         return ravel_pytree(params)[0]

@@ -121,6 +121,8 @@ def test_a_learning_rate_comes_with_the_optimizer() -> None:
     assert ppo(optimizer=sign_momentum).ascent.rule.learning_rate == ppo().ascent.rule.learning_rate
     assert with_values(ppo(), {"optimizer": optax.adam(0.1)}).ascent.rule.learning_rate == 1
     assert with_values(ppo(), {"optimizer": "sgd"}) == ppo(optimizer="sgd")
+    assert Ascent("prodigy").rule.learning_rate == ppo(optimizer="dog").ascent.rule.learning_rate == 1
+    assert ppo(optimizer="prodigy", learning_rate=0.5).ascent.rule.learning_rate == 0.5
     written = to_dict(ppo(optimizer=sign_momentum, learning_rate=0.25))
     assert from_dict(ppo(), written).ascent.rule.learning_rate == 0.25
 
