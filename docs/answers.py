@@ -21,6 +21,7 @@ from rlgd.tables import markdown
 
 DOCS = Path(__file__).resolve().parent
 FIGURES = (("normalized-return", "normalized-time"), ("return-by-value",), ("surface",))  # the first that it has
+MOST_ROWS = 30  # of a table that somebody reads
 LEFT_OUT = ("seeds", "mean over training", "mean over equal seconds", "steps to", "seconds to it")
 
 
@@ -73,13 +74,16 @@ def _section(name: str, result: StudyResult) -> str:
     plan, arms = result.plan, result.point_results
     seeds = f"{plan.question.seeds} seeds of {', '.join(plan.agent_names)} in {', '.join(plan.env_ids)}"
     return "\n\n".join(
-        [
+        part
+        for part in [
             f"## {plan.question.question}",
             words.in_short(plan, arms),
             "\n".join(f"![{figure.replace('-', ' ')}](answers/{name}-{figure}.png)" for figure in figures),
-            tables.overall_tables(plan, arms) if over_tasks(plan, arms) else _table(result, arms),
+            tables.overall_tables(plan, arms),
+            "" if over_tasks(plan, arms) or sum(map(len, arms)) > MOST_ROWS else _table(result, arms),
             f"`rlgd study {name}`: {seeds}.",
         ]
+        if part
     )
 
 

@@ -124,6 +124,28 @@ def probability_of_improvement(scores: Sequence[float] | Scores, baseline: Seque
     return mean_improvement([(_checked(scores), _checked(baseline))])
 
 
+def share_near_the_best(strata: Sequence[Scores], nearly: float) -> Interval:
+    """The share of values that do nearly as well as the best of them, the mean over environments.
+
+    A value counts if the interquartile mean of its scores is at least ``nearly`` times the highest one, which has to be
+    above 0. The bootstrap draws seeds, the same for all values, and chooses the best value anew each time.
+
+    Args:
+        strata: for each environment the scores ``[values, S]``, with the same seeds for all values.
+        nearly: in (0, 1].
+    """
+
+    def statistic(*seeds: Scores, axis: int = -1) -> Any:
+        shares = []
+        for scores, drawn in zip(strata, seeds, strict=True):
+            means = interquartile_mean(scores[:, drawn.astype(int)], axis)
+            best = means.max(axis=0)
+            shares.append(np.mean((means >= nearly * best) & (best > 0), axis=0))
+        return np.mean(shares, axis=0)
+
+    return _bootstrap([np.arange(scores.shape[1], dtype=float) for scores in strata], statistic)
+
+
 def _checked(scores: Sequence[float] | Scores) -> Scores:
     array = np.asarray(scores, np.float64)
     if array.ndim != 1 or not array.size or not np.isfinite(array).all():

@@ -92,7 +92,7 @@ def _points(by_env: dict[str, Sequence[PointResult]]) -> tuple[OverallPoint, ...
 
 
 def _point(env_ids: Sequence[str], rows: Sequence[PointResult], baseline: OverallPoint | None) -> OverallPoint:
-    returns = tuple(_normalized(env_id, row) for env_id, row in zip(env_ids, rows, strict=True))
+    returns = tuple(normalized(env_id, row) for env_id, row in zip(env_ids, rows, strict=True))
     scores = [np.array(list(by_seed.values())) for by_seed in returns]
     times = [np.minimum([one.seconds for one in row.reached], row.budget.seconds) / row.budget.seconds for row in rows]
     return OverallPoint(
@@ -113,7 +113,7 @@ def _improvement(returns: Sequence[Mapping[int, float]], baseline: Sequence[Mapp
     return confidence.mean_improvement(pairs)
 
 
-def _normalized(env_id: str, row: PointResult) -> dict[int, float]:
+def normalized(env_id: str, row: PointResult) -> dict[int, float]:
     """The returns by seed; one that is not finite counts as random."""
     random, solved, _ = TASKS[env_id]
     returns = {seed: outcome.episode_return for seed, outcome in row.outcomes.items()}

@@ -11,6 +11,7 @@ from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult
 from rlgd.studies.speed import ROUNDS, Speed
 from rlgd.studies.tables import arm_tables, overall_tables
+from rlgd.studies.working import NEARLY, working
 from rlgd.tables import markdown
 
 
@@ -80,6 +81,11 @@ def _notes(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[str]:
             "Normalized return: 0 is a policy that acts at random, 1 is solved (`rlgd/studies/tasks.py`); "
             "interquartile mean over the seeds of all environments. Share of the time to the target: of the most "
             "seconds that a setting had there, the mean over seeds; 1 if a seed does not reach it."
+        )
+    if working(plan, arms):
+        notes.append(
+            f"Values that work: those whose normalized return is at least {NEARLY:.0%} of that of the arm's best value "
+            "there, interquartile means over seeds; the mean over environments. The bootstrap chooses the best anew."
         )
     notes += [*_notes_on_target(plan, arms), *_notes_on_time(plan, arms)]
     if any(row.diverged > 0 for arm in arms for row in arm):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlgd.maths.confidence import in_words
+from rlgd.maths.confidence import Interval, in_words
 from rlgd.studies.arms import as_label
 from rlgd.studies.directory import SUMMARY
 from rlgd.studies.outcome import Outcome
@@ -14,6 +14,7 @@ from rlgd.studies.over_tasks import over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.rounds import Separation, separations
 from rlgd.studies.seed_statistics import PointResult, area, first_reached, late_mean, median_reached, target_return
+from rlgd.studies.working import Working, working
 from rlgd.tables import as_html, markdown_within
 
 DISTANCE, SEPARATED = "distance to the optimum", "worse than"
@@ -89,7 +90,23 @@ def overall_tables(plan: Plan, arms: Sequence[Sequence[PointResult]], width: int
         ]
         text = markdown_within(width, heads, rows, {*heads} - {"P(better)"}, SUMMARY)
         texts.append(f"**{overall.title}** ({', '.join(overall.env_ids)})\n\n{text}")
+    if grids := working(plan, arms):
+        texts.append(_working_table(grids, width))
     return "\n\n".join(texts)
+
+
+def _working_table(grids: Sequence[Working], width: int | None) -> str:
+    """How many values of a grid work, for each arm."""
+    axis = next(grid.axis for grid in grids if grid.share is not None)
+    heads = ["arm", "best normalized return", "share of values that work", f"decades of {axis} that work"]
+
+    def row(grid: Working) -> list[str]:
+        if grid.share is None:
+            return [grid.name, in_words(grid.best, ".2f"), "", ""]
+        decades = Interval(*(x * grid.decades for x in grid.share))
+        return [grid.name, in_words(grid.best, ".2f"), in_words(grid.share, ".2f"), in_words(decades, ".1f")]
+
+    return f"**values that work**\n\n{markdown_within(width, heads, list(map(row, grids)), heads[:1], SUMMARY)}"
 
 
 def html_tables(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from rlgd.maths.confidence import in_words
+from rlgd.maths.confidence import Interval, in_words
 from rlgd.studies import page
 from rlgd.studies.arms import Arm
 from rlgd.studies.over_tasks import Overall, over_tasks
 from rlgd.studies.plan import Plan
 from rlgd.studies.seed_statistics import PointResult, median_reached
+from rlgd.studies.working import Working, working
 
 NAMED = 4  # points that cannot be told from the best one, at most; more are counted
 
@@ -22,13 +23,17 @@ def answer(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
 
 def in_short(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> str:
     """What was found, in a few sentences: over all environments, or over all arms; empty if nothing was."""
+    grids = [grid for grid in working(plan, arms) if grid.share is not None]
+    if len(plan.env_ids) > 1 and grids:
+        return _working(grids)
     if overall := over_tasks(plan, arms):
         return "\n\n".join(map(_over_environments, overall))
     if len(plan.env_ids) > 1:
         return ""
     pairs = zip(plan.question.arms, arms, strict=True)
     rows = [(arm.title, row) for arm, rows in pairs for row in rows]
-    return _found({f"{row.point.label} ({title})" if len(arms) > 1 else row.point.label: row for title, row in rows})
+    named = {f"{row.point.label} ({title})" if len(arms) > 1 else row.point.label: row for title, row in rows}
+    return " ".join(part for part in (_found(named), _working(grids) if grids else "") if part)
 
 
 def _by_arm(plan: Plan, arms: Sequence[Sequence[PointResult]]) -> list[tuple[Arm, str]]:
@@ -80,3 +85,15 @@ def _over_environments(overall: Overall) -> str:
         return f"{text} No seed reached a target."
     share = in_words(first.time, ".2f")
     return f"{text} The target takes the least time with **{first.label}**: {share} of the time that there was."
+
+
+def _working(grids: Sequence[Working]) -> str:
+    """With which arm most values work, and with which fewest."""
+    shares = {grid.name: grid.share for grid in grids if grid.share is not None}
+    most, least = (choose(shares, key=lambda name: shares[name].value) for choose in (max, min))
+    text = f"Most values of {grids[0].axis} work with **{most}**: {_in_percent(shares[most])} of them"
+    return f"{text}; fewest with **{least}**: {_in_percent(shares[least])}."
+
+
+def _in_percent(share: Interval) -> str:
+    return in_words(share, ".0%")
