@@ -39,6 +39,7 @@ class Options(OutputOptions):
     method: str = flag("pb2", "how copies change: by chance, or as a bandit expects", "pbt|pb2", group="run")
     eval_episodes: int = flag(100, "episodes of the winner's evaluation", group="evaluation")
     seed: int = flag(0, "seed of the population", group="run")
+    devices: int = flag(1, "devices of this machine over which members are divided", group="run")
     hyperparameters: "Agent" = dataclasses.field(default=UNKNOWN, metadata=part())
     run_dir: str | None = flag(
         None,
@@ -76,7 +77,7 @@ def run(options: Options) -> int:
     from rlgd.evolution import api
 
     directory = Path(options.run_dir) if options.run_dir else api.automatic(Path("runs"), env.env_id, options.agent)
-    names = ("members", "generations", "total_timesteps", "method", "eval_episodes", "seed")
+    names = ("members", "generations", "total_timesteps", "method", "eval_episodes", "seed", "devices")
     given = {name: getattr(options, name) for name in names}
     try:
         with ShownProgress(options) as progress:

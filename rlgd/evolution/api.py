@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlgd import hyperparameters
 from rlgd.agents import make_agent
@@ -23,6 +24,7 @@ from rlgd.run import layout
 from rlgd.run.config import RunConfig, agent_name
 from rlgd.run.settings import RunSettings
 from rlgd.system import lock
+from rlgd.system.mesh import AXIS, make_mesh, together
 from rlgd.system.progress import Best, OnProgress, Progress
 from rlgd.training.chunks import MAX_CHUNK
 
@@ -43,6 +45,7 @@ def evolve(
     method: str = "pb2",
     eval_episodes: int = 100,
     seed: int = 0,
+    devices: int = 1,
     evolve_dir: str | Path,
     on_progress: OnProgress = lambda progress: None,
 ) -> EvolveResult:
@@ -62,6 +65,7 @@ def evolve(
         method: "pbt" (Jaderberg et al. 2017) or "pb2", whose bandit chooses values (Parker-Holder et al. 2020).
         eval_episodes: of the winner's evaluation.
         seed: of the population.
+        devices: of this machine, over which members are divided.
         evolve_dir: the directory; a population in it goes on where it was.
         on_progress: called with a ``Progress`` after each generation.
 
@@ -73,6 +77,10 @@ def evolve(
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     members, generations = whole_number("members", members, 2), whole_number("generations", generations, 2)
+    devices = whole_number("devices", devices, 1)
+    if members % devices:
+        raise UsageError(f"members is {members}, which {devices} devices do not divide.")
+    mesh = make_mesh(devices)
     agent = make_agent(agent) if isinstance(agent, str) else agent
     target = make(env)
     if not isinstance(target, DeviceEnv):
@@ -102,7 +110,7 @@ def evolve(
         raise UsageError(f"{directory} cannot be made: {error.strerror}.") from error
     with lock.held(directory):
         storage.begin(directory, identity, (BEST, TABLE, SUMMARY, TENSORBOARD))
-        population, done = _train(agent.prepared(), shape, settings, members, generations, directory, on_progress)
+        population, done = _train(agent.prepared(), shape, settings, members, generations, mesh, directory, on_progress)
         result = _result(agent, shape, settings, population, done, directory)
         publish(result)
     return result
@@ -114,6 +122,7 @@ def _train(
     settings: RunSettings,
     members: int,
     generations: int,
+    mesh: Mesh | None,
     directory: Path,
     on_progress: OnProgress,
 ) -> tuple[Population, Generation]:
@@ -122,19 +131,18 @@ def _train(
     def started(agent: Agent) -> Population:
         return begin(agent, shape, members, settings.seed, settings.total_timesteps)
 
-    stored = storage.read(directory, jax.eval_shape(started, agent))
+    like = jax.eval_shape(started, agent)
+    stored = storage.read(directory, like)
     population, past = stored if stored is not None else (None, [])
     number = len(past[0]) if past else 0
-    program = jax.jit(lambda agent, population: advance(agent, shape, population))
-    seconds = 0.0
     on_progress(Progress("generations", number, generations, compiling=True))
     if population is None:
         population = jax.jit(started)(agent)
+    clock, seconds = time.perf_counter(), 0.0
+    if number < generations:
+        program, population = _compiled(agent, shape, population, mesh)
+        seconds = time.perf_counter() - clock
     while number < generations:
-        if seconds == 0.0:
-            clock = time.perf_counter()
-            program = program.lower(agent, population).compile()  # type: ignore[assignment]
-            seconds = time.perf_counter() - clock
         population, generation = program(agent, population)
         new = [np.asarray(x)[None] for x in jax.device_get(generation)]
         past = [np.concatenate(pair) for pair in zip(past, new, strict=True)] if past else new
@@ -143,7 +151,28 @@ def _train(
         score = float(np.max(past[1][-1]))
         best = Best(f"member {int(np.argmax(past[1][-1]))}", score) if np.isfinite(score) else None
         on_progress(Progress("generations", number, generations, best, compile_seconds=seconds))
-    return population, Generation(*past)
+    return together(population), Generation(*past)
+
+
+def _compiled(agent: Agent, shape: Shape, population: Population, mesh: Mesh | None) -> tuple[Any, Population]:
+    """The program of a generation, and the population where it takes it: members are divided over the mesh."""
+
+    def generation(agent: Agent, population: Population) -> tuple[Population, Generation]:
+        return advance(agent, shape, population)
+
+    if mesh is None:
+        return jax.jit(generation).lower(agent, population).compile(), population
+    members = len(population.score)
+
+    def place(leaf: jax.Array) -> NamedSharding:
+        return NamedSharding(mesh, PartitionSpec(AXIS) if leaf.shape[:1] == (members,) else PartitionSpec())
+
+    where = jax.tree.map(place, population)
+    population = jax.device_put(population, where)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    agent = jax.device_put(agent, everywhere)
+    program = jax.jit(generation, out_shardings=(where, everywhere)).lower(agent, population).compile()
+    return lambda _, population: program(agent, population), population
 
 
 def _result(

@@ -1,6 +1,9 @@
 """A population that evolves: who copies whom, where the bandit looks, what the winner's schedule says, and resuming."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from rlgd.hyperparameters import with_values
 
 AGENT = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
 RANGES = {"learning_rate": {"log": [1e-4, 1e-1]}, "momentum": {"linear": [0.0, 0.9]}}
+PROGRAM = [sys.executable, "-m", "rlgd"]
 SMALL: dict[str, Any] = {"members": 4, "generations": 4, "total_timesteps": 2048, "eval_episodes": 2}
 
 
@@ -133,6 +137,20 @@ def test_a_population_goes_on_with_the_same_bits(method: str, tmp_path: Path) ->
     np.testing.assert_array_equal(whole.evaluation.returns, parts.evaluation.returns)
 
 
+@pytest.mark.slow
+def test_members_are_divided_over_devices(tmp_path: Path) -> None:
+    words = ["evolve", "a2c", "--env", "CartPole-v1", "--num-envs", "4", "--hidden-sizes", "8", "--measure-every", "0"]
+    words += ["--members", "4", "--generations", "2", "--total-timesteps", "512", "--eval-episodes", "2", "--quiet"]
+    words += ["--vary", "learning_rate=log:1e-5,1e-4"]  # so small that rounding stays rounding
+    for devices in (1, 2):
+        where = ["--devices", str(devices), "--run-dir", str(tmp_path / str(devices))]
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+        done = subprocess.run([*PROGRAM, *words, *where], env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    one, two = ((tmp_path / name / "generations.csv").read_text() for name in ("1", "2"))
+    assert one == two
+
+
 def test_a_directory_belongs_to_one_population(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         evolve(tmp_path, on_progress=_Interrupt(1))
@@ -174,6 +192,7 @@ def test_the_command_prints_the_line_and_writes_what_a_plain_run_takes(
         ({"momentum": {"linear": [0.5, 1.0]}}, {}, r"momentum is 1.0"),
         (RANGES, {"members": 1}, "members is 1"),
         (RANGES, {"generations": 1}, "generations is 1"),
+        (RANGES, {"members": 4, "devices": 3}, "members is 4, which 3 devices do not divide"),
         (RANGES, {"method": "pb3"}, "unknown method 'pb3'"),
     ],
 )
