@@ -112,7 +112,7 @@ class REINFORCE(Agent):
             return jnp.sum(jnp.where(rows.mask, log_prob(policy) - acted, 0), axis=0)
 
         def gradient_at(policy: Any, weight: Array) -> Any:
-            weighted = rows._replace(advantage=rows.advantage * weight[None])
+            weighted = rows._replace(weight=jnp.broadcast_to(weight, rows.mask.shape))
             return self._gradient(spec, Params(policy, state.params.value), weighted, progress, key)[0].policy
 
         momentum = self.ascent.momentum_at(progress)
@@ -152,8 +152,10 @@ class REINFORCE(Agent):
             policy, value = self.networks(spec).read(learned, block.features, keys)
             assert policy is not None
             share = jnp.sum(block.mask, dtype=valid.dtype) / jnp.maximum(valid, 1)
-            score = jnp.sum(jnp.where(block.mask, policy.log_prob(block.action) * block.advantage, 0)) / episodes
-            entropy = jnp.sum(jnp.where(block.mask, policy.entropy(), 0)) / episodes
+            weight = 1.0 if block.weight is None else block.weight
+            score = policy.log_prob(block.action) * block.advantage
+            score = jnp.sum(jnp.where(block.mask, weight * score, 0)) / episodes
+            entropy = jnp.sum(jnp.where(block.mask, weight * policy.entropy(), 0)) / episodes
             mean_entropy = share * objectives.masked_mean(policy.entropy(), block.mask)
             metrics = {"train/objective": score, "train/entropy": mean_entropy}
             total = score + self.entropy_weight(progress) * entropy
@@ -167,7 +169,10 @@ class REINFORCE(Agent):
 
 
 class EpisodeRows(NamedTuple):
-    """The rows of N whole episodes, ``[T, N, ...]``; ``mask`` is False after each episode's end."""
+    """The rows of N whole episodes, ``[T, N, ...]``; ``mask`` is False after each episode's end.
+
+    ``weight`` are importance weights of what the policy climbs; None: all are 1.
+    """
 
     features: Features
     action: Array
@@ -175,6 +180,7 @@ class EpisodeRows(NamedTuple):
     baseline: Array
     returns: Array
     mask: Array
+    weight: Array | None = None
 
 
 def _sum_over_blocks(

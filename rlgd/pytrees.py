@@ -131,6 +131,13 @@ class Met(NamedTuple):
     obs_statistics: Any
 
 
+class Previous(NamedTuple):
+    """What corrects the momentum: the policy's parameters before the last update, and how many updates there were."""
+
+    policy: Any
+    updates: Array
+
+
 @pytree
 @dataclasses.dataclass(frozen=True)
 class AgentState:
@@ -144,7 +151,7 @@ class AgentState:
         reward_statistics: running variance of the discounted return and the returns so far, ``[N]``.
         measured: the policy's gradient when the ascent was last measured; zeros before that.
         value_memory: the memory of the value function for each environment, ``[N, size]``.
-        previous: the policy's parameters before the last update, where the agent corrects its momentum by them.
+        previous: where the agent corrects its momentum, what it keeps for that; else None.
         control: what drives learning rate and momentum, see ``rlgd.ascent.control``.
         met: of a federated ascent, whose other arrays but ``outer_opt_state`` have a leading axis of climbers.
     """
@@ -156,7 +163,7 @@ class AgentState:
     reward_statistics: Any = None
     measured: Any = None
     value_memory: Any = None
-    previous: Any = None
+    previous: Previous | None = None
     control: Any = None
     met: Met | None = None
 

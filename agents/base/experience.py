@@ -22,7 +22,7 @@ class Experience(NamedTuple):
 
     A row is one step of one environment, ``[T * N, ...]``. For recurrent networks a row is all steps of one
     environment, ``[N, T, ...]``: minibatches are then whole sequences. ``value_memory`` is the memory of the value
-    function after the rollout.
+    function after the rollout. ``weight`` are importance weights of what the policy climbs; None: all are 1.
     """
 
     features: Features
@@ -33,6 +33,11 @@ class Experience(NamedTuple):
     value_target: Array
     mask: Array | None
     value_memory: Array | None = None
+    weight: Array | None = None
+
+    def weighted(self, values: Array) -> Array:
+        """Numbers of the rows with their weights."""
+        return values if self.weight is None else values * self.weight
 
     def explained_variance(self) -> Array:
         """How well the value function that acted predicts the targets."""

@@ -16,7 +16,7 @@ from rlgd.ascent.trees import apply_step, global_norm
 from rlgd.maths import running_statistics
 from rlgd.maths.minibatches import as_rows
 from rlgd.models.features import encode
-from rlgd.pytrees import AgentState, Metrics, Params, Rollout
+from rlgd.pytrees import AgentState, Metrics, Params, Previous, Rollout
 from rlgd.spaces import Spec
 
 
@@ -135,7 +135,7 @@ def conclude(
         obs_statistics=obs_statistics,
         reward_statistics=reward_statistics,
         value_memory=value_memory,
-        previous=None if state.previous is None else state.params.policy,
+        previous=None if state.previous is None else Previous(state.params.policy, state.previous.updates + 1),
     )
 
 

@@ -2,9 +2,11 @@
 
 A first moment averages gradients of past parameters. With the change of the gradient since then, measured on the new
 rollout alone, it averages as if all of them had been taken here. For the gradient g of a rollout at the parameters w
-and momentum m, the optimizer is given
+and momentum m, in update t the optimizer is given
 
-    g(w) + m / (1 - m) D,    so that the average is    d = g(w) + m (d_before - (g(w) - D))
+    g(w) + (1 - m^(t - 1)) m / (1 - m) D
+
+so that its average is d = g(w) + m (d_before - (g(w) - D)), less the share m^t of g(w) that an average from 0 lacks.
 
     storm    D = g(w) - g(w_before), at w_before with importance weights p_before / p: STORM-PG (Yuan, Lian, Liu & Zhou
              2020, arXiv 2003.04302), and IS-MBPG (Huang et al. 2020, arXiv 2007.06680) with a fixed step
@@ -24,14 +26,17 @@ import numpy as np
 from jax import Array
 
 from rlgd.agents.base.agent import Agent
+from rlgd.ascent.own import OPTIMIZER
 from rlgd.ascent.trees import global_norm
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, static, traced
 from rlgd.models.own import SHARED
-from rlgd.pytrees import AgentState, Metrics
+from rlgd.pytrees import AgentState, Metrics, Previous
 
 KINDS = ("off", "storm", "hessian")
 MAX_WEIGHT = 2.0
+# Those whose first moment is an average of plain gradients by the coefficient momentum, and is what moves the weights.
+OPTIMIZERS = ("momentum", "adam", "adamw", "amsgrad", "adamax", "radam", "yogi", "signum")
 
 
 @hyperparameters
@@ -63,9 +68,12 @@ class VarianceReduction:
         if not self.is_on:
             return
         ascent = agent.ascent
-        rule, given = ascent.rule.resolved(), f"variance_reduction is {self.variance_reduction!r}"
-        if not rule.row.moment or rule.momentum is None or np.any(np.asarray(rule.momentum) == 0):
-            raise UsageError(f"{given}, but {rule.optimizer} has no momentum here, so there is nothing to correct.")
+        rule, given = ascent.rule, f"variance_reduction is {self.variance_reduction!r}"
+        if rule.optimizer not in OPTIMIZERS:
+            name = OPTIMIZER.name(rule.optimizer)
+            raise UsageError(f"{given}, but {name} does not average gradients; choose one of {', '.join(OPTIMIZERS)}.")
+        if np.any(np.asarray(rule.resolved().momentum) == 0):
+            raise UsageError(f"{given}, but momentum is 0, so there is nothing to correct.")
         if ascent.outer.sync_every is not None:
             raise UsageError(f"{given}, which a federated ascent (sync_every) does not have; leave one out.")
         if ascent.moments.rollout_moments in ("reset", "decay"):
@@ -80,14 +88,17 @@ class VarianceReduction:
 
     def begun(self, state: AgentState) -> AgentState:
         """An agent's first state, with what is kept for corrections."""
-        return dataclasses.replace(state, previous=jax.tree.map(jnp.copy, state.params.policy)) if self.is_on else state
+        if not self.is_on:
+            return state
+        previous = Previous(jax.tree.map(jnp.copy, state.params.policy), jnp.zeros(()))
+        return dataclasses.replace(state, previous=previous)
 
     def corrected(
         self,
         momentum: Array,
         gradient: Any,
         policy: Any,
-        before: Any,
+        previous: Previous | None,
         log_ratio: Callable[[Any], Array],
         gradient_at: Callable[[Any, Array], Any],
     ) -> tuple[Any, Metrics]:
@@ -97,26 +108,27 @@ class VarianceReduction:
             momentum: as applied, a scalar.
             gradient: at ``policy``.
             policy: the parameters.
-            before: the parameters before the last update.
+            previous: of the state.
             log_ratio: from parameters to the logarithm of each row's importance weight against ``policy``.
             gradient_at: from parameters and weights to the gradient there on the same rollout, with these weights.
         """
+        assert previous is not None
         metrics: Metrics = {}
         if self.variance_reduction == "storm":
-            ratio = log_ratio(before)
+            ratio = log_ratio(previous.policy)
             most = jnp.asarray(MAX_WEIGHT if self.max_importance_weight is None else self.max_importance_weight)
             bound = jnp.log(most.astype(ratio.dtype))
             weight = jnp.exp(jnp.minimum(ratio, bound))
-            difference = jax.tree.map(jnp.subtract, gradient, gradient_at(before, weight))
+            difference = jax.tree.map(jnp.subtract, gradient, gradient_at(previous.policy, weight))
             metrics["ascent/importance_weight"] = jnp.mean(weight)
             metrics["ascent/importance_bounded"] = jnp.mean((ratio > bound).astype(ratio.dtype))
         else:
-            along = (policy,), (jax.tree.map(jnp.subtract, policy, before),)
+            along = (policy,), (jax.tree.map(jnp.subtract, policy, previous.policy),)
             ratio, slope = jax.jvp(log_ratio, *along)  # the weights are 1, so this is their derivative too
             curved = jax.jvp(lambda policy: gradient_at(policy, jnp.ones_like(ratio)), *along)[1]
             moved = gradient_at(policy, 1 + slope)
             difference = jax.tree.map(lambda x, y, g: x + y - g, curved, moved, gradient)
-        factor = momentum / (1 - momentum)
+        factor = momentum * (1 - jnp.power(momentum, previous.updates)) / (1 - momentum)
         correction = jax.tree.map(lambda x: factor * x, difference)
         metrics["ascent/correction_norm"] = global_norm(correction)
         return jax.tree.map(jnp.add, gradient, correction), metrics

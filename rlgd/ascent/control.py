@@ -12,8 +12,8 @@ kl: a step's KL grows with the square of its length, so the root meets the targe
 multiply or divide by 1.5 outside [TARGET / 2, 2 TARGET]. noise: McCandlish et al. 2018, arXiv 1812.06162, eq. 2.7:
 the best step is 1 / (1 + N / S) of the best one without noise. alignment: the derivative of the objective with respect
 to a factor of the last step is gradient times displacement (Almeida et al. 1998; Baydin et al. 2018, arXiv 1703.04782,
-in its multiplicative, normalized form), and that with respect to momentum is gradient times first moment. The gradient
-is that of a new rollout, whose noise the past steps do not share.
+in its multiplicative, normalized form), and that with respect to the momentum of v <- m v + g is gradient times v. The
+gradient is that of a new rollout, whose noise the past steps do not share.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.ascent.own import OPTIMIZER
 from rlgd.ascent.rule import Rule
 from rlgd.ascent.trees import cosine, global_norm
 from rlgd.errors import UsageError, shown, unknown
@@ -37,7 +38,6 @@ OFF = "off"
 FASTEST = math.log(1.5)  # of the step size in one iteration, as a logarithm
 WIDEST = math.log(1000.0)  # how far the step size goes from where it began, as a logarithm
 MOST_MOMENTUM = 0.999
-LEAST_MOMENTUM = 0.01
 LEAST_SIGNAL = 0.01
 REMEMBERED = 0.95  # share of the averages of signal and noise that the next iteration keeps
 
@@ -51,7 +51,7 @@ class Law(NamedTuple):
 
 def _without_schedule(text: str) -> Mapping[str, Any]:
     """A target for the KL needs no schedule: it would only be undone."""
-    return {"schedule": "constant"} if text.startswith("kl") else {}
+    return {"schedule": "constant"} if isinstance(text, str) and text.startswith("kl") else {}
 
 
 @hyperparameters
@@ -108,8 +108,8 @@ class Control:
     def after_kl(self, state: "ControlState", kl: Array) -> tuple["ControlState", Metrics]:
         """The state after an iteration that moved the policy by ``kl`` nats, a scalar."""
         change = 0.5 * jnp.log(self.step.number / jnp.maximum(kl, jnp.finfo(kl.dtype).tiny))
-        log_factor = _within(state.log_factor + jnp.clip(change, -FASTEST, FASTEST))
-        return dataclasses.replace(state, log_factor=log_factor), {"control/kl": kl}
+        change = jnp.where(jnp.isfinite(kl), jnp.clip(change, -FASTEST, FASTEST), 0)
+        return dataclasses.replace(state, log_factor=_within(state.log_factor + change)), {"control/kl": kl}
 
     def after_halves(self, state: "ControlState", halves: Any) -> tuple["ControlState", Metrics]:
         """The state that knows of the gradients on two halves of the rows, stacked ``[2, ...]``.
@@ -118,7 +118,10 @@ class Control:
         """
         assert state.averages is not None
         if jax.tree.leaves(halves)[0].shape[0] != 2:
-            raise UsageError("learning_rate_control is 'noise', but these rows have no two halves to measure it by.")
+            raise UsageError(
+                "learning_rate_control is 'noise', which is measured on two halves of the rows, and there are none; "
+                "take at least 2 num_envs, and an agent with half_gradients."
+            )
         total, difference = (
             global_norm(jax.tree.map(f, halves)) for f in (lambda x: x[0] + x[1], lambda x: x[0] - x[1])
         )
@@ -133,12 +136,11 @@ class Control:
         return state, {"control/signal_share": share}
 
     def after_gradient(
-        self, rule: Rule, state: "ControlState", gradient: Any, moment: Any, policy: Any
+        self, state: "ControlState", gradient: Any, moment: Any, policy: Any
     ) -> tuple["ControlState", Metrics]:
         """The state that knows of a fresh gradient.
 
         Args:
-            rule: resolved.
             state: before the iteration.
             gradient: of the objective at ``policy``, from a new rollout.
             moment: the optimizer's first moment; None where the momentum is not driven.
@@ -153,8 +155,7 @@ class Control:
         if state.momentum is not None:
             cos = cosine(gradient, moment)
             rest = (1 - state.momentum) * jnp.exp(-self.momentum.number * cos)
-            least = LEAST_MOMENTUM if "momentum" in rule.row.positive else 0.0
-            state = dataclasses.replace(state, momentum=jnp.clip(1 - rest, least, MOST_MOMENTUM))
+            state = dataclasses.replace(state, momentum=jnp.clip(1 - rest, 0, MOST_MOMENTUM))
             metrics["control/momentum_alignment"] = cos
         return state, metrics
 
@@ -171,8 +172,9 @@ class Control:
         if self.momentum.name == OFF:
             return
         given = f"momentum_control {self.momentum_control!r}"
-        if not (rule.row.schedules_momentum and rule.row.moment):
-            raise UsageError(f"{given} has no effect on {rule.optimizer}: it keeps no first moment that may change.")
+        if not rule.row.sums_gradients:
+            name = OPTIMIZER.name(rule.optimizer)
+            raise UsageError(f"{given} is for optimizers whose momentum adds gradients up; {name} does not.")
         if momentum_schedule != "constant":
             raise UsageError(f"{given} and momentum_schedule {momentum_schedule!r} both drive it; leave one out.")
         if rollout_moments == "reset":

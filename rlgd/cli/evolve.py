@@ -1,7 +1,6 @@
 """``rlgd evolve``."""
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +63,10 @@ def run(options: Options) -> int:
     """Check everything, evolve, and print what was found."""
     if options.env is None or not options.vary:
         raise UsageError(f"{'--env' if options.env is None else '--vary'} is missing; for example {EXAMPLE}.")
-    ranges = dict(searched(text, "--vary") for text in options.vary)
+    pairs = [searched(text, "--vary") for text in options.vary]
+    ranges = dict(pairs)
+    if len(ranges) < len(pairs):
+        raise UsageError("--vary names a hyper-parameter twice; give each once.")
     from rlgd import envs
     from rlgd.cli import jax_setup
     from rlgd.cli.progress import ShownProgress
@@ -73,7 +75,7 @@ def run(options: Options) -> int:
 
     env = envs.make(options.env)
     config = RunConfig(options.hyperparameters, env, RunSettings(options.total_timesteps))
-    functools.partial(jax_setup.set_up, computing=options.computing)(config)
+    jax_setup.set_up(config, computing=options.computing)
     from rlgd.evolution import api
 
     directory = Path(options.run_dir) if options.run_dir else api.automatic(Path("runs"), env.env_id, options.agent)

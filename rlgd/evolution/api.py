@@ -77,11 +77,17 @@ def evolve(
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     members, generations = whole_number("members", members, 2), whole_number("generations", generations, 2)
+    if not isinstance(ranges, Mapping):
+        raise UsageError(
+            f"ranges is {ranges!r}; expected a dictionary such as {{'learning_rate': {{'log': [1e-4, 1e-2]}}}}."
+        )
     devices = whole_number("devices", devices, 1)
     if members % devices:
         raise UsageError(f"members is {members}, which {devices} devices do not divide.")
     mesh = make_mesh(devices)
     agent = make_agent(agent) if isinstance(agent, str) else agent
+    if isinstance(agent, type):
+        raise UsageError(f"agent is the class {agent.__name__}; give an agent, such as {agent.__name__}().")
     target = make(env)
     if not isinstance(target, DeviceEnv):
         raise UsageError(f"{target.env_id} runs on the host; a population trains in one program on the device.")
@@ -89,20 +95,21 @@ def evolve(
     agent = evolving(agent, found)
     settings = RunSettings(total_timesteps, eval_episodes=eval_episodes, seed=seed)
     RunConfig(agent, target, settings).validate()
-    share = -(-settings.total_timesteps // generations)
-    rows = agent.num_envs * (1 if agent.whole_episodes else agent.rollout_length)  # type: ignore[attr-defined]
-    shape = Shape(target, found, method, min(-(-share // rows), MAX_CHUNK), share)
+    shape = Shape(
+        target, found, method, _iterations(agent, settings, generations), generations, settings.total_timesteps
+    )
     directory = Path(evolve_dir)
     identity = {
         "agent": agent_name(agent),
         "hyperparameters": hyperparameters.to_dict(agent),
         "env": target.env_id,
+        "max_episode_steps": target.max_episode_steps,
         "ranges": [list(dimension) for dimension in found],
         "members": members,
         "generations": generations,
         "total_timesteps": settings.total_timesteps,
         "method": method,
-        "seed": seed,
+        "seed": settings.seed,
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -110,10 +117,28 @@ def evolve(
         raise UsageError(f"{directory} cannot be made: {error.strerror}.") from error
     with lock.held(directory):
         storage.begin(directory, identity, (BEST, TABLE, SUMMARY, TENSORBOARD))
-        population, done = _train(agent.prepared(), shape, settings, members, generations, mesh, directory, on_progress)
+        population, done = _train(agent.prepared(), shape, settings, members, mesh, directory, on_progress)
         result = _result(agent, shape, settings, population, done, directory)
         publish(result)
     return result
+
+
+def _iterations(agent: Agent, settings: RunSettings, generations: int) -> int:
+    """The most iterations that a member needs for a generation.
+
+    Raises:
+        UsageError: if the program has no room for them.
+    """
+    steps = -(-settings.total_timesteps // generations)
+    if agent.whole_episodes:  # of which each may be as short as a step
+        return min(-(-steps // agent.num_envs), MAX_CHUNK)
+    iterations = -(-steps // (agent.num_envs * agent.rollout_length))  # type: ignore[attr-defined]
+    if iterations > MAX_CHUNK or settings.total_timesteps >= 2**31:
+        raise UsageError(
+            f"a generation of {steps:,} steps has {iterations:,} iterations; allowed: at most {MAX_CHUNK:,}, and below "
+            f"{2**31:,} steps in all. Give more generations, or longer rollouts."
+        )
+    return iterations
 
 
 def _train(
@@ -121,7 +146,6 @@ def _train(
     shape: Shape,
     settings: RunSettings,
     members: int,
-    generations: int,
     mesh: Mesh | None,
     directory: Path,
     on_progress: OnProgress,
@@ -129,9 +153,9 @@ def _train(
     """The population after all generations, and what they did, arrays ``[generations, ...]``."""
 
     def started(agent: Agent) -> Population:
-        return begin(agent, shape, members, settings.seed, settings.total_timesteps)
+        return begin(agent, shape, members, settings.seed)
 
-    like = jax.eval_shape(started, agent)
+    like, generations = jax.eval_shape(started, agent), shape.generations
     stored = storage.read(directory, like)
     population, past = stored if stored is not None else (None, [])
     number = len(past[0]) if past else 0

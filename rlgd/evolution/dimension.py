@@ -58,6 +58,8 @@ def evolving(agent: Agent, found: tuple[Dimension, ...]) -> Agent:
     for end in ("low", "high"):
         changed = hyperparameters.with_values(agent, schedules | {d.name: getattr(d, end) for d in found})
         changed.validate()
+    # What the winner's line will be written as: it must not be refused when everything is trained.
+    hyperparameters.with_values(changed, dict.fromkeys(schedules, "piecewise:0=0.5,1=1")).validate()
     return changed
 
 

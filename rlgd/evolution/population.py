@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from rlgd.agents.base.agent import Agent
@@ -35,14 +36,16 @@ class Shape(NamedTuple):
         dimensions: what evolves.
         method: one of ``METHODS``.
         iterations: at most, of each member in a generation.
-        steps: environment steps of each member in a generation.
+        generations: how many there will be.
+        total_timesteps: environment steps of each member in all of them.
     """
 
     env: DeviceEnv
     dimensions: tuple[Dimension, ...]
     method: str
     iterations: int
-    steps: int
+    generations: int
+    total_timesteps: int
 
 
 @pytree
@@ -53,6 +56,7 @@ class Population:
     Attributes:
         loops: their training states.
         places: of their hyper-parameters, ``[M, D]`` in [0, 1].
+        steps: environment steps of each member and of those it descends from, ``[M]`` int32.
         score: mean return of the episodes that ended in the last generation with any, ``[M]``; -inf before.
         trials: the last generations, ``[G, M, ...]``.
         generation: how many there were, int32.
@@ -61,6 +65,7 @@ class Population:
 
     loops: LoopState
     places: Array
+    steps: Array
     score: Array
     trials: bandit.Trials
     generation: Array
@@ -83,7 +88,7 @@ class Generation(NamedTuple):
     parent: Any
 
 
-def begin(agent: Agent, shape: Shape, members: int, seed: int, total_timesteps: int) -> Population:
+def begin(agent: Agent, shape: Shape, members: int, seed: int) -> Population:
     """New members, each with its own seed, spread evenly over the ranges: each dimension is a Latin square."""
     of_places, of_members, of_generations = (jax.random.fold_in(random_key(seed), n) for n in range(3))
     dimensions = len(shape.dimensions)
@@ -91,23 +96,27 @@ def begin(agent: Agent, shape: Shape, members: int, seed: int, total_timesteps: 
     places = (jnp.stack(columns, axis=1).astype(jnp.float32) + 0.5) / members
 
     def one(key: Array, place: Array) -> LoopState:
-        return initialize(with_places(agent, shape.dimensions, place), shape.env, key, total_timesteps)
+        return initialize(with_places(agent, shape.dimensions, place), shape.env, key, shape.total_timesteps)
 
     # One after another: stacked, the orthogonal initialization of many members compiles longer than it runs.
     loops = jax.lax.map(lambda both: one(*both), (jax.random.split(of_members, members), places))
     unknown = jnp.zeros((REMEMBERED, members))
     trials = bandit.Trials(jnp.zeros((REMEMBERED, members, dimensions)), unknown, unknown, unknown.astype(bool))
     score = jnp.full(members, -jnp.inf)
-    return Population(loops, places, score, trials, jnp.zeros((), jnp.int32), of_generations)
+    none = jnp.zeros((), jnp.int32)
+    return Population(loops, places, jnp.zeros(members, jnp.int32), score, trials, none, of_generations)
 
 
 def advance(agent: Agent, shape: Shape, population: Population) -> tuple[Population, Generation]:
-    """One generation: train, then exploit and explore."""
+    """One generation: train to its share of all steps, then exploit and explore."""
+    # Steps come in whole iterations; where one generation has more of them, the next has less.
+    ends = np.array([(n + 1) * shape.total_timesteps // shape.generations for n in range(shape.generations)], np.int32)
+    end = jnp.asarray(ends)[population.generation]
 
-    def train(place: Array, loop: LoopState) -> tuple[LoopState, Array, Array, Array]:
+    def train(place: Array, loop: LoopState, before: Array) -> tuple[LoopState, Array, Array, Array]:
         own = with_places(agent, shape.dimensions, place)
         loop, history, done = run_iterations(
-            own, shape.env, shape.iterations, loop, jnp.int32(shape.iterations), jnp.int32(shape.steps)
+            own, shape.env, shape.iterations, loop, jnp.int32(shape.iterations), end - before
         )
         metrics, happened = history.metrics(), jnp.arange(shape.iterations) < done
 
@@ -119,18 +128,18 @@ def advance(agent: Agent, shape: Shape, population: Population) -> tuple[Populat
         score = jnp.where(faults > 0, -jnp.inf, jnp.where(episodes > 0, mean, jnp.nan))
         return loop, score, total("rollout/steps"), faults
 
-    loops, score, steps, _ = jax.vmap(train)(population.places, population.loops)
+    loops, score, steps, _ = jax.vmap(train)(population.places, population.loops, population.steps)
     score = jnp.where(jnp.isnan(score), population.score, score)  # no episode ended: what is known is older
     trials = _remembered(population, score)
-    parent = _parents(jax.random.fold_in(population.key, 2 * population.generation), score)
+    of_parents, of_values, of_copies = jax.random.split(jax.random.fold_in(population.key, population.generation), 3)
+    parent = _parents(of_parents, score)
     copied = parent != jnp.arange(len(parent))
-    explored = _explored(
-        shape, population, trials, parent, jax.random.fold_in(population.key, 2 * population.generation + 1)
-    )
+    explored = _explored(shape, population, trials, parent, of_values)
     places = jnp.where(copied[:, None], explored, population.places)
     after = Population(
-        _copied(loops, parent, copied, population.generation),
+        _copied(loops, parent, copied, of_copies),
         places,
+        (population.steps + steps)[parent],
         jnp.where(copied, score[parent], score),
         trials,
         population.generation + 1,
@@ -152,14 +161,10 @@ def _parents(key: Array, score: Array) -> Array:
     return jnp.arange(len(score)).at[worst].set(jnp.where(better, best, worst))
 
 
-def _copied(loops: LoopState, parent: Array, copied: Array, generation: Array) -> LoopState:
+def _copied(loops: LoopState, parent: Array, copied: Array, key: Array) -> LoopState:
     """The states after copying: a copy goes on where its parent is, with random numbers of its own."""
     taken: LoopState = jax.tree.map(lambda x: x[parent], loops)
-
-    def own(key: Array, number: Array) -> Array:
-        return jax.random.fold_in(jax.random.fold_in(key, number), generation)
-
-    fresh = jax.vmap(own)(taken.key, jnp.arange(len(parent)))
+    fresh = jax.random.split(key, len(parent))
     return dataclasses.replace(taken, key=jnp.where(copied, fresh, taken.key))
 
 

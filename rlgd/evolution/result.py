@@ -57,12 +57,11 @@ class EvolveResult:
     def table(self, width: int | None = None) -> str:
         """A row for each generation, in Markdown: scores, and the winner's line."""
         headings = ["generation", "best score", "median score", *(d.name for d in self.dimensions)]
-        finite = np.where(np.isfinite(self.scores), self.scores, np.nan)
         rows = [
             [
                 str(n + 1),
                 _number(np.max(self.scores[n])),
-                _number(np.median(finite[n])),
+                _number(np.median(self.scores[n])),
                 *(f"{x:.3g}" for x in self.line[n]),
             ]
             for n in range(len(self.values))

@@ -10,12 +10,15 @@ import numpy as np
 
 from rlgd.errors import StorageFault, UsageError
 from rlgd.pytrees import named_leaves, with_leaves
-from rlgd.run import config_file
+from rlgd.run import config_file, layout
+from rlgd.studies.directory import STUDY
 from rlgd.system import files, machine, reading
+from rlgd.tuning.journal import JOURNAL
 
 T = TypeVar("T")
 FORMAT_VERSION = 1
 EVOLUTION, STATE = "evolution.json", "population.npz"
+OF_OTHERS = (layout.CONFIG, layout.METRICS, STUDY, JOURNAL)  # what runs, studies and searches write first
 OF_STATE, OF_GENERATION = "state/", "generation/"
 
 
@@ -25,7 +28,7 @@ def begin(directory: Path, identity: dict[str, Any], names: tuple[str, ...]) -> 
     Raises:
         UsageError: if something else does, or it cannot be written.
     """
-    files.check_own(directory, EVOLUTION, (STATE, *names[:-1]), "population", folders=names[-1:])
+    files.check_own(directory, EVOLUTION, (STATE, *names[:-1], *OF_OTHERS), "population", folders=names[-1:])
     path = directory / EVOLUTION
     if path.exists():
         try:

@@ -33,4 +33,9 @@ class Inherited(NamedTuple):
                 changes["reward_statistics"] = dataclasses.replace(rewards, statistics=statistics)
         if settings.init_optimizer:
             changes |= {"opt_state": old.opt_state, "outer_opt_state": old.outer_opt_state}
+        # Nothing has moved yet: what is compared with the parameters before the last update begins at these.
+        if begun.previous is not None:
+            changes["previous"] = begun.previous._replace(policy=learned.params.policy)
+        if begun.control is not None and begun.control.before is not None:
+            changes["control"] = dataclasses.replace(begun.control, before=learned.params.policy)
         return federation.spread(agent, dataclasses.replace(begun, **changes))

@@ -29,7 +29,7 @@ def update(
     if "alignment" in (control.step.name, control.momentum.name):
         gradient = agent.gradient(spec, state, rollout, progress, key).policy
         moment = agent.ascent.first_moment(state.opt_state.policy)
-        driven, more = control.after_gradient(rule, driven, gradient, moment, state.params.policy)
+        driven, more = control.after_gradient(driven, gradient, moment, state.params.policy)
         measured |= more
     ascent = dataclasses.replace(agent.ascent, rule=control.applied(rule, driven))
     after, metrics = dataclasses.replace(agent, ascent=ascent).update(spec, state, rollout, progress, key)

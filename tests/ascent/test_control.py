@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from rlgd.ascent import Ascent, Control, Rule, apply_step
-from rlgd.ascent.control import FASTEST, LEAST_MOMENTUM, MOST_MOMENTUM, REMEMBERED, WIDEST, ControlState
+from rlgd.ascent.control import FASTEST, MOST_MOMENTUM, REMEMBERED, WIDEST, ControlState
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import with_values
 
 RULE = Rule("momentum", 0.1, 0.5).resolved()
+HEAVY = {"momentum_control": "alignment", "optimizer": "momentum"}
 POLICY = {"w": jnp.array([1.0, -2.0]), "b": jnp.zeros(3)}
 
 
@@ -39,6 +40,7 @@ def test_the_kl_law_is_bounded() -> None:
     assert moved(control, 0.0121, state) == pytest.approx(math.log(1 / 1.1), rel=1e-4)
     assert moved(control, 0.0, state) == pytest.approx(FASTEST)
     assert moved(control, 1e9, state) == pytest.approx(-FASTEST)
+    assert moved(control, math.nan, state) == 0  # which ends the run, but not the state
     far = dataclasses.replace(state, log_factor=jnp.float32(WIDEST))
     assert moved(control, 0.0, far) == pytest.approx(WIDEST)
 
@@ -60,7 +62,7 @@ def test_the_noise_law_is_the_share_of_the_signal() -> None:
     assert share == pytest.approx(
         45 / (45 + 2.5), rel=0.02
     )  # 5 numbers with mean 3; the mean of a, b has variance 1 / 2
-    with pytest.raises(UsageError, match="no two halves"):
+    with pytest.raises(UsageError, match="at least 2 num_envs"):
         control.after_halves(state, {"w": jnp.ones((1, 2))})
 
 
@@ -79,7 +81,7 @@ def climb(ascent: Ascent, curvature: list[float], steps: int) -> tuple[np.ndarra
     def one(carry: tuple[Any, Any, ControlState], _: None) -> tuple[tuple[Any, Any, ControlState], Any]:
         x, opt_state, driven = carry
         gradient = -curve * x
-        driven = control.after_gradient(ascent.rule, driven, gradient, ascent.first_moment(opt_state), x)[0]
+        driven = control.after_gradient(driven, gradient, ascent.first_moment(opt_state), x)[0]
         now = dataclasses.replace(ascent, rule=control.applied(ascent.rule, driven))
         change, opt_state = now.transformation().update(gradient, opt_state, x)
         return (apply_step(x, change), opt_state, driven), (-0.5 * jnp.sum(curve * x**2), driven.metrics())
@@ -112,16 +114,16 @@ def test_momentum_rises_where_the_past_points_uphill_and_falls_where_it_overshoo
 
 
 def test_a_driven_momentum_has_bounds() -> None:
-    for sign, bound in {1: MOST_MOMENTUM, -1: LEAST_MOMENTUM}.items():
-        rule = Rule("adabelief", 0.1, 0.5).resolved()  # which fails without momentum
+    for sign, bound in {1: MOST_MOMENTUM, -1: 0}.items():
         control = Control(momentum_control="alignment:0.9")
-        state = control.init(rule, POLICY)
+        state = control.init(RULE, POLICY)
+        gradient = jax.tree.map(jnp.ones_like, POLICY)
+        moment = jax.tree.map(lambda x, sign=sign: sign * x, gradient)
         for _ in range(20):
-            gradient = jax.tree.map(jnp.ones_like, POLICY)
-            moment = jax.tree.map(lambda x, sign=sign: sign * x, gradient)
-            state, _ = control.after_gradient(rule, state, gradient, moment, POLICY)
+            state, _ = control.after_gradient(state, gradient, moment, POLICY)
         assert state.momentum is not None
         assert float(state.momentum) == pytest.approx(bound)
+        assert float(control.applied(RULE, state).momentum or 0.0) == pytest.approx(bound)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +138,11 @@ def test_a_driven_momentum_has_bounds() -> None:
         ({"learning_rate_control": "kl", "schedule": "linear"}, "would undo schedule 'linear'"),
         ({"learning_rate_control": "noise", "sync_every": 2.0}, "a federated ascent"),
         ({"momentum_control": "kl"}, "unknown momentum_control 'kl'"),
-        ({"momentum_control": "alignment", "optimizer": "sgd"}, "no effect on sgd"),
-        ({"momentum_control": "alignment", "optimizer": "schedule_free_sgd"}, "no effect on schedule_free_sgd"),
-        ({"momentum_control": "alignment", "momentum_schedule": "linear:0.5"}, "both drive it"),
-        ({"momentum_control": "alignment", "rollout_moments": "reset"}, "which rollout_moments 'reset' does not keep"),
+        ({"learning_rate_control": 0.01}, "learning_rate_control is 0.01; allowed: text"),
+        ({"momentum_control": "alignment", "optimizer": "sgd"}, "sgd does not"),
+        ({"momentum_control": "alignment", "optimizer": "adam"}, "adds gradients up; adam does not"),
+        (HEAVY | {"momentum_schedule": "linear:0.5"}, "both drive it"),
+        (HEAVY | {"rollout_moments": "reset"}, "which rollout_moments 'reset' does not keep"),
     ],
 )
 def test_what_is_no_law_or_has_two_drivers_is_refused(fields: dict[str, Any], problem: str) -> None:

@@ -137,6 +137,31 @@ def test_a_population_goes_on_with_the_same_bits(method: str, tmp_path: Path) ->
     np.testing.assert_array_equal(whole.evaluation.returns, parts.evaluation.returns)
 
 
+def test_members_have_all_their_steps_in_whole_iterations_and_copies_other_random_numbers(tmp_path: Path) -> None:
+    state: list[Any] = []
+
+    def look(progress: Any) -> None:
+        if (tmp_path / "population.npz").exists():
+            with np.load(tmp_path / "population.npz") as stored:
+                state.append({name: stored[name] for name in stored.files})
+
+    result = evolve(tmp_path, generations=5, total_timesteps=1000, method="pbt", on_progress=look)
+    ends = [-(-1000 * (n + 1) // (5 * 32)) * 32 for n in range(5)]  # iterations have 32 steps
+    assert [int(each["state/steps"][0]) for each in state] == ends
+    assert result.steps == 4 * ends[-1]
+    assert np.any(result.parents[:-1] != np.arange(4))
+    for each in state:
+        assert len({tuple(key) for key in each["state/loops.key"]}) == 4
+        np.testing.assert_array_equal(each["state/steps"], each["state/steps"][0])
+
+
+def test_another_s_directory_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"config\.json is in the way"):
+        evolve(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "run.lock"] == ["config.json"]
+
+
 @pytest.mark.slow
 def test_members_are_divided_over_devices(tmp_path: Path) -> None:
     words = ["evolve", "a2c", "--env", "CartPole-v1", "--num-envs", "4", "--hidden-sizes", "8", "--measure-every", "0"]
@@ -193,6 +218,8 @@ def test_the_command_prints_the_line_and_writes_what_a_plain_run_takes(
         (RANGES, {"members": 1}, "members is 1"),
         (RANGES, {"generations": 1}, "generations is 1"),
         (RANGES, {"members": 4, "devices": 3}, "members is 4, which 3 devices do not divide"),
+        ([("learning_rate", (1e-4, 1e-2))], {}, "expected a dictionary"),
+        (RANGES, {"total_timesteps": 10**7}, "allowed: at most 4,096"),
         (RANGES, {"method": "pb3"}, "unknown method 'pb3'"),
     ],
 )
@@ -200,6 +227,28 @@ def test_what_cannot_evolve_is_refused(ranges: Any, options: Any, problem: str, 
     with pytest.raises(UsageError, match=problem):
         rlgd.evolve(AGENT, "CartPole-v1", ranges, evolve_dir=tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"learning_rate_control": "kl"}, "would undo schedule"),
+        ({"optimizer": "momentum", "momentum_control": "alignment"}, "both drive it"),
+        ({"optimizer": "schedule_free_sgd"}, "schedule_free_sgd does not use it"),
+    ],
+)
+def test_what_a_plain_run_could_not_follow_is_refused_before_it_is_trained(
+    fields: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    ranges = RANGES | {"momentum": {"linear": [0.1, 0.9]}}
+    with pytest.raises(UsageError, match=problem):
+        rlgd.evolve(with_values(AGENT, fields), "CartPole-v1", ranges, evolve_dir=tmp_path / "new", **SMALL)
+
+
+def test_a_name_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
+    vary = ["--vary", "learning_rate=log:1e-4,1e-1", "learning_rate=linear:0,1"]
+    assert main.main(["evolve", "a2c", "--env", "CartPole-v1", *vary]) == 2
+    assert "names a hyper-parameter twice" in capsys.readouterr().err
 
 
 def test_an_environment_on_the_host_is_refused(tmp_path: Path) -> None:
