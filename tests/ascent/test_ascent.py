@@ -34,7 +34,7 @@ every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 FLAT_NAMES = [
     *("optimizer", "learning_rate", "momentum", "second_moment", "epsilon", "weight_decay", "l1", "l2"),
     *("max_grad_norm", "schedule", "momentum_schedule", "rollout_moments", "moment_decay"),
-    *("outer_learning_rate", "outer_momentum", "sync_every", "climbers"),
+    *("outer_learning_rate", "outer_momentum", "sync_every", "climbers", "learning_rate_control", "momentum_control"),
 ]
 
 

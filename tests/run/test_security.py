@@ -55,6 +55,7 @@ EXPLAINED = {
     "rlgd/system/watch.py": r"socket|ctypes",
     "rlgd/system/lock.py": r"import socket|socket\.gethostname\(\)",  # the host's name
     "rlgd/run/sinks/tensorboard.py": r"import socket|socket\.gethostname\(\)",  # the host's name
+    "rlgd/evolution/storage.py": r"allow_pickle=False",  # which it is told not to do
     # inside the process
     "rlgd/system/signals.py": r"import socket|socket\.socketpair\(\)|socket\.SHUT_WR|the wake-up socket",
 }
