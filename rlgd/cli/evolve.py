@@ -35,7 +35,9 @@ class Options(OutputOptions):
     members: int = flag(16, "members of the population, side by side", group="run")
     generations: int = flag(20, "after each of them the worst quarter may become copies of the best", group="run")
     total_timesteps: int = flag(100_000, "environment steps of each member", group="run", count=True)
-    method: str = flag("pb2", "how copies change: by chance, or as a bandit expects", "pbt|pb2", group="run")
+    method: str = flag(
+        "pb2", "how copies change: by chance, as a bandit expects, or nobody copies", "pbt|pb2|fixed", group="run"
+    )
     eval_episodes: int = flag(100, "episodes of the winner's evaluation", group="evaluation")
     seed: int = flag(0, "seed of the population", group="run")
     devices: int = flag(1, "devices of this machine over which members are divided", group="run")

@@ -62,7 +62,8 @@ def evolve(
         members: at least 2.
         generations: at least 2; after each of them the worst quarter may be replaced.
         total_timesteps: environment steps of each member.
-        method: "pbt" (Jaderberg et al. 2017) or "pb2", whose bandit chooses values (Parker-Holder et al. 2020).
+        method: "pbt" (Jaderberg et al. 2017); "pb2", whose bandit chooses values (Parker-Holder et al. 2020); or
+            "fixed", where nobody copies, to compare with.
         eval_episodes: of the winner's evaluation.
         seed: of the population.
         devices: of this machine, over which members are divided.

@@ -3,7 +3,8 @@
 Population based training (Jaderberg et al. 2017, arXiv 1711.09846). In each generation every member trains for the same
 number of steps; then those of the lowest quarter that score below a random member of the highest quarter become copies
 of it, with other hyper-parameters: at a random distance from the copied ones, or, in a quarter of the cases, anywhere
-("pbt"); or where a bandit expects the score to rise most ("pb2", ``bandit.py``).
+("pbt"); or where a bandit expects the score to rise most ("pb2", ``bandit.py``). With "fixed" all go on as they began:
+a search over as many fixed values with the same budget, to compare with.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from rlgd.maths.seeds import random_key
 from rlgd.pytrees import LoopState, pytree
 from rlgd.training.loop import initialize, run_iterations
 
-METHODS = ("pbt", "pb2")
+METHODS = ("pbt", "pb2", "fixed")
 FARTHEST = 0.2  # how far a copied hyper-parameter moves at most, in units of its range
 ANYWHERE = 0.25  # how often it is drawn anew instead
 REMEMBERED = 8  # generations that the bandit learns from
@@ -132,7 +133,7 @@ def advance(agent: Agent, shape: Shape, population: Population) -> tuple[Populat
     score = jnp.where(jnp.isnan(score), population.score, score)  # no episode ended: what is known is older
     trials = _remembered(population, score)
     of_parents, of_values, of_copies = jax.random.split(jax.random.fold_in(population.key, population.generation), 3)
-    parent = _parents(of_parents, score)
+    parent = jnp.arange(len(score)) if shape.method == "fixed" else _parents(of_parents, score)
     copied = parent != jnp.arange(len(parent))
     explored = _explored(shape, population, trials, parent, of_values)
     places = jnp.where(copied[:, None], explored, population.places)

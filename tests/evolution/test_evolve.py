@@ -176,6 +176,13 @@ def test_members_are_divided_over_devices(tmp_path: Path) -> None:
     assert one == two
 
 
+def test_fixed_members_go_on_as_they_began(tmp_path: Path) -> None:
+    fixed, moving = (evolve(tmp_path / method, method=method, generations=2) for method in ("fixed", "pbt"))
+    np.testing.assert_array_equal(fixed.parents, [np.arange(4)] * 2)
+    np.testing.assert_array_equal(fixed.values[0], fixed.values[1])
+    np.testing.assert_array_equal(fixed.scores[0], moving.scores[0])  # until then they are the same
+
+
 def test_a_directory_belongs_to_one_population(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         evolve(tmp_path, on_progress=_Interrupt(1))
