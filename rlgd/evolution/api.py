@@ -42,7 +42,7 @@ def evolve(
     members: int = 16,
     generations: int = 20,
     total_timesteps: int = 100_000,
-    method: str = "pb2",
+    method: str = "pbt",
     eval_episodes: int = 100,
     seed: int = 0,
     devices: int = 1,
