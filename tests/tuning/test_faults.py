@@ -18,6 +18,7 @@ from gymnasium.spaces import Box, Discrete
 
 import rlgd
 from rlgd.agents import A2C, PPO
+from rlgd.cli import jax_setup, main
 from rlgd.errors import Diverged, EnvironmentFault, StorageFault, UsageError
 from rlgd.tuning import TuneResult
 from rlgd.tuning.journal import JOURNAL
@@ -222,7 +223,7 @@ def at_trial(number: int, what: Callable[[], object]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("lost", ["removed", "moved", "journal removed", "journal garbage"])
-def test_a_directory_that_is_lost_is_one_fault(lost: str, tmp_path: Path) -> None:
+def test_a_directory_that_is_lost_is_one_fault(lost: str, broken_env: Any, tmp_path: Path) -> None:
     directory = tmp_path / "search"
 
     def lose() -> None:
@@ -241,26 +242,29 @@ def test_a_directory_that_is_lost_is_one_fault(lost: str, tmp_path: Path) -> Non
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(directory)
         with pytest.raises(StorageFault, match="search"):
-            tune(directory, "CartPole-v1", search={"gamma": [0.9, 0.99]}, trials=3, on_trial=at_trial(when, lose))
+            tune(
+                directory, broken_env, ON_HOST, search={"gamma": [0.9, 0.99]}, trials=3,
+                on_trial=at_trial(when, lose),
+            )  # fmt: skip
         shutil.rmtree(tmp_path / "moved", ignore_errors=True)
 
 
-def test_a_cut_journal_is_continued(tmp_path: Path) -> None:
+def test_a_cut_journal_is_continued(broken_env: Any, tmp_path: Path) -> None:
     search = {"gamma": [0.9, 0.99]}
-    whole = tune(tmp_path / "whole", "CartPole-v1", search=search, trials=3)
+    whole = tune(tmp_path / "whole", broken_env, ON_HOST, search=search, trials=3)
     content = (tmp_path / "whole" / JOURNAL).read_bytes()
     for left in (len(content) // 3, len(content) // 2, len(content) - 3):
         directory = tmp_path / str(left)
         directory.mkdir()
         (directory / JOURNAL).write_bytes(content[:left])
-        result = tune(directory, "CartPole-v1", search=search, trials=3)
+        result = tune(directory, broken_env, ON_HOST, search=search, trials=3)
         counted = [trial for trial in result.trials if trial["state"] != "failed"]
         assert len(counted) == 3
         assert result.search_score >= min(trial["score"] for trial in whole.trials)
 
 
 @pytest.mark.parametrize("name", ["best.json", "summary.md", "history.png"])
-def test_no_result_is_written_through_a_link(name: str, tmp_path: Path) -> None:
+def test_no_result_is_written_through_a_link(name: str, broken_env: Any, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.write_text("mine")
     search: dict[str, Any] = {"gamma": [0.9, 0.99]}
@@ -269,23 +273,26 @@ def test_no_result_is_written_through_a_link(name: str, tmp_path: Path) -> None:
         (tmp_path / "tune" / name).symlink_to(theirs)
 
     with pytest.raises(StorageFault, match="there is a symbolic link"):
-        tune(tmp_path / "tune", "CartPole-v1", search=search, trials=2, on_trial=at_trial(1, link))
+        tune(tmp_path / "tune", broken_env, ON_HOST, search=search, trials=2, on_trial=at_trial(1, link))
     with pytest.raises(UsageError, match=f"{name} is a symbolic link"):
-        tune(tmp_path / "tune", "CartPole-v1", search=search, trials=2)
+        tune(tmp_path / "tune", broken_env, ON_HOST, search=search, trials=2)
     assert theirs.read_text() == "mine"
 
 
-def test_the_command_says_what_diverged(tmp_path: Path) -> None:
-    done = shell(tmp_path, "--search", "learning_rate=0.001,1e38", "--trials", "4", "--optimizer", "sgd")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+def test_the_command_says_what_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
+    command = [*COMMAND[COMMAND.index("tune") :], "--optimizer", "sgd", "--run-dir"]
+    some = ["--search", "learning_rate=0.001,1e38", "--trials", "4"]
+    assert main.main([*command, str(tmp_path / "some"), *some]) == 0
+    answer = json.loads(capfd.readouterr().out)
     assert {trial["state"] for trial in answer["trials"]} == {"complete", "diverged"}
     diverged = next(trial for trial in answer["trials"] if trial["state"] == "diverged")
     assert diverged["score"] is None
     assert diverged["why"]
-    none = shell(tmp_path / "none", "--search", "learning_rate=1e38", "--trials", "1", "--optimizer", "sgd")
-    assert none.returncode == 4
-    assert "no trial has a score (1 diverged)" in said(none)
+    assert main.main([*command, str(tmp_path / "none"), "--search", "learning_rate=1e38", "--trials", "1"]) == 4
+    assert "no trial has a score (1 diverged)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["trials", "seeds", "total_timesteps", "eval_episodes", "fresh_seeds", "seed"])
@@ -296,10 +303,10 @@ def test_numbers_are_whole(name: str, value: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_numbers_may_be_of_numpy(tmp_path: Path) -> None:
+def test_numbers_may_be_of_numpy(broken_env: Any, tmp_path: Path) -> None:
     numbers = {"trials": 1, "seeds": 1, "total_timesteps": 32, "eval_episodes": 1, "fresh_seeds": 0, "seed": 3}
     given = {name: np.int64(value) for name, value in numbers.items()}
-    result = tune(tmp_path, "CartPole-v1", search={"gamma": [0.9]}, **given)
+    result = tune(tmp_path, broken_env, ON_HOST, search={"gamma": [0.9]}, **given)
     assert len(result.trials) == 1
-    again = tune(tmp_path, "CartPole-v1", search={"gamma": [0.9]}, **numbers)
+    again = tune(tmp_path, broken_env, ON_HOST, search={"gamma": [0.9]}, **numbers)
     assert again.trials == result.trials
