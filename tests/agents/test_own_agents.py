@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import rlgd
 from rlgd import plugins
 from rlgd.agents import A2C, check, make_agent
+from rlgd.cli import jax_setup, main
 from rlgd.errors import UsageError
 from tests.plugin.rlgd_plugin.agents import ClippedA2C
 
@@ -20,21 +23,59 @@ NAME = "rlgd_plugin.agents:ClippedA2C"
 SMALL = ["--num-envs", "4", "--rollout-length", "8", "--hidden-sizes", "4", "--measure-every", "0"]
 
 
+THEIRS = ("rlgd_plugin", "evil", "sound")  # packages of users
+
+
 @pytest.fixture(autouse=True)
-def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    forget(monkeypatch)
+    yield
+    plugins._installed.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] in THEIRS]:
+        del sys.modules[name]
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in another process, in which nobody has named or trusted a part."""
     monkeypatch.setattr(plugins, "_used", {})
     monkeypatch.setattr(plugins, "_trusted", set())
+    plugins._installed.cache_clear()
 
 
-def rlgd_command(cwd: Path, *words: str, path: Path = PLUGIN) -> subprocess.CompletedProcess[str]:
-    variables = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}"}
-    return subprocess.run(
-        [sys.executable, "-m", "rlgd", *words], cwd=cwd, env=variables, capture_output=True, text=True, timeout=300
-    )
+class Said(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture(name="rlgd_command")
+def _rlgd_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in an empty folder, as another process would whose PYTHONPATH has ``path``."""
+    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str, path: Path = PLUGIN) -> Said:
+        forget(monkeypatch)
+        monkeypatch.syspath_prepend(str(path))
+        capfd.readouterr()
+        return Said(main.main(list(words)), *capfd.readouterr())
+
+    return run
 
 
 def small() -> ClippedA2C:
     return ClippedA2C(num_envs=4, rollout_length=8, hidden_sizes=(4,), measure_every=0)
+
+
+def trained(run_dir: Path, agent: type[A2C] = A2C) -> Path:
+    """The configuration of a run."""
+    settings = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (4,), "measure_every": 0}
+    rlgd.train(agent(**settings), "CartPole-v1", total_timesteps=64, run_dir=run_dir, eval_episodes=1)
+    return run_dir / "config.json"
 
 
 def test_an_agent_of_a_user_keeps_the_contract() -> None:
@@ -47,41 +88,43 @@ def test_the_document_shows_this_agent() -> None:
     assert len([line for line in code.splitlines() if line]) <= 40
 
 
-def test_a_run_is_trained_by_name_and_resumed_where_the_package_is_trusted(tmp_path: Path) -> None:
+def test_a_run_is_trained_by_name_and_resumed_where_the_package_is_trusted(
+    tmp_path: Path, rlgd_command: Command
+) -> None:
     flags = ["--env", "CartPole-v1", "--adv-clip", "1.5", *SMALL, "--total-timesteps", "640", "--run-dir", "run"]
     flags += ["--network", "rlgd_plugin.networks:Differences"]
     flags += ["--optimizer", "rlgd_plugin.optimizers:sign_momentum", "--learning-rate", "1e-4"]
-    begun = rlgd_command(tmp_path, "train", NAME, *flags, "--eval-episodes", "2", "--quiet")
+    begun = rlgd_command("train", NAME, *flags, "--eval-episodes", "2", "--quiet")
     assert begun.returncode == 0, begun.stderr
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["agent"], config["hyperparameters"]["adv_clip"]) == (NAME, 1.5)
     for command in (["eval", "run", "--episodes", "2"], ["resume", "run", "--total-timesteps", "1280"]):
-        refused = rlgd_command(tmp_path, *command)
+        refused = rlgd_command(*command)
         assert refused.returncode == 2
         assert f"the agent {NAME!r} is not part of rlgd, and a file alone imports no code" in refused.stderr
         assert "--trust rlgd_plugin" in refused.stderr
-        done = rlgd_command(tmp_path, *command, "--trust", "rlgd_plugin")
+        done = rlgd_command(*command, "--trust", "rlgd_plugin")
         assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
-def test_verify_resume_study_and_tune_take_an_agent_of_a_user(tmp_path: Path) -> None:
+def test_verify_resume_study_and_tune_take_an_agent_of_a_user(tmp_path: Path, rlgd_command: Command) -> None:
     (tmp_path / "flags.toml").write_text(f'agent = "{NAME}"\nenv = "CartPole-v1"\ntotal_timesteps = 20000\n')
-    assert rlgd_command(tmp_path, "verify-resume", "flags.toml").returncode == 2
-    verified = rlgd_command(tmp_path, "verify-resume", "flags.toml", "--trust", "rlgd_plugin")
+    assert rlgd_command("verify-resume", "flags.toml").returncode == 2
+    verified = rlgd_command("verify-resume", "flags.toml", "--trust", "rlgd_plugin")
     assert verified.returncode == 0, verified.stderr
     assert "resuming is exact" in verified.stdout
     flags = ["--seeds", "2", "--total-timesteps", "512"]
     (tmp_path / "clip.toml").write_text("[[arms]]\nvary = { adv_clip = [0.5, 2.0] }\n")
     study = rlgd_command(
-        tmp_path, "study", "clip.toml", "--agent", NAME, "--env", "CartPole-v1", *flags, "--run-dir", "study"
+        "study", "clip.toml", "--agent", NAME, "--env", "CartPole-v1", *flags, "--run-dir", "study"
     )
     assert study.returncode == 0, study.stderr
-    assert rlgd_command(tmp_path, "study", "resume", "study").returncode == 2
-    again = rlgd_command(tmp_path, "study", "resume", "study", "--trust", "rlgd_plugin")
+    assert rlgd_command("study", "resume", "study").returncode == 2
+    again = rlgd_command("study", "resume", "study", "--trust", "rlgd_plugin")
     assert again.returncode == 0, again.stderr
     search = ["--search", "adv_clip=log:0.1,10", "--trials", "2", "--fresh-seeds", "1", *flags, "--run-dir", "tune"]
-    tuned = rlgd_command(tmp_path, "tune", NAME, "--env", "CartPole-v1", *search)
+    tuned = rlgd_command("tune", NAME, "--env", "CartPole-v1", *search)
     assert tuned.returncode == 0, tuned.stderr
 
 
@@ -135,25 +178,25 @@ print(sys.modules[agent_class({NAME!r}).__module__].__file__)
     assert not (tmp_path / "PWNED").exists()
 
 
-def test_an_installed_package_brings_agents_but_takes_no_name_of_ours(tmp_path: Path) -> None:
+def test_an_installed_package_brings_agents_but_takes_no_name_of_ours(tmp_path: Path, rlgd_command: Command) -> None:
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     copy = tmp_path / "plugin"
     subprocess.run(["cp", "-r", str(PLUGIN), str(copy)], check=True)
     subprocess.run([*pip, "--target", str(site), str(copy)], check=True, timeout=300)
-    listed = rlgd_command(tmp_path, "list", "agents", path=site)
+    listed = rlgd_command("list", "agents", path=site)
     assert listed.returncode == 0, listed.stderr
     (row,) = [line for line in listed.stdout.splitlines() if line.startswith("clipped-a2c")]
     assert "rlgd_plugin.agents:ClippedA2C" in row
     assert "of rlgd-plugin 1.0" in row
     assert "the agent 'ppo' of rlgd-plugin is left out: the name is taken" in listed.stderr
-    assert "differences" in rlgd_command(tmp_path, "list", "networks", path=site).stdout
-    assert "sign-momentum" in rlgd_command(tmp_path, "list", "optimizers", path=site).stdout
+    assert "differences" in rlgd_command("list", "networks", path=site).stdout
+    assert "sign-momentum" in rlgd_command("list", "optimizers", path=site).stdout
     flags = ["--env", "CartPole-v1", *SMALL, "--total-timesteps", "64", "--eval-episodes", "1", "--run-dir", "run"]
     flags += ["--network", "differences", "--optimizer", "sign-momentum", "--momentum", "0.5"]
-    trained = rlgd_command(tmp_path, "train", "clipped-a2c", *flags, "--quiet", path=site)
-    assert trained.returncode == 0, trained.stderr
-    played = rlgd_command(tmp_path, "eval", "run", "--episodes", "1", path=site)
+    begun = rlgd_command("train", "clipped-a2c", *flags, "--quiet", path=site)
+    assert begun.returncode == 0, begun.stderr
+    played = rlgd_command("eval", "run", "--episodes", "1", path=site)
     assert played.returncode == 0, played.stderr
 
 
@@ -167,18 +210,15 @@ def test_an_installed_package_brings_agents_but_takes_no_name_of_ours(tmp_path: 
         *(pytest.param(f"{part} of a run", marks=pytest.mark.slow) for part in ("network", "optimizer")),
     ],
 )
-def test_a_file_imports_nothing(where: str, tmp_path: Path) -> None:
+def test_a_file_imports_nothing(where: str, tmp_path: Path, rlgd_command: Command) -> None:
     (tmp_path / "evil.py").write_text("open('PWNED', 'w').close()\nclass Agent: pass\n")
+    commands = [["eval", "run"], ["resume", "run"], ["play", "run"], ["verify-resume", "run"]]
     if where == "network of a run":
-        rlgd.train(A2C(num_envs=4), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
-        path = tmp_path / "run" / "config.json"
+        path = trained(tmp_path / "run")
         path.write_text(path.read_text().replace('"network": "mlp"', '"network": "evil:Agent"'))
-        commands = [["eval", "run"], ["resume", "run"], ["play", "run"], ["verify-resume", "run"]]
     elif where == "optimizer of a run":
-        rlgd.train(A2C(num_envs=4), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
-        path = tmp_path / "run" / "config.json"
+        path = trained(tmp_path / "run")
         path.write_text(path.read_text().replace('"optimizer": "adam"', '"optimizer": "evil:Agent"'))
-        commands = [["eval", "run"], ["resume", "run"], ["play", "run"], ["verify-resume", "run"]]
     elif where == "network of a study":
         (tmp_path / "evil.toml").write_text('agent = "a2c"\n[[arms]]\nvary = { network = ["mlp", "evil:Agent"] }\n')
         commands = [["study", "evil.toml", "--dry-run"]]
@@ -186,25 +226,24 @@ def test_a_file_imports_nothing(where: str, tmp_path: Path) -> None:
         (tmp_path / "evil.toml").write_text('network = "evil:Agent"\n')
         commands = [["train", "a2c", "--env", "CartPole-v1", "--config", "evil.toml"]]
     elif where == "run":
-        rlgd.train(small(), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
-        path = tmp_path / "run" / "config.json"
+        path = trained(tmp_path / "run", ClippedA2C)
         path.write_text(path.read_text().replace("tests.plugin.rlgd_plugin.agents:ClippedA2C", "evil:Agent"))
-        commands = [["eval", "run"], ["resume", "run"], ["play", "run"], ["verify-resume", "run"]]
     else:
         (tmp_path / "evil.toml").write_text('agent = "evil:Agent"\n[[arms]]\nvary = { gamma = [0.9, 0.99] }\n')
         commands = [["study", "evil.toml", "--dry-run"]]
     for command in commands:
-        done = rlgd_command(tmp_path, *command, path=tmp_path)
+        done = rlgd_command(*command, path=tmp_path)
         assert done.returncode == 2, done.stderr
         assert "a file alone imports no code" in done.stderr
     assert not (tmp_path / "PWNED").exists()
 
 
 @pytest.mark.parametrize("kind", ["env", "network"])
-def test_a_file_names_nothing_that_a_trusted_package_has_from_elsewhere(kind: str, tmp_path: Path) -> None:
+def test_a_file_names_nothing_that_a_trusted_package_has_from_elsewhere(
+    kind: str, tmp_path: Path, rlgd_command: Command
+) -> None:
     (tmp_path / "sound.py").write_text("import os\nfrom subprocess import run\n")
-    rlgd.train(A2C(num_envs=4), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
-    path = tmp_path / "run" / "config.json"
+    path = trained(tmp_path / "run")
     content = json.loads(path.read_text())
     if kind == "env":
         content["env"]["id"] = "sound:run"
@@ -213,7 +252,7 @@ def test_a_file_names_nothing_that_a_trusted_package_has_from_elsewhere(kind: st
         content["hyperparameters"]["network"] = "sound:os.abort"
     path.write_text(json.dumps(content))
     for command in ("eval", "resume"):
-        done = rlgd_command(tmp_path, command, "run", "--trust", "sound", path=tmp_path)
+        done = rlgd_command(command, "run", "--trust", "sound", path=tmp_path)
         assert done.returncode == 2
         assert "which is not part of the package that you trust" in done.stderr
     assert not (tmp_path / "PWNED").exists()
