@@ -71,14 +71,14 @@ def score(agent_name: str, steps: int, seed: int) -> float:
     return rlgd.evaluate(result.policy, "CartPole-v1", episodes=100).mean
 
 
-# What compiles much, or is like another agent, is slow.
+# The quick proof that the others learn are the exact answers above.
 @pytest.mark.parametrize(
     ("agent_name", "steps"),
-    [pytest.param(*row[:2], marks=pytest.mark.slow if row[0] in ("a2c", "npg") else ()) for row in TARGETS],
+    [pytest.param(*row[:2], marks=() if row[0] == "ppo" else pytest.mark.slow) for row in TARGETS],
 )
 def test_learns_cartpole(agent_name: str, steps: int) -> None:
-    """The best of two seeds, well below what almost every seed reaches."""
-    assert max(score(agent_name, steps, seed) for seed in (1, 2)) >= 400
+    """One of two seeds, and well below what almost every seed reaches."""
+    assert any(score(agent_name, steps, seed) >= 400 for seed in (1, 2))
 
 
 @pytest.mark.slow
@@ -123,22 +123,22 @@ def fingerprint(run: Path) -> str:
     return hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()
 
 
-def test_the_same_command_gives_the_same_bits(tmp_path: Path) -> None:
+# The second one finds what the first one compiled, or compiles itself.
+@pytest.mark.parametrize("cache", ["cold", pytest.param("other", marks=pytest.mark.slow)])
+def test_the_same_command_gives_the_same_bits(cache: str, tmp_path: Path) -> None:
     runs = []
-    for number, (seed, cache) in enumerate([("0", "cold"), ("12345", "cold"), ("random", "other")]):
+    for number, (seed, place_of_programs) in enumerate([("0", "cold"), ("random", cache)]):
         place = tmp_path / f"place {number}"
         place.mkdir()
-        # The second one finds what the first one compiled, the third one compiles itself.
-        own = {"PYTHONHASHSEED": seed, "XDG_CACHE_HOME": str(tmp_path / cache), "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+        own = {"PYTHONHASHSEED": seed, "XDG_CACHE_HOME": str(tmp_path / place_of_programs), "TZ": "Asia/Tokyo"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
         done = subprocess.run(
-            COMMAND, cwd=place, env=kept | own, capture_output=True, text=True, timeout=240, check=False
+            COMMAND, cwd=place, env=kept | own | {"LC_ALL": "C"}, capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stderr
         runs.append(place / "run")
-    one, *others = runs
-    for other in others:
-        assert fingerprint(other) == fingerprint(one)
-        assert rows(other) == rows(one)
-        for name, value in state(one).items():
-            np.testing.assert_array_equal(value, state(other)[name])
+    one, other = runs
+    assert fingerprint(other) == fingerprint(one)
+    assert rows(other) == rows(one)
+    for name, value in state(one).items():
+        np.testing.assert_array_equal(value, state(other)[name])
