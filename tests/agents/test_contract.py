@@ -75,7 +75,7 @@ BOX = spaces.spec(gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Box(-2, 2,
 
 
 # With every measurement, or much like another one, and long to compile.
-LONG = ("reinforce", "a2c-gru", "ppo-all", "ppo-lstm", "npg", "trpo-all")
+LONG = ("reinforce", "reinforce-mean", "a2c-gru", "ppo-all", "ppo-lstm", "npg", "trpo-all")
 
 
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in AGENTS]
@@ -113,7 +113,7 @@ def test_every_agent_fulfils_the_contract(name: str) -> None:
     check(AGENTS[name], BOX)
 
 
-@pytest.mark.parametrize("name", ["reinforce-none", "a2c", "ppo"])
+@pytest.mark.parametrize("name", ["reinforce-none", pytest.param("a2c", marks=pytest.mark.slow), "ppo"])
 def test_vmap_equals_a_loop(name: str, env: DeviceEnv) -> None:
     """Whole iterations, with environments."""
     agent = AGENTS[name].prepared()
@@ -184,12 +184,26 @@ def box_rollout(agent: Agent, key: Array, length: int, mask: Array | None) -> Ro
     )
 
 
+HEADS = [("gaussian", "free"), ("tanh", "free"), ("beta", "free"), ("tanh", "state"), ("gaussian", "gsde")]
+# Every head by its entropy, and those that no other test of TRPO has by their KL; every agent.
+QUICK = {
+    "reinforce-none": [("gaussian", "free")],
+    "a2c": HEADS,
+    "ppo": [("tanh", "state")],
+    "trpo": [("beta", "free"), ("tanh", "state"), ("gaussian", "gsde")],
+}
+
+
 @pytest.mark.parametrize(
-    ("box_distribution", "box_std"),
-    [("gaussian", "free"), ("tanh", "free"), ("beta", "free"), ("tanh", "state"), ("gaussian", "gsde")],
+    ("name", "box_distribution", "box_std"),
+    [
+        pytest.param(name, *head, marks=[pytest.mark.slow] * (head not in QUICK.get(name, ())))
+        for name in AGENTS
+        for head in HEADS
+    ],
 )
-def test_box_actions_act_and_learn(agent: Agent, box_distribution: str, box_std: str) -> None:
-    agent = dataclasses.replace(agent, box_distribution=box_distribution, box_std=box_std)
+def test_box_actions_act_and_learn(name: str, box_distribution: str, box_std: str) -> None:
+    agent = dataclasses.replace(AGENTS[name].prepared(), box_distribution=box_distribution, box_std=box_std)
     if box_std == "gsde":  # the random actions of the rollout have to be likely ones
         zero: Any = jnp.float32(0)
         agent = dataclasses.replace(agent, log_std_init=zero)
@@ -271,7 +285,8 @@ def test_every_row_is_used_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr("rlgd.agents.ppo.epochs", spy)
     data = dataclasses.replace(box_rollout(agent, jax.random.key(0), 8, None), obs=jnp.arange(96.0).reshape(8, 4, 3))
-    agent.update(BOX, agent.init(BOX, jax.random.key(1)), data, jnp.float32(0), jax.random.key(2))
+    update = jax.jit(agent.update, static_argnums=0)
+    update(BOX, agent.init(BOX, jax.random.key(1)), data, jnp.float32(0), jax.random.key(2))
     jax.effects_barrier()
     epochs = np.concatenate(seen).reshape(3, 32)
     for epoch in epochs:
@@ -312,7 +327,8 @@ def test_dropout_is_off_when_acting_and_for_old_log_probabilities() -> None:
     data, state = box_rollout(plain, jax.random.key(0), 8, None), plain.init(BOX, jax.random.key(1))
     policy, x = state.params.policy, Features(jnp.ones((5, 3)))
     same(plain.distribution(BOX, policy, x).mode(), dropping.distribution(BOX, policy, x).mode())
-    same(experience(plain, BOX, state, data), experience(dropping, BOX, state, data))
+    rows = jax.jit(experience, static_argnums=1)
+    same(rows(plain, BOX, state, data), rows(dropping, BOX, state, data))
     by_key = [dropping.distribution(BOX, policy, x, jax.random.key(i)).mode() for i in range(2)]
     assert not np.array_equal(by_key[0], by_key[1])
     with_key = plain.distribution(BOX, policy, x, jax.random.key(0)).mode()
@@ -345,6 +361,7 @@ def test_the_outer_step_scales_and_carries_on_the_displacement_of_an_iteration()
     outer = dataclasses.replace(plain, ascent=Ascent("sgd", 0.1, outer_learning_rate=0.5, outer_momentum=0.8))
     data = box_rollout(plain, jax.random.key(0), 8, None)
 
+    @jax.jit
     def displacement(agent: Agent, state: Any) -> tuple[Any, Any]:
         after, _ = agent.update(BOX, state, data, jnp.float32(0), jax.random.key(2))
         return after, jax.tree.map(jnp.subtract, after.params, state.params)

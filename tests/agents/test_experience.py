@@ -1,6 +1,7 @@
 """What is learned from is what acted: values, log-probabilities and memories of a rollout."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import gymnasium
@@ -19,7 +20,8 @@ from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import UsageError
 from rlgd.maths import minibatches
-from rlgd.pytrees import Params, Rollout
+from rlgd.pytrees import Features, Params, Rollout
+from rlgd.spaces import Spec
 from rlgd.training import loop as training
 from rlgd.training.device_rollout import collect
 from rlgd.training.host_rollout import collect_on_host
@@ -61,12 +63,13 @@ def slow_targets(agent: RolloutAgent, env: Any, state: Any, rollout: Rollout, me
     """The value target of each row with gae_lambda 0, ``[T, N]``: one step of the value function after another."""
     spec, firsts = env.spec, np.asarray(rollout.firsts)
 
-    def value(obs: Any, first: Any, memory: Array) -> tuple[NDArray[Any], Array]:
-        features = agent.features(spec, state.obs_statistics, jnp.asarray(obs))
-        features = features._replace(first=jnp.asarray(first), memory=Params(None, memory))
+    @jax.jit
+    def value(obs: Any, first: Any, memory: Array) -> tuple[Array, Array]:
+        features = agent.features(spec, state.obs_statistics, obs)
+        features = features._replace(first=first, memory=Params(None, memory))
         read = agent.networks(spec).read_value(state.params, features)
         assert read.memory is not None
-        return np.asarray(read.outputs[..., 0]), read.memory
+        return read.outputs[..., 0], read.memory
 
     truncations = np.zeros(agent.num_envs, int)
     targets = np.zeros(rollout.reward.shape)
@@ -85,6 +88,14 @@ def slow_targets(agent: RolloutAgent, env: Any, state: Any, rollout: Rollout, me
             going = 1 - float(rollout.terminated[t, n])
             targets[t, n] = rollout.reward[t, n] + float(agent.gamma) * going * target
     return targets
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def policy_memory(agent: RolloutAgent, spec: Spec, policy: Any, features: Features) -> Array:
+    """What the policy remembers after each step."""
+    memory = agent.networks(spec).decide(policy, features).output.memory
+    assert memory is not None
+    return memory
 
 
 def host_vector(mode: AutoresetMode) -> HostVector:
@@ -116,9 +127,8 @@ def test_learning_sees_what_acting_saw(kind: str, where: str) -> None:
         expected = slow_targets(agent, env, before.agent_state, rollout, before.agent_state.value_memory)
         real = np.ones((T, N), bool) if rollout.mask is None else np.asarray(rollout.mask)
         np.testing.assert_allclose(np.asarray(rows.value_target).T[real], expected[real], rtol=1e-4, atol=1e-5)
-        read = agent.networks(env.spec).decide(before.agent_state.params.policy, rows.features).output
-        assert read.memory is not None
-        np.testing.assert_allclose(loop.memory.hidden, read.memory[:, -1], rtol=1e-5, atol=1e-6)
+        remembered = policy_memory(agent, env.spec, before.agent_state.params.policy, rows.features)
+        np.testing.assert_allclose(loop.memory.hidden, remembered[:, -1], rtol=1e-5, atol=1e-6)
         loop, _ = learn(agent, env.spec, loop, rollout)
         truncated += int(rollout.truncated.sum())
     assert truncated > 3
@@ -132,12 +142,17 @@ def test_acting_and_learning_agree_on_log_probabilities() -> None:
     rollout, _ = jax.jit(collect, static_argnums=1)(agent, env, loop, jax.random.key(1))
     state, memory = loop.agent_state, loop.memory.hidden
     rows = jax.jit(experience, static_argnums=1)(agent, env.spec, state, rollout)
-    for t in range(T):
-        features = agent.features(env.spec, state.obs_statistics, rollout.obs[t])
-        features = features._replace(first=rollout.firsts[t], memory=Params(memory, None))
+
+    @jax.jit
+    def act(obs: Array, first: Array, action: Array, memory: Array) -> tuple[Array, Any]:
+        features = agent.features(env.spec, state.obs_statistics, obs)
+        features = features._replace(first=first, memory=Params(memory, None))
         policy, output, _ = agent.networks(env.spec).decide(state.params.policy, features)
-        np.testing.assert_allclose(policy.log_prob(rollout.action[t]), rows.log_prob[:, t], rtol=1e-5, atol=1e-6)
-        memory = output.memory
+        return policy.log_prob(action), output.memory
+
+    for t in range(T):
+        log_prob, memory = act(rollout.obs[t], rollout.firsts[t], rollout.action[t], memory)
+        np.testing.assert_allclose(log_prob, rows.log_prob[:, t], rtol=1e-5, atol=1e-6)
 
 
 def test_minibatches_are_whole_sequences(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -361,8 +361,14 @@ def test_both_ways_to_the_exact_gradient_agree() -> None:
     np.testing.assert_allclose(episode_expectation(agent, state, GAMMA, True), ravel_pytree(exact)[0], atol=2e-6)
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["usual", "gamma-weighted"])
-@pytest.mark.parametrize("baseline", ["none", "mean", "value"])
+# Every baseline and both weights; the other pairs are slow.
+PAIRS = [("none", True), ("mean", False), ("value", True), ("none", False), ("mean", True), ("value", False)]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "weighted"),
+    [pytest.param(*pair, marks=[pytest.mark.slow] * (number > 2)) for number, pair in enumerate(PAIRS)],
+)
 def test_reinforce_has_its_expectation(baseline: str, weighted: bool) -> None:
     agent = reinforce(baseline=baseline, discount_weighting=weighted)
     state = beginning(reinforce(), ENV)

@@ -203,13 +203,19 @@ def recall(agent: RolloutAgent) -> float:
     return evaluation.evaluate(result.policy, make(Recall()), episodes=200).mean
 
 
-@pytest.mark.parametrize("kind", CELLS)
+RECALLING: dict[str, Any] = {
+    **{"num_envs": 16, "rollout_length": 12, "hidden_sizes": (16,), "measure_every": 0},
+    "ascent": Ascent("adam", learning_rate=1e-2, max_grad_norm=0.5),
+}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "gru")) for kind in CELLS])
 def test_a_memory_learns_what_needs_one(kind: str) -> None:
-    options: dict[str, Any] = {"num_envs": 16, "rollout_length": 12, "hidden_sizes": (16,)}
-    ascent = Ascent("adam", learning_rate=1e-2, max_grad_norm=0.5)
-    assert recall(A2C(**options, ascent=ascent, network=kind, memory_width=8)) == 1.0
-    if kind == "rnn":  # once is enough
-        assert 0.4 < recall(A2C(**options, ascent=ascent)) < 0.6
+    assert recall(A2C(**RECALLING, network=kind, memory_width=8)) == 1.0
+
+
+def test_without_a_memory_it_is_not_learned() -> None:
+    assert 0.4 < recall(A2C(**RECALLING)) < 0.6
 
 
 @pytest.mark.parametrize("options", [{"network": "lstm", "memory_width": 8}, {"box_std": "gsde"}], ids=["lstm", "gsde"])
