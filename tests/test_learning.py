@@ -133,7 +133,13 @@ def test_the_same_command_gives_the_same_bits(cache: str, tmp_path: Path) -> Non
         own = {"PYTHONHASHSEED": seed, "XDG_CACHE_HOME": str(tmp_path / place_of_programs), "TZ": "Asia/Tokyo"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
         done = subprocess.run(
-            COMMAND, cwd=place, env=kept | own | {"LC_ALL": "C"}, capture_output=True, text=True, timeout=240, check=False
+            COMMAND,
+            cwd=place,
+            env=kept | own | {"LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         runs.append(place / "run")

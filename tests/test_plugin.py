@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 
 import rlgd.envs
 from rlgd import agents, envs, models
-from tests.agents.test_own_agents import PLUGIN, SMALL, rlgd_command
+from tests.agents.test_own_agents import SMALL
 from tests.plugin.rlgd_plugin.agents import ClippedA2C
 from tests.plugin.rlgd_plugin.envs import Corridor
 from tests.plugin.rlgd_plugin.networks import Differences
 from tests.plugin.rlgd_plugin.optimizers import sign_momentum
+from tests.support.own_parts import PLUGIN, Command, command_in, forget
 
 MOST_LINES = 80  # of the plugin's Python files and its pyproject.toml, without empty ones
 ALL = ["clipped-a2c", "--env", "corridor", "--network", "differences", "--optimizer", "sign-momentum"]
@@ -33,42 +35,49 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made / "site"
 
 
-def test_all_kinds_are_listed_and_train_together(site: Path, tmp_path: Path) -> None:
+@pytest.fixture(name="rlgd_command")
+def _rlgd_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    yield command_in(tmp_path, monkeypatch, capfd)
+    forget(monkeypatch)
+
+
+def test_all_kinds_are_listed_and_train_together(site: Path, tmp_path: Path, rlgd_command: Command) -> None:
     for kind, name in (("agents", "clipped-a2c"), ("networks", "differences"), ("optimizers", "sign-momentum"),
                        ("envs", "corridor"), ("sinks", "diary")):  # fmt: skip
-        listed = rlgd_command(tmp_path, "list", kind, path=site)
+        listed = rlgd_command("list", kind, path=site)
         assert any(line.startswith(name) and "rlgd-plugin 1.0" in line for line in listed.stdout.splitlines()), listed
     flags = [*SMALL, "--max-episode-steps", "20", "--total-timesteps", "640", "--eval-episodes", "2", "--sink", "diary"]
-    trained = rlgd_command(tmp_path, "train", *ALL, *flags, "--run-dir", "run", "--quiet", path=site)
+    trained = rlgd_command("train", *ALL, *flags, "--run-dir", "run", "--quiet", path=site)
     assert trained.returncode == 0, trained.stderr
     assert "ClippedA2C begins in corridor" in (tmp_path / "run" / "diary.txt").read_text()
     for command in (["eval", "run", "--episodes", "2"], ["resume", "run", "--total-timesteps", "1280", "--quiet"]):
-        done = rlgd_command(tmp_path, *command, path=site)
+        done = rlgd_command(*command, path=site)
         assert done.returncode == 0, done.stderr
     named = ["--agent", "clipped-a2c", "--env", "corridor"]
-    assert "run" in rlgd_command(tmp_path, "runs", ".", *named, path=site).stdout.splitlines()[1].split()
-    unseen = rlgd_command(tmp_path, "play", "run", "--video", "corridor.mp4", path=site)
+    assert "run" in rlgd_command("runs", ".", *named, path=site).stdout.splitlines()[1].split()
+    unseen = rlgd_command("play", "run", "--video", "corridor.mp4", path=site)
     assert unseen.returncode == 2
     assert "corridor gives no pictures: its class has no render_init, render_image and render_close" in unseen.stderr
     # Without the package nothing of it can be read, and the first part that is missing is named.
-    missing = rlgd_command(tmp_path, "eval", "run", path=tmp_path)
+    missing = rlgd_command("eval", "run", path=tmp_path)
     assert missing.returncode == 2
     assert "rlgd_plugin.agents:ClippedA2C" in missing.stderr
 
 
 @pytest.mark.slow
-def test_what_is_made_of_them_survives_kills_and_varies(site: Path, tmp_path: Path) -> None:
+def test_what_is_made_of_them_survives_kills_and_varies(site: Path, tmp_path: Path, rlgd_command: Command) -> None:
     lines = ['agent = "clipped-a2c"', 'env = "corridor"', 'network = "differences"', 'optimizer = "sign-momentum"']
     lines += ["max_episode_steps = 20", "total_timesteps = 20000", "learning_rate = 1e-4"]
     (tmp_path / "flags.toml").write_text("\n".join(lines))
-    verified = rlgd_command(tmp_path, "verify-resume", "flags.toml", path=site)
+    verified = rlgd_command("verify-resume", "flags.toml", path=site)
     assert "resuming is exact" in verified.stdout, verified.stderr
     (tmp_path / "parts.toml").write_text(
         '[[arms]]\nvary = { optimizer = ["adam", "sign-momentum"], network = ["mlp", "differences"] }\n'
     )
     flags = ["--env", "corridor", "--total-timesteps", "512"]
     study = rlgd_command(
-        tmp_path,
         "study",
         "parts.toml",
         "--agent",
@@ -81,10 +90,10 @@ def test_what_is_made_of_them_survives_kills_and_varies(site: Path, tmp_path: Pa
         path=site,
     )
     assert study.returncode == 0, study.stderr
-    again = rlgd_command(tmp_path, "study", "resume", "study", path=site)
+    again = rlgd_command("study", "resume", "study", path=site)
     assert again.returncode == 0, again.stderr
     search = ["--search", "network=mlp,differences", "--trials", "2", "--seeds", "1", "--fresh-seeds", "1"]
-    tuned = rlgd_command(tmp_path, "tune", "clipped-a2c", *flags, *search, "--run-dir", "tune", path=site)
+    tuned = rlgd_command("tune", "clipped-a2c", *flags, *search, "--run-dir", "tune", path=site)
     assert tuned.returncode == 0, tuned.stderr
 
 

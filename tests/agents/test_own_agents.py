@@ -4,67 +4,33 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import rlgd
 from rlgd import plugins
 from rlgd.agents import A2C, check, make_agent
-from rlgd.cli import jax_setup, main
 from rlgd.errors import UsageError
 from tests.plugin.rlgd_plugin.agents import ClippedA2C
+from tests.support.own_parts import PLUGIN, Command, command_in, forget
 
 ROOT = Path(__file__).parents[2]
-PLUGIN = ROOT / "tests" / "plugin"
 NAME = "rlgd_plugin.agents:ClippedA2C"
 SMALL = ["--num-envs", "4", "--rollout-length", "8", "--hidden-sizes", "4", "--measure-every", "0"]
 
 
-THEIRS = ("rlgd_plugin", "evil", "sound")  # packages of users
-
-
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "path", sys.path.copy())
     forget(monkeypatch)
     yield
-    plugins._installed.cache_clear()
-    for name in [name for name in sys.modules if name.partition(".")[0] in THEIRS]:
-        del sys.modules[name]
-
-
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in another process, in which nobody has named or trusted a part."""
-    monkeypatch.setattr(plugins, "_used", {})
-    monkeypatch.setattr(plugins, "_trusted", set())
-    plugins._installed.cache_clear()
-
-
-class Said(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Said]
+    forget(monkeypatch)
 
 
 @pytest.fixture(name="rlgd_command")
 def _rlgd_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in an empty folder, as another process would whose PYTHONPATH has ``path``."""
-    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str, path: Path = PLUGIN) -> Said:
-        forget(monkeypatch)
-        monkeypatch.syspath_prepend(str(path))
-        capfd.readouterr()
-        return Said(main.main(list(words)), *capfd.readouterr())
-
-    return run
+    return command_in(tmp_path, monkeypatch, capfd)
 
 
 def small() -> ClippedA2C:
@@ -78,6 +44,7 @@ def trained(run_dir: Path, agent: type[A2C] = A2C) -> Path:
     return run_dir / "config.json"
 
 
+@pytest.mark.slow  # tests/test_plugin.py checks it in two environments
 def test_an_agent_of_a_user_keeps_the_contract() -> None:
     check(small())
 
@@ -116,9 +83,7 @@ def test_verify_resume_study_and_tune_take_an_agent_of_a_user(tmp_path: Path, rl
     assert "resuming is exact" in verified.stdout
     flags = ["--seeds", "2", "--total-timesteps", "512"]
     (tmp_path / "clip.toml").write_text("[[arms]]\nvary = { adv_clip = [0.5, 2.0] }\n")
-    study = rlgd_command(
-        "study", "clip.toml", "--agent", NAME, "--env", "CartPole-v1", *flags, "--run-dir", "study"
-    )
+    study = rlgd_command("study", "clip.toml", "--agent", NAME, "--env", "CartPole-v1", *flags, "--run-dir", "study")
     assert study.returncode == 0, study.stderr
     assert rlgd_command("study", "resume", "study").returncode == 2
     again = rlgd_command("study", "resume", "study", "--trust", "rlgd_plugin")

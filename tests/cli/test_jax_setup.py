@@ -22,49 +22,49 @@ from rlgd.envs import make
 from rlgd.run import RunConfig, RunSettings
 from rlgd.system import machine
 
-given = json.loads(sys.argv[1])
-machine.may_have_gpu = lambda: given["gpu"]
-agent = PPO(hidden_sizes=given["hidden_sizes"])
-config = RunConfig(agent, make("CartPole-v1"), RunSettings(1000))
-jax_setup.set_up(config, Computing(given["device"], given["deterministic"], given["autotune"], given["precision"]))
-import jax
-print(json.dumps([os.environ.get("PJRT_NPROC"), os.environ.get("XLA_FLAGS"), jax.config.jax_default_matmul_precision]))
+def set_up(given):
+    os.environ.update(given["variables"])
+    machine.may_have_gpu = lambda: given["gpu"]
+    agent = PPO(hidden_sizes=given["hidden_sizes"])
+    config = RunConfig(agent, make("CartPole-v1"), RunSettings(1000))
+    jax_setup.set_up(config, Computing(given["device"], given["deterministic"], given["autotune"], given["precision"]))
+    import jax
+    found = [os.environ.get("PJRT_NPROC"), os.environ.get("XLA_FLAGS"), jax.config.jax_default_matmul_precision]
+    print(json.dumps(found), flush=True)
+
+for given in json.loads(sys.argv[1]):
+    if not (process := os.fork()):
+        set_up(given)
+        os._exit(0)
+    assert os.waitpid(process, 0)[1] == 0
 """
-GIVEN = {"gpu": False, "device": None, "deterministic": False, "autotune": None, "precision": None}
+GIVEN: dict[str, Any] = {
+    **{"gpu": False, "device": None, "deterministic": False, "autotune": None, "precision": None},
+    **{"hidden_sizes": (64,), "variables": {}},
+}
 LEVEL_0, DETERMINISTIC = "--xla_gpu_autotune_level=0", "--xla_gpu_deterministic_ops=true"
 
 
-def set_up(flags: str | None = None, hidden_sizes: tuple[int, ...] = (64,), **given: Any) -> list[Any]:
+CASES: list[tuple[dict[str, Any], list[Any]]] = [
+    ({}, ["1", LEVEL_0, None]),
+    ({"gpu": True}, [None, LEVEL_0, None]),  # it would compile in one thread
+    ({"gpu": True, "device": "cpu"}, ["1", LEVEL_0, None]),
+    ({"gpu": True, "variables": {"JAX_PLATFORMS": "cpu"}}, ["1", LEVEL_0, None]),
+    ({"gpu": True, "hidden_sizes": (512,)}, [None, None, None]),
+    ({"hidden_sizes": (512,), "autotune": "off", "deterministic": True}, [None, f"{DETERMINISTIC} {LEVEL_0}", None]),
+    ({"autotune": "on", "precision": "highest"}, ["1", None, "highest"]),
+    ({"variables": {"XLA_FLAGS": "--xla_gpu_autotune_level=2"}}, ["1", "--xla_gpu_autotune_level=2", None]),
+    ({"variables": {"XLA_FLAGS": LEVEL_0}, "autotune": "on"}, ["1", f"{LEVEL_0} --xla_gpu_autotune_level=4", None]),
+]
+
+
+def test_what_is_set() -> None:
+    """Each case in a fork of one process in which JAX has not started."""
     own = ("PJRT_NPROC", "XLA_FLAGS", "JAX_PLATFORMS")
-    environment = {name: value for name, value in os.environ.items() if name not in own} | given.pop("variables", {})
-    if flags is not None:
-        environment["XLA_FLAGS"] = flags
-    argument = json.dumps({**GIVEN, "hidden_sizes": hidden_sizes, **given})
-    command = [sys.executable, "-c", SCRIPT, argument]
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    command = [sys.executable, "-c", SCRIPT, json.dumps([GIVEN | given for given, _ in CASES])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    settings: list[Any] = json.loads(done.stdout)
-    return settings
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, ["1", LEVEL_0, None]),
-        ({"gpu": True}, [None, LEVEL_0, None]),  # it would compile in one thread
-        ({"gpu": True, "device": "cpu"}, ["1", LEVEL_0, None]),
-        ({"gpu": True, "variables": {"JAX_PLATFORMS": "cpu"}}, ["1", LEVEL_0, None]),
-        ({"gpu": True, "hidden_sizes": (512,)}, [None, None, None]),
-        (
-            {"hidden_sizes": (512,), "autotune": "off", "deterministic": True},
-            [None, f"{DETERMINISTIC} {LEVEL_0}", None],
-        ),
-        ({"autotune": "on", "precision": "highest"}, ["1", None, "highest"]),
-        ({"flags": "--xla_gpu_autotune_level=2"}, ["1", "--xla_gpu_autotune_level=2", None]),
-        ({"flags": LEVEL_0, "autotune": "on"}, ["1", f"{LEVEL_0} --xla_gpu_autotune_level=4", None]),
-    ],
-)
-def test_what_is_set(given: dict[str, Any], expected: list[Any]) -> None:
-    assert set_up(**given) == expected
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [expected for _, expected in CASES]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlgd
+from rlgd.cli import jax_setup, main
 from rlgd.errors import UsageError
 from rlgd.studies import Question, StudyResult, resume_study
 from rlgd.studies.outcome import OutcomeFile
@@ -99,7 +101,22 @@ def test_an_interrupted_study_is_resumed(whole: StudyResult, tmp_path: Path) -> 
     assert len(list((tmp_path / "members").rglob("seed*/events*"))) == 8
 
 
-def test_a_killed_study_is_resumed(tmp_path: Path) -> None:
+Shell = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(name="shell")
+def _shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    """Runs ``rlgd study`` in an empty folder, in this process: its exit code, output and messages."""
+    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return main.main(["study", *arguments]), *capfd.readouterr()
+
+    return run
+
+
+def test_a_killed_study_is_resumed(tmp_path: Path, shell: Shell) -> None:
     """The process really dies, in the middle."""
     command = [sys.executable, "-m", "rlgd", "study"]
     (tmp_path / "mine.toml").write_text(
@@ -120,19 +137,17 @@ def test_a_killed_study_is_resumed(tmp_path: Path) -> None:
     started.communicate()
     before = members.read_bytes().count(b"\n")
     assert 1 <= before < 8
-    done = subprocess.run(
-        [*command, "resume", str(directory)], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "8 / 8 members  best " in done.stderr
+    code, out, err = shell("resume", str(directory))
+    assert code == 0, err
+    assert "8 / 8 members  best " in err
     assert len((directory / "results.csv").read_text().splitlines()) == 9
-    assert "learning_rate=0.01 num_envs=4" in done.stdout
-    assert f"--logdir {directory}/tensorboard\n" in done.stdout
-    assert f"`rlgd study resume {directory} --members`" in done.stdout
-    done = subprocess.run(
-        [*command, "resume", str(directory), "--members"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "members, " not in done.stderr  # nothing is trained again
-    assert f"--logdir {directory}/members\n" in done.stdout
+    assert "learning_rate=0.01 num_envs=4" in out
+    assert f"--logdir {directory}/tensorboard\n" in out
+    assert f"`rlgd study resume {directory} --members`" in out
+    code, out, err = shell("resume", str(directory), "--members")
+    assert code == 0, err
+    assert "members, " not in err  # nothing is trained again
+    assert f"--logdir {directory}/members\n" in out
     assert len(list((directory / "members").rglob("seed*/events*"))) == 8
 
 
@@ -153,16 +168,12 @@ def test_bad_arguments_end_before_anything_is_written(options: dict[str, Any], m
     assert not (tmp_path / "new").exists()
 
 
-def shell(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "rlgd", "study", *arguments], cwd=cwd, capture_output=True, text=True)
-
-
-def test_a_plan_is_printed_and_nothing_is_done(tmp_path: Path) -> None:
-    done = shell("momentum", "--dry-run", "--seeds", "3", cwd=tmp_path)
-    assert done.returncode == 0
-    assert "20 combinations in 5 arms, 3 seeds each: 60 members of ppo in CartPole-v1, rlgd/Cart" in done.stdout
-    assert "program env=Pendulum-v1: 12 members" in done.stdout
-    assert "5 programs to compile" in done.stdout
+def test_a_plan_is_printed_and_nothing_is_done(tmp_path: Path, shell: Shell) -> None:
+    code, out, _ = shell("momentum", "--dry-run", "--seeds", "3")
+    assert code == 0
+    assert "20 combinations in 5 arms, 3 seeds each: 60 members of ppo in CartPole-v1, rlgd/Cart" in out
+    assert "program env=Pendulum-v1: 12 members" in out
+    assert "5 programs to compile" in out
     assert not list(tmp_path.iterdir())
 
 
@@ -180,9 +191,9 @@ def test_a_plan_is_printed_and_nothing_is_done(tmp_path: Path) -> None:
         (["resume"], "usage"),
     ],
 )
-def test_mistakes_get_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = shell(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr + done.stdout.lower()
-    assert "Traceback" not in done.stderr
+def test_mistakes_get_one_message(arguments: list[str], message: str, tmp_path: Path, shell: Shell) -> None:
+    code, out, err = shell(*arguments)
+    assert code == 2
+    assert message in err + out.lower()
+    assert "Traceback" not in err
     assert not list(tmp_path.iterdir())

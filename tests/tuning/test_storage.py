@@ -16,6 +16,7 @@ import pytest
 
 import rlgd
 from rlgd.agents import A2C
+from rlgd.cli import jax_setup, main
 from rlgd.errors import StorageFault, UsageError
 from rlgd.tuning import storage as storage_module
 from rlgd.tuning.journal import counted_trials
@@ -247,28 +248,25 @@ def test_a_url_that_is_no_use_gets_one_message_without_its_password(url: str, me
     assert raised.value.__cause__ is None
 
 
-def shell(url: str, cwd: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "rlgd", "tune", "a2c", "--env", "CartPole-v1", "--search", "gamma=0.9,0.99"]
-    arguments = ["--storage", url, "--run-dir", str(cwd / "here"), "--trials", "1", *more]
-    return subprocess.run([*command, *arguments], cwd=cwd, capture_output=True, text=True)
-
-
-def test_a_missing_driver_is_named(tmp_path: Path) -> None:
-    done = shell(f"firebird://bob:{WRITTEN}@host/x", tmp_path)
-    assert done.returncode == 2
-    assert "is no URL of a database" in done.stderr
-    driver = "psycopg2"
+def test_a_missing_driver_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
+    command = ["tune", "a2c", "--env", "CartPole-v1", "--search", "gamma=0.9,0.99", "--trials", "1"]
+    command += ["--run-dir", str(tmp_path / "here"), "--storage"]
+    assert main.main([*command, f"firebird://bob:{WRITTEN}@host/x"]) == 2
+    out, err = capfd.readouterr()
+    assert "is no URL of a database" in err
+    said, driver = out + err, "psycopg2"
     try:
         __import__(driver)
     except ImportError:
-        done = shell(f"postgresql+{driver}://bob:{WRITTEN}@127.0.0.1:1/x", tmp_path)
-        assert done.returncode == 2
-        assert (
-            f"postgresql+{driver}://127.0.0.1:1/x needs a driver: No module named '{driver}'; install it" in done.stderr
-        )
-    assert "Traceback" not in done.stderr
-    assert WRITTEN not in done.stderr + done.stdout
-    assert SECRET not in done.stderr + done.stdout
+        assert main.main([*command, f"postgresql+{driver}://bob:{WRITTEN}@127.0.0.1:1/x"]) == 2
+        out, err = capfd.readouterr()
+        assert f"postgresql+{driver}://127.0.0.1:1/x needs a driver: No module named '{driver}'; install it" in err
+        said += out + err
+    for secret in ("Traceback", WRITTEN, SECRET):
+        assert secret not in said
 
 
 def test_a_database_that_another_one_keeps_locked_is_not_waited_for(
