@@ -52,7 +52,8 @@ def _forget_programs() -> Iterator[None]:
 # The files that take longest. They begin first, so that at the end no process works alone.
 LONG = (
     *("test_learning.py", "test_fuzz.py", "test_signals.py", "test_run.py", "test_kills.py", "test_faults.py"),
-    *("test_any_space.py", "test_comparison.py", "test_contract.py", "test_recurrent.py", "test_workers.py"),
+    *("test_ascent.py", "test_any_space.py", "test_comparison.py", "test_contract.py", "test_diagnostics.py"),
+    *("test_natural.py", "test_recurrent.py", "test_study.py", "test_workers.py"),
 )
 
 

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rlgd
 from rlgd import plugins
 from rlgd.agents import A2C, check, make_agent
+from rlgd.agents.base.agent import Agent
 from rlgd.errors import UsageError
 from tests.plugin.rlgd_plugin.agents import ClippedA2C
 from tests.support.own_parts import PLUGIN, Command, command_in, forget
@@ -33,14 +35,16 @@ def _rlgd_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest
     return command_in(tmp_path, monkeypatch, capfd)
 
 
+SIZES: dict[str, Any] = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (4,), "measure_every": 0}
+
+
 def small() -> ClippedA2C:
-    return ClippedA2C(num_envs=4, rollout_length=8, hidden_sizes=(4,), measure_every=0)
+    return ClippedA2C(**SIZES)
 
 
-def trained(run_dir: Path, agent: type[A2C] = A2C) -> Path:
+def trained(run_dir: Path, agent: Agent | None = None) -> Path:
     """The configuration of a run."""
-    settings = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (4,), "measure_every": 0}
-    rlgd.train(agent(**settings), "CartPole-v1", total_timesteps=64, run_dir=run_dir, eval_episodes=1)
+    rlgd.train(agent or A2C(**SIZES), "CartPole-v1", total_timesteps=64, run_dir=run_dir, eval_episodes=1)
     return run_dir / "config.json"
 
 
@@ -191,7 +195,7 @@ def test_a_file_imports_nothing(where: str, tmp_path: Path, rlgd_command: Comman
         (tmp_path / "evil.toml").write_text('network = "evil:Agent"\n')
         commands = [["train", "a2c", "--env", "CartPole-v1", "--config", "evil.toml"]]
     elif where == "run":
-        path = trained(tmp_path / "run", ClippedA2C)
+        path = trained(tmp_path / "run", small())
         path.write_text(path.read_text().replace("tests.plugin.rlgd_plugin.agents:ClippedA2C", "evil:Agent"))
     else:
         (tmp_path / "evil.toml").write_text('agent = "evil:Agent"\n[[arms]]\nvary = { gamma = [0.9, 0.99] }\n')

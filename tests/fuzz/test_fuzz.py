@@ -1,6 +1,6 @@
 """Whatever a command line or a file says: a documented exit code, one message, no traceback, nothing lost outside.
 
-``make test`` tries the same 1,200 inputs each time; ``make test-slow`` others for an hour; ``-s`` shows how
+``make test`` tries the same 400 inputs each time; ``make test-slow`` others for an hour; ``-s`` shows how
 many.
 """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rlgd
 from rlgd.run.checkpoints import folder
 from rlgd.run.layout import CHECKPOINTS
 from tests.support.processes import FLAGS, assert_same_run, start, state, wait_for
@@ -43,9 +44,9 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(tmp_path: 
         process.kill()
         _, error = process.communicate(timeout=60)
         assert process.returncode == -9, error
-        process = start("resume", str(run), "--quiet")
-    _, error = process.communicate(timeout=400)
-    assert process.returncode == 0, error
+        if number + 1 < kills:
+            process = start("resume", str(run), "--quiet")
+    rlgd.resume(run)
     assert_same_run(run, whole)
 
 

@@ -270,7 +270,11 @@ def test_a_crafted_run_does_no_harm(
     assert [path for path in listing(tmp_path) if path not in before and not path.startswith(str(run))] == []
 
 
-@pytest.mark.parametrize("name", ["shape", "pieces", "huge", "deep metadata"])
+# Quick of large arrays and of large files; that the others are refused is quick above.
+BOMBS = ["shape", "huge", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pieces", "deep metadata"))]
+
+
+@pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_takes_neither_memory_nor_time(name: str, run: Path) -> None:
     PACK[name](run)
     # A process between: what a process is forked from counts as its own memory.

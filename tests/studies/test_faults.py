@@ -75,8 +75,10 @@ def test_one_process_writes_a_study(
         assert first.poll() is None, first.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    others = [main.main(["study", *words]) for words in (("resume", str(directory)), arguments)]
-    said = capfd.readouterr().err.splitlines()
+    others, said = [], []
+    for words in (("resume", str(directory)), arguments):
+        others.append(main.main(["study", *words]))
+        said.append(capfd.readouterr().err)
     assert first.poll() is None, "it ended before the others tried"
     assert others == [2, 2], said
     assert f"is being written by another process (pid {first.pid} " in said[0]

@@ -122,7 +122,7 @@ def test_what_is_written_trains_the_winner(found: TuneResult) -> None:
 
 def test_a_search_tells_how_far_it_is(tmp_path: Path) -> None:
     heard: list[Progress] = []
-    found = tune(tmp_path, trials=3, on_progress=heard.append)
+    found = tune(tmp_path, search={"learning_rate": [1e-3, 1e-2]}, trials=3, on_progress=heard.append)
     trials, fresh = ([progress for progress in heard if progress.unit == unit] for unit in ("trials", "fresh seeds"))
     assert heard == trials + fresh
     assert [(heard[0].done, heard[0].number, heard[0].best), trials[-1].done] == [(0, 3, None), 3]
