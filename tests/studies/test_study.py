@@ -19,6 +19,7 @@ from rlgd.errors import UsageError
 from rlgd.studies import Question, StudyResult, resume_study
 from rlgd.studies.outcome import OutcomeFile
 from rlgd.system.progress import Progress
+from tests.support.own_parts import set_nothing_up
 from tests.support.small_study import A2C_SMALL, assert_same_training, study
 
 
@@ -107,7 +108,7 @@ Shell = Callable[..., tuple[int, str, str]]
 @pytest.fixture(name="shell")
 def _shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
     """Runs ``rlgd study`` in an empty folder, in this process: its exit code, output and messages."""
-    monkeypatch.setattr(jax_setup, "set_up", lambda *_, **__: None)
+    monkeypatch.setattr(jax_setup, "set_up", set_nothing_up)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
