@@ -36,7 +36,7 @@ class Options(OutputOptions):
     generations: int = flag(20, "after each of them the worst quarter may become copies of the best", group="run")
     total_timesteps: int = flag(100_000, "environment steps of each member", group="run", count=True)
     method: str = flag(
-        "pb2", "how copies change: by chance, as a bandit expects, or nobody copies", "pbt|pb2|fixed", group="run"
+        "pbt", "how copies change: by chance, as a bandit expects, or nobody copies", "pbt|pb2|fixed", group="run"
     )
     eval_episodes: int = flag(100, "episodes of the winner's evaluation", group="evaluation")
     seed: int = flag(0, "seed of the population", group="run")

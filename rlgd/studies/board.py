@@ -98,7 +98,10 @@ def quantities(plan: Plan, row: PointResult) -> dict[str, Interval | None]:
 
 
 def target_words(plan: Plan, row: PointResult) -> str:
-    """The target return; in words if there are several environments, so that all have the same columns."""
+    """The target return of a point that has one.
+
+    In words if there are several environments, so that all have the same columns.
+    """
     return "the target" if len(plan.env_ids) > 1 else f"{row.target:g}"
 
 
@@ -248,8 +251,10 @@ def _results(plan: Plan, row: PointResult) -> dict[str, float]:
 
     The return has the tag that it has in runs, so that a folder with both has one column for it.
     """
-    target = target_words(plan, row)
-    names = ["return"] + ([f"steps to {target}", f"seconds to {target}"] if row.reached else [])
+    names = ["return"]
+    if row.reached:
+        target = target_words(plan, row)
+        names += [f"steps to {target}", f"seconds to {target}"]
     found = quantities(plan, row)
     known = {name: x.value for name in names if (x := found.get(name)) is not None and math.isfinite(x.value)}
     return {tensorboard.RETURN if name == "return" else f"{ANSWER}/{name}": x for name, x in known.items()}

@@ -118,6 +118,14 @@ def test_a_target_that_was_not_reached_is_a_gap_and_no_result(
     assert tags["entropy"] == [RETURN]
 
 
+def test_an_environment_without_a_target_has_an_answer(tmp_path: Path) -> None:
+    plan = make_plan(Question((ARMS[2],), agent="a2c", env="CliffWalking-v1", seeds=3))
+    outcomes = {n: outcome(-10.0 * n, 100, ((50, -20.0), (100, -10.0))) for n in range(len(plan.members))}
+    publish(StudyResult(plan, outcomes, tmp_path), tmp_path)
+    shown = runs(tmp_path)["settings/ways/none"]
+    assert [tag for tag in shown.Tags()["scalars"] if tag.startswith("answer/")] == [RETURN]
+
+
 def test_curves_are_the_means_over_seeds_in_the_charts_of_each_arm(
     result: StudyResult, found: dict[str, EventAccumulator]
 ) -> None:
