@@ -30,7 +30,7 @@ def _script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("rlgd tra", "train"),
         ("rlgd train tr", "trpo"),
-        ("rlgd train ppo --lea", "--learning-rate"),
+        ("rlgd train ppo --gae-l", "--gae-lambda"),
         ("rlgd train reinforce --base", "--baseline"),
         ("rlgd eval run --epi", "--episodes"),
     ],
