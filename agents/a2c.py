@@ -34,7 +34,8 @@ class A2C(OneStepAgent):
 
     def score(self, policy: Distribution, rows: Experience) -> Array:
         """The mean of log pi(a|s) * A."""
-        return objectives.score_function(policy.log_prob(rows.action), rows.weighted(rows.advantage), rows.mask)
+        advantage = objectives.weighted(rows.advantage, rows.weight)
+        return objectives.score_function(policy.log_prob(rows.action), advantage, rows.mask)
 
     def passes(self) -> int:
         """Acting, and one gradient, or those of the correction too."""

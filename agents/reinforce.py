@@ -152,10 +152,10 @@ class REINFORCE(Agent):
             policy, value = self.networks(spec).read(learned, block.features, keys)
             assert policy is not None
             share = jnp.sum(block.mask, dtype=valid.dtype) / jnp.maximum(valid, 1)
-            weight = 1.0 if block.weight is None else block.weight
-            score = policy.log_prob(block.action) * block.advantage
-            score = jnp.sum(jnp.where(block.mask, weight * score, 0)) / episodes
-            entropy = jnp.sum(jnp.where(block.mask, weight * policy.entropy(), 0)) / episodes
+            score = objectives.weighted(policy.log_prob(block.action) * block.advantage, block.weight)
+            score = jnp.sum(jnp.where(block.mask, score, 0)) / episodes
+            entropy = objectives.weighted(policy.entropy(), block.weight)
+            entropy = jnp.sum(jnp.where(block.mask, entropy, 0)) / episodes
             mean_entropy = share * objectives.masked_mean(policy.entropy(), block.mask)
             metrics = {"train/objective": score, "train/entropy": mean_entropy}
             total = score + self.entropy_weight(progress) * entropy

@@ -35,10 +35,6 @@ class Experience(NamedTuple):
     value_memory: Array | None = None
     weight: Array | None = None
 
-    def weighted(self, values: Array) -> Array:
-        """Numbers of the rows with their weights."""
-        return values if self.weight is None else values * self.weight
-
     def explained_variance(self) -> Array:
         """How well the value function that acted predicts the targets."""
         return objectives.explained_variance(self.value, self.value_target, self.mask)

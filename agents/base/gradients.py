@@ -60,7 +60,7 @@ def _with_entropy(agent: Agent, progress: Array, surrogate: Surrogate) -> Surrog
 
     def climbed(distribution: Distribution, rows: Experience) -> tuple[Array, Metrics]:
         gain, metrics = surrogate(distribution, rows)
-        entropy = objectives.masked_mean(rows.weighted(distribution.entropy()), rows.mask)
+        entropy = objectives.masked_mean(objectives.weighted(distribution.entropy(), rows.weight), rows.mask)
         metrics = {"train/objective": gain, "train/entropy": entropy} | metrics
         return gain + agent.entropy_weight(progress) * entropy, metrics
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rlgd.cli.options import UNKNOWN, OutputOptions, flag, part, positional
 from rlgd.cli.output import end_interrupted, tensorboard_command, terminal_width
-from rlgd.cli.tune import searched
+from rlgd.cli.tune import ranges
 from rlgd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,10 +65,7 @@ def run(options: Options) -> int:
     """Check everything, evolve, and print what was found."""
     if options.env is None or not options.vary:
         raise UsageError(f"{'--env' if options.env is None else '--vary'} is missing; for example {EXAMPLE}.")
-    pairs = [searched(text, "--vary") for text in options.vary]
-    ranges = dict(pairs)
-    if len(ranges) < len(pairs):
-        raise UsageError("--vary names a hyper-parameter twice; give each once.")
+    varied = ranges(options.vary, "--vary")
     from rlgd import envs
     from rlgd.cli import jax_setup
     from rlgd.cli.progress import ShownProgress
@@ -86,7 +83,7 @@ def run(options: Options) -> int:
     try:
         with ShownProgress(options) as progress:
             result = api.evolve(
-                options.hyperparameters, env, ranges, **given, evolve_dir=directory, on_progress=progress
+                options.hyperparameters, env, varied, **given, evolve_dir=directory, on_progress=progress
             )
     except KeyboardInterrupt as interrupt:
         end_interrupted(interrupt, f"the same command with --run-dir {directory} goes on")

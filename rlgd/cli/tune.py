@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,7 +84,7 @@ def run(options: Options) -> int:
         missing = "--env" if options.env is None else "--search"
         example = f"rlgd tune ppo --env CartPole-v1 --search {EXAMPLE_SEARCH}"
         raise UsageError(f"{missing} is missing; for example {example}.")
-    search, engine = dict(searched(text) for text in options.search), options.engine_choice
+    search, engine = ranges(options.search, "--search"), options.engine_choice
     if options.workers is not None and engine.name == LOCAL:
         raise UsageError("workers is set, but this process runs one trial after another; choose an --engine.")
     from rlgd import envs
@@ -119,8 +119,22 @@ def run(options: Options) -> int:
     return 0
 
 
-def searched(text: str, flag: str = "--search") -> tuple[str, Any]:
-    """``name=values`` of a flag such as ``--search``."""
+def ranges(texts: Sequence[str], flag: str) -> dict[str, Any]:
+    """The values of ``name=values`` that a flag such as ``--search`` gives, by name.
+
+    Raises:
+        UsageError: if a name is given twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, values = _searched(text, flag)
+        if name in found:
+            raise UsageError(f"{flag} gives {name} twice; give it once.")
+        found[name] = values
+    return found
+
+
+def _searched(text: str, flag: str) -> tuple[str, Any]:
     name, values = key_value(text, flag)
     if not isinstance(values, str):
         return name, values if isinstance(values, list) else [values]

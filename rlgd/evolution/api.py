@@ -130,14 +130,16 @@ def _iterations(agent: Agent, settings: RunSettings, generations: int) -> int:
     Raises:
         UsageError: if the program has no room for them.
     """
+    if settings.total_timesteps >= 2**31:
+        raise UsageError(f"total_timesteps is {settings.total_timesteps:,}; allowed in a population: below {2**31:,}.")
     steps = -(-settings.total_timesteps // generations)
     if agent.whole_episodes:  # of which each may be as short as a step
         return min(-(-steps // agent.num_envs), MAX_CHUNK)
     iterations = -(-steps // (agent.num_envs * agent.rollout_length))  # type: ignore[attr-defined]
-    if iterations > MAX_CHUNK or settings.total_timesteps >= 2**31:
+    if iterations > MAX_CHUNK:
         raise UsageError(
-            f"a generation of {steps:,} steps has {iterations:,} iterations; allowed: at most {MAX_CHUNK:,}, and below "
-            f"{2**31:,} steps in all. Give more generations, or longer rollouts."
+            f"a generation of {steps:,} steps has {iterations:,} iterations; allowed: at most {MAX_CHUNK:,}. Give more "
+            "generations, or longer rollouts."
         )
     return iterations
 

@@ -114,7 +114,7 @@ def advance(agent: Agent, shape: Shape, population: Population) -> tuple[Populat
     ends = np.array([(n + 1) * shape.total_timesteps // shape.generations for n in range(shape.generations)], np.int32)
     end = jnp.asarray(ends)[population.generation]
 
-    def train(place: Array, loop: LoopState, before: Array) -> tuple[LoopState, Array, Array, Array]:
+    def train(place: Array, loop: LoopState, before: Array) -> tuple[LoopState, Array, Array]:
         own = with_places(agent, shape.dimensions, place)
         loop, history, done = run_iterations(
             own, shape.env, shape.iterations, loop, jnp.int32(shape.iterations), end - before
@@ -124,12 +124,12 @@ def advance(agent: Agent, shape: Shape, population: Population) -> tuple[Populat
         def total(name: str) -> Array:
             return jnp.sum(jnp.where(happened, metrics[name], 0))
 
-        faults, episodes = total("fault/count"), total("rollout/episodes")
+        episodes = total("rollout/episodes")
         mean = total("rollout/return_sum") / jnp.maximum(episodes, 1).astype(float)
-        score = jnp.where(faults > 0, -jnp.inf, jnp.where(episodes > 0, mean, jnp.nan))
-        return loop, score, total("rollout/steps"), faults
+        score = jnp.where(total("fault/count") > 0, -jnp.inf, jnp.where(episodes > 0, mean, jnp.nan))
+        return loop, score, total("rollout/steps")
 
-    loops, score, steps, _ = jax.vmap(train)(population.places, population.loops, population.steps)
+    loops, score, steps = jax.vmap(train)(population.places, population.loops, population.steps)
     score = jnp.where(jnp.isnan(score), population.score, score)  # no episode ended: what is known is older
     trials = _remembered(population, score)
     of_parents, of_values, of_copies = jax.random.split(jax.random.fold_in(population.key, population.generation), 3)

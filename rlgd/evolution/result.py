@@ -136,6 +136,7 @@ def publish(result: EvolveResult) -> None:
         files.replace(directory / TABLE, "\n".join(records) + "\n")
         files.replace(directory / BEST, json.dumps(result.flags, indent=2) + "\n")
         files.replace(directory / SUMMARY, result.table() + "\n")
+        tensorboard.remove_runs(files.make_folder(directory, TENSORBOARD))
         tensorboard.write_board(directory / TENSORBOARD, 0.0, tensorboard.Board(scalars, {"answer": result.table()}))
     except OSError as error:
         raise StorageFault(f"the results could not be written: {files.why(error, directory)}.") from error

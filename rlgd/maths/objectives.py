@@ -50,6 +50,11 @@ def score_function(log_prob: Array, advantage: Array, mask: Array | None = None)
     return masked_mean(_real(log_prob, mask) * jax.lax.stop_gradient(_real(advantage, mask)), mask)
 
 
+def weighted(values: Array, weight: Array | None) -> Array:
+    """The values of rows times their importance weights, of the same shape; None: as they are."""
+    return values if weight is None else values * weight
+
+
 def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
     """pi(a|s) / pi_old(a|s), kept finite; the shape of ``log_prob``."""
     check_same_shape(log_prob=log_prob, old_log_prob=old_log_prob)

@@ -134,6 +134,9 @@ def test_a_population_goes_on_with_the_same_bits(method: str, tmp_path: Path) ->
     for name in ("values", "scores", "parents"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
     assert whole.flags == parts.flags
+    again = evolve(tmp_path / "whole", method=method)  # which has nothing left to train
+    np.testing.assert_array_equal(again.scores, whole.scores)
+    assert len(list((tmp_path / "whole" / "tensorboard").iterdir())) == 1
     np.testing.assert_array_equal(whole.evaluation.returns, parts.evaluation.returns)
 
 
@@ -216,6 +219,7 @@ def test_the_command_prints_the_line_and_writes_what_a_plain_run_takes(
     ("ranges", "options", "problem"),
     [
         ({}, {}, "nothing evolves"),
+        (RANGES, {"total_timesteps": 2**31}, "allowed in a population: below"),
         ({"learning_rat": {"log": [1e-4, 1e-2]}}, {}, "learning_rate"),
         ({"num_envs": {"linear": [1, 4]}}, {}, "num_envs cannot change while a population trains"),
         ({"log_std_init": {"linear": [-1, 1]}}, {}, "log_std_init cannot change"),
@@ -255,7 +259,10 @@ def test_what_a_plain_run_could_not_follow_is_refused_before_it_is_trained(
 def test_a_name_is_given_once(capsys: pytest.CaptureFixture[str]) -> None:
     vary = ["--vary", "learning_rate=log:1e-4,1e-1", "learning_rate=linear:0,1"]
     assert main.main(["evolve", "a2c", "--env", "CartPole-v1", *vary]) == 2
-    assert "names a hyper-parameter twice" in capsys.readouterr().err
+    assert "--vary gives learning_rate twice" in capsys.readouterr().err
+    search = ["--search", vary[1], "--search", vary[2]]
+    assert main.main(["tune", "a2c", "--env", "CartPole-v1", *search]) == 2
+    assert "--search gives learning_rate twice" in capsys.readouterr().err
 
 
 def test_an_environment_on_the_host_is_refused(tmp_path: Path) -> None:
