@@ -144,7 +144,7 @@ class Appender:
     """Appends records to a file immediately, so that they survive the process.
 
     A write error loses nothing: records that were not written stay in memory, in order, and are written with the next
-    one.
+    one. An interrupt at any moment neither loses a record nor writes one twice. Nobody else may write to the file.
 
     Attributes:
         fault: the current write error, in words; None if there is none.
@@ -156,24 +156,29 @@ class Appender:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fault: str | None = None
-        self._waiting: collections.deque[bytes] = collections.deque()
-        self._torn = 0  # bytes of the first waiting record that are already in the file
+        # Where each waiting record begins in the file. What is written of it follows from the file's size: a count in
+        # memory would be wrong after an interrupt between the write and the count.
+        self._waiting: collections.deque[tuple[int, bytes]] = collections.deque()
         self._file = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def append(self, record: bytes = b"") -> None:
         """Add a record to the end."""
-        self._waiting.append(record)
+        start, last = self._waiting[-1] if self._waiting else (self._size(), b"")
+        self._waiting.append((start + len(last), record))
         try:
             if not os.fstat(self._file).st_nlink:
                 raise FileNotFoundError(errno.ENOENT, "it was removed")
             while self._waiting:
-                while self._torn < len(self._waiting[0]):
-                    self._torn += os.write(self._file, self._waiting[0][self._torn :])
+                start, record = self._waiting[0]
+                while (written := self._size() - start) < len(record):
+                    os.write(self._file, record[written:])
                 self._waiting.popleft()
-                self._torn = 0
             self.fault = None
         except OSError as error:
             self.fault = f"{self.path} cannot be written: {why(error, self.path.parent)}"
+
+    def _size(self) -> int:
+        return os.fstat(self._file).st_size
 
     def sync(self) -> None:
         """Make the system write the file to the disk."""
@@ -182,8 +187,8 @@ class Appender:
     def close(self) -> None:
         """Try the waiting records again, and close the file. The file ends with a whole record."""
         self.append()
-        if self._torn:
-            os.ftruncate(self._file, os.fstat(self._file).st_size - self._torn)
+        if self._waiting:
+            os.ftruncate(self._file, self._waiting[0][0])
         self.sync()
         os.close(self._file)
 

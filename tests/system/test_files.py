@@ -83,6 +83,26 @@ def test_records_that_were_not_written_are_kept_in_order(tmp_path: Path, monkeyp
     assert path.read_bytes() == b"one\ntwo\nthree\nfour\n"  # a torn record is removed
 
 
+@pytest.mark.parametrize("written", [0, 2, 4])
+def test_an_interrupt_writes_no_record_twice(written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come when a record, or a part of it, is in the file and nobody has counted it yet."""
+    path, write = tmp_path / "file", os.write
+
+    def interrupted(descriptor: int, data: bytes) -> int:
+        write(descriptor, data[:written])
+        raise KeyboardInterrupt
+
+    file = Appender(path)
+    file.append(b"one\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            file.append(b"two\n")
+    file.append(b"three\n")
+    file.close()
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+
+
 def test_a_removed_file_is_a_fault(tmp_path: Path) -> None:
     file = Appender(tmp_path / "file")
     (tmp_path / "file").unlink()

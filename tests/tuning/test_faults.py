@@ -145,14 +145,15 @@ def test_an_environment_that_breaks_with_fresh_seeds_leaves_the_search(broken_en
 
 
 COMMAND = [
-    *(sys.executable, "-m", "rlgd", "tune", "a2c", "--env", "CartPole-v1", "--search", "learning_rate=log:1e-4,1e-1"),
+    *(sys.executable, "-m", "rlgd", "tune", "a2c", "--env", "CartPole-v1"),
     *("--seeds", "1", "--fresh-seeds", "0", "--total-timesteps", "32", "--num-envs", "2", "--rollout-length", "8"),
     *("--hidden-sizes", "4", "--eval-episodes", "1", "--measure-every", "0", "--json"),
 ]
+SEARCH = ("--search", "learning_rate=log:1e-4,1e-1")
 
 
 def shell(directory: Path, *more: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    command = [*COMMAND, "--run-dir", str(directory), *more]
+    command = [*COMMAND, *SEARCH, "--run-dir", str(directory), *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, **options)
 
 
@@ -193,7 +194,7 @@ can_mount = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False)
 def test_a_full_disk_ends_a_search_with_exit_code_5_and_it_continues_with_room(tmp_path: Path) -> None:
     disk, report = tmp_path / "disk", tmp_path / "report"
     disk.mkdir()
-    command = " ".join([*COMMAND, "--trials", "20", "--run-dir", str(disk / "search")])
+    command = " ".join([*COMMAND, *SEARCH, "--trials", "20", "--run-dir", str(disk / "search")])
     script = f"""
 mount -t tmpfs -o size=16k none {disk}
 {command}
