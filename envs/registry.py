@@ -109,6 +109,13 @@ def make(
     return HostEnv.of(env, max_episode_steps=max_episode_steps, **on_host, **kwargs)
 
 
+def in_gymnasium(env: Env) -> Env:
+    """Gymnasium's own environment where the id is Gymnasium's, else the environment itself."""
+    if isinstance(env, DeviceEnv) and env.env_id in gymnasium.registry:
+        return HostEnv(env.env_id, env.max_episode_steps)
+    return env
+
+
 def in_place(env: Any, backend: str, max_episode_steps: int | None, log_info: tuple[str, ...]) -> Env:
     """An environment that is given in place of a run's own one, whose settings the other arguments are.
 

@@ -34,13 +34,16 @@ class Options(EngineOptions):
 
     suite: str = positional("SUITE", "classic, box2d or mujoco")
     seeds: int | None = flag(None, "seeds of each row; the default is 20 on the device, 5 on the host")
+    auto: bool = flag(False, "train with settings by rule, as `rlgd train --auto`, instead of the presets")
     only: tuple[str, ...] = flag((), "train only these rows", "ENV[:AGENT] ...")
     workers: int | None = flag(
         None, "runs that train at once, each in a process; the default is 1, with an engine all that it takes"
     )
     dry_run: bool = flag(False, "say what would be trained, and stop")
     run_dir: str | None = flag(
-        None, "where the runs are; those in it are continued. The default is runs/reproduce/<suite>", "DIR"
+        None,
+        "where the runs are; those in it are continued. The default is runs/reproduce/<suite>, or <suite>-auto",
+        "DIR",
     )
     out: str | None = flag(
         None,
@@ -60,8 +63,8 @@ def run(options: Options) -> int:
     rows = suite.read_suite(options.suite)
     if options.workers is not None:
         whole_number("workers", options.workers, 1)
-    root = Path(options.run_dir or Path("runs", "reproduce", options.suite))
-    all_runs = runs_module.row_runs(rows, root, options.seeds)
+    root = Path(options.run_dir or Path("runs", "reproduce", _name(options)))
+    all_runs = runs_module.row_runs(rows, root, options.seeds, options.auto)
     wanted = runs_module.select_rows(rows, all_runs, options.only)
     set_up = _set_up(wanted, options)
     jobs = jobs_module.unfinished_jobs(wanted)
@@ -76,7 +79,7 @@ def run(options: Options) -> int:
     with runs_module.writing(root):
         _train(jobs_module.unfinished_jobs(wanted), root, set_up, options)
         results = [scoreboard.row_result(runs) for runs in all_runs]
-        scoreboard.write(table, rows, results)
+        scoreboard.write(table, rows, results, options.auto)
     return _report([result for result in results if result.runs in wanted], table, root, options)
 
 
@@ -92,11 +95,16 @@ def _set_up(wanted: Sequence["RowRuns"], options: Options) -> Callable[["RunConf
     return set_up
 
 
+def _name(options: Options) -> str:
+    """Of the suite's folder and of its table."""
+    return f"{options.suite}-auto" if options.auto else options.suite
+
+
 def _table_file(root: Path, options: Options) -> Path:
     """Where the table is written, which is found out before hours of training."""
     from rlgd.reproduction import scoreboard
 
-    automatic = scoreboard.automatic(options.suite, root, in_docs=options.run_dir is None)
+    automatic = scoreboard.automatic(_name(options), root, in_docs=options.run_dir is None)
     path = Path(options.out) if options.out else automatic
     scoreboard.make_room(path)
     return path

@@ -14,6 +14,7 @@ from rlgd.system import signals
 
 if TYPE_CHECKING:
     from rlgd.agents.base.agent import Agent
+    from rlgd.envs import Env
     from rlgd.run.settings import RunSettings
 
 
@@ -31,6 +32,12 @@ class Options(RunOptions):
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
     env: str | None = flag(None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs`", "ID", group="run")
     preset: bool = flag(True, "take what was tuned for the agent in this environment; flags override it", group="run")
+    auto: bool = flag(
+        False,
+        "choose settings by rule instead, from the environment's spaces, its time limit and a short play; flags "
+        "override them",
+        group="run",
+    )
     config: str | None = flag(
         None, "take flags from a run's config.json, or from a TOML file of flags", "FILE", group="run"
     )
@@ -46,6 +53,7 @@ class Options(RunOptions):
         group="output",
     )
     origin: Origin | None = None
+    from_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Self:
@@ -56,13 +64,13 @@ class Options(RunOptions):
         name = given["agent"]
         from_config = _from_config(given["config"], name) if "config" in given else {}
         options = cls(agent=name, hyperparameters=make_agent(name), settings=RunSettings())
-        options = filled(options, from_config)
+        options = dataclasses.replace(filled(options, from_config), from_config=from_config)
         if not given.get("env") and options.env is not None:
             from rlgd.envs.registry import refuse_module_id
 
             refuse_module_id(str(options.env))
         known = from_config | dict(given)
-        if not known.get("preset", True):
+        if known.get("auto") or not known.get("preset", True):
             return options
         origin = _origin(options, known)
         return dataclasses.replace(filled(options, origin.from_preset), origin=origin) if origin else options
@@ -121,6 +129,20 @@ def _origin(options: Options, known: Mapping[str, Any]) -> Origin | None:
     return Origin(f"preset: {name} for {env_id}{steps}{but}; --no-preset ignores it", taken)
 
 
+def _by_rule(options: Options, env: "Env") -> Options:
+    """The options with what rules set for the environment, but for what command line and ``--config`` file say."""
+    from rlgd.agents import registered_name, rules
+
+    said = options.from_config | dict(options.given)
+    own = {flag.name for flag in flags_of(options).values() if flag.path[0] == "hyperparameters"}
+    given = {name: value for name, value in said.items() if name in own}
+    found = rules.rules(options.hyperparameters, env, given)
+    what = ", ".join(map(str, found)) or "no rule applies"
+    sentence = f"by rule: {registered_name(options.agent)} for {env.env_id}: {what}"
+    chosen = rules.settings(found)
+    return dataclasses.replace(filled(options, chosen | given), origin=Origin(sentence, chosen))
+
+
 def run(options: Options) -> int:
     """Check everything, say what will run where and where its settings come from, train."""
     if options.env is None:
@@ -145,6 +167,10 @@ def _start(options: Options) -> int:
     config = RunConfig(agent, settings.env.make(options.env), settings)
     config.validate()
     jax_setup.set_up(config, options.computing, processes=options.processes)
+    if options.auto:
+        options = _by_rule(options, config.env)
+        config = dataclasses.replace(config, agent=options.hyperparameters)
+        config.validate()
     footprint.check(config.agent, config.env)
     config = inheritance.read(config)  # a mistake is found before a directory is made
     origin = options.origin.sentence if options.origin else None
@@ -159,7 +185,7 @@ def _start(options: Options) -> int:
         directory = Path(options.run_dir)
     elif first:
         directory = layout.automatic(
-            *(Path("runs"), config.env.env_id, agent_name(agent).rpartition(":")[2], settings.seed),
+            *(Path("runs"), config.env.env_id, agent_name(config.agent).rpartition(":")[2], settings.seed),
             description.short(config, options.origin.from_preset if options.origin else {}),
         )
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
-from rlgd.agents import preset, presets, registered_name
+from rlgd.agents import automatic, preset, presets, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import UsageError, unknown, whole_number
@@ -93,7 +93,7 @@ class RowRuns:
         others = changes.other_settings(directory, config.with_settings(seed=seed))
         if others:
             raise UsageError(
-                f"{directory} was trained with other settings than the present preset's "
+                f"{directory} was trained with other settings than the present ones "
                 f"({'; '.join(map(str, others))}); remove it, or name another place by --run-dir."
             )
         return SeedRun(seed, directory, has_checkpoint(directory), *read_score(directory))
@@ -142,8 +142,8 @@ def select_rows(suite: ScoreSuite, rows: Sequence[RowRuns], only: Sequence[str])
     return [runs for runs in rows if not only or runs.row.env in only or runs.row.name in only]
 
 
-def row_runs(suite: ScoreSuite, root: Path, seeds: int | None) -> list[RowRuns]:
-    """The runs of each row of a suite, with the settings of the presets.
+def row_runs(suite: ScoreSuite, root: Path, seeds: int | None, auto: bool = False) -> list[RowRuns]:
+    """The runs of each row of a suite, with the settings of the presets; with ``auto``, those by rule.
 
     Args:
         suite: the table.
@@ -157,16 +157,17 @@ def row_runs(suite: ScoreSuite, root: Path, seeds: int | None) -> list[RowRuns]:
         raise UsageError(f"{suite.name} needs environments that are not installed: pip install 'rlgd[{suite.extra}]'.")
     if seeds is not None:
         seeds = whole_number("seeds", seeds, 1)
-    return [_runs_of_row(row, root, seeds) for row in suite.rows]
+    return [_runs_of_row(row, root, seeds, auto) for row in suite.rows]
 
 
-def _runs_of_row(row: ScoreRow, root: Path, seeds: int | None) -> RowRuns:
+def _runs_of_row(row: ScoreRow, root: Path, seeds: int | None, auto: bool) -> RowRuns:
     directory = root / f"{layout.folder_name(row.env)}-{row.agent}"
     env = make(row.env)
     number = seeds or (SEEDS_ON_DEVICE if isinstance(env, DeviceEnv) else SEEDS_ON_HOST)
     try:
         total = presets.find(registered_name(row.agent), row.env).total_timesteps
-        config = run_config(preset(row.agent, row.env), env, total)
+        agent = automatic(row.agent, env) if auto else preset(row.agent, row.env)
+        config = run_config(agent, env, total)
         config.validate()
     except UsageError as error:
         return RowRuns(row, directory, number, why_not=str(error))

@@ -24,6 +24,7 @@ HEADS = (
     *("environment", "agent", "steps", "seeds", "rlgd", "worst", "required", "seeds reaching it", "seconds"),
     "published",
 )
+PRESETS, BY_RULE = "The presets (`rlgd list presets`)", "By rule, as `rlgd train --auto` chooses them"
 KEPT = ("environment", "agent", "rlgd", "required")  # columns, also on narrow terminals
 
 
@@ -122,14 +123,14 @@ def score_text(job: Job) -> str:
     return f"{score:.1f} ({seconds:.0f} s)"
 
 
-def write(path: Path, suite: ScoreSuite, results: Sequence[RowResult]) -> None:
-    """Write the page of results.
+def write(path: Path, suite: ScoreSuite, results: Sequence[RowResult], auto: bool = False) -> None:
+    """Write the page of results; ``auto`` says that the settings are those by rule.
 
     Raises:
         StorageFault: if it cannot be written.
     """
     try:
-        files.replace(path, page(suite, results))
+        files.replace(path, page(suite, results, auto))
     except OSError as error:
         raise StorageFault(f"{path} cannot be written: {files.why(error, path.parent)}") from error
 
@@ -173,7 +174,7 @@ def _steps(number: int) -> str:
     return f"{number / 1e6:g}M" if number >= 1_000_000 else f"{number / 1e3:g}k"
 
 
-def page(suite: ScoreSuite, results: Sequence[RowResult]) -> str:
+def page(suite: ScoreSuite, results: Sequence[RowResult], auto: bool = False) -> str:
     """The table, its sources and the settings, in Markdown."""
     used = {score.source for row in suite.rows for score in row.published}
     notes = [
@@ -184,10 +185,10 @@ def page(suite: ScoreSuite, results: Sequence[RowResult]) -> str:
     ]
     parts = [
         f"# {suite.title}",
-        f"{WRITTEN_BY} {suite.name}`{_versions_and_devices(results)}. {suite.caption}",
+        f"{WRITTEN_BY} {suite.name}{' --auto' * auto}`{_versions_and_devices(results)}. {suite.caption}",
         table(results),
         "\n".join(f"- {note}" for note in notes),
-        "## Settings\n\nThe presets (`rlgd list presets`); a setting that is not named has the agent's default.",
+        f"## Settings\n\n{BY_RULE if auto else PRESETS}; a setting that is not named has the agent's default.",
         "\n".join(f"- {result.runs.row.env}, {result.runs.row.agent}: {_settings(result)}" for result in results),
     ]
     return "\n\n".join(parts) + "\n"

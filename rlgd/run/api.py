@@ -40,6 +40,7 @@ def train(
     *,
     total_timesteps: int | None = None,
     seed: int = 0,
+    auto: bool = False,
     init: Policy | str | Path | None = None,
     run_dir: str | Path | None = None,
     overwrite: bool = False,
@@ -58,6 +59,8 @@ def train(
             it has what was tuned for it in this environment, if there is a preset, ``total_timesteps`` included, and
             over that the hyper-parameters given here: ``rlgd.train("ppo", "CartPole-v1", learning_rate=1e-3)``.
         env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned.
+        auto: choose what is not given by rule, from the environment's spaces, its time limit and a short play, as
+            ``rlgd train --auto`` does; the agent is given by its name.
         run_dir: where to write configuration, curves, checkpoints and summary; None writes nothing.
         overwrite: replace what an earlier run wrote in ``run_dir``.
         sinks: see the run while it trains, and may end it: names of `rlgd list sinks` or ``module:Class``, classes, or
@@ -75,8 +78,12 @@ def train(
     chosen = RunSettings.of({"seed": seed, "init": inheritance.described(init), **own})
     made = chosen.env.make(env)
     if isinstance(agent, str):
-        agent, default_steps = by_name.with_preset(agent, made, hyperparameters)
+        agent, default_steps = by_name.chosen(agent, made, hyperparameters, auto)
         chosen = dataclasses.replace(chosen, total_timesteps=default_steps)
+    elif auto:
+        raise UsageError(
+            f"auto chooses hyper-parameters, which this {type(agent).__name__} has; give the agent's name."
+        )
     if total_timesteps is not None:
         chosen = dataclasses.replace(chosen, total_timesteps=total_timesteps)
     config = RunConfig(agent, made, chosen, init=init if isinstance(init, Policy) else None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlgd import hyperparameters as hp
-from rlgd.agents import make_agent, named, presets, registered_name
+from rlgd.agents import automatic, make_agent, named, presets, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import Env
 from rlgd.errors import UsageError
@@ -25,12 +25,16 @@ def split(agent: Agent | str, values: Mapping[str, Any]) -> tuple[dict[str, Any]
     return {name: value for name, value in values.items() if name not in own}, mine
 
 
-def with_preset(name: str, env: Env, hyperparameters: Mapping[str, Any]) -> tuple[Agent, int]:
+def chosen(name: str, env: Env, hyperparameters: Mapping[str, Any], auto: bool) -> tuple[Agent, int]:
     """The agent of ``rlgd train NAME --env ENV`` with these flags, and the number of steps without a flag for them.
+
+    With ``auto`` it is that of ``--auto``: its other settings follow from rules instead of a preset.
 
     Raises:
         UsageError: for an unknown agent or hyper-parameter, or a value out of its range.
     """
+    if auto:
+        return automatic(name, env, **hyperparameters), RunSettings().total_timesteps
     preset = presets.of_agent(registered_name(name)).get(env.env_id)
     if preset is None:
         return make_agent(name, **hyperparameters), RunSettings().total_timesteps

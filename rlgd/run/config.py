@@ -3,12 +3,11 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-import gymnasium
-
 from rlgd import hyperparameters as hp
 from rlgd.agents.base.agent import Agent
 from rlgd.agents.registry import name_of
 from rlgd.envs import DeviceEnv, Env, HostEnv
+from rlgd.envs.registry import in_gymnasium
 from rlgd.errors import UsageError
 from rlgd.evaluation.policy import Policy
 from rlgd.models import features
@@ -97,9 +96,7 @@ class RunConfig:
     @property
     def evaluation_env(self) -> Env:
         """Gymnasium's own environment where the id is Gymnasium's, else the environment itself."""
-        if isinstance(self.env, DeviceEnv) and self.env.env_id in gymnasium.registry:
-            return HostEnv(self.env.env_id, self.env.max_episode_steps)
-        return self.env
+        return in_gymnasium(self.env)
 
 
 def agent_name(agent: Agent) -> str:

@@ -1,0 +1,109 @@
+"""Settings by rule, for an environment that nobody has tuned: from its spaces, its time limit and a short play.
+
+No rule is for one environment, and none reads a return. ``benchmarks/auto.py`` compares them with the presets, and with
+Stable-Baselines3's defaults.
+"""
+
+from collections.abc import Container
+from typing import Any, NamedTuple
+
+from rlgd.agents.base.actor_critic import RolloutAgent
+from rlgd.agents.base.agent import Agent
+from rlgd.agents.ppo import PPO
+from rlgd.agents.registry import make_agent
+from rlgd.envs import Env, make
+from rlgd.envs.probe import hides_state
+from rlgd.models.features import image_shape
+from rlgd.spaces import BoxSpec, leaf_specs
+
+LEAST_GAMMA, MOST_GAMMA = 0.95, 0.99
+
+
+class Rule(NamedTuple):
+    """What a rule sets, by flat names, and why."""
+
+    settings: dict[str, Any]
+    why: str
+
+    def __str__(self) -> str:
+        values = (
+            f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in self.settings.items()
+        )
+        return f"{' '.join(values)} ({self.why})"
+
+
+def rules(agent: Agent, env: Env, given: Container[str] = ()) -> list[Rule]:
+    """The rules that apply to an agent, with its defaults, in an environment.
+
+    Args:
+        agent: of which class, and with which number of environments.
+        env: is played for some steps.
+        given: names of settings that are chosen already; a rule that would change one of them is left out.
+
+    Raises:
+        EnvironmentFault: if the environment breaks.
+    """
+    found = [_observations(agent, env), _rewards(), _horizon(env), _step(agent)]
+    if "network" not in given:
+        found.append(_memory(agent, env))
+    return [rule for rule in found if rule is not None and not any(name in given for name in rule.settings)]
+
+
+def settings(found: list[Rule]) -> dict[str, Any]:
+    """What rules set, by flat names."""
+    return {name: value for rule in found for name, value in rule.settings.items()}
+
+
+def _observations(agent: Agent, env: Env) -> Rule | None:
+    """The units of what is observed are arbitrary. What is counted, and images, have a scale already.
+
+    An agent of whole episodes has few updates, and its first episodes are unlike the last: there the mean that the first
+    ones had is in the way.
+    """
+    if agent.whole_episodes:
+        return None
+    numbers = [part for part in leaf_specs(env.spec.obs) if isinstance(part, BoxSpec) and image_shape(part) is None]
+    return Rule({"normalize_obs": True}, "numbers are observed") if numbers else None
+
+
+def _rewards() -> Rule:
+    """So are the units of rewards; the value function then sees returns of variance 1."""
+    return Rule({"scale_reward": True}, "in whatever unit rewards are")
+
+
+def _horizon(env: Env) -> Rule | None:
+    """A discount that looks as far ahead as episodes last, within limits: far ahead is also much noise."""
+    limit = env.spec.max_episode_steps
+    if limit is None:
+        return None
+    return Rule({"gamma": min(max(1 - 1 / limit, LEAST_GAMMA), MOST_GAMMA)}, f"at most {limit:,} steps an episode")
+
+
+def _step(agent: Agent) -> Rule | None:
+    """Steps as long as their KL allows. The others have a trust region, or rollouts too short to measure it in."""
+    return Rule({"learning_rate_control": "kl:0.01"}, "a step's KL is 0.01") if isinstance(agent, PPO) else None
+
+
+def _memory(agent: Agent, env: Env) -> Rule | None:
+    """A network that remembers, where the past shows what the observation hides; minibatches are whole sequences."""
+    if not isinstance(agent, RolloutAgent) or not hides_state(env):
+        return None
+    minibatches = {"num_minibatches": agent.num_envs} if hasattr(agent, "num_minibatches") else {}
+    return Rule({"network": "gru", **minibatches}, "the past shows what observations hide")
+
+
+def automatic(name: str, env: Any, **overrides: Any) -> Agent:
+    """An agent with settings by rule for an environment: ``automatic("ppo", "CartPole-v1")``.
+
+    Args:
+        name: of the agent.
+        env: a Gymnasium id, or anything else that ``rlgd.envs.make`` takes or returned; it is played for some steps.
+        overrides: hyper-parameters by their flat names, which no rule changes.
+
+    Raises:
+        UsageError: for an unknown agent, environment or hyper-parameter, or a value out of its range.
+        EnvironmentFault: if the environment breaks.
+    """
+    agent = make_agent(name, **overrides)
+    return make_agent(name, **settings(rules(agent, make(env), overrides)), **overrides)
