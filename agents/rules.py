@@ -12,11 +12,12 @@ from rlgd.agents.base.agent import Agent
 from rlgd.agents.ppo import PPO
 from rlgd.agents.registry import make_agent
 from rlgd.envs import Env, make
-from rlgd.envs.probe import hides_state
+from rlgd.envs.probe import Probe, probe
 from rlgd.models.features import image_shape
 from rlgd.spaces import BoxSpec, leaf_specs
 
-LEAST_GAMMA, MOST_GAMMA = 0.95, 0.99
+LEAST_GAMMA, MOST_GAMMA, FAR_GAMMA = 0.95, 0.99, 0.999
+DRIVES_STEP = ("schedule", "target_kl", "sync_every")  # settings beside which the KL drives no step size
 
 
 class Rule(NamedTuple):
@@ -39,15 +40,19 @@ def rules(agent: Agent, env: Env, given: Container[str] = ()) -> list[Rule]:
     Args:
         agent: of which class, and with which number of environments.
         env: is played for some steps.
-        given: names of settings that are chosen already; a rule that would change one of them is left out.
+        given: names of settings that are chosen already, which no rule changes.
 
     Raises:
         EnvironmentFault: if the environment breaks.
     """
-    found = [_observations(agent, env), _rewards(), _horizon(env), _step(agent)]
+    seen = probe(env)
+    found = [_observations(agent, env), _rewards(), _horizon(env, seen)]
+    if not any(name in given for name in DRIVES_STEP):
+        found.append(_step(agent))
     if "network" not in given:
-        found.append(_memory(agent, env))
-    return [rule for rule in found if rule is not None and not any(name in given for name in rule.settings)]
+        found.append(_memory(agent, seen))
+    left = [Rule({k: v for k, v in rule.settings.items() if k not in given}, rule.why) for rule in found if rule]
+    return [rule for rule in left if rule.settings]
 
 
 def settings(found: list[Rule]) -> dict[str, Any]:
@@ -58,8 +63,8 @@ def settings(found: list[Rule]) -> dict[str, Any]:
 def _observations(agent: Agent, env: Env) -> Rule | None:
     """The units of what is observed are arbitrary. What is counted, and images, have a scale already.
 
-    An agent of whole episodes has few updates, and its first episodes are unlike the last: there the mean that the first
-    ones had is in the way.
+    An agent of whole episodes has few updates, and its first episodes are unlike the last, so the mean that the first
+    ones had stays in the way.
     """
     if agent.whole_episodes:
         return None
@@ -72,12 +77,17 @@ def _rewards() -> Rule:
     return Rule({"scale_reward": True}, "in whatever unit rewards are")
 
 
-def _horizon(env: Env) -> Rule | None:
-    """A discount that looks as far ahead as episodes last, within limits: far ahead is also much noise."""
+def _horizon(env: Env, seen: Probe) -> Rule | None:
+    """A discount that looks as far ahead as episodes last, up to a limit, since far ahead is also much noise.
+
+    The limit is farther where how an episode ends decides its return.
+    """
     limit = env.spec.max_episode_steps
     if limit is None:
         return None
-    return Rule({"gamma": min(max(1 - 1 / limit, LEAST_GAMMA), MOST_GAMMA)}, f"at most {limit:,} steps an episode")
+    gamma = min(max(1 - 1 / limit, LEAST_GAMMA), FAR_GAMMA if seen.end_weighs else MOST_GAMMA)
+    end = ", and the end decides" * seen.end_weighs
+    return Rule({"gamma": gamma}, f"at most {limit:,} steps an episode{end}")
 
 
 def _step(agent: Agent) -> Rule | None:
@@ -85,9 +95,9 @@ def _step(agent: Agent) -> Rule | None:
     return Rule({"learning_rate_control": "kl:0.01"}, "a step's KL is 0.01") if isinstance(agent, PPO) else None
 
 
-def _memory(agent: Agent, env: Env) -> Rule | None:
+def _memory(agent: Agent, seen: Probe) -> Rule | None:
     """A network that remembers, where the past shows what the observation hides; minibatches are whole sequences."""
-    if not isinstance(agent, RolloutAgent) or not hides_state(env):
+    if not isinstance(agent, RolloutAgent) or not seen.hides_state:
         return None
     minibatches = {"num_minibatches": agent.num_envs} if hasattr(agent, "num_minibatches") else {}
     return Rule({"network": "gru", **minibatches}, "the past shows what observations hide")

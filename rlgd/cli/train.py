@@ -1,7 +1,8 @@
 """``rlgd train``."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Origin(NamedTuple):
-    """Where settings come from that no flag gives: a sentence, and the flags that a preset sets."""
+    """Where settings come from that no flag gives: a sentence, and what a preset or rules set, by flags."""
 
     sentence: str
-    from_preset: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Options(RunOptions):
         if known.get("auto") or not known.get("preset", True):
             return options
         origin = _origin(options, known)
-        return dataclasses.replace(filled(options, origin.from_preset), origin=origin) if origin else options
+        return dataclasses.replace(filled(options, origin.settings), origin=origin) if origin else options
 
     def notes(self) -> str:
         """The agents where none is chosen yet; else where the settings come from."""
@@ -133,7 +134,7 @@ def _by_rule(options: Options, env: "Env") -> Options:
     """The options with what rules set for the environment, but for what command line and ``--config`` file say."""
     from rlgd.agents import registered_name, rules
 
-    said = options.from_config | dict(options.given)
+    said = {**options.from_config, **options.given}
     own = {flag.name for flag in flags_of(options).values() if flag.path[0] == "hyperparameters"}
     given = {name: value for name, value in said.items() if name in own}
     found = rules.rules(options.hyperparameters, env, given)
@@ -147,13 +148,19 @@ def run(options: Options) -> int:
     """Check everything, say what will run where and where its settings come from, train."""
     if options.env is None:
         raise UsageError("--env is missing; for example --env CartPole-v1. `rlgd list envs` lists what is installed.")
-    try:
+    with _named(options.origin):
         return _start(options)
+
+
+@contextlib.contextmanager
+def _named(origin: Origin | None) -> Iterator[None]:
+    """Name where settings come from in a mistake: what does not fit may come from there."""
+    try:
+        yield
     except UsageError as error:
-        origin = options.origin
-        if origin is None or not {*origin.from_preset} - {"total_timesteps"}:
+        if origin is None or not {*origin.settings} - {"total_timesteps"}:
             raise
-        raise UsageError(f"{error} ({origin.sentence})") from error  # what does not fit may be the preset's
+        raise UsageError(f"{error} ({origin.sentence})") from error
 
 
 def _start(options: Options) -> int:
@@ -170,7 +177,8 @@ def _start(options: Options) -> int:
     if options.auto:
         options = _by_rule(options, config.env)
         config = dataclasses.replace(config, agent=options.hyperparameters)
-        config.validate()
+        with _named(options.origin):
+            config.validate()
     footprint.check(config.agent, config.env)
     config = inheritance.read(config)  # a mistake is found before a directory is made
     origin = options.origin.sentence if options.origin else None
@@ -186,7 +194,7 @@ def _start(options: Options) -> int:
     elif first:
         directory = layout.automatic(
             *(Path("runs"), config.env.env_id, agent_name(config.agent).rpartition(":")[2], settings.seed),
-            description.short(config, options.origin.from_preset if options.origin else {}),
+            description.short(config, options.origin.settings if options.origin else {}),
         )
     else:
         directory = Path("runs")  # another process chooses where in it
