@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rlgd.agents.registry import preset as preset
     from rlgd.agents.registry import registered_name as registered_name
     from rlgd.agents.reinforce import REINFORCE as REINFORCE
-    from rlgd.agents.rules import automatic as automatic
     from rlgd.agents.trpo import TRPO as TRPO
 
 __getattr__, __dir__, __all__ = lazy(
@@ -47,7 +46,6 @@ __getattr__, __dir__, __all__ = lazy(
             "registered_name",
         ),
         "rlgd.agents.reinforce": ("REINFORCE",),
-        "rlgd.agents.rules": ("automatic",),
         "rlgd.agents.trpo": ("TRPO",),
     },
     submodules=("presets",),

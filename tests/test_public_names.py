@@ -68,7 +68,7 @@ PUBLIC = {
         RowResult ScoreSuite read_suite shipped_suites
     """,
     "rlgd.run": """
-        EnvSettings RunConfig RunSettings Stopping TrainResult execute load resume train
+        EnvSettings RunConfig RunSettings Stopping TrainResult automatic execute load resume train
     """,
     "rlgd.studies": """
         Arm Outcome PointResult Question StudyResult read_question resume_study study

@@ -132,15 +132,16 @@ def _origin(options: Options, known: Mapping[str, Any]) -> Origin | None:
 
 def _by_rule(options: Options, env: "Env") -> Options:
     """The options with what rules set for the environment, but for what command line and ``--config`` file say."""
-    from rlgd.agents import registered_name, rules
+    from rlgd.agents import registered_name
+    from rlgd.run import by_rule
 
     said = {**options.from_config, **options.given}
     own = {flag.name for flag in flags_of(options).values() if flag.path[0] == "hyperparameters"}
     given = {name: value for name, value in said.items() if name in own}
-    found = rules.rules(options.hyperparameters, env, given)
+    found = by_rule.rules(options.hyperparameters, env, given)
     what = ", ".join(map(str, found)) or "no rule applies"
     sentence = f"by rule: {registered_name(options.agent)} for {env.env_id}: {what}"
-    chosen = rules.settings(found)
+    chosen = by_rule.settings(found)
     return dataclasses.replace(filled(options, chosen | given), origin=Origin(sentence, chosen))
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
-from rlgd.agents import automatic, preset, presets, registered_name
+from rlgd.agents import preset, presets, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv, Env, make
 from rlgd.errors import UsageError, unknown, whole_number
 from rlgd.reproduction.suite import ScoreRow, ScoreSuite
-from rlgd.run import changes, layout
+from rlgd.run import automatic, changes, layout
 from rlgd.run.checkpoints import folder
 from rlgd.run.config import RunConfig
 from rlgd.run.settings import RunSettings

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rlgd.run.api import execute as execute
     from rlgd.run.api import resume as resume
     from rlgd.run.api import train as train
+    from rlgd.run.by_rule import automatic as automatic
     from rlgd.run.config import RunConfig as RunConfig
     from rlgd.run.loading import load as load
     from rlgd.run.result import TrainResult as TrainResult
@@ -23,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy(
             "resume",
             "train",
         ),
+        "rlgd.run.by_rule": ("automatic",),
         "rlgd.run.config": ("RunConfig",),
         "rlgd.run.loading": ("load",),
         "rlgd.run.result": ("TrainResult",),

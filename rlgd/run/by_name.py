@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlgd import hyperparameters as hp
-from rlgd.agents import automatic, make_agent, named, presets, registered_name
+from rlgd.agents import make_agent, named, presets, registered_name
 from rlgd.agents.base.agent import Agent
 from rlgd.envs import Env
 from rlgd.errors import UsageError
+from rlgd.run.by_rule import automatic
 from rlgd.run.settings import RunSettings
 
 

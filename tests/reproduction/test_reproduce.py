@@ -63,12 +63,27 @@ def test_what_is_finished_is_not_trained_again(capsys: pytest.CaptureFixture[str
     assert None not in scores(runs_of(0, "runs/reproduce/tiny"))
 
 
+def test_settings_by_rule_have_a_place_and_a_table_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--seeds", "1", "--only", "CartPole-v1:a2c")
+    assert rlgd("--auto", *words) == 0
+    table = Path("runs/reproduce/tiny-auto/reproduce-tiny-auto.md")
+    assert f"table:       {table}" in capsys.readouterr().out
+    text = table.read_text()
+    assert "Written by `rlgd reproduce tiny --auto`: " in text
+    assert "By rule, as `rlgd train --auto` chooses them; a setting that is not named has the agent's default." in text
+    assert "- CartPole-v1, a2c: normalize_obs=True, scale_reward=True\n" in text
+    assert "- rlgd/CartPoleNoVelocity-v1, a2c: network=gru, normalize_obs=True, scale_reward=True" in text
+    assert not Path("runs/reproduce/tiny").exists()
+    assert rlgd("--auto", *words, "--dry-run") == 0
+    assert "512 steps, 1 seed: 1 finished" in capsys.readouterr().out.replace("1 seeds", "1 seed")
+
+
 def test_runs_with_other_settings_are_never_mixed(capsys: pytest.CaptureFixture[str]) -> None:
     assert rlgd("--seeds", "1", "--only", "CartPole-v1:a2c") == 0
     (presets.FOLDER / "a2c.toml").write_text(PRESETS.replace("[4]", "[8]", 1))  # type: ignore[attr-defined]
     assert rlgd("--seeds", "1", "--only", "CartPole-v1:a2c") == 2
     err = capsys.readouterr().err
-    assert "was trained with other settings than the present preset's (hidden_sizes: [4] -> [8])" in err
+    assert "was trained with other settings than the present ones (hidden_sizes: [4] -> [8])" in err
     assert "name another place by --run-dir" in err
     assert rlgd("--seeds", "1", "--only", "rlgd/CartPoleNoVelocity-v1") == 1  # its neighbour is no obstacle
     text = Path("runs/reproduce/tiny/reproduce-tiny.md").read_text()

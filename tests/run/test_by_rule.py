@@ -13,10 +13,10 @@ from gymnasium.spaces import Box, Discrete
 import rlgd
 from rlgd import envs
 from rlgd import hyperparameters as hp
-from rlgd.agents import PPO, REGISTRY, automatic, make_agent, rules
+from rlgd.agents import PPO, REGISTRY, make_agent
 from rlgd.cli import main
 from rlgd.errors import UsageError
-from rlgd.run import RunConfig, RunSettings
+from rlgd.run import RunConfig, RunSettings, automatic, by_rule
 
 COMMON = {"normalize_obs": True, "scale_reward": True, "gamma": 0.99}
 FOR_PPO = {"learning_rate_control": "kl:0.01"}
@@ -50,7 +50,7 @@ class Picture(gymnasium.Env[Any, Any]):
 )
 def test_what_the_rules_say(name: str, env: Any, settings: dict[str, Any]) -> None:
     made = envs.make(env)
-    assert rules.settings(rules.rules(make_agent(name), made)) == settings
+    assert by_rule.settings(by_rule.rules(make_agent(name), made)) == settings
     agent = automatic(name, env)
     assert agent == make_agent(name, **settings)
     RunConfig(agent, made, RunSettings()).validate()
@@ -72,7 +72,9 @@ def test_what_is_given_is_left_alone() -> None:
 
 
 def test_a_rule_in_words() -> None:
-    assert str(rules.Rule({"gamma": 1 - 1 / 500, "network": "gru"}, "so it is")) == "gamma=0.998 network=gru (so it is)"
+    assert (
+        str(by_rule.Rule({"gamma": 1 - 1 / 500, "network": "gru"}, "so it is")) == "gamma=0.998 network=gru (so it is)"
+    )
 
 
 SMALL = ["--num-envs", "2", "--rollout-length", "16", "--num-minibatches", "2", "--num-epochs", "1"]
