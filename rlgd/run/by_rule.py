@@ -11,6 +11,7 @@ from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
 from rlgd.agents.ppo import PPO
 from rlgd.agents.registry import make_agent
+from rlgd.agents.trpo import TRPO
 from rlgd.envs import Env, make
 from rlgd.envs.probe import Probe, probe
 from rlgd.models.features import image_shape
@@ -91,8 +92,10 @@ def _horizon(env: Env, seen: Probe) -> Rule | None:
 
 
 def _step(agent: Agent) -> Rule | None:
-    """Steps as long as their KL allows. The others have a trust region, or rollouts too short to measure it in."""
-    return Rule({"learning_rate_control": "kl:0.01"}, "a step's KL is 0.01") if isinstance(agent, PPO) else None
+    """Steps as long as their KL allows, whatever the task; a rollout of A2C is too short to measure it in."""
+    if isinstance(agent, TRPO):
+        return Rule({"max_kl": 0.02}, "few steps, each of KL 0.02")
+    return Rule({"learning_rate_control": "kl:0.01"}, "an iteration's KL is 0.01") if isinstance(agent, PPO) else None
 
 
 def _memory(agent: Agent, seen: Probe) -> Rule | None:
