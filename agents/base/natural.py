@@ -57,7 +57,9 @@ class NaturalAgent(RolloutAgent):
             if getattr(self.ascent.outer, name) is not None:
                 raise UsageError(f"{name} is set, but an outer step would leave the trust region; leave it out.")
         if self.ascent.control.is_on:
-            raise UsageError("max_kl bounds each step already; leave learning_rate_control and momentum_control out.")
+            raise UsageError("max_kl bounds each step already; leave learning_rate_control and the like out.")
+        if self.ascent.accumulates:
+            raise UsageError("max_kl bounds a step with all rows of a rollout; leave gradient_accumulation_steps out.")
         if self.value_network == SHARED:
             raise UsageError("value_network is 'policy', but the value function is fitted alone here; leave it out.")
         if self.dropout is not None:

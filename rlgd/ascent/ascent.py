@@ -13,7 +13,8 @@ import optax
 from jax import Array
 
 from rlgd import ranges
-from rlgd.ascent import schedules
+from rlgd.ascent import accumulation, schedules
+from rlgd.ascent.accumulation import Accumulation
 from rlgd.ascent.control import Control
 from rlgd.ascent.formulas import Descent
 from rlgd.ascent.optimizers import without_effect
@@ -34,12 +35,13 @@ class Ascent:
 
     The parts, in the order in which an update passes through them:
 
-        gradient - penalties -> clipping -> optimizer (its moments know of new rollouts) -> weight decay -> step
+        gradient -> accumulation -> penalties -> clipping -> optimizer (knows new rollouts) -> weight decay -> step
 
     ``penalties`` and ``clipping`` prepare the gradient; ``rule`` is the optimizer with its step size, momentum and
     weight decay; ``schedules`` change step size and momentum over the run; ``moments`` says what a new rollout does to
     the optimizer's averages; ``outer`` is a further step over each whole iteration; ``control`` lets measurements drive
-    step size and momentum, in the training loop (``rlgd.training.controlling``).
+    step size, momentum and batch, in the training loop (``rlgd.training.controlling``); ``accumulation`` makes one step
+    of several gradients.
 
     ``optimizer`` is a name of ``OPTIMIZERS``, an optax transformation, or a function that makes one of
     ``learning_rate`` and, if it takes them, ``momentum`` (or ``b1``), ``second_moment`` (``b2``), ``epsilon`` (``eps``)
@@ -57,6 +59,7 @@ class Ascent:
     moments: RolloutMoments = nested(RolloutMoments())
     outer: Outer = nested(Outer())
     control: Control = nested(Control())
+    accumulation: Accumulation = nested(Accumulation())
 
     if TYPE_CHECKING:
 
@@ -88,6 +91,7 @@ class Ascent:
             raise UsageError(f"momentum_schedule {text!r} has no effect: momentum is 0.")
         self.rule.resolved().check_positive(least)
         self.control.check(self.rule, self.schedules.schedule, text, self.moments.rollout_moments)
+        self.control.check_batch(self.accumulation.gradient_accumulation_steps)
         if self.control.is_on and self.outer.sync_every is not None:
             raise UsageError(
                 "a federated ascent (sync_every) has no feedback; leave it out, or what drives momentum and step size."
@@ -111,6 +115,7 @@ class Ascent:
             moments=self.moments.resolved(optimizer),
             outer=self.outer.resolved(),
             control=self.control,
+            accumulation=self.accumulation,
         )
 
     def transformation(self) -> optax.GradientTransformationExtraArgs:
@@ -124,7 +129,8 @@ class Ascent:
 
         def init(params: Any) -> Any:
             typed, dtype = ascent._like(params)
-            return typed._descent(jnp.zeros((), dtype)).init(params)
+            inner = typed._descent(jnp.zeros((), dtype)).init(params)
+            return accumulation.begun(inner, params) if ascent.accumulates else inner
 
         def update(
             gradient: Any,
@@ -135,16 +141,27 @@ class Ascent:
             **other: Any,
         ) -> tuple[Any, Any]:
             typed, dtype = ascent._like(params)
-            clipped = typed.clipping.clipped(typed.penalties.subtracted(gradient, params))
-            # optax's bias corrections mix floats and integers, which strict promotion refuses, and a few optimizers
-            # multiply matrices by numbers.
-            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-                descent = optax.with_extra_args_support(typed._descent(jnp.asarray(progress, dtype)))
-                downhill = jax.tree.map(jnp.negative, clipped)
-                step, state = descent.update(downhill, state, params, new_rollout=new_rollout)
-            return step, state
+
+            def climb(gradient: Any, state: Any, new_rollout: bool | Array) -> tuple[Any, Any]:
+                clipped = typed.clipping.clipped(typed.penalties.subtracted(gradient, params))
+                # optax's bias corrections mix floats and integers, which strict promotion refuses, and a few optimizers
+                # multiply matrices by numbers.
+                with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                    descent = optax.with_extra_args_support(typed._descent(jnp.asarray(progress, dtype)))
+                    downhill = jax.tree.map(jnp.negative, clipped)
+                    return descent.update(downhill, state, params, new_rollout=new_rollout)
+
+            if not ascent.accumulates:
+                return climb(gradient, state, new_rollout)
+            number = typed.accumulation.gradient_accumulation_steps
+            return accumulation.accumulated(climb, gradient, state, new_rollout, 1 if number is None else number)
 
         return optax.GradientTransformationExtraArgs(init, update)
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether several gradients may become one step."""
+        return self.accumulation.gradient_accumulation_steps is not None or self.control.drives_batch
 
     def step_size(self, progress: Scalar) -> Array:
         """The learning rate as applied, at the share ``progress`` of the run."""
@@ -176,11 +193,11 @@ class Ascent:
 
     def first_moment(self, state: Any) -> Any:
         """The average (or sum) of past gradients of the objective in ``transformation()``'s state; None without one."""
-        return self.rule.first_moment(state)
+        return self.rule.first_moment(state.inner if self.accumulates else state)
 
     def epsilon_share(self, state: Any) -> Array | None:
         """The share of parameters with a step that epsilon decides, in [0, 1]; None if the method is not adaptive."""
-        return self.rule.resolved().epsilon_share(state)
+        return self.rule.resolved().epsilon_share(state.inner if self.accumulates else state)
 
     def _like(self, params: Any) -> tuple["Ascent", Any]:
         """A copy with numbers of the parameters' dtype, and that dtype. Steps then keep the dtype of the parameters."""

@@ -1,4 +1,4 @@
-"""Feedback: step size and momentum that follow what is measured while the parameters climb.
+"""Feedback: step size, momentum and batch that follow what is measured while the parameters climb.
 
 A law reads one number of each iteration and moves a factor. The factor of the learning rate and the momentum are part
 of the agent's state, so a resumed run goes on with them, and members of a study have their own.
@@ -6,11 +6,14 @@ of the agent's state, so a resumed run goes on with them, and members of a study
     kl         f <- f clip(sqrt(TARGET / KL), 1 / 1.5, 1.5);  KL(old, new) over the rollout, after its updates
     noise      f = S / (S + N), averaged;  S = a.b and N = abs(a - b)^2 / 4 for gradients a, b on two halves of the rows
     alignment  f <- f exp(RATE c);  c: the cosine of a fresh gradient and the last iteration's displacement
+    noise of the batch      N / S gradients are averaged before a step, from 1 to MOST_GRADIENTS; the law above then
+                            divides N by their number
     alignment of momentum m:  1 - m <- (1 - m) exp(-RATE c);  c: of a fresh gradient and the first moment
 
 kl: a step's KL grows with the square of its length, so the root meets the target where that holds; rsl_rl and Brax
 multiply or divide by 1.5 outside [TARGET / 2, 2 TARGET]. noise: McCandlish et al. 2018, arXiv 1812.06162, eq. 2.7:
-the best step is 1 / (1 + N / S) of the best one without noise. alignment: the derivative of the objective with respect
+the best step is 1 / (1 + N / S) of the best one without noise, and at N / S times the batch, the noise scale, a step
+still gains half of what it would without noise. alignment: the derivative of the objective with respect
 to a factor of the last step is gradient times displacement (Almeida et al. 1998; Baydin et al. 2018, arXiv 1703.04782,
 in its multiplicative, normalized form), and that with respect to the momentum of v <- m v + g is gradient times v. The
 gradient is that of a new rollout, whose noise the past steps do not share.
@@ -34,11 +37,13 @@ from rlgd.pytrees import Metrics, Scalar, pytree
 
 LEARNING_RATE_LAWS = {"kl": 0.01, "noise": None, "alignment": 0.1}  # with the defaults of their numbers
 MOMENTUM_LAWS = {"alignment": 0.1}
+BATCH_LAWS = {"noise": None}
 OFF = "off"
 FASTEST = math.log(1.5)  # of the step size in one iteration, as a logarithm
 WIDEST = math.log(1000.0)  # how far the step size goes from where it began, as a logarithm
 MOST_MOMENTUM = 0.999
 LEAST_SIGNAL = 0.01
+MOST_GRADIENTS = 64.0
 REMEMBERED = 0.95  # share of the averages of signal and noise that the next iteration keeps
 
 
@@ -68,6 +73,7 @@ class Control:
         implies=_without_schedule,
     )
     momentum_control: str = static(OFF, "what drives the momentum: off, or alignment:RATE (0.1)")
+    batch_control: str = static(OFF, "what drives the number of gradients whose mean makes one step: off, or noise")
 
     @property
     def step(self) -> Law:
@@ -84,9 +90,23 @@ class Control:
         return _parsed("momentum_control", self.momentum_control, MOMENTUM_LAWS)
 
     @property
+    def drives_batch(self) -> bool:
+        """Whether the number of gradients of a step is driven.
+
+        Raises:
+            UsageError: if it is not a law.
+        """
+        return _parsed("batch_control", self.batch_control, BATCH_LAWS).name != OFF
+
+    @property
+    def reads_noise(self) -> bool:
+        """Whether gradients on two halves of the rows are needed."""
+        return self.step.name == "noise" or self.drives_batch
+
+    @property
     def is_on(self) -> bool:
         """Whether anything is driven."""
-        return self.step.name != OFF or self.momentum.name != OFF
+        return self.step.name != OFF or self.momentum.name != OFF or self.drives_batch
 
     def init(self, rule: Rule, policy: Any) -> "ControlState":
         """The state before the first iteration, at the policy's parameters. The rule must be resolved."""
@@ -94,7 +114,8 @@ class Control:
         return ControlState(
             log_factor=zero,
             momentum=None if self.momentum.name == OFF else jnp.asarray(rule.momentum, zero.dtype),
-            averages=(zero, zero, jnp.ones(())) if self.step.name == "noise" else None,
+            averages=(zero, zero, jnp.ones(())) if self.reads_noise else None,
+            gradients=jnp.ones(()) if self.drives_batch else None,
             before=jax.tree.map(jnp.copy, policy) if self.step.name == "alignment" else None,
         )
 
@@ -119,7 +140,7 @@ class Control:
         assert state.averages is not None
         if jax.tree.leaves(halves)[0].shape[0] != 2:
             raise UsageError(
-                "learning_rate_control is 'noise', which is measured on two halves of the rows, and there are none; "
+                "the noise of the gradient is measured on two halves of the rows, and there are none; "
                 "take at least 2 num_envs, and an agent with half_gradients."
             )
         total, difference = (
@@ -131,8 +152,14 @@ class Control:
         began = REMEMBERED * began
         power = signal + noise
         share = jnp.clip(signal / jnp.where(power > 0, power, 1), LEAST_SIGNAL, 1)
-        factor = began + (1 - began) * share
-        state = dataclasses.replace(state, log_factor=jnp.log(factor), averages=(signal, noise, began))
+        noise_to_signal = 1 / (began + (1 - began) * share) - 1
+        state = dataclasses.replace(state, averages=(signal, noise, began))
+        if state.gradients is not None:
+            gradients = jnp.clip(noise_to_signal, 1, MOST_GRADIENTS)
+            state = dataclasses.replace(state, gradients=gradients)
+            noise_to_signal /= gradients
+        if self.step.name == "noise":
+            state = dataclasses.replace(state, log_factor=-jnp.log1p(noise_to_signal))
         return state, {"control/signal_share": share}
 
     def after_gradient(
@@ -180,6 +207,23 @@ class Control:
         if rollout_moments == "reset":
             raise UsageError(f"{given} compares the first moment, which rollout_moments 'reset' does not keep.")
 
+    def check_batch(self, given: Scalar | None) -> None:
+        """Refuse what does not go with several gradients a step; ``given`` is their number, None if it is not given.
+
+        Raises:
+            UsageError: what was given, what is allowed.
+        """
+        if self.drives_batch and given is not None:
+            raise UsageError(
+                f"batch_control {self.batch_control!r} and gradient_accumulation_steps both say how many gradients "
+                "make one step; leave one out."
+            )
+        if self.step.name == "kl" and (self.drives_batch or given is not None):
+            raise UsageError(
+                f"learning_rate_control {self.learning_rate_control!r} is for iterations that all move the policy, "
+                "which is not so where several gradients make one step; leave one out."
+            )
+
 
 @pytree
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +234,7 @@ class ControlState:
         log_factor: of the learning rate, a scalar.
         momentum: as it is driven, a scalar.
         averages: of signal and noise, and the share of them that is from before the run.
+        gradients: whose mean makes a step, a scalar.
         before: the policy's parameters before the last iteration.
     """
 
@@ -197,11 +242,13 @@ class ControlState:
     momentum: Array | None = None
     averages: tuple[Array, Array, Array] | None = None
     before: Any = None
+    gradients: Array | None = None
 
     def metrics(self) -> Metrics:
         """What the laws drive."""
         factor = {"control/learning_rate_factor": jnp.exp(self.log_factor)}
-        return factor if self.momentum is None else factor | {"control/momentum": self.momentum}
+        others = {"control/momentum": self.momentum, "control/gradients": self.gradients}
+        return factor | {name: value for name, value in others.items() if value is not None}
 
 
 def _within(log_factor: Array) -> Array:

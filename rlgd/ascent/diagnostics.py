@@ -3,12 +3,14 @@
 A measurement takes a gradient of its own and a trial step, so it is made in one iteration of many.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.ascent.accumulation import Accumulation
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.trees import cosine, global_norm
 from rlgd.pytrees import Metrics
@@ -44,6 +46,8 @@ def measure(ascent: Ascent, state: Any, params: Any, progress: Array, parts: Any
         Scalars by their names, and the gradient.
     """
     gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), parts)
+    if ascent.accumulates:  # the step that would be made now
+        ascent = dataclasses.replace(ascent, accumulation=Accumulation(gradient_accumulation_steps=1.0))
     step, after = ascent.transformation().update(gradient, state, params, progress, new_rollout=True)
     length = global_norm(step)
     metrics = {

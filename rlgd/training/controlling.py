@@ -1,6 +1,7 @@
-"""Feedback in the training loop: what drives learning rate and momentum is measured here (``rlgd.ascent.control``).
+"""Feedback in the training loop: what drives learning rate, momentum and batch is measured here.
 
-The laws change the agent's hyper-parameters, which are traced, so no agent has to know of them.
+The laws (``rlgd.ascent.control``) change the agent's hyper-parameters, which are traced, so no agent has to know of
+them.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ from jax import Array
 
 from rlgd.agents.base.agent import Agent
 from rlgd.agents.base.experience import kl_of_update
+from rlgd.ascent.accumulation import Accumulation
 from rlgd.pytrees import AgentState, Metrics, Rollout
 from rlgd.spaces import Spec
 
@@ -22,7 +24,7 @@ def update(
     if not control.is_on:
         return agent.update(spec, state, rollout, progress, key)
     rule, driven, measured = agent.ascent.resolved().rule, state.control, dict[str, Any]()
-    if control.step.name == "noise":
+    if control.reads_noise:
         halves = agent.half_gradients(spec, state, rollout, progress, key)
         driven, more = control.after_halves(driven, halves)
         measured |= more
@@ -32,6 +34,9 @@ def update(
         driven, more = control.after_gradient(driven, gradient, moment, state.params.policy)
         measured |= more
     ascent = dataclasses.replace(agent.ascent, rule=control.applied(rule, driven))
+    if driven.gradients is not None:
+        accumulation = Accumulation(gradient_accumulation_steps=driven.gradients)
+        ascent = dataclasses.replace(ascent, accumulation=accumulation)
     after, metrics = dataclasses.replace(agent, ascent=ascent).update(spec, state, rollout, progress, key)
     measured |= driven.metrics()
     if control.step.name == "kl":

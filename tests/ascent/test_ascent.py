@@ -35,6 +35,7 @@ FLAT_NAMES = [
     *("optimizer", "learning_rate", "momentum", "second_moment", "epsilon", "weight_decay", "l1", "l2"),
     *("max_grad_norm", "schedule", "momentum_schedule", "rollout_moments", "moment_decay"),
     *("outer_learning_rate", "outer_momentum", "sync_every", "climbers", "learning_rate_control", "momentum_control"),
+    *("batch_control", "gradient_accumulation_steps"),
 ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlgd.ascent import Ascent, Control, Rule, apply_step
-from rlgd.ascent.control import FASTEST, MOST_MOMENTUM, REMEMBERED, WIDEST, ControlState
+from rlgd.ascent.control import FASTEST, MOST_GRADIENTS, MOST_MOMENTUM, REMEMBERED, WIDEST, ControlState
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import with_values
 
@@ -43,6 +43,26 @@ def test_the_kl_law_is_bounded() -> None:
     assert moved(control, math.nan, state) == 0  # which ends the run, but not the state
     far = dataclasses.replace(state, log_factor=jnp.float32(WIDEST))
     assert moved(control, 0.0, far) == pytest.approx(WIDEST)
+
+
+def test_the_batch_follows_the_noise_scale() -> None:
+    control = Control(learning_rate_control="noise", batch_control="noise")
+    state, rng = control.init(RULE, POLICY), np.random.default_rng(0)
+    assert state.gradients == 1
+    for _ in range(
+        400
+    ):  # |signal|^2 = 1, and the noise of the mean of both halves has 5 * 16 / 2 / 5 = 8 times as much
+        a, b = (1 / math.sqrt(5) + 4 / math.sqrt(5) * rng.normal(size=5).astype(np.float32) for _ in range(2))
+        state, _ = control.after_halves(state, {"w": jnp.array([a[:2], b[:2]]), "b": jnp.array([a[2:], b[2:]])})
+    assert state.averages is not None
+    assert state.gradients is not None
+    signal, noise, _ = map(float, state.averages)
+    assert float(state.gradients) == pytest.approx(min(noise / signal, MOST_GRADIENTS), rel=1e-3)
+    assert 2 < float(state.gradients) < 32
+    assert float(jnp.exp(state.log_factor)) == pytest.approx(0.5, rel=1e-3)  # noise and signal are equal now
+    assert state.metrics().keys() == {"control/learning_rate_factor", "control/gradients"}
+    alone = Control(batch_control="noise")
+    assert float(alone.init(RULE, POLICY).log_factor) == 0
 
 
 def test_the_noise_law_is_the_share_of_the_signal() -> None:

@@ -39,7 +39,7 @@ class Picture(gymnasium.Env[Any, Any]):
     [
         ("ppo", "CartPole-v1", COMMON | FOR_PPO),
         ("a2c", "CartPole-v1", COMMON),
-        ("trpo", "Reacher-v5", COMMON | {"gamma": 0.98}),
+        ("trpo", "Reacher-v5", COMMON | {"gamma": 0.98, "max_kl": 0.02}),
         ("reinforce", "rlgd/CartPoleNoVelocity-v1", {"scale_reward": True, "gamma": 0.99}),
         ("ppo", "LunarLander-v3", COMMON | {"gamma": 0.999} | FOR_PPO),
         ("ppo", "FrozenLake-v1", {"scale_reward": True, "gamma": 0.99} | FOR_PPO),
@@ -88,7 +88,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     said = capsys.readouterr().err
     assert (
         "by rule: ppo for MountainCarContinuous-v0: normalize_obs=True (numbers are observed), "
-        "learning_rate_control=kl:0.01 (a step's KL is 0.01)\n"
+        "learning_rate_control=kl:0.01 (an iteration's KL is 0.01)\n"
     ) in said
     assert "preset" not in said
     values = json.loads((tmp_path / "run" / "config.json").read_text())["hyperparameters"]

@@ -32,6 +32,9 @@ AGENTS: dict[str, Agent] = {
         learning_rate_control="kl:0.001",
     ),
     "ppo alignment": make_agent("ppo", **SMALL, rollout_length=16, **BOTH),
+    "ppo noise of step and batch": make_agent(
+        "ppo", **SMALL, rollout_length=16, schedule="constant", learning_rate_control="noise", batch_control="noise"
+    ),
     "reinforce noise": make_agent("reinforce", **SMALL, schedule="constant", learning_rate_control="noise"),
 }
 
@@ -63,6 +66,8 @@ def test_the_loop_drives_what_the_laws_measure(name: str, env: DeviceEnv) -> Non
         factor = row["control/learning_rate_factor"]
         if "kl" in name:  # known after the update, and applied in the next one
             assert row["control/kl"] > 0
+        if "batch" in name:
+            assert row["control/gradients"] >= 1
         if "alignment" in name:
             assert row["ascent/momentum"] == pytest.approx(row["control/momentum"])
         assert row["ascent/learning_rate"] == pytest.approx(first * factor, rel=1e-4)
