@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
-from rlgd.agents.ppo import PPO
 from rlgd.agents.registry import make_agent
 from rlgd.agents.trpo import TRPO
 from rlgd.envs import Env, make
@@ -18,7 +17,6 @@ from rlgd.models.features import image_shape
 from rlgd.spaces import BoxSpec, leaf_specs
 
 LEAST_GAMMA, MOST_GAMMA, FAR_GAMMA = 0.95, 0.99, 0.999
-DRIVES_STEP = ("schedule", "target_kl", "sync_every")  # settings beside which the KL drives no step size
 
 
 class Rule(NamedTuple):
@@ -47,9 +45,7 @@ def rules(agent: Agent, env: Env, given: Container[str] = ()) -> list[Rule]:
         EnvironmentFault: if the environment breaks.
     """
     seen = probe(env)
-    found = [_observations(agent, env), _rewards(), _horizon(env, seen)]
-    if not any(name in given for name in DRIVES_STEP):
-        found.append(_step(agent))
+    found = [_observations(agent, env), _rewards(), _horizon(env, seen), _step(agent)]
     if "network" not in given:
         found.append(_memory(agent, seen))
     left = [Rule({k: v for k, v in rule.settings.items() if k not in given}, rule.why) for rule in found if rule]
@@ -92,10 +88,8 @@ def _horizon(env: Env, seen: Probe) -> Rule | None:
 
 
 def _step(agent: Agent) -> Rule | None:
-    """Steps as long as their KL allows, whatever the task; a rollout of A2C is too short to measure it in."""
-    if isinstance(agent, TRPO):
-        return Rule({"max_kl": 0.02}, "few steps, each of KL 0.02")
-    return Rule({"learning_rate_control": "kl:0.01"}, "an iteration's KL is 0.01") if isinstance(agent, PPO) else None
+    """TRPO makes few steps, so each is longer than its default; the others' steps fade out with their schedule."""
+    return Rule({"max_kl": 0.02}, "few steps, each of KL 0.02") if isinstance(agent, TRPO) else None
 
 
 def _memory(agent: Agent, seen: Probe) -> Rule | None:

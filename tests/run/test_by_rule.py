@@ -19,7 +19,6 @@ from rlgd.errors import UsageError
 from rlgd.run import RunConfig, RunSettings, automatic, by_rule
 
 COMMON = {"normalize_obs": True, "scale_reward": True, "gamma": 0.99}
-FOR_PPO = {"learning_rate_control": "kl:0.01"}
 
 
 class Picture(gymnasium.Env[Any, Any]):
@@ -37,13 +36,13 @@ class Picture(gymnasium.Env[Any, Any]):
 @pytest.mark.parametrize(
     ("name", "env", "settings"),
     [
-        ("ppo", "CartPole-v1", COMMON | FOR_PPO),
+        ("ppo", "CartPole-v1", COMMON),
         ("a2c", "CartPole-v1", COMMON),
         ("trpo", "Reacher-v5", COMMON | {"gamma": 0.98, "max_kl": 0.02}),
         ("reinforce", "rlgd/CartPoleNoVelocity-v1", {"scale_reward": True, "gamma": 0.99}),
-        ("ppo", "LunarLander-v3", COMMON | {"gamma": 0.999} | FOR_PPO),
-        ("ppo", "FrozenLake-v1", {"scale_reward": True, "gamma": 0.99} | FOR_PPO),
-        ("ppo", Picture, {"scale_reward": True} | FOR_PPO),
+        ("ppo", "LunarLander-v3", COMMON | {"gamma": 0.999}),
+        ("ppo", "FrozenLake-v1", {"scale_reward": True, "gamma": 0.99}),
+        ("ppo", Picture, {"scale_reward": True}),
         ("a2c", "rlgd/PendulumNoVelocity-v1", COMMON | {"network": "gru"}),
         ("npg", "rlgd/PendulumNoVelocity-v1", COMMON | {"network": "gru", "num_minibatches": 8}),
     ],
@@ -67,7 +66,6 @@ def test_what_is_given_is_left_alone() -> None:
     values = {name: flat.value for name, flat in hp.flat_fields(agent).items()}
     assert given.items() <= values.items()
     assert values["normalize_obs"]
-    assert values["learning_rate_control"] == "off"
     assert hp.changed(automatic("npg", "rlgd/PendulumNoVelocity-v1", num_envs=4))["num_minibatches"] == 4
 
 
@@ -86,13 +84,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     words = ["--config", str(tmp_path / "flags.toml"), "--gamma", "0.95", *SMALL, "--run-dir", str(tmp_path / "run")]
     assert main.main(["train", "ppo", "--auto", *words]) == 0
     said = capsys.readouterr().err
-    assert (
-        "by rule: ppo for MountainCarContinuous-v0: normalize_obs=True (numbers are observed), "
-        "learning_rate_control=kl:0.01 (an iteration's KL is 0.01)\n"
-    ) in said
+    assert ("by rule: ppo for MountainCarContinuous-v0: normalize_obs=True (numbers are observed)\n") in said
     assert "preset" not in said
     values = json.loads((tmp_path / "run" / "config.json").read_text())["hyperparameters"]
-    expected = {"normalize_obs": True, "scale_reward": False, "gamma": 0.95, "schedule": "constant", "num_epochs": 1}
+    expected = {"normalize_obs": True, "scale_reward": False, "gamma": 0.95, "num_epochs": 1}
     assert expected.items() <= values.items()
 
 
