@@ -17,7 +17,8 @@ WEB := $(if $(shell command -v npm 2>/dev/null),.web/.ready)
 ARGS ?=
 CORE := $(addprefix tests/,test_architecture.py test_public_names.py test_hyperparameters.py test_learning.py \
 	maths/test_distributions.py maths/test_returns.py ascent/test_ascent.py agents/test_contract.py \
-	envs/device/test_device_env.py training run/test_run.py run/test_old_runs.py run/checkpoints cli/test_train.py)
+	envs/device/test_device_env.py training/test_loop.py training/test_chunks.py training/test_rollout.py \
+	run/test_run.py run/test_old_runs.py run/checkpoints cli/test_train.py)
 # Of a comma `call` would make two arguments.
 SUITE_EXTRAS := dev,brax,envpool,gymnax,jumanji,playground
 SERVICE_EXTRAS := dev,mlflow,comet
