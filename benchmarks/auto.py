@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 from speed import ONE_THREAD, run
 
 import rlgd
@@ -54,12 +55,12 @@ def main() -> None:
 def beside_presets() -> None:
     """Print the shares of the presets' returns."""
     tuned, by_rule = (_returns(DOCS / f"reproduce-{name}.md") for name in ("classic", "classic-auto"))
-    rows = []
+    rows, reached = [], 0
     for (env, agent), value in by_rule.items():
         random, preset = _random_return(env), tuned[env, agent]
         share = (value - random) / (preset - random)
+        reached += share >= ENOUGH
         rows.append([env, agent, f"{random:.1f}", f"{preset:.1f}", f"{value:.1f}", f"{share:.0%}"])
-    reached = sum(float(row[-1].rstrip("%")) >= 100 * ENOUGH for row in rows)
     print(markdown(["environment", "agent", "random actions", "preset", "by rule", "share"], rows))
     print(f"\n{reached} of {len(rows)} rows reach {ENOUGH:.0%}.")
 
@@ -72,15 +73,9 @@ def _returns(table: Path) -> dict[tuple[str, str], float]:
 
 def _random_return(env_id: str) -> float:
     """The mean return of random actions."""
-    env, total = gymnasium.make(env_id), 0.0
-    env.action_space.seed(0)
-    for episode in range(EPISODES):
-        env.reset(seed=episode)
-        ended = False
-        while not ended:
-            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-            total, ended = total + float(reward), terminated or truncated
-    return total / EPISODES
+    space = gymnasium.make(env_id).action_space
+    space.seed(0)
+    return rlgd.evaluate(lambda obs: np.stack([space.sample() for _ in obs]), env_id, episodes=EPISODES).mean
 
 
 def beside_sb3(peers: str, seeds: int, results: Path) -> None:

@@ -21,12 +21,12 @@ Rows: TypeAlias = NDArray[np.float64]
 
 STEPS = 2_048  # of the play
 LEAST_ROWS = 256  # below, a fit says nothing
-HELD_OUT = 4  # one row in so many is predicted, the others fit
+HELD_OUT = 4  # every fourth row is predicted, the others fit
 MOST_SQUARED = 24  # inputs; with more, products of two would be more columns than there are rows
 MOST_INPUTS = 200
 RIDGE = 1e-6
-# Of hidden velocities the present leaves 0.5 and more unexplained, the past less than 0.02. Where all is observed, the
-# past takes half of it at most: tests/envs/test_probe.py.
+# Of hidden velocities the present leaves 0.5 and more unexplained, the past less than 0.02. Where all is observed and
+# the present leaves more than 0.3, the past takes half of it at most.
 HIDDEN, SHOWN = 0.3, 0.1
 WEIGHTY = 10.0
 

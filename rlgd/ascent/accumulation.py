@@ -1,4 +1,4 @@
-"""Gradient accumulation: a step with the mean of several gradients, as of a batch so many times as large.
+"""Gradient accumulation: a step with the mean of several gradients, as of a batch that is larger by their number.
 
 Between two steps the parameters do not move, so the gradients are of one objective at one place.
 """
