@@ -9,7 +9,8 @@ and momentum m, in update t the optimizer is given
 so that its average is d = g(w) + m (d_before - (g(w) - D)), less the share m^t of g(w) that an average from 0 lacks.
 
     storm    D = g(w) - g(w_before), at w_before with importance weights p_before / p: STORM-PG (Yuan, Lian, Liu & Zhou
-             2020, arXiv 2003.04302), and IS-MBPG (Huang et al. 2020, arXiv 2007.06680) with a fixed step
+             2020, arXiv 2003.04302), and IS-MBPG (Huang et al. 2020, arXiv 2007.06680), whose step and momentum are
+             the law "storm" of ``rlgd.ascent.control``
     hessian  D = H(w) (w - w_before), H the Hessian of the objective on the rollout: HA-PG (Shen et al. 2019), at the
              end of the step instead of at a random place on it
 

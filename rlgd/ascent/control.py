@@ -6,6 +6,7 @@ of the agent's state, so a resumed run goes on with them, and members of a study
     kl         f <- f clip(sqrt(TARGET / KL), 1 / 1.5, 1.5);  KL(old, new) over the rollout, after its updates
     noise      f = S / (S + N), averaged;  S = a.b and N = abs(a - b)^2 / 4 for gradients a, b on two halves of the rows
     alignment  f <- f exp(RATE c);  c: the cosine of a fresh gradient and the last iteration's displacement
+    storm      f = q^(1/3), and 1 - m <- (1 - m_0) q^(2/3) for the momentum m;  q = abs(g_1)^2 / sum of abs(g)^2
     noise of the batch      N / S gradients are averaged before a step, from 1 to MOST_GRADIENTS; the law above then
                             divides N by their number
     alignment of momentum m:  1 - m <- (1 - m) exp(-RATE c);  c: of a fresh gradient and the first moment
@@ -17,6 +18,12 @@ still gains half of what it would without noise. alignment: the derivative of th
 to a factor of the last step is gradient times displacement (Almeida et al. 1998; Baydin et al. 2018, arXiv 1703.04782,
 in its multiplicative, normalized form), and that with respect to the momentum of v <- m v + g is gradient times v. The
 gradient is that of a new rollout, whose noise the past steps do not share.
+
+storm: the adaptive step and momentum of STORM (Cutkosky & Orabona 2019, arXiv 1905.10018) and IS-MBPG (Huang et al.
+2020, arXiv 2007.06680, algorithm 1), k / (w + sum of abs(g)^2)^(1/3) and 1 - m = c times the square of that step, with
+k, w and c such that the first iteration has the learning rate and momentum of the rule. It belongs to
+``variance_reduction="storm"``: only what is carried along may be remembered ever longer. Where an optimizer adds
+gradients up, f is divided by (1 - m_0) / (1 - m), so that the effective step is the paper's.
 """
 
 import dataclasses
@@ -26,6 +33,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from rlgd.ascent.own import OPTIMIZER
@@ -35,7 +43,7 @@ from rlgd.errors import UsageError, shown, unknown
 from rlgd.hyperparameters import hyperparameters, static
 from rlgd.pytrees import Metrics, Scalar, pytree
 
-LEARNING_RATE_LAWS = {"kl": 0.01, "noise": None, "alignment": 0.1}  # with the defaults of their numbers
+LEARNING_RATE_LAWS = {"kl": 0.01, "noise": None, "alignment": 0.1, "storm": None}  # with the defaults of their numbers
 MOMENTUM_LAWS = {"alignment": 0.1}
 BATCH_LAWS = {"noise": None}
 OFF = "off"
@@ -55,8 +63,8 @@ class Law(NamedTuple):
 
 
 def _without_schedule(text: str) -> Mapping[str, Any]:
-    """A target for the KL needs no schedule: it would only be undone."""
-    return {"schedule": "constant"} if isinstance(text, str) and text.startswith("kl") else {}
+    """A target for the KL needs no schedule: it would only be undone. Storm's step fades out by itself."""
+    return {"schedule": "constant"} if isinstance(text, str) and text.startswith(("kl", "storm")) else {}
 
 
 @hyperparameters
@@ -69,7 +77,7 @@ class Control:
 
     learning_rate_control: str = static(
         OFF,
-        "what drives the step size: off, kl:TARGET (0.01), noise, or alignment:RATE (0.1)",
+        "what drives the step size: off, kl:TARGET (0.01), noise, alignment:RATE (0.1), or storm",
         implies=_without_schedule,
     )
     momentum_control: str = static(OFF, "what drives the momentum: off, or alignment:RATE (0.1)")
@@ -111,12 +119,14 @@ class Control:
     def init(self, rule: Rule, policy: Any) -> "ControlState":
         """The state before the first iteration, at the policy's parameters. The rule must be resolved."""
         zero = jnp.zeros(())
+        drives_momentum = self.momentum.name != OFF or self.step.name == "storm"
         return ControlState(
             log_factor=zero,
-            momentum=None if self.momentum.name == OFF else jnp.asarray(rule.momentum, zero.dtype),
+            momentum=jnp.asarray(rule.momentum, zero.dtype) if drives_momentum else None,
             averages=(zero, zero, jnp.ones(())) if self.reads_noise else None,
             gradients=jnp.ones(()) if self.drives_batch else None,
             before=jax.tree.map(jnp.copy, policy) if self.step.name == "alignment" else None,
+            squares=(zero, zero) if self.step.name == "storm" else None,
         )
 
     def applied(self, rule: Rule, state: "ControlState") -> Rule:
@@ -162,6 +172,27 @@ class Control:
             state = dataclasses.replace(state, log_factor=-jnp.log1p(noise_to_signal))
         return state, {"control/signal_share": share}
 
+    @property
+    def reads_gradient(self) -> bool:
+        """Whether the gradient of each rollout is needed before its update."""
+        return self.step.name in ("alignment", "storm") or self.momentum.name == "alignment"
+
+    def after_norm(self, state: "ControlState", rule: Rule, gradient: Any) -> tuple["ControlState", Metrics]:
+        """The state that knows the length of a rollout's gradient; the rule is that of the first iteration."""
+        assert state.squares is not None
+        norm = global_norm(gradient)
+        first, total = state.squares
+        first = jnp.where(total > 0, first, norm**2)
+        total = total + norm**2
+        # A first gradient that is 0 tells nothing.
+        log_factor = jnp.log(jnp.where(total > 0, first / jnp.where(total > 0, total, 1), 1)) / 3
+        rest = (1 - jnp.asarray(rule.momentum, norm.dtype)) * jnp.exp(2 * log_factor)
+        rest = jnp.maximum(rest, 1 - MOST_MOMENTUM)
+        if rule.row.sums_gradients:
+            log_factor = log_factor + jnp.log(rest / (1 - jnp.asarray(rule.momentum, norm.dtype)))
+        state = dataclasses.replace(state, squares=(first, total), log_factor=_within(log_factor), momentum=1 - rest)
+        return state, {"control/gradient_norm": norm}
+
     def after_gradient(
         self, state: "ControlState", gradient: Any, moment: Any, policy: Any
     ) -> tuple["ControlState", Metrics]:
@@ -179,7 +210,8 @@ class Control:
             log_factor = _within(state.log_factor + self.step.number * cos)
             state = dataclasses.replace(state, log_factor=log_factor, before=policy)
             metrics["control/step_alignment"] = cos
-        if state.momentum is not None:
+        if self.momentum.name != OFF:
+            assert state.momentum is not None
             cos = cosine(gradient, moment)
             rest = (1 - state.momentum) * jnp.exp(-self.momentum.number * cos)
             state = dataclasses.replace(state, momentum=jnp.clip(1 - rest, 0, MOST_MOMENTUM))
@@ -196,6 +228,8 @@ class Control:
             raise UsageError(
                 f"learning_rate_control {self.learning_rate_control!r} would undo schedule {schedule!r}; leave one out."
             )
+        if self.step.name == "storm":
+            self._check_storm(rule, momentum_schedule)
         if self.momentum.name == OFF:
             return
         given = f"momentum_control {self.momentum_control!r}"
@@ -206,6 +240,14 @@ class Control:
             raise UsageError(f"{given} and momentum_schedule {momentum_schedule!r} both drive it; leave one out.")
         if rollout_moments == "reset":
             raise UsageError(f"{given} compares the first moment, which rollout_moments 'reset' does not keep.")
+
+    def _check_storm(self, rule: Rule, momentum_schedule: str) -> None:
+        given, momentum = "learning_rate_control 'storm'", rule.resolved().momentum
+        if momentum is None or not rule.row.schedules_momentum or np.any(np.asarray(momentum) == 0):
+            name = OPTIMIZER.name(rule.optimizer)
+            raise UsageError(f"{given} drives the momentum too, and {name} has none here that may change.")
+        if self.momentum.name != OFF or momentum_schedule != "constant":
+            raise UsageError(f"{given} drives the momentum too; leave momentum_control and momentum_schedule out.")
 
     def check_batch(self, given: Scalar | None) -> None:
         """Refuse what does not go with several gradients a step; ``given`` is their number, None if it is not given.
@@ -235,6 +277,7 @@ class ControlState:
         momentum: as it is driven, a scalar.
         averages: of signal and noise, and the share of them that is from before the run.
         gradients: whose mean makes a step, a scalar.
+        squares: of the first gradient's length, and their sum over all iterations.
         before: the policy's parameters before the last iteration.
     """
 
@@ -243,6 +286,7 @@ class ControlState:
     averages: tuple[Array, Array, Array] | None = None
     before: Any = None
     gradients: Array | None = None
+    squares: tuple[Array, Array] | None = None
 
     def metrics(self) -> Metrics:
         """What the laws drive."""

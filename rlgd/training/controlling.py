@@ -28,10 +28,13 @@ def update(
         halves = agent.half_gradients(spec, state, rollout, progress, key)
         driven, more = control.after_halves(driven, halves)
         measured |= more
-    if "alignment" in (control.step.name, control.momentum.name):
+    if control.reads_gradient:
         gradient = agent.gradient(spec, state, rollout, progress, key).policy
-        moment = agent.ascent.first_moment(state.opt_state.policy)
-        driven, more = control.after_gradient(driven, gradient, moment, state.params.policy)
+        if control.step.name == "storm":
+            driven, more = control.after_norm(driven, rule, gradient)
+        else:
+            moment = agent.ascent.first_moment(state.opt_state.policy)
+            driven, more = control.after_gradient(driven, gradient, moment, state.params.policy)
         measured |= more
     ascent = dataclasses.replace(agent.ascent, rule=control.applied(rule, driven))
     if driven.gradients is not None:

@@ -162,6 +162,11 @@ def test_a_driven_momentum_has_bounds() -> None:
         ({"momentum_control": "alignment", "optimizer": "sgd"}, "sgd does not"),
         ({"momentum_control": "alignment", "optimizer": "adam"}, "adds gradients up; adam does not"),
         (HEAVY | {"momentum_schedule": "linear:0.5"}, "both drive it"),
+        ({"learning_rate_control": "storm:0.1"}, "storm takes no number"),
+        ({"learning_rate_control": "storm", "optimizer": "sgd"}, "sgd has none here"),
+        ({"learning_rate_control": "storm", "optimizer": "momentum", "momentum": 0.0}, "momentum has none here"),
+        (HEAVY | {"learning_rate_control": "storm"}, "leave momentum_control and momentum_schedule out"),
+        ({"learning_rate_control": "storm", "momentum_schedule": "linear:0.5"}, "leave momentum_control"),
         (HEAVY | {"rollout_moments": "reset"}, "which rollout_moments 'reset' does not keep"),
     ],
 )
@@ -174,3 +179,33 @@ def test_a_target_for_the_kl_takes_the_schedule_away_unless_it_is_given() -> Non
     assert Ascent(schedule="linear").schedules.schedule == "linear"
     assert with_values(Ascent(schedule="linear"), {"learning_rate_control": "kl:0.02"}).schedules.schedule == "constant"
     assert Ascent(learning_rate_control="noise").schedules.schedule == Ascent().schedules.schedule
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "signum"])
+def test_the_storm_law_is_the_papers_step_and_momentum(optimizer: str) -> None:
+    """With k, w and c of IS-MBPG's algorithm 1 that give the first iteration what the rule says."""
+    rule = Rule(optimizer, 0.1, 0.8).resolved()
+    control = Control(learning_rate_control="storm")
+    state, total = control.init(rule, POLICY), 0.0
+    k, c = 0.1 * 6.0 ** (2 / 3), 0.2 / 0.1**2
+    for t, norm in enumerate([6.0, 1.0, 0.0, 3.0, 8.0]):
+        gradient = {"w": jnp.array([0.0, norm]), "b": jnp.zeros(3)}
+        state, metrics = control.after_norm(state, rule, gradient)
+        total += norm**2
+        step = k / total ** (1 / 3)
+        applied = control.applied(rule, state)
+        assert float(metrics["control/gradient_norm"]) == norm
+        assert float(applied.momentum or 0.0) == pytest.approx(1 - c * step**2, rel=1e-5)
+        effective = step if optimizer == "signum" else step * (c * step**2) / 0.2
+        assert float(applied.learning_rate) == pytest.approx(effective, rel=1e-5), t
+    assert state.metrics().keys() == {"control/learning_rate_factor", "control/momentum"}
+
+
+def test_without_a_gradient_the_storm_law_changes_nothing() -> None:
+    control = Control(learning_rate_control="storm")
+    state = control.init(RULE, POLICY)
+    for _ in range(2):
+        state, _ = control.after_norm(state, RULE, jax.tree.map(jnp.zeros_like, POLICY))
+        applied = control.applied(RULE, state)
+        assert float(applied.learning_rate) == pytest.approx(0.1)
+        assert float(applied.momentum or 0.0) == pytest.approx(0.5)

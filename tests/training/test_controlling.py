@@ -35,6 +35,9 @@ AGENTS: dict[str, Agent] = {
     "ppo noise of step and batch": make_agent(
         "ppo", **SMALL, rollout_length=16, schedule="constant", learning_rate_control="noise", batch_control="noise"
     ),
+    "a2c storm": make_agent(
+        "a2c", **SMALL, **HEAVY, variance_reduction="storm", learning_rate_control="storm", rollout_length=8
+    ),
     "reinforce noise": make_agent("reinforce", **SMALL, schedule="constant", learning_rate_control="noise"),
 }
 
@@ -68,7 +71,7 @@ def test_the_loop_drives_what_the_laws_measure(name: str, env: DeviceEnv) -> Non
             assert row["control/kl"] > 0
         if "batch" in name:
             assert row["control/gradients"] >= 1
-        if "alignment" in name:
+        if "storm" in name or "alignment" in name:
             assert row["ascent/momentum"] == pytest.approx(row["control/momentum"])
         assert row["ascent/learning_rate"] == pytest.approx(first * factor, rel=1e-4)
     assert rows[-1]["control/learning_rate_factor"] != 1
