@@ -20,10 +20,11 @@ from rlgd.studies import rounds, speed
 from rlgd.studies.arms import Arm
 from rlgd.studies.compiling import Compiling
 from rlgd.studies.directory import read, recorded_slice_size, writing
-from rlgd.studies.execution import Execution, ProgramsOf, measure_speeds, train_members
+from rlgd.studies.execution import Execution, measure_speeds, train_members
 from rlgd.studies.member_sinks import MemberSinks
 from rlgd.studies.outcome import Outcome, OutcomeFile
 from rlgd.studies.plan import Plan, make_plan
+from rlgd.studies.programs import Shelf
 from rlgd.studies.publish import StudyResult, publish
 from rlgd.studies.question import Question
 from rlgd.studies.speed import Speed
@@ -210,7 +211,7 @@ def _train(
 ) -> dict[int, Outcome]:
     """Train what has no outcome yet, round by round, and give new outcomes to ``add``; returns all of them."""
     wanted: tuple[int, ...] = ()
-    programs: ProgramsOf = {}
+    shelf = Shelf()
     labels, one_at_a_time = plan.labels, threading.Lock()
 
     def report() -> None:
@@ -230,7 +231,7 @@ def _train(
     compiling = Compiling(report)
     while wanted := rounds.judge(plan, outcomes).missing:
         report()
-        train_members(plan, wanted, execution, on_finished, programs, compiling)
+        train_members(plan, wanted, execution, on_finished, shelf, compiling)
     return outcomes
 
 

@@ -26,7 +26,7 @@ from rlgd.studies.alone import train_alone
 from rlgd.studies.compiling import Compiling, Interval
 from rlgd.studies.outcome import OnFinished, Outcome
 from rlgd.studies.plan import Plan, make_plan
-from rlgd.studies.programs import Programs
+from rlgd.studies.programs import Programs, Shelf
 from rlgd.studies.question import Question
 from rlgd.studies.slices import Slice
 from rlgd.studies.speed import Speed, measure
@@ -162,16 +162,12 @@ class _Made:
         if study.set_up is not None:
             study.set_up(self.plan.largest, alone=study.alone)
         self.compiling = Compiling()
-        self._exact, self._lock = study.exact, threading.Lock()
-        self._programs: dict[tuple[int, int], Programs] = {}
+        self._exact, self._shelf = study.exact, Shelf()
 
     def programs(self, part: Slice) -> Programs:
-        """The programs of a slice, which are made once."""
-        with self._lock:
-            key = part.group, part.size
-            if key not in self._programs:
-                self._programs[key] = part.programs(self.plan, self._exact, self.compiling)
-            return self._programs[key]
+        """The programs of a slice, which all slices of its group share."""
+        make = functools.partial(part.programs, self.plan, self._exact, self.compiling)
+        return self._shelf.get((part.group, part.size), make)
 
 
 _making = threading.Lock()

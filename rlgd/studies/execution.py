@@ -2,11 +2,11 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TypeAlias
 
 import jax
 
@@ -20,7 +20,7 @@ from rlgd.studies.compiling import Compiling
 from rlgd.studies.elsewhere import SetUp
 from rlgd.studies.outcome import OnFinished, Outcome
 from rlgd.studies.plan import Group, Plan
-from rlgd.studies.programs import Programs
+from rlgd.studies.programs import Shelf
 from rlgd.studies.slices import Slice
 from rlgd.studies.speed import Speed
 from rlgd.studies.width import bytes_of, width_of
@@ -29,8 +29,8 @@ from rlgd.system.log import log
 from rlgd.system.machine import num_cores
 from rlgd.system.mesh import make_mesh
 
-ProgramsOf: TypeAlias = dict[tuple[int, jax.Device], Programs]  # of each group, on each device
 MEMORY_SHARE = 0.5  # share of the available memory for all slices that run at once
+TAKING_TURNS = 6  # groups, fewer than a shelf has places for
 COMPILE_SECONDS = 15.0  # to compile the programs of a group, roughly
 
 
@@ -144,7 +144,7 @@ def train_members(
     wanted: Sequence[int],
     execution: Execution,
     on_finished: OnFinished,
-    programs: ProgramsOf,
+    shelf: Shelf,
     compiling: Compiling,
 ) -> None:
     """Train members slice by slice.
@@ -154,7 +154,7 @@ def train_members(
         wanted: the numbers of the members to train.
         execution: how they are trained.
         on_finished: called after each slice with its outcomes by number.
-        programs: what earlier calls have compiled; what this one compiles is added.
+        shelf: what earlier calls have compiled; what this one compiles is added.
         compiling: is told when something is compiled.
     """
     slices = _slices(plan, set(wanted), execution)
@@ -166,7 +166,7 @@ def train_members(
         return
     on_device = [part for part in slices if plan.groups[part.group].on_device]
     if on_device:
-        _train_in_threads(plan, on_device, execution, on_finished, programs, compiling)
+        _train_in_threads(plan, on_device, execution, on_finished, shelf, compiling)
     for part in slices:
         if not plan.groups[part.group].on_device:
             on_finished({number: train_alone(plan.members[number]) for number in part.members})
@@ -180,8 +180,10 @@ def _slices(plan: Plan, wanted: set[int], execution: Execution) -> list[Slice]:
         size = execution.size_of(plan, group) if group.on_device and numbers else 1
         starts = range(0, len(numbers), size)
         groups.append([Slice(label, size, tuple(numbers[start : start + size])) for start in starts])
-    # Groups take turns: while one group is compiled, another one is compiled too, or trains.
-    return [part for turn in itertools.zip_longest(*groups) for part in turn if part is not None]
+    # Some groups take turns: while one group is compiled, another one is compiled too, or trains.
+    starts = range(0, len(groups), TAKING_TURNS)
+    turns = [turn for start in starts for turn in itertools.zip_longest(*groups[start : start + TAKING_TURNS])]
+    return [part for turn in turns for part in turn if part is not None]
 
 
 def _train_in_threads(
@@ -189,16 +191,13 @@ def _train_in_threads(
     slices: Sequence[Slice],
     execution: Execution,
     on_finished: OnFinished,
-    programs: ProgramsOf,
+    shelf: Shelf,
     compiling: Compiling,
 ) -> None:
     """Threads suffice: a compiled program runs without the interpreter's lock, and all threads share the programs."""
     devices = itertools.cycle(jax.local_devices()[: execution.devices])
     mine = threading.local()  # each thread has a device
     first = {part.group: part for part in reversed(slices)}
-    for place in itertools.product(first, jax.local_devices()[: execution.devices]):
-        if place not in programs:
-            programs[place] = first[place[0]].programs(plan, execution.exact, compiling)
     available = MEMORY_SHARE * ram.free_bytes() / execution.num_workers
 
     def start() -> None:
@@ -206,7 +205,8 @@ def _train_in_threads(
 
     def train(part: Slice) -> dict[int, Outcome]:
         with jax.default_device(mine.device):
-            return part.train(plan, programs[part.group, mine.device], available)
+            make = functools.partial(first[part.group].programs, plan, execution.exact, compiling)
+            return part.train(plan, shelf.get((part.group, mine.device), make), available)
 
     pool = concurrent.futures.ThreadPoolExecutor(execution.num_workers, initializer=start)
     try:

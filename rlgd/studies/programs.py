@@ -52,6 +52,30 @@ def _compiler_options(exact: bool) -> dict[str, Any]:
     return {} if exact or jax.default_backend() != "cpu" else {"xla_backend_optimization_level": 1}
 
 
+# Each function of a program is a mapping of memory; the programs of a group take about 2,000, and Linux gives a process
+# 65,530.
+MOST_KEPT = 8
+
+
+class Shelf:
+    """The programs that were used last, at most ``MOST_KEPT`` groups of them, by what their groups are known by."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[Any, Programs] = {}  # from the one used longest ago to the last one
+
+    def get(self, key: Any, make: Callable[[], "Programs"]) -> "Programs":
+        """The programs with this key, made where there are none."""
+        with self._lock:
+            programs = self._kept.pop(key, None)
+            if programs is None:
+                programs = make()
+            self._kept[key] = programs
+            while len(self._kept) > MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            return programs
+
+
 class Programs:
     """The programs of a group, for slices of one size; each is compiled once, at its first use.
 

@@ -3,8 +3,8 @@
 Members that train side by side share a clock, which says little of any of them. So one member of each group, whose
 members run the same program, trains alone for some iterations, with the program of ``rlgd.train`` and its clock:
 compilation and evaluations do not count. Where an agent takes whole episodes, an iteration lasts as long as the
-longest of them: such a member trains to its end, and its mean counts. All groups are timed in every round, one after
-another, so a disturbance of the machine meets all alike.
+longest of them: such a member trains to its end, and its mean counts. The groups are timed in every round, one after
+another, so a disturbance of the machine meets all alike; where there are more than ``MOST_KEPT``, so many at a time.
 """
 
 import dataclasses
@@ -24,7 +24,8 @@ from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig
 from rlgd.studies.directory import SPEED
 from rlgd.studies.outcome import DIVERGED, ROWS, Outcome
-from rlgd.studies.plan import Plan
+from rlgd.studies.plan import Group, Plan
+from rlgd.studies.programs import MOST_KEPT
 from rlgd.system import files, machine
 from rlgd.system.machine import num_cores
 from rlgd.system.reading import Count, damage_named, parse_json, read_text
@@ -82,12 +83,23 @@ class _Alone:
 
 def measure(plan: Plan, outcomes: Mapping[int, Outcome]) -> tuple[Speed, ...]:
     """The speed of each group that trains on the device, in order."""
-    typical = [_typical(group.members, outcomes) for group in plan.device_groups]
+    groups = plan.device_groups
+    return tuple(
+        speed
+        for first in range(0, len(groups), MOST_KEPT)
+        for speed in _measured_together(plan, groups[first : first + MOST_KEPT], outcomes)
+    )
+
+
+def _measured_together(plan: Plan, groups: Sequence[Group], outcomes: Mapping[int, Outcome]) -> list[Speed]:
+    typical = [_typical(group.members, outcomes) for group in groups]
     with ThreadPoolExecutor(num_cores()) as pool:
         members = list(pool.map(lambda n: _Alone(plan.members[n], outcomes[n].iterations), typical))
     rounds = [[member.seconds() for member in members] for _ in range(ROUNDS)]
-    pairs = zip(plan.device_groups, members, zip(*rounds, strict=True), strict=True)
-    return tuple(Speed(group.label, member.iterations, seconds) for group, member, seconds in pairs)
+    for member in members:
+        member.runner.forget()
+    timed = zip(groups, members, zip(*rounds, strict=True), strict=True)
+    return [Speed(group.label, member.iterations, seconds) for group, member, seconds in timed]
 
 
 def _typical(members: Sequence[int], outcomes: Mapping[int, Outcome]) -> int:

@@ -56,7 +56,7 @@ class DeviceRunner:
     """
 
     def __init__(self, agent: Agent, env: DeviceEnv, length: int, mesh: Mesh | None = None) -> None:
-        self.mesh, self._where = mesh, None if mesh is None else shardings(agent, env, mesh)
+        self.env, self.mesh, self._where = env, mesh, None if mesh is None else shardings(agent, env, mesh)
         self.program = functools.partial(chunk_program, agent, env, length)
         measure = functools.partial(measure_on_device_program, agent, env)
         self.measurements = Measurements(agent.measure_every, measure)
@@ -67,6 +67,12 @@ class DeviceRunner:
     @property
     def compile_seconds(self) -> float:
         return self._compile_seconds + self.measurements.compile_seconds
+
+    def forget(self) -> None:
+        """Let go of the compiled programs of all agents in this environment."""
+        chunk_program.program(self.env).clear_cache()
+        measure_on_device_program.program(self.env).clear_cache()
+        self._is_compiled = False
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:
         with active(self.mesh):

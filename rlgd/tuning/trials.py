@@ -23,7 +23,7 @@ from rlgd.studies.execution import MEMORY_SHARE, Execution, train_members
 from rlgd.studies.member_sinks import MemberSinks
 from rlgd.studies.outcome import DIVERGED, Outcome
 from rlgd.studies.plan import Plan, make_plan
-from rlgd.studies.programs import Programs, variant_of
+from rlgd.studies.programs import Programs, Shelf, variant_of
 from rlgd.studies.question import Question
 from rlgd.studies.width import width_of
 from rlgd.system import ram
@@ -60,7 +60,7 @@ class Task:
     fresh_seeds: int
     sinks: MemberSinks | None = None
     compiling: Compiling = dataclasses.field(default_factory=Compiling)
-    _programs: dict[Any, Programs] = dataclasses.field(default_factory=dict)
+    _shelf: Shelf = dataclasses.field(default_factory=Shelf)
 
     def identity(self, space: Mapping[str, Dimension]) -> dict[str, Any]:
         """Plain values that a resumed search must have in common with the search in the journal."""
@@ -152,10 +152,11 @@ class Task:
 
     def _programs_of(self, config: RunConfig) -> Programs:
         structure = jax.tree.structure(variant_of(config))
-        if structure not in self._programs:
-            self._programs[structure] = Programs(config, min(self.seeds, width_of(config)), False, self.compiling)
-        self._programs[structure].check_fits(MEMORY_SHARE * ram.free_bytes())
-        return self._programs[structure]
+        programs = self._shelf.get(
+            structure, lambda: Programs(config, min(self.seeds, width_of(config)), False, self.compiling)
+        )
+        programs.check_fits(MEMORY_SHARE * ram.free_bytes())
+        return programs
 
     def fresh_score(self, values: Mapping[str, Any], on_done: Callable[[int], None]) -> tuple[Interval, int]:
         """The score of ``values`` on seeds that no trial has used, and how many of these seeds diverged.
@@ -170,7 +171,7 @@ class Task:
             on_done(len(outcomes))
 
         on_finished({})
-        train_members(self.plan(values), wanted, Execution(), on_finished, {}, self.compiling)
+        train_members(self.plan(values), wanted, Execution(), on_finished, Shelf(), self.compiling)
         self.send(values, "best", [outcomes[number] for number in wanted], self.seeds)
         diverged = sum(outcome.reason == DIVERGED for outcome in outcomes.values())
         return confidence.interval([outcomes[number].episode_return for number in wanted]), diverged
