@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from rlgd.agents.base.experience import Experience, by_environment
+from rlgd.agents.base.experience import Experience, as_sequences, from_sequences
 from rlgd.agents.base.one_step import OneStepAgent
 from rlgd.agents.base.variance_reduction import VarianceReduction, sum_within_episodes
 from rlgd.ascent.ascent import Ascent
@@ -57,7 +57,8 @@ class A2C(OneStepAgent):
             if rows.mask is not None:
                 ratios = jnp.where(rows.mask, ratios, 0)
             if self.is_recurrent:
-                return by_environment(sum_within_episodes(by_environment(ratios), rollout.done))
+                summed = sum_within_episodes(from_sequences(ratios, self.num_envs), rollout.done)
+                return as_sequences(summed, self.sequence_steps)
             by_time = minibatches.by_time(ratios, self.num_envs)
             return minibatches.as_rows(sum_within_episodes(by_time, rollout.done))
 

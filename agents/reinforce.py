@@ -149,8 +149,9 @@ class REINFORCE(Agent):
         def objective(params: Params, block: EpisodeRows, number: Array) -> tuple[Array, Metrics]:
             keys = dropout_keys(self, key, number)
             learned = params if self.baseline == "value" else Params(params.policy, None)
-            policy, value = self.networks(spec).read(learned, block.features, keys)
-            assert policy is not None
+            decision, value = self.networks(spec).read(learned, block.features, keys)
+            assert decision is not None
+            policy = decision.policy
             share = jnp.sum(block.mask, dtype=valid.dtype) / jnp.maximum(valid, 1)
             score = objectives.weighted(policy.log_prob(block.action) * block.advantage, block.weight)
             score = jnp.sum(jnp.where(block.mask, score, 0)) / episodes

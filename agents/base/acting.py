@@ -82,17 +82,17 @@ class Networks:
 
     def read(
         self, params: Params, features: Features, keys: tuple[Array | None, Array | None] = (None, None)
-    ) -> tuple[Distribution | None, NetworkOutput | None]:
-        """``distribution`` and ``read_value`` at the same features, each with a key; None where there is no tree."""
+    ) -> tuple[Decision | None, NetworkOutput | None]:
+        """``decide`` and ``read_value`` at the same features, each with a key; None where there is no tree."""
         networks = (None if params.policy is None else params.policy["network"]), params.value
         # Of convolutions with an axis more a GPU makes slow, grouped ones.
         if features.images or not (self.alike and layout().joins_networks and are_alike(*networks)):
-            policy = None if params.policy is None else self.distribution(params.policy, features, keys[0])
-            return policy, None if params.value is None else self.read_value(params, features, keys[1])
+            decision = None if params.policy is None else self.decide(params.policy, features, keys[0])
+            return decision, None if params.value is None else self.read_value(params, features, keys[1])
         given = for_network(features, "policy"), for_network(features, "value")
         output, value = read_together(self.policy, networks, given, keys)
         decision = self._decision(params.policy, features, output)
-        return decision.policy, value._replace(outputs=value.outputs[..., :1])
+        return decision, value._replace(outputs=value.outputs[..., :1])
 
     def act(self, actor: Actor, memory: Any, view: View, key: Array, greedy: bool = False) -> tuple[Array, Any]:
         """An action for each environment; see ``Agent.act``."""

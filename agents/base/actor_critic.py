@@ -27,6 +27,9 @@ class RolloutAgent(Agent):
     )
     normalize_advantage: bool = static(True, "shift and scale each rollout's advantages to mean 0 and variance 1")
     memory_width: int | None = static(None, "width of the layer that remembers; None: 64", "[1, inf)")
+    sequence_length: int | None = static(
+        None, "steps that gradients reach back where a network remembers; None: the whole rollout", "[2, inf)"
+    )
     memory_window: int | None = static(
         None, "observations that attention sees, the present one included; None: 16", "[2, inf)"
     )
@@ -52,6 +55,14 @@ class RolloutAgent(Agent):
                 f"rollout_length is 1, so {self.remembering} never learns what to remember: gradients reach back to "
                 "the beginning of a rollout; allowed: at least 2."
             )
+        if self.sequence_length is not None:
+            if not self.is_recurrent:
+                raise UsageError("sequence_length is set, but neither network nor value_network remembers.")
+            if self.rollout_length % self.sequence_length:
+                raise UsageError(
+                    f"sequence_length is {self.sequence_length}, which does not divide rollout_length = "
+                    f"{self.rollout_length}."
+                )
         for field, networks in (("memory_width", (*CELLS, "attention")), ("memory_window", ("attention",))):
             if getattr(self, field) is not None and not any(kind in networks for kind in self.given_networks.values()):
                 raise UsageError(
@@ -59,13 +70,21 @@ class RolloutAgent(Agent):
                     f"{', '.join(networks)}."
                 )
 
+    @property
+    def sequence_steps(self) -> int:
+        """The steps of the sequences that networks with a memory learn from."""
+        return self.rollout_length if self.sequence_length is None else self.sequence_length
+
     def check_minibatches(self, num_minibatches: int) -> None:
         """Refuse a number of minibatches that does not divide the rows of a rollout.
 
         Raises:
             UsageError: naming the nearest numbers that are possible.
         """
-        rows, what = self.num_envs, f"num_envs = {self.num_envs}, the sequences that {self.remembering} learns from"
+        sequences = self.rollout_length // self.sequence_steps
+        rows = self.num_envs * sequences
+        what = f"num_envs = {self.num_envs}" if sequences == 1 else f"{rows}"
+        what += f", the sequences that {self.remembering} learns from"
         if not self.is_recurrent:
             rows *= self.rollout_length
             what = f"num_envs * rollout_length = {self.num_envs} * {self.rollout_length} = {rows}"

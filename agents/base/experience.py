@@ -1,5 +1,6 @@
 """A rollout as rows to learn from, with advantages and targets."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,9 +21,10 @@ T = TypeVar("T")
 class Experience(NamedTuple):
     """Rows to learn from, with all that is computed before the first step of ascent.
 
-    A row is one step of one environment, ``[T * N, ...]``. For recurrent networks a row is all steps of one
-    environment, ``[N, T, ...]``: minibatches are then whole sequences. ``value_memory`` is the memory of the value
-    function after the rollout. ``weight`` are importance weights of what the policy climbs; None: all are 1.
+    A row is one step of one environment, ``[T * N, ...]``. For recurrent networks a row is a sequence of L steps of one
+    environment, ``[T / L * N, L, ...]``, with the memories that the networks had before it. ``value_memory`` is that
+    of the value function after it. ``weight`` are importance weights of what the policy climbs; None:
+    all are 1.
     """
 
     features: Features
@@ -45,6 +47,21 @@ def by_environment(tree: T) -> T:
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
 
 
+def as_sequences(tree: T, length: int) -> T:
+    """``[T, N, ...]`` to sequences, ``[T / length * N, length, ...]``, in every array."""
+
+    def cut(x: Array) -> Array:
+        return jnp.swapaxes(x.reshape(-1, length, *x.shape[1:]), 1, 2)
+
+    return minibatches.as_rows(jax.tree.map(cut, tree))
+
+
+def from_sequences(sequences: Array, num_envs: int) -> Array:
+    """The opposite of ``as_sequences``."""
+    cut = minibatches.by_time(sequences, num_envs)
+    return jnp.swapaxes(cut, 1, 2).reshape(-1, num_envs, *sequences.shape[2:])
+
+
 def true_next(following: Array, final: Array, truncated: Array) -> Array:
     """The value of each row's true next observation, ``[T, N]``.
 
@@ -62,19 +79,20 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
 def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
     """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
     model, recurrent = agent.networks(spec), agent.is_recurrent
-    as_rows = _as_rows(agent)
 
-    def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Array | None]:
-        policy, read = model.read(state.params, rows[0])
-        assert policy is not None
+    def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Params]:
+        decision, read = model.read(state.params, rows[0])
+        assert decision is not None
         assert read is not None
-        return policy.log_prob(rows[1]), read.outputs[..., 0], read.memory
+        memory = Params(decision.output.memory, read.memory)
+        return decision.policy.log_prob(rows[1]), read.outputs[..., 0], memory
 
     rows = _features(agent, spec, state, rollout)
-    action = as_rows(rollout.action)
+    action = _as_rows(agent)(rollout.action)
     log_prob, value, remembered = minibatches.map_rows(evaluate, (rows, action))
     by_time = by_environment(value) if recurrent else minibatches.by_time(value, agent.num_envs)
-    next_value = _next_value(agent, spec, state, rollout, by_time, by_environment(remembered))
+    memory = by_environment(remembered) if recurrent else remembered
+    next_value = _next_value(agent, spec, state, rollout, by_time, memory.value)
     reward = running_statistics.scale_reward(state.reward_statistics, rollout.reward)
     advantage, value_target = returns.gae(
         reward, by_time, next_value, rollout.terminated, rollout.truncated, agent.gamma, agent.gae_lambda,
@@ -82,10 +100,24 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
     )  # fmt: skip
     if agent.normalize_advantage:
         advantage = objectives.normalize_advantage(advantage, rollout.mask)
-    value_memory = None if remembered is None else remembered[:, -1]
+    as_rows: Callable[[Any], Any] = minibatches.as_rows
+    value_memory = None
+    if recurrent:
+        length = agent.sequence_steps
+        as_rows = functools.partial(as_sequences, length=length)
+        before = jax.tree.map(functools.partial(_before_sequences, length=length), memory, rows.memory)
+        rows, action, log_prob, value = as_rows(by_environment((rows._replace(memory=None), action, log_prob, value)))
+        rows = rows._replace(memory=before)
+        if memory.value is not None:
+            value_memory = minibatches.as_rows(memory.value[length - 1 :: length])
     return Experience(
         rows, action, log_prob, value, as_rows(advantage), as_rows(value_target), as_rows(rollout.mask), value_memory
     )
+
+
+def _before_sequences(after: Array, start: Array, length: int) -> Array:
+    """The memory before each sequence, from that after each step ``[T, N, size]`` and that before the rollout."""
+    return minibatches.as_rows(jnp.concatenate([start[None], after[length - 1 : -1 : length]]))
 
 
 def kl_of_update(agent: Agent, spec: Spec, state: AgentState, rollout: Rollout, policy: Any) -> Array:

@@ -90,9 +90,9 @@ def policy_and_value_gradient(
     def objective(params: Params, rows: Experience, share: Array, keys: tuple[Any, Any]) -> tuple[Array, Metrics]:
         metrics: Metrics = {}
         total = None
-        policy, value = model.read(params, rows.features, keys)
-        if policy is not None:
-            total, metrics = climbed(policy, rows)
+        decision, value = model.read(params, rows.features, keys)
+        if decision is not None:
+            total, metrics = climbed(decision.policy, rows)
         if value is not None:
             error = value_error(value.outputs[..., 0], rows)
             total = -(vf_coef * error) if total is None else total - vf_coef * error

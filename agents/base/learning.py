@@ -14,7 +14,7 @@ from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.joined import Form, form
 from rlgd.ascent.trees import apply_step, global_norm
 from rlgd.maths import running_statistics
-from rlgd.maths.minibatches import as_rows
+from rlgd.maths.minibatches import as_rows, by_time
 from rlgd.models.features import encode
 from rlgd.pytrees import AgentState, Metrics, Params, Previous, Rollout
 from rlgd.spaces import Spec
@@ -114,8 +114,8 @@ def conclude(
 ) -> AgentState:
     """The state after an update: after the outer step from ``state`` towards ``params``, and with new normalizers.
 
-    The normalizers read the rollout only now: the update uses those that acted. ``value_memory`` is the value
-    function's memory after the rollout.
+    The normalizers read the rollout only now: the update uses those that acted. ``value_memory`` is that of
+    ``Experience``, of which the last sequences count.
     """
     obs_statistics, reward_statistics = state.obs_statistics, state.reward_statistics
     if obs_statistics is not None:
@@ -134,7 +134,7 @@ def conclude(
         outer_opt_state=outer_opt_state,
         obs_statistics=obs_statistics,
         reward_statistics=reward_statistics,
-        value_memory=value_memory,
+        value_memory=None if value_memory is None else by_time(value_memory, agent.num_envs)[-1],
         previous=None if state.previous is None else Previous(state.params.policy, state.previous.updates + 1),
     )
 

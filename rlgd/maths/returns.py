@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.maths.recurrences import linear_recurrence
 from rlgd.maths.shapes import check_shape, check_time_major
 from rlgd.pytrees import Scalar
-from rlgd.system.layout import layout
 
 
 def _per_row(name: str, x: Scalar, like: Array) -> Array:
@@ -66,32 +66,7 @@ def discounted_returns(reward: Array, discount: Array, bootstrap_value: Array) -
     """
     check_time_major("discount", discount, reward)
     check_shape("bootstrap_value", bootstrap_value, reward.shape[1:])
-    if layout().doubling:
-        return _by_doubling(reward, discount, bootstrap_value)
-
-    def step(following: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
-        result = row[0] + row[1] * following
-        return result, result
-
-    return jax.lax.scan(step, bootstrap_value, (reward, discount), reverse=True)[1]
-
-
-def _by_doubling(reward: Array, discount: Array, bootstrap_value: Array) -> Array:
-    """``discounted_returns`` in log2(T) passes (Hillis & Steele 1986): after k of them, row t has the sum of its first
-    2^k rewards, and the discount of what follows.
-    """
-    length = len(reward)
-    result = jnp.concatenate([reward, bootstrap_value[None]])
-    discount = jnp.concatenate([discount, jnp.zeros_like(bootstrap_value)[None]])
-    reach = 1
-    while reach <= length:
-        # Without the barrier the compiler would merge the passes, and compute each row again for each that reads it.
-        result, discount = jax.lax.optimization_barrier((result, discount))
-        longer = result[:-reach] + discount[:-reach] * result[reach:]
-        result = jnp.concatenate([longer, result[-reach:]])
-        discount = jnp.concatenate([discount[:-reach] * discount[reach:], jnp.zeros_like(discount[-reach:])])
-        reach *= 2
-    return result[:-1]
+    return linear_recurrence(discount, reward, bootstrap_value, reverse=True)
 
 
 def n_step_returns(reward: Array, discount: Array, next_value: Array, n: int) -> Array:

@@ -1,5 +1,9 @@
-"""Recurrent layers, which reset their memory at the beginning of each episode."""
+"""Recurrent layers, which reset their memory at the beginning of each episode.
 
+``rlgd.models.linear_recurrent`` has those that are linear in their memory, and many times faster.
+"""
+
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +13,7 @@ from flax import linen
 from jax import Array
 
 from rlgd.models.initializers import INITIALIZATIONS
+from rlgd.models.linear_recurrent import GatedLayer, LRULayer, mingru, minlstm
 
 
 class Recurrence(NamedTuple):
@@ -24,7 +29,12 @@ class Recurrence(NamedTuple):
 
     def cost(self, inputs: int) -> int:
         """The number of multiplications in a step with this many inputs."""
-        return CELLS[self.kind].matrices * self.width * (inputs + self.width)
+        cell = CELLS[self.kind]
+        return self.width * (cell.input_matrices * inputs + cell.own_matrices * self.width)
+
+    def layer(self, initialization: str) -> linen.Module:
+        """The layer itself, whose weights have one of ``INITIALIZATIONS``; see ``RecurrentLayer``."""
+        return CELLS[self.kind].layer(width=self.width, initialization=initialization)
 
 
 def rnn(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> tuple[Array, Array]:
@@ -66,27 +76,12 @@ def lstm(memory: Array, inputs: Array, recurrent: Callable[[Array], Array]) -> t
     return jnp.concatenate([hidden, cell], axis=-1), hidden
 
 
-class Cell(NamedTuple):
-    """A kind of recurrent layer.
-
-    Attributes:
-        step: memory, inputs and recurrent map to the new memory and the output; see ``rnn``.
-        matrices: how many matrices W, and as many U, it has.
-        vectors: how many vectors of the layer's width its memory has.
-    """
-
-    step: Callable[[Array, Array, Callable[[Array], Array]], tuple[Array, Array]]
-    matrices: int
-    vectors: int = 1
-
-
-CELLS = {"rnn": Cell(rnn, 1), "gru": Cell(gru, 3), "lstm": Cell(lstm, 4, vectors=2)}
-
-
 class RecurrentLayer(linen.Module):
-    """One of ``CELLS`` along sequences; an episode begins with a memory of 0."""
+    """A cell such as ``gru`` along sequences, step by step; an episode begins with a memory of 0."""
 
-    recurrence: Recurrence
+    cell: Callable[[Array, Array, Callable[[Array], Array]], tuple[Array, Array]]
+    matrices: int
+    width: int
     initialization: str
 
     @linen.compact
@@ -94,22 +89,46 @@ class RecurrentLayer(linen.Module):
         """``x [N, T, d]``, ``first [N, T]`` and ``memory [N, size]`` to outputs ``[N, T, width]`` and the memory after
         each step, ``[N, T, size]``; or a single step, all without T.
         """
-        cell, matrices, _ = CELLS[self.recurrence.kind]
-        width, initializer = self.recurrence.width, INITIALIZATIONS[self.initialization](1.0)
+        width, initializer = self.width, INITIALIZATIONS[self.initialization](1.0)
 
         def square_ones(key: Array) -> Array:
-            keys = jax.random.split(key, matrices)
+            keys = jax.random.split(key, self.matrices)
             return jnp.concatenate([initializer(key, (width, width)) for key in keys], axis=-1)
 
-        inputs = linen.Dense(matrices * width, kernel_init=initializer)(x)  # of all steps at once
+        inputs = linen.Dense(self.matrices * width, kernel_init=initializer)(x)  # of all steps at once
         kernel = self.param("recurrent_kernel", square_ones)
 
         def step(memory: Array, row: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
             inputs, first = row
-            memory, hidden = cell(jnp.where(first[:, None], 0, memory), inputs, lambda h: h @ kernel)
+            memory, hidden = self.cell(jnp.where(first[:, None], 0, memory), inputs, lambda h: h @ kernel)
             return memory, (hidden, memory)
 
         if first.ndim == 1:
             return step(memory, (inputs, first))[1]
         by_time = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (inputs, first))
         return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), jax.lax.scan(step, memory, by_time)[1])
+
+
+class Cell(NamedTuple):
+    """A kind of recurrent layer.
+
+    Attributes:
+        layer: makes the layer from ``width`` and ``initialization``.
+        input_matrices, own_matrices: how many matrices it has for its inputs, and for its own units.
+        vectors: how many vectors of the layer's width its memory has.
+    """
+
+    layer: Callable[..., linen.Module]
+    input_matrices: int
+    own_matrices: int = 0
+    vectors: int = 1
+
+
+CELLS = {
+    "rnn": Cell(functools.partial(RecurrentLayer, rnn, 1), 1, 1),
+    "gru": Cell(functools.partial(RecurrentLayer, gru, 3), 3, 3),
+    "lstm": Cell(functools.partial(RecurrentLayer, lstm, 4), 4, 4, vectors=2),
+    "mingru": Cell(functools.partial(GatedLayer, mingru, 2), 2),
+    "minlstm": Cell(functools.partial(GatedLayer, minlstm, 3), 3),
+    "lru": Cell(LRULayer, 3, 2, vectors=2),
+}

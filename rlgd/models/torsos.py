@@ -1,7 +1,7 @@
 """The layers of networks, for vectors, images and sequences."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jax import Array
 
 from rlgd.models.attention import Attention, AttentionLayer, normalized
 from rlgd.models.initializers import HIDDEN_SCALES, INITIALIZATIONS, Initializer
-from rlgd.models.recurrent import Recurrence, RecurrentLayer
+from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Features, Scalar
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -33,6 +33,9 @@ NETWORKS = {
     "rnn": "a recurrent layer of tanh units, then as mlp (Elman 1990)",
     "gru": "gated recurrent units, then as mlp (Cho et al. 2014)",
     "lstm": "long short-term memory, then as mlp (Hochreiter & Schmidhuber 1997)",
+    "mingru": "a gated unit that is linear in its memory, several times as fast, then as mlp (Feng et al. 2024)",
+    "minlstm": "the same with two gates (Feng et al. 2024)",
+    "lru": "complex linear recurrent units, as fast, then as mlp (Orvieto et al. 2023)",
 }
 
 # Convolutions, each (channels, side of its window, stride): Mnih et al. 2015 for large images, Young & Tian 2019
@@ -212,7 +215,8 @@ class RecurrentMLP(linen.Module):
         x = _read(features, ImageReader, self.mlp.initialization)
         assert features.first is not None
         if isinstance(self.recurrence, Recurrence):
-            x, memory = RecurrentLayer(self.recurrence, self.mlp.initialization)(x, features.first, features.memory)
+            layer: Any = self.recurrence.layer(self.mlp.initialization)
+            x, memory = layer(x, features.first, features.memory)
         else:
             x, memory = AttentionLayer(self.recurrence, self.mlp.initialization)(x, features.first, features.memory)
         return self.mlp(x, rate, key)._replace(memory=memory)

@@ -16,7 +16,7 @@ class Layout(NamedTuple):
     Attributes:
         block_rows: at most this many rows are learned from at a time; None: all rows of a batch.
         unroll: steps of the environments in one turn of a rollout's loop.
-        doubling: whether returns are computed in log2(T) passes over all rows instead of T steps back in time.
+        doubling: whether linear recurrences, such as returns, take log2(T) passes over all rows instead of T steps.
         joins_params: whether the steps of an iteration keep all parameters of a network in one array.
         joins_networks: whether policy and value function are computed as one network with an axis more.
     """

@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jax import Array
 from numpy.typing import NDArray
 
-from rlgd.agents import PPO
+from rlgd.agents import PPO, make_agent
 from rlgd.agents.base.actor_critic import RolloutAgent
-from rlgd.agents.base.experience import Experience, experience
+from rlgd.agents.base.experience import Experience, as_sequences, by_environment, experience, from_sequences
 from rlgd.envs import DeviceEnv, make
 from rlgd.envs.host.host_vector import HostVector
 from rlgd.errors import UsageError
@@ -173,3 +173,100 @@ def test_minibatches_are_whole_sequences(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (2, T, 4) in seen
     with pytest.raises(UsageError, match="that network 'gru' learns from; nearest that do: 1, 2, 4"):
         dataclasses.replace(PPO(num_envs=4, network="gru"), num_minibatches=3).validate()
+
+
+def rollout_of(agent: RolloutAgent, **options: Any) -> tuple[DeviceEnv, Any, Any]:
+    """A small environment, a loop state with a memory of its past, and the rollout from there."""
+    env = make("CartPole-v1", max_episode_steps=4)
+    assert isinstance(env, DeviceEnv)
+    loop = training.initialize(agent, env, jax.random.key(0))
+    collected = jax.jit(collect, static_argnums=1)
+    _, loop = collected(agent, env, loop, jax.random.key(2))
+    state = loop.agent_state
+    if state.value_memory is not None:
+        loop = dataclasses.replace(loop, agent_state=dataclasses.replace(state, value_memory=state.value_memory + 0.3))
+    return env, loop, collected(agent, env, loop, jax.random.key(1))[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "value_network"), [("gru", None), ("lstm", "mlp"), ("mlp", "rnn"), ("attention", None), ("lru", None)]
+)
+def test_sequences_are_read_like_the_whole_rollout(network: str, value_network: str | None) -> None:
+    """Cut in three, with the memories from before each part, networks say what they said of the whole."""
+    options: dict[str, Any] = {"rollout_length": 6, "value_network": value_network}
+    whole, cut = (agent_of(network, **options, sequence_length=length) for length in (None, 2))
+    env, loop, rollout = rollout_of(whole)
+    state = loop.agent_state
+    read = jax.jit(experience, static_argnums=1)
+    expected, rows = (read(agent, env.spec, state, rollout) for agent in (whole, cut))
+    assert rows.features.vector.shape == (3 * N, 2, 4)
+    again, values = jax.jit(cut.networks(env.spec).read)(state.params, rows.features)
+    assert again is not None
+    assert values is not None
+    for name, found in {
+        "log_prob": again.policy.log_prob(rows.action),
+        "value": values.outputs[..., 0],
+        "advantage": rows.advantage,
+        "value_target": rows.value_target,
+        "action": rows.action,
+    }.items():
+        by_time = from_sequences(found, N)
+        np.testing.assert_allclose(by_environment(by_time), getattr(expected, name), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(as_sequences(by_time, 2), found)
+    if rows.value_memory is not None:
+        np.testing.assert_allclose(rows.value_memory[-N:], expected.value_memory, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_reach_back_to_the_beginning_of_a_sequence() -> None:
+    """With sequences of two steps, an observation moves what is remembered in its own sequence alone."""
+    agent = agent_of("gru", rollout_length=6, sequence_length=2)
+    env, loop, rollout = rollout_of(agent)
+    rows = jax.jit(experience, static_argnums=1)(agent, env.spec, loop.agent_state, rollout)
+    first = jnp.zeros_like(rows.features.first)
+
+    def last_log_prob(vector: Array) -> Array:
+        features = rows.features._replace(vector=vector, first=first)
+        return agent.distribution(env.spec, loop.agent_state.params.policy, features).log_prob(rows.action)[0, -1]
+
+    moved = np.abs(np.asarray(jax.jit(jax.grad(last_log_prob))(rows.features.vector))).sum(axis=-1) > 0
+    assert moved[0].all()
+    assert not moved[1:].any()
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "npg"])
+def test_agents_learn_from_sequences(name: str) -> None:
+    """With sequences as long as the rollout the update is the same; with shorter ones it is another."""
+    fields: dict[str, Any] = {
+        "num_envs": 2,
+        "rollout_length": 8,
+        "network": "gru",
+        "memory_width": 4,
+        "measure_every": 0,
+    }
+    fields |= {"hidden_sizes": (4,)} | ({"variance_reduction": "storm"} if name == "a2c" else {"num_minibatches": 1})
+    made = {length: make_agent(name, **fields, sequence_length=length).prepared() for length in (None, 8, 2)}
+    env, loop, _ = rollout_of(made[None])  # type: ignore[arg-type]
+    step = jax.jit(training.iterate, static_argnums=1)
+    after = {
+        length: [
+            np.asarray(x) for x in jax.tree.leaves(step(agent, env, step(agent, env, loop)[0])[0].agent_state.params)
+        ]
+        for length, agent in made.items()
+    }
+    for one, other in zip(after[None], after[8], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert any(np.abs(one - other).max() > 1e-6 for one, other in zip(after[None], after[2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"sequence_length": 4}, "neither network nor value_network remembers"),
+        ({"network": "gru", "sequence_length": 3}, "which does not divide rollout_length = 128"),
+        ({"network": "gru", "sequence_length": 1}, r"\[2, inf\)"),
+        ({"network": "gru", "sequence_length": 32, "num_minibatches": 5}, "does not divide 32, the sequences"),
+    ],
+)
+def test_sequences_that_cannot_be_cut_are_refused(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        make_agent("ppo", **fields).validate()

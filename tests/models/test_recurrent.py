@@ -53,6 +53,8 @@ def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
 
 def reference(kind: str, params: Any, x: NDArray[Any], first: NDArray[Any], memory: NDArray[Any]) -> NDArray[Any]:
     """The memory after each step of one environment, ``[T, size]``, written as in the textbooks."""
+    if kind not in ("rnn", "gru", "lstm"):
+        return linear_reference(kind, params, x, first, memory)
     layer = params["RecurrentLayer_0"]
     w, b, u = (np.asarray(a, float) for a in (*layer["Dense_0"].values(), layer["recurrent_kernel"]))
     w, b = (w, b) if w.ndim == 2 else (b, w)
@@ -76,6 +78,56 @@ def reference(kind: str, params: Any, x: NDArray[Any], first: NDArray[Any], memo
             memory = np.concatenate([sigmoid(o) * np.tanh(cell), cell])
         remembered.append(memory)
     return np.stack(remembered)
+
+
+def linear_reference(
+    kind: str, params: Any, x: NDArray[Any], first: NDArray[Any], memory: NDArray[Any]
+) -> NDArray[Any]:
+    """``reference`` of the cells that are linear in their memory."""
+    if kind == "lru":
+        layer = {name: np.asarray(value, float) for name, value in params["LRULayer_0"].items() if name[0] in "ntl"}
+        eigenvalue = np.exp(-np.exp(layer["nu"]) + 1j * np.exp(layer["theta"]))
+        real, imaginary = np.split(np.asarray(params["LRULayer_0"]["B"]["kernel"], float), 2, axis=1)
+        term = np.exp(layer["log_gamma"]) * (x @ (real + 1j * imaginary))
+        hidden, remembered = memory[:WIDTH] + 1j * memory[WIDTH:], []
+        for t, begins in enumerate(first):
+            hidden = eigenvalue * (0 if begins else hidden) + term[t]
+            remembered.append(np.concatenate([hidden.real, hidden.imag]))
+        return np.stack(remembered)
+    dense = {name: np.asarray(value, float) for name, value in params["GatedLayer_0"]["Dense_0"].items()}
+    gates = np.split(x @ dense["kernel"] + dense["bias"], 3 if kind == "minlstm" else 2, axis=1)
+    remembered = []
+    for t, begins in enumerate(first):
+        memory = np.zeros_like(memory) if begins else memory
+        *opened, new = (gate[t] for gate in gates)
+        opened = [sigmoid(gate) for gate in opened]
+        if kind == "mingru":
+            memory = (1 - opened[0]) * memory + opened[0] * new
+        else:
+            memory = (opened[0] * memory + opened[1] * new) / (opened[0] + opened[1])
+        remembered.append(memory)
+    return np.stack(remembered)
+
+
+def test_the_lru_begins_on_its_ring_and_reads_the_real_part() -> None:
+    network, features = recurrent("lru"), sequence(3, "lru")
+    params = network.init(jax.random.key(1))
+    layer = {name: np.asarray(value) for name, value in params["LRULayer_0"].items() if name[0] in "ntl"}
+    radius = np.exp(-np.exp(layer["nu"]))
+    assert np.all((radius >= 0.9) & (radius <= 0.999))
+    assert np.all(np.exp(layer["theta"]) <= np.pi / 10)
+    np.testing.assert_allclose(np.exp(layer["log_gamma"]), np.sqrt(1 - radius**2), rtol=1e-4)
+    read = network.read(params, features)
+    assert read.memory is not None
+    real, imaginary = np.split(np.asarray(params["LRULayer_0"]["C"]["kernel"], float), 2)
+    memory = np.asarray(read.memory, float)
+    hidden = memory[..., :WIDTH] + 1j * memory[..., WIDTH:]
+    through = jax.tree.map(np.asarray, params["LRULayer_0"]["D"])
+    outputs = (hidden @ (real - 1j * imaginary)).real + np.asarray(features.vector) @ through["kernel"]
+    mlp = jax.tree.map(np.asarray, params["mlp"])
+    first = np.tanh((outputs + through["bias"]) @ mlp["Dense_0"]["kernel"] + mlp["Dense_0"]["bias"])
+    expected = first @ mlp["OutputLayer_0"]["kernel"].T + mlp["OutputLayer_0"]["bias"]
+    np.testing.assert_allclose(read.outputs, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", CELLS)

@@ -32,7 +32,7 @@ AGENTS: dict[str, Agent] = {
     "reinforce": REINFORCE(**SMALL),
     "a2c": A2C(**SMALL, scale_reward=True),
     "ppo": PPO(**MANY, normalize_obs=True),
-    "ppo-gru": PPO(**MANY, network="gru", memory_width=8),
+    "ppo-gru": PPO(**MANY, network="gru", memory_width=8, sequence_length=4),
     "npg": NPG(**MANY),
     "trpo": TRPO(**MANY),
 }
