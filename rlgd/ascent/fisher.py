@@ -184,15 +184,26 @@ def _inverses(
 ) -> tuple[Array, Array]:
     """The inverses of both factors with their shares of the damping, if they are due; see ``second_order._roots``."""
 
-    def inverse(factor: Array, share: Array) -> Array:
-        identity = jnp.eye(len(factor), dtype=factor.dtype)
-        return jax.scipy.linalg.solve(factor + share * identity, identity, assume_a="pos")
-
     def renewed() -> tuple[Array, Array]:
         inputs, outputs = factors
         mean = jnp.trace(outputs) / len(outputs)
         pi = jnp.sqrt(jnp.trace(inputs) / len(inputs) / jnp.maximum(mean, LEAST_TRACE))
         root = jnp.sqrt(damping)
-        return inverse(inputs, pi * root), inverse(outputs, root / pi)
+        return _inverse(inputs, pi * root), _inverse(outputs, root / pi)
 
     return jax.lax.cond(due, renewed, lambda: old)
+
+
+def _inverse(factor: Array, damping: Array) -> Array:
+    """``(factor + damping I)^-1``, by sweeps over the diagonal, which need no pivots in a positive definite matrix.
+
+    Where processes share the CPU, the threads of its linear algebra wait for each other hundreds of times as long.
+    """
+
+    def sweep(k: Array, x: Array) -> Array:
+        column, row = x[:, k], x[k] / x[k, k]
+        swept = x - jnp.outer(column, row)
+        return swept.at[k].set(row).at[:, k].set(-column / x[k, k]).at[k, k].set(1 / x[k, k])
+
+    size = len(factor)
+    return jax.lax.fori_loop(0, size, sweep, factor + damping * jnp.eye(size, dtype=factor.dtype))
