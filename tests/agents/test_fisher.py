@@ -126,7 +126,8 @@ def test_factors_are_means_over_the_rows_that_count() -> None:
     for name, inputs in (("network/Dense_0", x), ("network/OutputLayer_0", hidden)):
         a = np.concatenate([inputs, np.ones((ROWS, 1))], axis=1)
         np.testing.assert_allclose(drawn.factors.policy[name][0][0], a.T @ a / ROWS, rtol=1e-4, atol=1e-6)
-    p = np.asarray(jax.nn.softmax(agent.distribution(THREE, params.policy, Features(features.vector[:ROWS])).logits))
+    policy: Any = agent.distribution(THREE, params.policy, Features(features.vector[:ROWS]))
+    p = np.asarray(jax.nn.softmax(policy.logits))
     outputs = np.mean([np.diag(q) - np.outer(q, q) for q in p], axis=0)
     near(drawn.factors.policy["network/OutputLayer_0"][1], 2 * outputs)
     kernel = np.asarray(params.policy["network"]["OutputLayer_0"]["kernel"])
@@ -147,8 +148,8 @@ def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, (inputs, outputs) in whole.factors.policy.items():
         np.testing.assert_allclose(inputs[0], parts.factors.policy[name][0][0], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(outputs.mean(0), parts.factors.policy[name][1].mean(0), rtol=0.1, atol=0.05)
-    squares = [float(jnp.mean(ravel_pytree(x.score.policy)[0] ** 2)) for x in (whole, parts)]
-    np.testing.assert_allclose(*squares, rtol=0.05)
+    square, of_parts = (float(jnp.mean(ravel_pytree(x.score.policy)[0] ** 2)) for x in (whole, parts))
+    assert square == pytest.approx(of_parts, rel=0.05)
 
 
 class Twice(linen.Module):
@@ -179,7 +180,7 @@ DENSE = ["Dense_0", "OutputLayer_0"]
 def test_which_layers_have_factors(options: dict[str, Any], found: list[str]) -> None:
     """All others are divided by the diagonal: what is read twice or not by rows, convolutions, other dtypes."""
     spec = options.pop("spec", THREE)
-    agent = A2C(**SMALL, **options, rollout_length=4, ascent=BY["kfac"]).prepared()
+    agent = A2C(**SMALL, **options, rollout_length=4, ascent=BY["kfac"])
 
     def estimate(key: Array) -> Fisher | None:
         state = agent.init(spec, key)
@@ -261,6 +262,21 @@ def test_parts_of_an_ensemble_climb_as_alone(env: DeviceEnv) -> None:
         jax.tree.map(
             lambda x, y, n=n: np.testing.assert_allclose(x[n], y, rtol=1e-3, atol=1e-4), both, step(agent, loop)
         )
+
+
+@pytest.mark.slow
+def test_ppo_with_kfac_learns_to_balance() -> None:
+    """From episodes of 20 steps to some of 200 in 12 iterations."""
+    env, agent = make("CartPole-v1"), PPO(measure_every=0, ascent=Ascent("kfac", 0.1, schedule="linear")).prepared()
+    assert isinstance(env, DeviceEnv)
+    loop = training.initialize(agent, env, jax.random.key(0), 50_000)
+    step = jax.jit(lambda loop: training.iterate(agent, env, loop))
+    lengths = []
+    for _ in range(12):
+        loop, metrics = step(loop)
+        lengths.append(float(metrics["rollout/length_sum"] / jnp.maximum(metrics["rollout/episodes"], 1)))
+    assert lengths[0] < 40
+    assert max(lengths[-3:]) > 120
 
 
 def test_nothing_is_drawn_where_nobody_reads_it() -> None:
