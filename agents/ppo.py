@@ -9,11 +9,13 @@ from jax import Array
 from rlgd.agents.base.actor_critic import ActorCriticAgent
 from rlgd.agents.base.experience import Experience, experience
 from rlgd.agents.base.faults import first_fault
+from rlgd.agents.base.fisher import Weights, fisher
 from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient, squared_error
 from rlgd.agents.base.learning import applied_schedules, ascend, conclude, kept_form
 from rlgd.ascent import schedules
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
+from rlgd.ascent.fisher import Fisher
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
 from rlgd.maths import objectives
 from rlgd.maths.distributions import Distribution
@@ -63,8 +65,12 @@ class PPO(ActorCriticAgent):
 
         def step(climb: Climb, batch: Experience, number: Array) -> tuple[Climb, Metrics]:
             dropout = jax.random.fold_in(dropout_key, number)
-            direction, metrics = gradient(kept.split(climb.params), batch, dropout)
-            return self._step(climb, kept.join(direction), metrics, progress, number)
+            params = kept.split(climb.params)
+            direction, metrics = gradient(params, batch, dropout)
+            curvature = fisher(self, spec, params, (batch.features, batch.mask), dropout, Weights(value=self.vf_coef))
+            if curvature is not None:
+                curvature = curvature._replace(score=kept.join(curvature.score))
+            return self._step(climb, kept.join(direction), metrics, progress, number, curvature)
 
         climb = Climb(kept.join(state.params), kept.join_state(state.opt_state), jnp.array(True))
         climb, stacked = epochs(step, climb, rows, self.num_envs, order_key, self.num_epochs, self.num_minibatches)
@@ -111,14 +117,20 @@ class PPO(ActorCriticAgent):
         return policy_and_value_gradient(self, spec, progress, surrogate, error, self.vf_coef)
 
     def _step(
-        self, climb: "Climb", gradient: Params, metrics: Metrics, progress: Array, number: Array
+        self,
+        climb: "Climb",
+        gradient: Params,
+        metrics: Metrics,
+        progress: Array,
+        number: Array,
+        curvature: Fisher | None,
     ) -> tuple["Climb", Metrics]:
         """One minibatch's step, unless an earlier one went beyond ``target_kl``; ``number`` counts the minibatches."""
         running = climb.running
         if self.target_kl is not None:
             # The first one always counts: under dropout its ratios are not 1.
             running &= (metrics["train/approx_kl"] <= self.target_kl) | (number == 0)
-        *after, ascent_metrics = ascend(self, climb.params, climb.opt_state, gradient, progress, number == 0)
+        *after, ascent_metrics = ascend(self, climb.params, climb.opt_state, gradient, progress, number == 0, curvature)
         # Without target_kl ``running`` is the constant True, and the compiler drops the choice.
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(running, new, old), tuple(after), (climb.params, climb.opt_state)

@@ -1,24 +1,27 @@
 """REINFORCE (Williams 1992): the Monte-Carlo policy gradient, on whole episodes."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from rlgd.agents.base.agent import Agent
+from rlgd.agents.base.fisher import Block, Weights, fisher, is_read, num_valid
 from rlgd.agents.base.gradients import dropout_keys
 from rlgd.agents.base.learning import climb_once, conclude
 from rlgd.agents.base.variance_reduction import VarianceReduction
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.diagnostics import halves
+from rlgd.ascent.fisher import Fisher
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static
 from rlgd.maths import objectives, returns, running_statistics
 from rlgd.pytrees import AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
+T = TypeVar("T")
 BASELINES = ("none", "mean", "value")
 BLOCK_STEPS = 32  # steps in a block of rows; blocks after the end of the longest episode are not computed
 
@@ -77,7 +80,8 @@ class REINFORCE(Agent):
         if self.variance.is_on:
             gradient, more = self._corrected(spec, state, rows, progress, gradient, key)
             metrics |= more
-        params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress)
+        curvature = self._fisher(spec, state.params, rows, key)
+        params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress, curvature)
         if self.baseline == "value":
             metrics["train/explained_variance"] = objectives.explained_variance(rows.baseline, rows.returns, rows.mask)
         return conclude(self, spec, state, rollout, params, opt_state), metrics
@@ -166,7 +170,22 @@ class REINFORCE(Agent):
                 total -= metrics["train/value_error"]
             return total, metrics
 
-        return _sum_over_blocks(jax.grad(objective, has_aux=True), params, rows)
+        def of_block(block: EpisodeRows, number: Array) -> tuple[Params, Metrics]:
+            return jax.grad(objective, has_aux=True)(params, block, number)
+
+        return _sum_over_blocks(of_block, rows, rows.mask)
+
+    def _fisher(self, spec: Spec, params: Params, rows: "EpisodeRows", key: Array) -> Fisher | None:
+        """Of the policy that of an episode, as the gradient is; of the value function that of a row."""
+        if not is_read(self):
+            return None
+        block = rows.features, rows.mask
+        weights = Weights(num_valid(block) / rows.mask.shape[1], 1.0 if self.baseline == "value" else None)
+
+        def summed(of_block: Callable[[Block, Array], Any], block: Block) -> Any:
+            return _sum_over_blocks(of_block, block, rows.mask)
+
+        return fisher(self, spec, params, block, key, weights, summed)
 
 
 class EpisodeRows(NamedTuple):
@@ -184,18 +203,16 @@ class EpisodeRows(NamedTuple):
     weight: Array | None = None
 
 
-def _sum_over_blocks(
-    gradient: Callable[[Params, EpisodeRows, Array], tuple[Params, Metrics]], params: Params, rows: EpisodeRows
-) -> tuple[Params, Metrics]:
-    """The sum of ``gradient(params, block, number)`` over blocks of steps, up to the end of the longest episode."""
+def _sum_over_blocks(function: Callable[[Any, Array], T], rows: Any, mask: Array) -> T:
+    """The sum of ``function(block, number)`` over blocks of steps, up to the end of the longest episode."""
 
-    def of_block(index: Array) -> tuple[Params, Metrics]:
+    def of_block(index: Array) -> T:
         block = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index * steps, steps), rows)
-        return gradient(params, block, index)
+        return function(block, index)
 
-    steps = min(BLOCK_STEPS, rows.mask.shape[0])
-    longest = jnp.max(jnp.sum(rows.mask, axis=0, dtype=jnp.int32))
-    padding = -rows.mask.shape[0] % steps
+    steps = min(BLOCK_STEPS, mask.shape[0])
+    longest = jnp.max(jnp.sum(mask, axis=0, dtype=jnp.int32))
+    padding = -mask.shape[0] % steps
     rows = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), rows)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_block, longest))
     num_blocks = -(-longest // steps)

@@ -11,8 +11,10 @@ from jax import Array
 from rlgd.agents.base.agent import Agent
 from rlgd.agents.base.faults import first_fault
 from rlgd.ascent.ascent import Ascent
+from rlgd.ascent.fisher import Fisher
 from rlgd.ascent.joined import Form, form
 from rlgd.ascent.trees import apply_step, global_norm
+from rlgd.errors import UsageError
 from rlgd.maths import running_statistics
 from rlgd.maths.minibatches import as_rows, by_time
 from rlgd.models.features import encode
@@ -27,9 +29,20 @@ def step(
     params: Any,
     progress: Array | float = 0.0,
     new_rollout: bool | Array = False,
+    fisher: Fisher | None = None,
 ) -> tuple[Any, Any]:
-    """Parameters and optimizer state after one step uphill; the arguments are those of ``Ascent.transformation``."""
-    change, opt_state = ascent.transformation().update(gradient, opt_state, params, progress, new_rollout=new_rollout)
+    """Parameters and optimizer state after one step uphill; the arguments are those of ``Ascent.transformation``.
+
+    Raises:
+        UsageError: if the optimizer reads an estimate of the Fisher matrix, and there is none.
+    """
+    if ascent.fisher and fisher is None:
+        raise UsageError(
+            f"{ascent.rule.optimizer} reads an estimate of the Fisher matrix, and there is none in this step; choose "
+            "another optimizer, or give the step one (rlgd.agents.base.fisher)."
+        )
+    update = ascent.transformation().update
+    change, opt_state = update(gradient, opt_state, params, progress, new_rollout=new_rollout, fisher=fisher)
     return apply_step(params, change), opt_state
 
 
@@ -40,17 +53,28 @@ def ascend(
     gradient: Params,
     progress: Array,
     new_rollout: bool | Array = True,
+    fisher: Fisher | None = None,
 ) -> tuple[Params, Params, Metrics]:
     """One step uphill for policy and value function, each with its own optimizer state, clipping and step size.
 
-    ``new_rollout``: this is the first step since a rollout was collected.
+    ``new_rollout``: this is the first step since a rollout was collected. ``fisher``: what ``fisher.fisher`` estimates
+    at the rows of the gradient.
 
     Returns:
         Parameters, optimizer state, and metrics of the gradients.
     """
     ascent, value_ascent = agent.ascent, agent.value_ascent
-    policy, policy_opt_state = step(ascent, gradient.policy, opt_state.policy, params.policy, progress, new_rollout)
-    value, value_opt_state = step(value_ascent, gradient.value, opt_state.value, params.value, progress, new_rollout)
+    of_policy, of_value = (
+        (None, None)
+        if fisher is None
+        else (Fisher(fisher.score.policy, fisher.factors.policy), Fisher(fisher.score.value, fisher.factors.value))
+    )
+    policy, policy_opt_state = step(
+        ascent, gradient.policy, opt_state.policy, params.policy, progress, new_rollout, of_policy
+    )
+    value, value_opt_state = step(
+        value_ascent, gradient.value, opt_state.value, params.value, progress, new_rollout, of_value
+    )
     norm = global_norm(ascent.penalties.subtracted(gradient.policy, params.policy))
     metrics = {
         "ascent/gradient_norm": norm,
@@ -76,18 +100,24 @@ def is_clipped(ascent: Ascent, norm: Array) -> Array:
 
 
 def climb_once(
-    agent: Agent, state: AgentState, gradient: Params, metrics: Metrics, progress: Array
+    agent: Agent,
+    state: AgentState,
+    gradient: Params,
+    metrics: Metrics,
+    progress: Array,
+    fisher: Fisher | None = None,
 ) -> tuple[Params, Params, Metrics]:
     """The only step of an iteration.
 
     Args:
         agent, state, progress: as in ``Agent.update``.
         gradient, metrics: on all rows of the rollout.
+        fisher: as in ``ascend``.
 
     Returns:
         Parameters, optimizer state, and all metrics of the step.
     """
-    params, opt_state, ascent_metrics = ascend(agent, state.params, state.opt_state, gradient, progress)
+    params, opt_state, ascent_metrics = ascend(agent, state.params, state.opt_state, gradient, progress, fisher=fisher)
     metrics = metrics | ascent_metrics
     metrics["first_fault"] = first_fault(metrics)
     return params, opt_state, metrics | applied_schedules(agent, progress)

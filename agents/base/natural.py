@@ -56,6 +56,11 @@ class NaturalAgent(RolloutAgent):
         for name in ("outer_learning_rate", "outer_momentum"):
             if getattr(self.ascent.outer, name) is not None:
                 raise UsageError(f"{name} is set, but an outer step would leave the trust region; leave it out.")
+        if self.ascent.fisher:
+            raise UsageError(
+                f"the optimizer is {self.ascent.rule.optimizer}, but the natural gradient is divided by the Fisher "
+                "matrix already; choose another one."
+            )
         if self.ascent.control.is_on:
             raise UsageError("max_kl bounds each step already; leave learning_rate_control and the like out.")
         if self.ascent.accumulates:

@@ -8,6 +8,7 @@ from jax import Array
 
 from rlgd.agents.base.actor_critic import ActorCriticAgent
 from rlgd.agents.base.experience import Experience, experience
+from rlgd.agents.base.fisher import Weights, fisher
 from rlgd.agents.base.gradients import Gradient, policy_and_value_gradient
 from rlgd.agents.base.learning import climb_once, conclude
 from rlgd.ascent.diagnostics import halves
@@ -33,7 +34,9 @@ class OneStepAgent(ActorCriticAgent):
         gradient, metrics = self.score_gradient(spec, progress)(state.params, rows, key)
         gradient, more = self.corrected(spec, state, rollout, rows, progress, gradient)
         metrics |= more
-        params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress)
+        weights = Weights(value=self.vf_coef)
+        curvature = fisher(self, spec, state.params, (rows.features, rows.mask), key, weights)
+        params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress, curvature)
         metrics["train/explained_variance"] = rows.explained_variance()
         return conclude(self, spec, state, rollout, params, opt_state, rows.value_memory), metrics
 

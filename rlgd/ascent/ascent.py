@@ -16,6 +16,7 @@ from rlgd import ranges
 from rlgd.ascent import accumulation, schedules
 from rlgd.ascent.accumulation import Accumulation
 from rlgd.ascent.control import Control
+from rlgd.ascent.fisher import Fisher
 from rlgd.ascent.formulas import Descent
 from rlgd.ascent.optimizers import without_effect
 from rlgd.ascent.outer import Outer
@@ -121,9 +122,11 @@ class Ascent:
     def transformation(self) -> optax.GradientTransformationExtraArgs:
         """The optax transformation; build it where it is used, from values that may be traced.
 
-        ``init(params) -> state`` and ``update(gradient, state, params, progress=0.0, new_rollout=False) ->
-        (step, state)``. The gradient is the objective's, the step is to be added, ``progress`` is the share of the run
-        done, in [0, 1], and ``new_rollout`` says that this is the first update on a new rollout (see ``moments``).
+        ``init(params) -> state`` and ``update(gradient, state, params, progress=0.0, new_rollout=False, fisher=None)
+        -> (step, state)``. The gradient is the objective's, the step is to be added, ``progress`` is the share of the
+        run done, in [0, 1], and ``new_rollout`` says that this is the first update on a new rollout (see ``moments``).
+        ``fisher`` is an estimate of the Fisher matrix for optimizers that read one. Without it they square the
+        gradient, as if it were of one row.
         """
         ascent = self.resolved()
 
@@ -138,9 +141,11 @@ class Ascent:
             params: Any,
             progress: Scalar = 0.0,
             new_rollout: bool | Array = False,
+            fisher: Fisher | None = None,
             **other: Any,
         ) -> tuple[Any, Any]:
             typed, dtype = ascent._like(params)
+            read = {"fisher": fisher} if ascent.fisher else {}
 
             def climb(gradient: Any, state: Any, new_rollout: bool | Array) -> tuple[Any, Any]:
                 clipped = typed.clipping.clipped(typed.penalties.subtracted(gradient, params))
@@ -149,7 +154,7 @@ class Ascent:
                 with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
                     descent = optax.with_extra_args_support(typed._descent(jnp.asarray(progress, dtype)))
                     downhill = jax.tree.map(jnp.negative, clipped)
-                    return descent.update(downhill, state, params, new_rollout=new_rollout)
+                    return descent.update(downhill, state, params, new_rollout=new_rollout, **read)
 
             if not ascent.accumulates:
                 return climb(gradient, state, new_rollout)
@@ -162,6 +167,11 @@ class Ascent:
     def accumulates(self) -> bool:
         """Whether several gradients may become one step."""
         return self.accumulation.gradient_accumulation_steps is not None or self.control.drives_batch
+
+    @property
+    def fisher(self) -> str:
+        """What the optimizer reads of the Fisher matrix, as in ``Optimizer``; empty: nothing."""
+        return self.rule.row.fisher
 
     def step_size(self, progress: Scalar) -> Array:
         """The learning rate as applied, at the share ``progress`` of the run."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from rlgd.ascent.fisher import SOPHIA_GAMMA, kfac, sophia
 from rlgd.ascent.formulas import (
     LBFGS_MEMORY,
     Descent,
@@ -74,6 +75,8 @@ class Optimizer(NamedTuple):
         positive: fields that may not be 0.
         by_array: the steps, or the state, depend on how the parameters are distributed over arrays.
         learning_rate: the one that it brings, where that is a factor of a step size that the method estimates.
+        fisher: what the update reads of the Fisher matrix: "diagonal", "layers" (that, and the factors of dense
+            layers), or nothing.
     """
 
     formula: str
@@ -89,6 +92,7 @@ class Optimizer(NamedTuple):
     positive: tuple[str, ...] = ()
     by_array: bool = False
     learning_rate: float | None = None
+    fisher: str = ""
 
     def uses(self, field: str) -> bool:
         """Whether a field of the rule has an effect."""
@@ -382,6 +386,28 @@ OPTIMIZERS: dict[str, Optimizer] = {
         moment="mu",
         floor=Floor("nu", _square, "t"),
         by_array=True,
+    ),
+    "sophia": Optimizer(
+        "a v / max(0.05 s, e), within +-a;  v = m v + (1 - m) g;  s averages f by b;  f estimates the diagonal of the "
+        "Fisher matrix",
+        sophia,
+        {"momentum": 0.965, "second_moment": 0.99, "epsilon": 1e-12},
+        "Liu et al. 2023, arXiv 2305.14342",
+        moment="mu",
+        floor=Floor("nu", lambda epsilon: epsilon / SOPHIA_GAMMA),
+        fisher="diagonal",
+    ),
+    "kfac": Optimizer(
+        "a (A' + p sqrt(e) I)^-1 v (G' + sqrt(e) / p I)^-1 for dense layers;  v as in sophia;  A, G average by b the "
+        "factors of the layer's Fisher matrix, of its inputs and its outputs' gradients;  p^2 = trace(A') size(G) / "
+        "(trace(G') size(A));  inverses are renewed as in shampoo;  a v / (s' + e) for the rest, s as in sophia",
+        kfac,
+        {"momentum": 0.9, "second_moment": 0.95, "epsilon": 1e-2},
+        "Martens & Grosse 2015, arXiv 1503.05671; Wu et al. 2017, arXiv 1708.05144",
+        moment="mu",
+        excludes=("reset", "decay"),  # inverses of one minibatch are noise, and a share of one is another curvature
+        by_array=True,
+        fisher="layers",
     ),
     "prodigy": Optimizer(
         "a k d v / (sqrt(s) + d e);  v averages d g by m, s averages (d g)^2 by b;  k = sqrt(1 - b^t) / (1 - m^t);  "

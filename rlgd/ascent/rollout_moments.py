@@ -107,11 +107,13 @@ def _is_float(leaf: Array) -> bool:
 def _at_new_rollouts(
     inner: optax.GradientTransformation, change: Callable[[State, State], State]
 ) -> optax.GradientTransformationExtraArgs:
+    whole = optax.with_extra_args_support(inner)
+
     def update(
-        gradient: Any, state: State, params: Any = None, *, new_rollout: bool | Array = False, **_: Any
+        gradient: Any, state: State, params: Any = None, *, new_rollout: bool | Array = False, **other: Any
     ) -> tuple[Any, State]:
         changed = change(state, inner.init(params))
         state = jax.tree.map(lambda new, old: jnp.where(new_rollout, new, old), changed, state)
-        return inner.update(gradient, state, params)
+        return whole.update(gradient, state, params, **other)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)

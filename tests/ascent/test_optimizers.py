@@ -98,7 +98,10 @@ def documented(
     e: float,
     decay: float,
 ) -> Iterator[Vector]:
-    """The steps that the formulas in ``OPTIMIZERS`` give for one array; the letters are those of the formulas."""
+    """The steps that the formulas in ``OPTIMIZERS`` give for one array; the letters are those of the formulas.
+
+    Without an estimate of the Fisher matrix f is g^2; ``test_fisher.py`` gives one.
+    """
     v: Any = np.zeros_like(gs[0])
     s = u = d = v
     rows = columns = np.zeros(())
@@ -212,6 +215,12 @@ def documented(
                 weights += largest**2
                 x = x + largest**2 / weights * (z - x)
                 yield m * x + (1 - m) * z - w
+            case "sophia":
+                v, s = m * v + (1 - m) * g, b * s + (1 - b) * g**2
+                yield a * np.clip(v / np.maximum(0.05 * s, e), -1, 1)
+            case "kfac":
+                v, s = m * v + (1 - m) * g, b * s + (1 - b) * g**2
+                yield a * v / (s / (1 - b**t) + e)
             case "lbfgs":
                 if t > 1:
                     memory = [*memory, (w - ws[t - 2], gs[t - 2] - g)][-10:]
@@ -316,7 +325,8 @@ OPTAX: dict[str, Callable[..., optax.GradientTransformation]] = {
     "schedule_free_adamw": _adam_like(contrib.schedule_free_adamw),
 }
 NOT_AS_IN_OPTAX = {
-    **dict.fromkeys(("mars", "shampoo", "soap"), "optax has none"),
+    **dict.fromkeys(("mars", "shampoo", "soap", "kfac"), "optax has none"),
+    "sophia": "optax's is given an objective that draws its own outputs",
     "adan": "optax's weighs the differences of gradients by 0.08, the paper by 0.92",
     "cocob": "optax's step size scales gradients, on which the bets do not depend",
     "mechanic": "optax's takes the sum of steps from the parameters and divides it by the rates, with some error",
@@ -371,7 +381,7 @@ class Climb(NamedTuple):
         )
 
 
-# Steps of a fixed length (signs, lamb, lars, muon's matrices) end as near as their last lengths.
+# Steps of a fixed length (signs, sophia's bound, lamb, lars, muon's matrices) end as near as their last lengths.
 QUADRATIC = {
     "adagrad": Climb(3.0),
     "adadelta": Climb(10.0),
@@ -392,6 +402,7 @@ QUADRATIC = {
     "adopt": Climb(1.0),
     "shampoo": Climb(1.0),
     "soap": Climb(0.1),
+    "sophia": Climb(0.03, within=5e-3),
     "dog": Climb(3.0),
     "mechanic": Climb(1.0, within=0.02),
     "lbfgs": Climb(1.0),
@@ -446,6 +457,8 @@ ROSENBROCK = {
     "mars": Climb(0.1),
     "shampoo": Climb(1.0, within=1e-3),
     "soap": Climb(0.1),
+    "sophia": Climb(0.01, within=1e-3),
+    "kfac": Climb(0.01),
     "prodigy": Climb(1.0),
     "dadapt_adam": Climb(1.0),
     "dog": Climb(1.0, within=0.02, schedule="constant"),
@@ -562,6 +575,7 @@ NOT_AT_EPSILON = {
     "adadelta": "epsilon is compared with the square, and nothing corrects the bias",
     "adabelief": "squares the difference to the first moment",
     "yogi": "its second moment begins at 1e-6",
+    "sophia": "epsilon is compared with the square, and nothing corrects the bias",
 }
 
 
