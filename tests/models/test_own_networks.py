@@ -379,7 +379,8 @@ def test_messages_about_a_memory_name_the_network_that_has_it() -> None:
 
 
 def test_sizes_of_a_memory_need_one() -> None:
-    for field, message in (("memory_width", "rnn, gru, lstm, mingru, minlstm, lru, attention"), ("memory_window", "choose one of attention")):
+    every = "choose one of rnn, gru, lstm, mingru, minlstm, lru, attention"
+    for field, message in (("memory_width", every), ("memory_window", "choose one of attention")):
         with pytest.raises(UsageError, match=message):
             make_agent("ppo", **{field: 8})
     make_agent("ppo", network="attention", memory_window=4, num_minibatches=2)
