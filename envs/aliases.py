@@ -15,5 +15,6 @@ Space: TypeAlias = gymnasium.Space[Any]
 Bools: TypeAlias = NDArray[np.bool_]
 Info: TypeAlias = dict[str, Any]
 
+NAMESPACE = "rlgd"  # of the ids that rlgd registers with Gymnasium
 SUCCESS = "is_success"  # of an info: whether the episode that ends was a success
 SUCCESSES = "rollout/successes"  # the metric: how many of the episodes that ended were

@@ -9,10 +9,10 @@ import gymnasium
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.experimental.functional import FuncEnv
 
-from rlgd.envs.aliases import Functional
+from rlgd.envs.aliases import NAMESPACE, Functional
 from rlgd.envs.device.device_env import DeviceEnv
 from rlgd.envs.device.stable_state import settled
-from rlgd.envs.functional.registration import NAMESPACE, TWINS
+from rlgd.envs.functional.registration import TWINS
 from rlgd.envs.host.host_env import HostEnv
 from rlgd.envs.host.maker import load_namespace
 from rlgd.envs.host.sources import as_json

@@ -8,7 +8,8 @@ from typing import Any
 
 import gymnasium
 
-NAMESPACE = "rlgd"
+from rlgd.envs.aliases import NAMESPACE
+from rlgd.envs.host.mujoco_tasks import TASKS
 
 # id: the class of the twin
 TWINS = {
@@ -39,7 +40,7 @@ def vector_id(env_id: str) -> str:
 
 
 def register() -> None:
-    """Register with Gymnasium the vector environments on the device, and the environments of ``PARTIAL``."""
+    """Register with Gymnasium the vector environments on the device and in threads, and those of ``PARTIAL``."""
     for env_id, path in TWINS.items():
         entry_point, original = PARTIAL.get(env_id, (None, env_id))
         spec = gymnasium.spec(original)
@@ -50,6 +51,15 @@ def register() -> None:
             reward_threshold=spec.reward_threshold,
             max_episode_steps=spec.max_episode_steps,
         )
+    for env_id in TASKS:
+        spec, own = gymnasium.spec(env_id), f"{NAMESPACE}/{env_id}"
+        gymnasium.register(
+            own,
+            entry_point=spec.entry_point,
+            vector_entry_point=functools.partial(make_mujoco, env_id=own),
+            reward_threshold=spec.reward_threshold,
+            max_episode_steps=spec.max_episode_steps,
+        )
 
 
 def make_vector(num_envs: int, **kwargs: Any) -> Any:
@@ -57,3 +67,10 @@ def make_vector(num_envs: int, **kwargs: Any) -> Any:
     from rlgd.envs.device.gym_vector import make
 
     return make(num_envs, **kwargs)
+
+
+def make_mujoco(num_envs: int, env_id: str, **kwargs: Any) -> Any:
+    """``rlgd.envs.host.mujoco_vector.MujocoVector``, imported only when it is called."""
+    from rlgd.envs.host.mujoco_vector import MujocoVector
+
+    return MujocoVector(env_id, num_envs, **kwargs)

@@ -15,7 +15,9 @@ from rlgd.envs.aliases import GymEnv, GymVector
 from rlgd.envs.host.checked import make_checked
 from rlgd.envs.host.envpool import PoolVector
 from rlgd.envs.host.host_vector import Fallback, HostVector
-from rlgd.envs.host.maker import Maker, measure, registered, why_not_native
+from rlgd.envs.host.maker import Maker, measure, registered, task_of, why_not_native
+from rlgd.envs.host.mujoco_tasks import TASKS
+from rlgd.envs.host.mujoco_vector import MujocoVector
 from rlgd.envs.host.sources import (
     Description,
     as_json,
@@ -32,7 +34,7 @@ from rlgd.spaces import Spec
 from rlgd.system.log import warn_once
 from rlgd.system.machine import num_cores
 
-VECTORIZATIONS = ("auto", "native", "sync", "async", "envpool")
+VECTORIZATIONS = ("auto", "native", "sync", "async", "threads", "envpool")
 TIMEOUT = 60.0  # seconds for a step or reset of worker processes
 SLOW_STEP = 1e-3  # seconds; slower environments get processes of their own
 MAX_WORKERS = 64  # that "auto" starts
@@ -48,9 +50,10 @@ class HostEnv:
         kwargs: arguments for the environment, as JSON.
         autoreset_mode: None takes SAME_STEP, or NEXT_STEP where the vector environment has no other.
         vectorization: one of ``VECTORIZATIONS``. "native" is Gymnasium's own vector environment, "sync" steps one
-            environment after the other in this process, "async" each in a process of its own, "envpool" in EnvPool's
-            threads. "auto" takes the native one where there is one; otherwise processes where a step takes longer than
-            ``SLOW_STEP`` and they can be started, else this process, with the same bits.
+            environment after the other in this process, "async" each in a process of its own, "threads" MuJoCo's in
+            threads, "envpool" in EnvPool's. "auto" takes the native one where there is one, threads for MuJoCo's;
+            otherwise processes where a step takes longer than ``SLOW_STEP`` and they can be started, else this process.
+            Threads, processes and this process give the same bits.
         timeout: seconds that a step or reset of worker processes may take; None: ``TIMEOUT``. If given, "auto" takes
             worker processes: a step in this process cannot be interrupted.
         source: the object, see ``of``; None takes ``env_id`` from Gymnasium's registry.
@@ -78,6 +81,11 @@ class HostEnv:
             self._check_source()
         elif self.vectorization == "native" and (reason := why_not_native(self.env_id)) is not None:
             raise UsageError(f"{reason}; use vectorization 'auto'.")
+        elif self.vectorization == "threads" and task_of(self.env_id) is None:
+            raise UsageError(
+                f"{self.env_id} is none of MuJoCo's environments that are stepped in threads ({', '.join(TASKS)}); use "
+                "vectorization 'auto'."
+            )
 
     def _check_timeout(self, timeout: float) -> None:
         if not 0 < timeout < math.inf:
@@ -89,7 +97,7 @@ class HostEnv:
             )
 
     def _check_source(self) -> None:
-        if self.vectorization in ("native", "envpool"):
+        if self.vectorization in ("native", "threads", "envpool"):
             raise UsageError(
                 f"{self.env_id} is given as an object; vectorization {self.vectorization!r} is for a Gymnasium id."
             )
@@ -242,6 +250,8 @@ class HostEnv:
             return "native", ""
         if self._must_be_workers:
             return "async", ""
+        if self.source is None and task_of(self.env_id) is not None:
+            return "threads", ""
         if not 1 < num_envs <= MAX_WORKERS or num_cores() == 1:
             return "sync", ""
         if self._step_time is None:
@@ -260,6 +270,9 @@ class HostEnv:
             if self.autoreset_mode not in (None, AutoresetMode.NEXT_STEP):
                 raise UsageError(f"vectorization {way!r} has NEXT_STEP autoreset only, not {self.autoreset_mode.name}.")
             return self._pool(num_envs) if way == "envpool" else self._native(num_envs)
+        if way == "threads":
+            mode = AutoresetMode.SAME_STEP if self.autoreset_mode is None else self.autoreset_mode
+            return MujocoVector(self.env_id, num_envs, mode, **self._arguments)
         maker, common_spaces = self._maker, self._described[:2]
         if num_envs > 1:
             for warning in self._common_numbers:
@@ -310,6 +323,7 @@ def _in_words(way: str, num_envs: int) -> str:
         "native": "Gymnasium's native vector environment",
         "sync": f"{num_envs} environment{'s' if several else ''} in this process",
         "async": f"{num_envs} worker process{'es' if several else ''}",
+        "threads": f"{num_envs} environment{'s' if several else ''} in threads",
         "envpool": "EnvPool",
     }[way]
 

@@ -13,8 +13,8 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLimit
 
-from rlgd.envs.aliases import GymEnv, Info
-from rlgd.envs.functional.registration import NAMESPACE
+from rlgd.envs.aliases import NAMESPACE, GymEnv, Info
+from rlgd.envs.host.mujoco_tasks import TASKS
 from rlgd.envs.host.randomness import set_apart
 from rlgd.errors import UsageError
 
@@ -111,11 +111,19 @@ def load_namespace(env_id: str) -> None:
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # otherwise each game prints its version
 
 
+def task_of(env_id: str) -> str | None:
+    """Which of the MuJoCo tasks that are stepped in threads an id is, with rlgd's namespace or without; None: none."""
+    name = env_id.removeprefix(f"{NAMESPACE}/")
+    return name if name in TASKS else None
+
+
 def why_not_native(env_id: str) -> str | None:
     """Why Gymnasium's own vector environment of an id is not used; None if it can be used."""
     spec = registered(env_id)
     if spec.vector_entry_point is None:
         return f"Gymnasium has no native vector environment for {env_id}"
+    if task_of(env_id) is not None:
+        return f"the native vector environment of {env_id} is vectorization 'threads'"
     if spec.namespace == NAMESPACE:
         return f"the native vector environment of {env_id} runs on the device"
     if spec.namespace == ATARI:
