@@ -111,9 +111,13 @@ def _use_compilation_cache() -> None:
     if jax.config.values["jax_compilation_cache_dir"] != str(cache):
         # After each longer compilation, so that a kill loses nothing; and at the end, whatever JAX calls its events.
 
+        recorded: list[int] = []
+
         def after(event: str, duration_secs: float, **_: str | int) -> None:
-            if duration_secs > MIN_COMPILE_SECONDS:
+            # Most of what takes long has written nothing; a file more changes the folder.
+            if duration_secs > MIN_COMPILE_SECONDS and recorded != [cache.stat().st_mtime_ns]:
                 _record(cache)
+                recorded[:] = [cache.stat().st_mtime_ns]
 
         jax.monitoring.register_event_duration_secs_listener(after)
         atexit.register(_record, cache)
