@@ -4,11 +4,13 @@ No rule is for one environment, and none reads a return. ``benchmarks/auto.py`` 
 Stable-Baselines3's defaults.
 """
 
+import math
 from collections.abc import Container
 from typing import Any, NamedTuple
 
 from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
+from rlgd.agents.ppo import PPO
 from rlgd.agents.registry import make_agent
 from rlgd.agents.trpo import TRPO
 from rlgd.envs import Env, make
@@ -46,8 +48,10 @@ def rules(agent: Agent, env: Env, given: Container[str] = ()) -> list[Rule]:
     """
     seen = probe(env)
     found = [_observations(agent, env), _rewards(), _horizon(env, seen), _step(agent)]
-    if "network" not in given:
-        found.append(_memory(agent, seen))
+    memory = None if "network" in given else _memory(agent, seen)
+    found.append(memory)
+    if memory is None and not any(name in given for name in ("network", "rollout_length", "num_minibatches")):
+        found.append(_rollout(agent, env))
     left = [Rule({k: v for k, v in rule.settings.items() if k not in given}, rule.why) for rule in found if rule]
     return [rule for rule in left if rule.settings]
 
@@ -98,6 +102,18 @@ def _memory(agent: Agent, seen: Probe) -> Rule | None:
         return None
     minibatches = {"num_minibatches": agent.num_envs} if hasattr(agent, "num_minibatches") else {}
     return Rule({"network": "gru", **minibatches}, "the past shows what observations hide")
+
+
+def _rollout(agent: Agent, env: Env) -> Rule | None:
+    """Each number of an action adds its noise to the gradient, so several take longer rollouts.
+
+    With one, the shorter rollouts of the defaults make more and earlier steps, of which some tasks need the first ones.
+    """
+    numbers = sum(math.prod(part.shape) for part in leaf_specs(env.spec.action) if isinstance(part, BoxSpec))
+    if not isinstance(agent, PPO) or numbers < 2:
+        return None
+    twice = {"rollout_length": 2 * agent.rollout_length, "num_minibatches": 2 * agent.num_minibatches}
+    return Rule(twice, f"{numbers} numbers in an action")
 
 
 def automatic(name: str, env: Any, **overrides: Any) -> Agent:

@@ -40,6 +40,7 @@ class Picture(gymnasium.Env[Any, Any]):
         ("a2c", "CartPole-v1", COMMON),
         ("trpo", "Reacher-v5", COMMON | {"gamma": 0.98, "max_kl": 0.02}),
         ("reinforce", "rlgd/CartPoleNoVelocity-v1", {"scale_reward": True, "gamma": 0.99}),
+        ("ppo", "Reacher-v5", COMMON | {"gamma": 0.98, "rollout_length": 256, "num_minibatches": 16}),
         ("ppo", "LunarLander-v3", COMMON | {"gamma": 0.999}),
         ("ppo", "FrozenLake-v1", {"scale_reward": True, "gamma": 0.99}),
         ("ppo", Picture, {"scale_reward": True}),
