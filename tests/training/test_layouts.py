@@ -13,7 +13,7 @@ from rlgd.agents.base import acting
 from rlgd.agents.base.agent import Agent
 from rlgd.ascent import Ascent, joined
 from rlgd.envs import DeviceEnv, make
-from rlgd.maths import minibatches, returns
+from rlgd.maths import minibatches, recurrences
 from rlgd.system.layout import ACCELERATOR, CPU, Layout
 from rlgd.training import device_rollout
 from rlgd.training.measuring import measure_on_device
@@ -36,7 +36,7 @@ AGENTS: dict[str, Agent] = {
 
 def after(agent: Agent, env: DeviceEnv, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The state after two iterations, and the metrics of the second one."""
-    for module in (joined, minibatches, returns, device_rollout, acting):
+    for module in (joined, minibatches, recurrences, device_rollout, acting):
         monkeypatch.setattr(module, "layout", lambda: layout)
     prepared = agent.prepared()
     loop = training.initialize(prepared, env, jax.random.key(0), 1000)
