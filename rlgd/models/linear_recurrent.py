@@ -90,16 +90,22 @@ class LRULayer(linen.Module):
         )
         # In a frame that turns with lambda the memory only shrinks, its real and imaginary parts each by themselves.
         phase = phase.astype(jnp.promote_types(phase.dtype, jnp.float32))  # bfloat16 knows no large angles
-        angle = phase if first.ndim == 1 else jnp.arange(1, x.shape[1] + 1, dtype=phase.dtype)[:, None] * phase[None]
-        hidden = turned(remembered(radius, turned(gamma * term, -angle), first, memory), angle)
+        if first.ndim == 1:
+            turn = jnp.cos(phase), jnp.sin(phase)
+        else:
+            angle = jnp.arange(1, x.shape[1] + 1, dtype=phase.dtype)[:, None] * phase[None]
+            # Without the barrier the compiler would compute them again for each environment.
+            turn = jax.lax.optimization_barrier((jnp.cos(angle), jnp.sin(angle)))
+        cos, sin = turn
+        hidden = turned(remembered(radius, turned(gamma * term, cos, -sin), first, memory), cos, sin)
         read = linen.Dense(self.width, use_bias=False, kernel_init=initializer, name="C")(hidden)
         return read + linen.Dense(self.width, kernel_init=initializer, name="D")(x), hidden
 
 
-def turned(x: Array, angle: Array) -> Array:
-    """Complex numbers times exp(i angle): ``x [..., 2 width]`` is their real parts, then the imaginary ones."""
+def turned(x: Array, cos: Array, sin: Array) -> Array:
+    """Complex numbers times cos + i sin: ``x [..., 2 width]`` is their real parts, then the imaginary ones."""
     real, imaginary = jnp.split(x, 2, axis=-1)
-    cos, sin = (jnp.broadcast_to(f(angle).astype(x.dtype), real.shape) for f in (jnp.cos, jnp.sin))
+    cos, sin = (jnp.broadcast_to(part.astype(x.dtype), real.shape) for part in (cos, sin))
     return jnp.concatenate([cos * real - sin * imaginary, sin * real + cos * imaginary], axis=-1)
 
 

@@ -1,6 +1,6 @@
 """Recurrent layers, which reset their memory at the beginning of each episode.
 
-``rlgd.models.linear_recurrent`` has those that are linear in their memory, and many times faster.
+``rlgd.models.linear_recurrent`` has those that are linear in their memory.
 """
 
 import functools

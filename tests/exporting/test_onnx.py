@@ -100,6 +100,8 @@ QUICK = {
     "attention": Case(PPO(network="attention", memory_width=16, memory_window=4), "dict", "several", mask=True),
     "gru": Case(PPO(network="gru", normalize_obs=True), "numbers", "number"),
     "lstm": Case(TRPO(network="lstm", value_network="mlp"), "tuple", "hybrid"),
+    "mingru and lru": Case(A2C(network="lru", value_network="mingru"), "numbers", "number"),
+    "minlstm": Case(PPO(network="minlstm"), "dict"),
     "rnn": Case(A2C(network="rnn", value_network="policy"), "discrete", "one"),
     "shared": Case(PPO(value_network="policy", hidden_sizes=()), "bits", "bits"),
     "critic_obs": Case(PPO(critic_obs=("z",), dropout=0.1), "dict", "box"),
@@ -119,7 +121,7 @@ EVERY = (
     | {
         f"{agent.__name__}_{network}_{obs}": Case(agent(network=network), obs, "several", mask=True)
         for agent in (A2C, NPG, PPO, TRPO)
-        for network in ("mlp", "layer_norm", "simba", "attention", "rnn", "gru", "lstm")
+        for network in ("mlp", "layer_norm", "simba", "attention", "rnn", "gru", "lstm", "mingru", "minlstm", "lru")
         for obs in ("numbers", "dict", "stacked_images")
     }
     | {f"REINFORCE_{network}": Case(REINFORCE(network=network), "dict") for network in ("mlp", "simba", "impala")}
