@@ -23,8 +23,7 @@ class Experience(NamedTuple):
 
     A row is one step of one environment, ``[T * N, ...]``. For recurrent networks a row is a sequence of L steps of one
     environment, ``[T / L * N, L, ...]``, with the memories that the networks had before it. ``value_memory`` is that
-    of the value function after it. ``weight`` are importance weights of what the policy climbs; None:
-    all are 1.
+    of the value function after it. ``weight`` are importance weights of what the policy climbs; None: all are 1.
     """
 
     features: Features

@@ -73,7 +73,7 @@ class MujocoVector(SyncVectorEnv):
         self._parts: list[range] = [range(num_envs)]
 
     def reset(self, *, seed: Any = None, options: Info | None = None) -> tuple[Any, Info]:
-        again = np.ones(self.num_envs, bool) if options is None else options.get("reset_mask", slice(None))
+        again = (options or {}).get("reset_mask", slice(None))
         answer = super().reset(seed=seed, options=options)
         self._steps[again] = 0
         return answer
@@ -96,12 +96,13 @@ class MujocoVector(SyncVectorEnv):
         if resets.any():
             return self._reset_instead(stepped, truncated, resets)
         self._autoreset_envs = done
-        info = _masked(stepped.info, np.ones(self.num_envs, bool))
         obs, reward = stepped.obs, stepped.reward.astype(np.float64)
         if self.autoreset_mode is AutoresetMode.DISABLED:
             self._env_obs[:] = obs.copy()  # of those that a later reset leaves out
         if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():
             info = self._reset_too(stepped, done)
+        else:
+            info = _masked(stepped.info, np.ones(self.num_envs, bool))
         return obs, reward, stepped.terminated, truncated, info
 
     def _reset_instead(

@@ -112,6 +112,11 @@ class Control:
         return self.step.name == "noise" or self.drives_batch
 
     @property
+    def reads_gradient(self) -> bool:
+        """Whether the gradient of each rollout is needed before its update."""
+        return self.step.name in ("alignment", "storm") or self.momentum.name == "alignment"
+
+    @property
     def is_on(self) -> bool:
         """Whether anything is driven."""
         return self.step.name != OFF or self.momentum.name != OFF or self.drives_batch
@@ -172,11 +177,6 @@ class Control:
             state = dataclasses.replace(state, log_factor=-jnp.log1p(noise_to_signal))
         return state, {"control/signal_share": share}
 
-    @property
-    def reads_gradient(self) -> bool:
-        """Whether the gradient of each rollout is needed before its update."""
-        return self.step.name in ("alignment", "storm") or self.momentum.name == "alignment"
-
     def after_norm(self, state: "ControlState", rule: Rule, gradient: Any) -> tuple["ControlState", Metrics]:
         """The state that knows the length of a rollout's gradient; the rule is that of the first iteration."""
         assert state.squares is not None
@@ -186,10 +186,10 @@ class Control:
         total = total + norm**2
         # A first gradient that is 0 tells nothing.
         log_factor = jnp.log(jnp.where(total > 0, first / jnp.where(total > 0, total, 1), 1)) / 3
-        rest = (1 - jnp.asarray(rule.momentum, norm.dtype)) * jnp.exp(2 * log_factor)
-        rest = jnp.maximum(rest, 1 - MOST_MOMENTUM)
+        first_rest = 1 - jnp.asarray(rule.momentum, norm.dtype)
+        rest = jnp.maximum(first_rest * jnp.exp(2 * log_factor), 1 - MOST_MOMENTUM)
         if rule.row.sums_gradients:
-            log_factor = log_factor + jnp.log(rest / (1 - jnp.asarray(rule.momentum, norm.dtype)))
+            log_factor = log_factor + jnp.log(rest / first_rest)
         state = dataclasses.replace(state, squares=(first, total), log_factor=_within(log_factor), momentum=1 - rest)
         return state, {"control/gradient_norm": norm}
 

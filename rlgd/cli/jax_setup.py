@@ -114,10 +114,13 @@ def _use_compilation_cache() -> None:
         recorded: list[int] = []
 
         def after(event: str, duration_secs: float, **_: str | int) -> None:
-            # Most of what takes long has written nothing; a file more changes the folder.
-            if duration_secs > MIN_COMPILE_SECONDS and recorded != [cache.stat().st_mtime_ns]:
-                _record(cache)
-                recorded[:] = [cache.stat().st_mtime_ns]
+            if duration_secs <= MIN_COMPILE_SECONDS:
+                return
+            with contextlib.suppress(OSError):
+                # Most of what takes long has written nothing; a file more changes the folder.
+                if recorded != [cache.stat().st_mtime_ns]:
+                    _record(cache)
+                    recorded[:] = [cache.stat().st_mtime_ns]
 
         jax.monitoring.register_event_duration_secs_listener(after)
         atexit.register(_record, cache)

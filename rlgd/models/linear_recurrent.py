@@ -90,13 +90,8 @@ class LRULayer(linen.Module):
         )
         # In a frame that turns with lambda the memory only shrinks, its real and imaginary parts each by themselves.
         phase = phase.astype(jnp.promote_types(phase.dtype, jnp.float32))  # bfloat16 knows no large angles
-        if first.ndim == 1:
-            turn = jnp.cos(phase), jnp.sin(phase)
-        else:
-            angle = jnp.arange(1, x.shape[1] + 1, dtype=phase.dtype)[:, None] * phase[None]
-            # Without the barrier the compiler would compute them again for each environment.
-            turn = jax.lax.optimization_barrier((jnp.cos(angle), jnp.sin(angle)))
-        cos, sin = turn
+        angle = phase if first.ndim == 1 else jnp.arange(1, x.shape[1] + 1, dtype=phase.dtype)[:, None] * phase[None]
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
         hidden = turned(remembered(radius, turned(gamma * term, cos, -sin), first, memory), cos, sin)
         read = linen.Dense(self.width, use_bias=False, kernel_init=initializer, name="C")(hidden)
         return read + linen.Dense(self.width, kernel_init=initializer, name="D")(x), hidden

@@ -33,7 +33,7 @@ NETWORKS = {
     "rnn": "a recurrent layer of tanh units, then as mlp (Elman 1990)",
     "gru": "gated recurrent units, then as mlp (Cho et al. 2014)",
     "lstm": "long short-term memory, then as mlp (Hochreiter & Schmidhuber 1997)",
-    "mingru": "a gated unit that is linear in its memory, three times as fast, then as mlp (Feng et al. 2024)",
+    "mingru": "a gated unit that is linear in its memory, three times as fast as gru, then as mlp (Feng et al. 2024)",
     "minlstm": "the same with two gates (Feng et al. 2024)",
     "lru": "complex linear recurrent units, then as mlp (Orvieto et al. 2023)",
 }

@@ -107,7 +107,7 @@ def _memory(agent: Agent, seen: Probe) -> Rule | None:
 def _rollout(agent: Agent, env: Env) -> Rule | None:
     """Each number of an action adds its noise to the gradient, so several take longer rollouts.
 
-    With one, the shorter rollouts of the defaults make more and earlier steps, of which some tasks need the first ones.
+    With one the defaults stay: longer rollouts were not better there.
     """
     numbers = sum(math.prod(part.shape) for part in leaf_specs(env.spec.action) if isinstance(part, BoxSpec))
     if not isinstance(agent, PPO) or numbers < 2:
