@@ -11,7 +11,7 @@ import pytest
 from rlgd.ascent import OPTIMIZERS
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-LONG = ["exact_gradient", "search_with_flaml"]
+LONG = ["exact_gradient", "gae_windows", "search_with_flaml", "search_with_hyperopt"]
 NEEDED = {"search_with_hyperopt": "hyperopt", "search_with_flaml": "flaml"}  # packages that rlgd does not need
 
 

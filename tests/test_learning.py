@@ -124,7 +124,8 @@ def fingerprint(run: Path) -> str:
 
 
 # The second one finds what the first one compiled, or compiles itself.
-@pytest.mark.parametrize("cache", ["cold", pytest.param("other", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["cold", "other"])
 def test_the_same_command_gives_the_same_bits(cache: str, tmp_path: Path) -> None:
     runs = []
     for number, (seed, place_of_programs) in enumerate([("0", "cold"), ("random", cache)]):

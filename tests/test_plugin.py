@@ -97,6 +97,7 @@ def test_what_is_made_of_them_survives_kills_and_varies(site: Path, tmp_path: Pa
     assert tuned.returncode == 0, tuned.stderr
 
 
+@pytest.mark.slow
 def test_they_pass_the_checks_that_ship() -> None:
     models.check(Differences)
     small: dict[str, Any] = {"num_envs": 4, "rollout_length": 8, "measure_every": 1}

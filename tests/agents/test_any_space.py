@@ -21,6 +21,7 @@ from rlgd.agents.base.agent import Agent
 from rlgd.envs import DeviceEnv
 from rlgd.envs.device.gym_vector import DeviceVectorEnv
 from rlgd.errors import UsageError
+from tests.support.marks import quick
 from tests.support.probe_envs import collect, initialize
 
 SIDE = 6
@@ -144,14 +145,17 @@ AGENTS: dict[str, Agent] = {
 
 @pytest.mark.parametrize(
     ("name", "where"),
-    [
-        pytest.param("nested", "device", marks=pytest.mark.slow),
-        pytest.param("nested", "host", marks=pytest.mark.slow),
-        ("bits", "device"),
-        ("parts", "device"),
-        pytest.param("parts", "host", marks=pytest.mark.slow),
-        pytest.param("numbers", "host", marks=pytest.mark.slow),
-    ],
+    quick(
+        [("bits", "device")],
+        [
+            ("nested", "device"),
+            ("nested", "host"),
+            ("bits", "device"),
+            ("parts", "device"),
+            ("parts", "host"),
+            ("numbers", "host"),
+        ],
+    ),
 )
 def test_what_is_shown_is_learned(name: str, where: str) -> None:
     agent = PPO(num_envs=16, rollout_length=16, num_epochs=4, num_minibatches=4, hidden_sizes=(64,), measure_every=0)

@@ -70,6 +70,7 @@ def test_an_agent_of_ones_own_passes_and_trains() -> None:
     assert result.steps == 64
 
 
+@pytest.mark.slow
 def test_it_is_tried_with_the_spaces_that_are_given() -> None:
     image_and_number = gymnasium.spaces.Dict(
         {"image": gymnasium.spaces.Box(0, 255, (8, 8, 1), np.uint8), "number": gymnasium.spaces.Discrete(3, start=1)}

@@ -233,6 +233,7 @@ def test_gradients_reach_back_to_the_beginning_of_a_sequence() -> None:
     assert not moved[1:].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ppo", "a2c", "npg"])
 def test_agents_learn_from_sequences(name: str) -> None:
     """With sequences as long as the rollout the update is the same; with shorter ones it is another."""

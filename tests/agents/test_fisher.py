@@ -25,6 +25,7 @@ from rlgd.errors import UsageError
 from rlgd.maths import minibatches, natural_gradient
 from rlgd.pytrees import Features, Params
 from rlgd.spaces import BoxSpec, DiscreteSpec, Spec
+from tests.support.marks import quick
 
 BOX = Spec(obs=BoxSpec((3,), "float32"), action=BoxSpec((2,), "float32", (-2.0, -2.0), (2.0, 2.0)))
 THREE = Spec(obs=BoxSpec((3,), "float32"), action=DiscreteSpec(3))
@@ -77,6 +78,7 @@ def near(draws: Any, expected: Any, sigmas: float = 5.0) -> None:
     assert np.mean(error) < 0.1 * np.mean(np.abs(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value_network", [None, "policy"])
 @pytest.mark.parametrize("spec", [BOX, THREE], ids=["gaussian", "categorical"])
 def test_the_square_of_the_score_is_the_diagonal_on_average(value_network: str | None, spec: Spec) -> None:
@@ -242,16 +244,12 @@ AGENTS: dict[str, Agent] = {
 }
 
 
-QUICK = ("a2c", "ppo-sophia")  # to compile
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in AGENTS]
-)
+@pytest.mark.parametrize("name", quick(["ppo-sophia"], AGENTS))
 def test_agents_that_read_it_fulfil_the_contract(name: str) -> None:
     check(AGENTS[name], BOX)
 
 
+@pytest.mark.slow
 def test_parts_of_an_ensemble_climb_as_alone(env: DeviceEnv) -> None:
     agents = [PPO(**SMALL, rollout_length=8, ascent=Ascent("kfac", rate)).prepared() for rate in (0.01, 0.1)]
     loops = [training.initialize(agent, env, jax.random.key(n), 1000) for n, agent in enumerate(agents)]

@@ -97,6 +97,7 @@ def test_verify_resume_study_and_tune_take_an_agent_of_a_user(tmp_path: Path, rl
     assert tuned.returncode == 0, tuned.stderr
 
 
+@pytest.mark.slow
 def test_in_python_the_class_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rlgd.train(small(), "CartPole-v1", total_timesteps=64, run_dir=tmp_path / "run", eval_episodes=1)
     monkeypatch.setattr(plugins, "_used", {})  # as in another process
@@ -147,6 +148,7 @@ print(sys.modules[agent_class({NAME!r}).__module__].__file__)
     assert not (tmp_path / "PWNED").exists()
 
 
+@pytest.mark.slow
 def test_an_installed_package_brings_agents_but_takes_no_name_of_ours(tmp_path: Path, rlgd_command: Command) -> None:
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

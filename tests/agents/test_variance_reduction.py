@@ -16,6 +16,7 @@ from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
 from rlgd.exact import comparison
 from tests.support.exact_problems import random_mdp
+from tests.support.marks import quick
 
 HORIZON, MOMENTUM, SAMPLES, UPDATES = 5, 0.9, 400, 40
 PROBLEM = random_mdp(4, gamma=1.0, horizon=HORIZON, ends=False)
@@ -74,7 +75,7 @@ def flat(tree: Any) -> Array:
     return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(tree)])
 
 
-@pytest.mark.parametrize("name", OF_AGENT)
+@pytest.mark.parametrize("name", quick(["a2c"], OF_AGENT))
 def test_the_first_moment_is_carried_along_without_bias_and_with_less_variance(name: str) -> None:
     plain = first_moment_errors(name, "off")
     assert plain.bias > 15 * plain.bias_error  # it lags behind, and an average from 0 lacks a share of 0.9^40

@@ -14,6 +14,7 @@ from rlgd.ascent import OPTIMIZERS, Ascent, apply_step
 from rlgd.ascent.diagnostics import measure
 from rlgd.envs import make
 from rlgd.errors import UsageError
+from tests.support.marks import OF_EACH_KIND, quick
 
 START = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.3, -0.1])}
 
@@ -38,7 +39,7 @@ def close(one: Any, other: Any) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6), one, other)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", quick(OF_EACH_KIND, OPTIMIZERS))
 def test_a_step_has_the_mean_of_its_gradients(name: str) -> None:
     options: dict[str, Any] = {"learning_rate": 0.1, "l2": 0.01, "max_grad_norm": 1.0}
     parts = gradients(6)

@@ -28,9 +28,11 @@ from rlgd.ascent import (
 )
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import with_values
+from tests.support.marks import OF_EACH_KIND, quick
 
 Tree = dict[str, Array]
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+every_kind = pytest.mark.parametrize("name", quick(OF_EACH_KIND, OPTIMIZERS))
 FLAT_NAMES = [
     *("optimizer", "learning_rate", "momentum", "second_moment", "epsilon", "weight_decay", "l1", "l2"),
     *("max_grad_norm", "schedule", "momentum_schedule", "rollout_moments", "moment_decay"),
@@ -163,7 +165,7 @@ def stack(*rules: Ascent) -> Ascent:
     )
 
 
-@every_optimizer
+@every_kind
 def test_traced_numbers_give_the_steps_of_static_ones(name: str) -> None:
     """In all traced fields that the optimizer uses, each time another value; alone and stacked, in a scan."""
     fields: dict[str, Any] = {"l1": 0.01, "l2": 0.02, "max_grad_norm": 0.5, "weight_decay": 0.5}
@@ -240,7 +242,7 @@ def climbs(rules: list[Ascent], steps: int, uphill: Callable[[Tree], Tree]) -> T
     return jax.tree.map(lambda w, path: jnp.insert(path, 0, w, axis=1), START, paths)
 
 
-@every_optimizer
+@every_kind
 def test_weight_decay_shrinks_weights_at_zero_gradient(name: str) -> None:
     paths = climbs([chosen(name, weight_decay=strength) for strength in (0.3, 0.0)], 4, zero)
     if OPTIMIZERS[name].decays:
@@ -277,7 +279,7 @@ def test_penalties_are_the_gradients_of_their_terms_and_leave_0_alone() -> None:
 PENALTY_RATE = {"adadelta": 10.0, "lars": 10.0, "adafactor": 0.02, "lion": 0.02, "signum": 0.02, "muon": 0.02}
 
 
-@every_optimizer
+@every_kind
 def test_penalties_pull_weights_towards_0_under_every_optimizer(name: str) -> None:
     rate, steps = (PENALTY_RATE.get(name, 0.05), 5) if OPTIMIZERS[name].learning_rate is None else (1.0, 50)
     rules = [chosen(name, rate, weight_decay=0.0, l1=l1, l2=l2) for l1, l2 in ((0.5, 0.0), (0.0, 0.5))]

@@ -45,6 +45,7 @@ def test_the_kl_law_is_bounded() -> None:
     assert moved(control, 0.0, far) == pytest.approx(WIDEST)
 
 
+@pytest.mark.slow
 def test_the_batch_follows_the_noise_scale() -> None:
     control = Control(learning_rate_control="noise", batch_control="noise")
     state, rng = control.init(RULE, POLICY), np.random.default_rng(0)

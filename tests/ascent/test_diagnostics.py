@@ -276,6 +276,7 @@ def test_measuring_changes_no_bit_of_the_training(name: str) -> None:
             np.testing.assert_array_equal(values, metrics[tag])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 def test_what_was_measured_is_in_its_own_rows(name: str) -> None:
     never = run(dataclasses.replace(AGENTS[name], measure_every=0), 7)[1]
@@ -451,7 +452,8 @@ def test_a_run_shows_what_was_measured_and_no_nan(tmp_path: Path) -> None:
     assert [number for number, row in enumerate(rows) if "ascent/gradient_alignment" in row] == [8]
 
 
-@pytest.mark.parametrize("every", [pytest.param(2, marks=pytest.mark.slow), 3])  # a row is of 2 iterations
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [2, 3])  # a row is of 2 iterations
 def test_on_the_host_a_chunk_measures_wherever_it_is_due(every: int) -> None:
     """Chunks end with the rows of the curves there: a measured iteration is the first of one, or another."""
     agent = A2C(**LINEAR | {"rollout_length": 2}, ascent=ASCENT, measure_every=every)

@@ -12,6 +12,7 @@ from rlgd.ascent import joined
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.optimizers import OPTIMIZERS
 from rlgd.system.layout import ACCELERATOR, CPU
+from tests.support.marks import OF_EACH_KIND, quick
 
 
 def trees(number: int) -> list[Any]:
@@ -43,7 +44,7 @@ def _form(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", quick(OF_EACH_KIND, OPTIMIZERS))
 @pytest.mark.parametrize("moments", ["keep", "reset"])
 def test_steps_are_those_of_the_trees(optimizer: str, moments: str, form: Any) -> None:
     if not OPTIMIZERS[optimizer].allows(moments):

@@ -18,10 +18,12 @@ from optax import contrib
 from rlgd.ascent import OPTIMIZERS, Ascent, apply_step
 from rlgd.ascent.formulas import TRUST_COEFFICIENT
 from tests.ascent.by_hand import BY_HAND
+from tests.support.marks import OF_EACH_KIND, quick
 
 Tree = dict[str, Array]
 Vector = NDArray[Any]
 every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+every_kind = pytest.mark.parametrize("name", quick(OF_EACH_KIND, OPTIMIZERS))
 
 # Values unlike any default, for the fields that an optimizer uses.
 NUMBERS = {"momentum": 0.8, "second_moment": 0.95, "epsilon": 1e-3, "weight_decay": 0.03}
@@ -409,7 +411,7 @@ QUADRATIC = {
 } | dict.fromkeys(("prodigy", "dadapt_adam", "dowg", "cocob"), Climb(1.0))
 
 
-@every_optimizer
+@every_kind
 def test_climbs_a_concave_quadratic(name: str) -> None:
     curvature = {"m": jnp.array([[1.0, 0.5, 2.0], [0.2, 1.5, 0.7]]), "v": jnp.array([1.0, 0.2]), "s": jnp.array(0.5)}
     summit = {"m": jnp.array([[1.0, -0.5, 2.0], [0.5, -1.0, 0.7]]), "v": jnp.array([1.0, -2.0]), "s": jnp.array(3.0)}
@@ -501,7 +503,7 @@ GATHERS_SCALED_GRADIENTS = (
 )
 
 
-@every_optimizer
+@every_kind
 def test_the_first_moment_gathers_the_objective_s_gradients(name: str) -> None:
     """Averages of a steady gradient have grown to 1 - m^t of it, sums to the part 1 / (1 - m) more."""
     updates, row, rule = 5, OPTIMIZERS[name], chosen(name)
@@ -623,7 +625,7 @@ def test_a_steady_gradient_of_length_1_moves_parameters_by_the_effective_step(na
     np.testing.assert_allclose(step["w"], expected * (TRUST_COEFFICIENT if name == "lars" else 1), rtol=1e-6)
 
 
-@every_optimizer
+@every_kind
 def test_a_steady_gradient_keeps_every_step_finite(name: str) -> None:
     """In single precision, where a variance as the difference of two averages can come out below 0."""
     random = np.random.default_rng(3)

@@ -145,6 +145,7 @@ def test_what_does_not_fit_is_refused(fields: Any, message: str) -> None:
         a2c(**fields).validate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [sign_momentum, optax.contrib.prodigy(estim_lr_coef=0.5)], ids=["function", "object"]
 )

@@ -15,6 +15,7 @@ from rlgd import hyperparameters
 from rlgd.ascent import OPTIMIZERS, Ascent, RolloutMoments, apply_step, rollout_moments
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import with_values
+from tests.support.marks import OF_EACH_KIND, quick
 
 Tree = dict[str, Array]
 Vector = NDArray[Any]
@@ -131,7 +132,7 @@ def is_average(leaf: Array) -> bool:
 WITH_AVERAGES = [name for name, row in OPTIMIZERS.items() if row.allows("decay")]
 
 
-@pytest.mark.parametrize("name", WITH_AVERAGES)
+@pytest.mark.parametrize("name", quick(OF_EACH_KIND, WITH_AVERAGES))
 def test_decay_lies_between_a_restart_and_no_change(name: str) -> None:
     """To the bit: a share of 1 keeps everything, and a share of 0 leaves nothing but the counts."""
     keep, forget = (chosen(name, rollout_moments="decay", moment_decay=share).transformation() for share in (1.0, 0.0))
@@ -183,7 +184,7 @@ CLOCKED = [(name, mode) for name, row in OPTIMIZERS.items() for mode in ("reset"
 CLOCKED += [(name, "relative") for name in COUNTING]
 
 
-@pytest.mark.parametrize(("name", "mode"), CLOCKED)
+@pytest.mark.parametrize(("name", "mode"), quick([case for case in CLOCKED if case[0] in OF_EACH_KIND], CLOCKED))
 def test_only_a_new_rollout_changes_anything(name: str, mode: str) -> None:
     """Without one, the bits are those of the optimizer; a Python bool, NumPy's and a traced one are the same."""
     rule = chosen(name, rollout_moments=mode).transformation()

@@ -56,6 +56,7 @@ def test_without_a_sound_list_all_programs_are_strangers(folder: Path, content: 
     assert names(folder) == []
 
 
+@pytest.mark.slow
 def test_training_compiles_again_what_was_swapped(tmp_path: Path) -> None:
     variables = {name: text for name, text in os.environ.items() if not name.startswith("JAX_")}
     train = [sys.executable, "-m", "rlgd", "train", *FLAGS, "--total-timesteps", "64"]

@@ -34,6 +34,7 @@ def _run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_study_ends_at_once(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         'agent = "a2c"\nseeds = 4\ntotal_timesteps = 100\neval_episodes = 2\n[settings]\nhidden_sizes = [8]\n'
@@ -49,6 +50,7 @@ def test_a_study_ends_at_once(tmp_path: Path) -> None:
     assert interrupted(again, lambda: is_claimed(study / LOCK)) == [last]
 
 
+@pytest.mark.slow
 def test_a_search_ends_after_its_chunk(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     search = tmp_path / "search"
@@ -62,6 +64,7 @@ def test_a_search_ends_after_its_chunk(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_reproduction_saves_its_run(tmp_path: Path) -> None:
     process = start("reproduce", "classic", "--only", "Acrobot-v1:ppo", "--run-dir", str(tmp_path), "--quiet")
     assert interrupted(process, lambda: list(tmp_path.rglob(CHECKPOINTS))) == [
@@ -70,6 +73,7 @@ def test_a_reproduction_saves_its_run(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_evaluation_has_nothing_to_save(run: Path) -> None:
     process = start("eval", str(run), "--episodes", "1000000")
     assert process.stderr is not None

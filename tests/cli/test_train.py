@@ -85,6 +85,7 @@ def test_the_run_can_be_evaluated_resumed_and_repeated(
     assert config["settings"]["total_timesteps"] == 128
 
 
+@pytest.mark.slow
 def test_divergence_ends_with_4(tmp_path: Path) -> None:
     argv = ["train", "a2c", "--env", "CartPole-v1", *TINY, "--optimizer", "sgd", "--learning-rate", "1e30"]
     done = rlgd(*argv, "--max-grad-norm", "1e30", "--run-dir", "run", cwd=tmp_path)

@@ -149,6 +149,7 @@ def test_what_does_not_fit_is_refused(env: str, sampler: Any, message: str) -> N
         randomized(env, sampler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", [A2C, REINFORCE])
 def test_a_run_trains_and_is_resumed(agent: Any, tmp_path: Path) -> None:
     env = randomized("CartPole-v1", {"half_length": (0.25, 1.0)}, max_episode_steps=64)

@@ -22,6 +22,7 @@ from rlgd.evolution.dimension import Dimension
 from rlgd.evolution.population import _parents, quarter
 from rlgd.evolution.result import EvolveResult, line, steps, winner_s_flags
 from rlgd.hyperparameters import with_values
+from tests.support.marks import quick
 
 AGENT = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
 RANGES = {"learning_rate": {"log": [1e-4, 1e-1]}, "momentum": {"linear": [0.0, 0.9]}}
@@ -114,7 +115,7 @@ class _Interrupt:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["pbt", "pb2"])
+@pytest.mark.parametrize("method", quick(["pb2"], ["pbt", "pb2"]))
 def test_a_population_goes_on_with_the_same_bits(method: str, tmp_path: Path) -> None:
     whole = evolve(tmp_path / "whole", method=method)
     assert whole.values.shape == (4, 4, 2)
@@ -179,6 +180,7 @@ def test_members_are_divided_over_devices(tmp_path: Path) -> None:
     assert one == two
 
 
+@pytest.mark.slow
 def test_fixed_members_go_on_as_they_began(tmp_path: Path) -> None:
     fixed, moving = (evolve(tmp_path / method, method=method, generations=2) for method in ("fixed", "pbt"))
     np.testing.assert_array_equal(fixed.parents, [np.arange(4)] * 2)

@@ -22,6 +22,7 @@ from rlgd.errors import UsageError
 from rlgd.exact import LQR, LinearGaussian, TabularMDP, compare
 from rlgd.exact.comparison import SAMPLES, EstimatorError, applies, estimates, problem_of
 from rlgd.pytrees import AgentState, Features
+from tests.support.marks import quick
 from tests.support.probe_envs import initialize
 
 STATES, ACTIONS, HORIZON, GAMMA, LAMBDA = 4, 2, 4, 0.8, 0.7
@@ -95,6 +96,7 @@ def compared(baseline: str, discount_weighting: bool) -> EstimatorError:
     return jax.tree.map(float, compare(agent.prepared(), ENV, state, jax.random.key(1), MANY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["none", "mean", "value"])
 def test_whole_episodes_weighted_by_the_discount_are_unbiased(baseline: str) -> None:
     error = compared(baseline, True)
@@ -230,6 +232,7 @@ def rows_of(run_dir: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_in_an_exact_problem_compares_whenever_it_evaluates_and_changes_no_bit(tmp_path: Path) -> None:
     agent = A2C(**LINEAR, num_envs=4, rollout_length=6, measure_every=2)
     options: dict[str, Any] = {"total_timesteps": 40 * 24, "eval_episodes": 2}
@@ -367,7 +370,7 @@ PAIRS = [("none", True), ("mean", False), ("value", True), ("none", False), ("me
 
 @pytest.mark.parametrize(
     ("baseline", "weighted"),
-    [pytest.param(*pair, marks=[pytest.mark.slow] * (number > 2)) for number, pair in enumerate(PAIRS)],
+    quick(PAIRS[2:3], PAIRS),
 )
 def test_reinforce_has_its_expectation(baseline: str, weighted: bool) -> None:
     agent = reinforce(baseline=baseline, discount_weighting=weighted)

@@ -10,6 +10,7 @@ from jax import Array
 
 from rlgd.ascent import OPTIMIZERS, Ascent, apply_step
 from rlgd.exact import LQR, LinearGaussian, TabularMDP
+from tests.support.marks import OF_EACH_KIND, quick
 
 _random = np.random.default_rng(3)
 MDP = TabularMDP(
@@ -52,7 +53,7 @@ def heights(ascent: Ascent, steps: int) -> Array:
     return jnp.concatenate([MDP.objective(softmax(table))[None], path])
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", quick(OF_EACH_KIND, OPTIMIZERS))
 def test_every_optimizer_climbs(name: str) -> None:
     """The first step goes uphill (ADOPT's is 0), and 300 steps climb most of the way to the optimum."""
     rate = OPTIMIZERS[name].learning_rate or RATES.get(name, 0.1)

@@ -121,6 +121,7 @@ def test_nothing_is_replaced_unless_it_is_said(run: Path, folder: Path, tmp_path
         export_run(run, tmp_path / "file" / "inside")
 
 
+@pytest.mark.slow
 def test_the_card_has_the_evaluation_of_its_own_checkpoint_alone(tmp_path: Path) -> None:
     agent = PPO(num_envs=2, rollout_length=16, hidden_sizes=(4,), measure_every=0)
     options: dict[str, Any] = {"eval_every": 64, "patience": 50, "checkpoint_every": 64, "keep": 9}
@@ -151,6 +152,7 @@ def test_odd_names_do_not_break_the_card(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", block(card, "python")], cwd=tmp_path, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["device", "host"])
 def test_masks_follow_the_environment(tmp_path: Path, backend: str) -> None:
     agent = PPO(num_envs=2, rollout_length=16, hidden_sizes=(4,), measure_every=0)

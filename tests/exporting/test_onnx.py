@@ -86,7 +86,7 @@ class Case(NamedTuple):
     mask: bool = False
 
 
-QUICK = {
+MIXED = {
     "ppo_dict_masked": Case(PPO(normalize_obs=True), "dict", "several", mask=True),
     "a2c_float64": Case(A2C(normalize_obs=True, activation="gelu"), "float64", "float64"),
     "reinforce_tuple": Case(REINFORCE(), "tuple", "bits_in_a_matrix"),
@@ -107,8 +107,22 @@ QUICK = {
     "critic_obs": Case(PPO(critic_obs=("z",), dropout=0.1), "dict", "box"),
     "own": Case(PPO(network=OwnTorso), "numbers", "box"),
 }
+QUICK = (
+    "ppo_dict_masked",
+    "a2c_float64",
+    "npg_tanh",
+    "gsde",
+    "impala",
+    "simba",
+    "attention",
+    "gru",
+    "shared",
+    "critic_obs",
+    "own",
+)
 EVERY = (
-    {f"obs_{name}": Case(PPO(normalize_obs=name not in ("image", "stacked_images")), name) for name in OBSERVATIONS}
+    MIXED
+    | {f"obs_{name}": Case(PPO(normalize_obs=name not in ("image", "stacked_images")), name) for name in OBSERVATIONS}
     | {f"action_{name}": Case(A2C(), "numbers", name) for name in ALL_ACTIONS}
     | {f"mask_{name}": Case(PPO(), "numbers", name, mask=True) for name in MASKED}
     | {
@@ -219,11 +233,13 @@ def is_tie(expected: dict[str, Any], suffix: str, row: int, found: Any) -> bool:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """All cases of ``QUICK``, in one process without JAX, on 1,000 observations each."""
+    """``QUICK``, in one process without JAX, on 1,000 observations each."""
     root = tmp_path_factory.mktemp("onnx")
     expected = {
-        name: prepare(root / name, made(case), observations(OBSERVATIONS[case.obs], 1000), case.mask)
-        for name, case in QUICK.items()
+        name: prepare(
+            root / name, made(MIXED[name]), observations(OBSERVATIONS[MIXED[name].obs], 1000), MIXED[name].mask
+        )
+        for name in QUICK
     }
     run_without_jax([root / name for name in QUICK])
     return root, expected
@@ -232,7 +248,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 @pytest.mark.parametrize("name", QUICK)
 def test_the_same_actions_without_jax(quick: tuple[Path, dict[str, Any]], name: str) -> None:
     root, expected = quick
-    compare(root / name, made(QUICK[name]).spec.action, expected[name])
+    compare(root / name, made(MIXED[name]).spec.action, expected[name])
 
 
 @pytest.mark.slow
@@ -269,13 +285,13 @@ def exported(tmp_path: Path, policy: rlgd.Policy, **options: Any) -> onnx.ModelP
 
 
 def test_the_model_says_what_it_is(tmp_path: Path) -> None:
-    model = exported(tmp_path, made(QUICK["gru"]), about={"environment": "Home-v1"})
+    model = exported(tmp_path, made(MIXED["gru"]), about={"environment": "Home-v1"})
     onnx.checker.check_model(model, full_check=True)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
     assert (model.ir_version, model.producer_name, model.producer_version) == (8, "rlgd", rlgd.__version__)
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert about["environment"] == "Home-v1"
-    assert spaces.from_json(json.loads(about["spaces"])) == made(QUICK["gru"]).spec
+    assert spaces.from_json(json.loads(about["spaces"])) == made(MIXED["gru"]).spec
     assert [port["name"] for port in json.loads(about["inputs"])] == [entry.name for entry in model.graph.input]
     assert [entry.name for entry in model.graph.input] == ["obs", FIRST, MEMORY]
     assert {"action", "mean", "log_std", NEXT_MEMORY} == {entry.name for entry in model.graph.output}

@@ -16,7 +16,7 @@ from rlgd.agents import PPO
 from rlgd.errors import StorageFault, UsageError
 from rlgd.exporting import load_stablehlo
 from rlgd.exporting.interface import by_suffix
-from tests.exporting.test_onnx import OBSERVATIONS, QUICK, Case, made, observations
+from tests.exporting.test_onnx import MIXED, OBSERVATIONS, Case, made, observations
 
 CALL = """
 import sys, zipfile
@@ -48,7 +48,7 @@ def test_the_same_actions_in_a_process_without_rlgd(file: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["ppo_dict_masked", "lstm", "hybrid"])
 def test_programs_are_called_by_names(name: str, tmp_path: Path) -> None:
-    case = QUICK.get(name, Case(PPO(), "float64", "hybrid"))
+    case = MIXED.get(name, Case(PPO(), "float64", "hybrid"))
     policy = made(case)
     program = load_stablehlo(rlgd.export(policy, tmp_path / "policy.stablehlo", action_mask=case.mask))
     obs = observations(OBSERVATIONS[case.obs], 7)

@@ -56,6 +56,7 @@ def test_only_the_arithmetic_has_16_bits(kind: str) -> None:
     assert all("bf16" in line and "xf32" not in line for line in products)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"network": "lstm", "memory_width": 4}, {"box_std": "gsde"}])
 def test_an_agent_trains_with_it(changes: dict[str, Any]) -> None:
     small: dict[str, Any] = {"num_envs": 4, "rollout_length": 8, "num_minibatches": 2, "num_epochs": 1}

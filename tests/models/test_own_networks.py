@@ -24,6 +24,7 @@ from rlgd.models.networks import memory_layer, network
 from rlgd.pytrees import Features, Params
 from rlgd.spaces import BoxSpec, DictSpec, DiscreteSpec, Spec
 from tests.plugin.rlgd_plugin.networks import Differences
+from tests.support.marks import quick
 
 SMALL: dict[str, Any] = {"num_envs": 4, "rollout_length": 8, "measure_every": 0}
 
@@ -127,7 +128,7 @@ def test_policy_and_value_function_may_have_different_networks() -> None:
     assert own.is_recurrent
 
 
-@pytest.mark.parametrize("network", ["mlp", "gru", Linen, "impala"])
+@pytest.mark.parametrize("network", quick([Linen], ["mlp", "gru", Linen, "impala"]))
 def test_policy_and_value_function_may_be_one_network(network: Any) -> None:
     image = network == "impala"
     spec = Spec(BoxSpec((10, 10, 1) if image else (4,), "float32"), DiscreteSpec(2), max_episode_steps=32)
@@ -154,6 +155,7 @@ def test_what_cannot_share_is_refused() -> None:
         PPO(value_network="policy", critic_obs=("state",)).validate()
 
 
+@pytest.mark.slow
 def test_a_critic_reads_parts_that_the_policy_does_not() -> None:
     seen = DictSpec((("image", BoxSpec((8, 8, 1), "uint8")), ("own", BoxSpec((2,), "float32")),
                      ("state", BoxSpec((3,), "float32"))))  # fmt: skip
@@ -176,6 +178,7 @@ def test_a_critic_reads_parts_that_the_policy_does_not() -> None:
         rlgd.train(A2C(critic_obs=("state",)), "CartPole-v1", total_timesteps=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["simba", "layer_norm", "attention"])
 def test_networks_of_ours_are_rows_or_sequences(name: str) -> None:
     layer = memory_layer(name, 8, 3)
@@ -240,6 +243,7 @@ def test_beside_a_network_of_a_user_a_named_one_needs_layers(named: str) -> None
         A2C(network=named, value_network=Linen, hidden_sizes=()).validate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["simba", "memory", "nnx"])
 def test_bfloat16_leaves_parameters_and_results_alone(name: str) -> None:
     agent = A2C(network=NETWORKS.get(name, name), compute_dtype="bfloat16", **SMALL)
@@ -393,6 +397,7 @@ def test_the_document_shows_the_network_of_the_plugin() -> None:
     check(Differences)
 
 
+@pytest.mark.slow
 def test_gymnasium_calls_a_policy_with_attention() -> None:
     agent = A2C(network="attention", memory_window=4, memory_width=8, hidden_sizes=(), **SMALL)
     policy = rlgd.train(agent, "CartPole-v1", total_timesteps=64).policy

@@ -270,7 +270,14 @@ def test_without_a_memory_it_is_not_learned() -> None:
     assert 0.4 < recall(A2C(**RECALLING)) < 0.6
 
 
-@pytest.mark.parametrize("options", [{"network": "lstm", "memory_width": 8}, {"box_std": "gsde"}], ids=["lstm", "gsde"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"network": "lstm", "memory_width": 8},
+        pytest.param({"box_std": "gsde"}, marks=pytest.mark.slow),
+    ],
+    ids=["lstm", "gsde"],
+)
 def test_resume_is_exact(options: dict[str, Any], tmp_path: Path) -> None:
     """To the end at once, or to the middle, saved and resumed: the same bits, memories and noise included."""
     sizes: dict[str, Any] = {"num_envs": 4, "rollout_length": 10, "hidden_sizes": (8,), "num_minibatches": 2}

@@ -37,6 +37,7 @@ def train_on(
     return problems
 
 
+@pytest.mark.slow
 def test_an_executor_gives_the_same_scores() -> None:
     here, there = runs_of(root="here"), runs_of(root="there")
     with ThreadPoolExecutor(1) as pool:

@@ -20,6 +20,7 @@ ONE = ("reproduce", "tiny", "--seeds", "1", "--only", "CartPole-v1:a2c", "--quie
 ROOT = Path("runs/reproduce/tiny")
 
 
+@pytest.mark.slow
 def test_one_process_writes_a_reproduction(capsys: pytest.CaptureFixture[str]) -> None:
     with writing(ROOT):
         assert main.main([*ONE]) == 2

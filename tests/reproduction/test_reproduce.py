@@ -63,6 +63,7 @@ def test_what_is_finished_is_not_trained_again(capsys: pytest.CaptureFixture[str
     assert None not in scores(runs_of(0, "runs/reproduce/tiny"))
 
 
+@pytest.mark.slow
 def test_settings_by_rule_have_a_place_and_a_table_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--seeds", "1", "--only", "CartPole-v1:a2c")
     assert rlgd("--auto", *words) == 0

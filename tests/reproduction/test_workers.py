@@ -12,6 +12,7 @@ from rlgd.run import layout
 from tests.support.tiny_suite import runs_of, scores, train
 
 
+@pytest.mark.slow
 def test_an_interrupted_row_is_resumed_to_the_same_scores() -> None:
     whole, broken = runs_of(root="whole"), runs_of(root="broken")
     assert train(whole) == [None, None]
@@ -34,6 +35,7 @@ def test_two_processes_give_the_same_scores() -> None:
     assert scores(one) == scores(two)
 
 
+@pytest.mark.slow
 def test_processes_save_what_they_train_when_a_signal_comes() -> None:
     runs = runs_of()
     started = runs.directory / "seed0" / layout.CONFIG

@@ -59,6 +59,7 @@ def test_mistakes_are_named(agent: Any, given: dict[str, Any], message: str) -> 
         rlgd.train(agent, "CartPole-v1", **given)
 
 
+@pytest.mark.slow
 def test_it_is_the_run_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--num-envs", "4", "--rollout-length", "16", "--hidden-sizes", "8", "--total-timesteps", "512"]
     assert not main.main(["train", "a2c", "--env", "CartPole-v1", *words, "--run-dir", str(tmp_path / "a"), "--quiet"])

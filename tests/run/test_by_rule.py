@@ -80,6 +80,7 @@ SMALL = ["--num-envs", "2", "--rollout-length", "16", "--num-minibatches", "2", 
 SMALL += ["--hidden-sizes", "4", "--total-timesteps", "64", "--measure-every", "0"]
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "flags.toml").write_text('env = "MountainCarContinuous-v0"\nscale_reward = false\n')
     words = ["--config", str(tmp_path / "flags.toml"), "--gamma", "0.95", *SMALL, "--run-dir", str(tmp_path / "run")]

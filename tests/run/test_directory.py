@@ -28,6 +28,7 @@ def test_a_second_writer_is_refused_while_the_first_one_trains(tmp_path: Path) -
     assert rlgd.resume(tmp_path).reason == "already complete"
 
 
+@pytest.mark.slow
 def test_two_runs_that_want_an_automatic_name_get_two(tmp_path: Path) -> None:
     argv = command("train", *FLAGS, "--total-timesteps", "64")
     both = [subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]

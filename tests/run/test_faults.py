@@ -257,6 +257,7 @@ DIVERGING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIVERGING)
 def test_a_learning_rate_that_is_too_large_diverges(name: str, tmp_path: Path) -> None:
     agent = DIVERGING[name]
@@ -307,6 +308,7 @@ def test_the_quantity_and_the_iteration_are_named(name: str, kind: str, tmp_path
     assert_kept(agent, MIXED, tmp_path, error, iteration, seed_of(kind))
 
 
+@pytest.mark.slow
 def test_whole_episodes_have_the_iteration_in_which_the_fault_was_drawn(tmp_path: Path) -> None:
     """Each iteration draws a kind of its own."""
     for seed in range(100):

@@ -97,6 +97,7 @@ def test_other_numbers_of_environments_and_other_agents_take_over(run: tuple[Pat
     assert equal(state.actor, old.actor)
 
 
+@pytest.mark.slow
 def test_climbers_begin_and_end_alike(run: tuple[Path, rlgd.TrainResult], tmp_path: Path) -> None:
     old = run[1].state.agent_state
     federated = A2C(**AGENT_FIELDS, ascent=Ascent(sync_every=2, climbers=2, outer_momentum=0.5))
@@ -151,6 +152,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_it_is_recorded_and_resumed_exactly(run: tuple[Path, rlgd.TrainResult], tmp_path: Path) -> None:
     """A run that was stopped ends with the bits of one that was not, whatever has become of what it began with."""
     result = rlgd.train(AGENT, SHORT, init=run[1].policy, run_dir=tmp_path / "whole", **SETTINGS)

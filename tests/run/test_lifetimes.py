@@ -78,6 +78,7 @@ def test_an_environment_lives_no_longer_than_its_training(make: Any, tmp_path: P
     assert gone() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Market, lambda: Walk(True)], ids=["host", "device"])
 def test_an_environment_lives_no_longer_than_its_study(make: Any) -> None:
     env = make()

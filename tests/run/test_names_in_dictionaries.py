@@ -32,6 +32,7 @@ def env_of(space: Dict) -> type[gymnasium.Env[Any, Any]]:
 KEYED: Any = Dict  # Gymnasium's annotations allow text only
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "space",
     [

@@ -59,6 +59,7 @@ def rows(run: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k != "seconds" and not k.startswith("time/")} for row in lines]
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains_and_one_goes_on(tmp_path: Path) -> None:
     flags = [*TRAIN, "--total-timesteps", "1280"]
     for code, error in ended(start_two(tmp_path, [*flags, "--run-dir", "two", "--quiet"])):

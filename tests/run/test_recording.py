@@ -84,6 +84,7 @@ UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 can_mount = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_mount, reason="this system allows no mounts to its users")
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     disk, report = tmp_path / "disk", tmp_path / "report"

@@ -225,6 +225,7 @@ def scheduled(shares: np.ndarray) -> list[np.ndarray]:
     return [rate, 0.8 * (1 - 0.5 * shares), 0.1 * np.where(shares < 0.5, 1, 0.1), 0.2 * 0.1**shares]
 
 
+@pytest.mark.slow
 def test_schedules_go_on_where_a_run_was_and_stretch_to_a_new_end(tmp_path: Path) -> None:
     rows = 64  # steps in an iteration: its values are those of its beginning
     with pytest.raises(KeyboardInterrupt):
@@ -241,6 +242,7 @@ def test_schedules_go_on_where_a_run_was_and_stretch_to_a_new_end(tmp_path: Path
         np.testing.assert_allclose(extended.metrics[name], values, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_an_extended_run_equals_a_long_one_but_for_its_schedule(tmp_path: Path) -> None:
     agent = dataclasses.replace(A2C_SMALL, ascent=Ascent("adam", learning_rate=1e-2))
     whole = train(agent, None, total_timesteps=2 * TOTAL)

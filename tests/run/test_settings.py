@@ -156,6 +156,7 @@ def test_a_new_setting_takes_one_line(tmp_path: Path) -> None:
     assert content["history"][0]["changes"]["brightness"] == {"before": 5, "now": 6}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_more")
 def test_a_new_setting_is_a_flag(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "run")

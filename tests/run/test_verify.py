@@ -23,6 +23,7 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv, capture_output=True, text=True, timeout=400, check=False)
 
 
+@pytest.mark.slow
 def test_of_a_run_on_the_device(tmp_path: Path) -> None:
     rlgd.train(AGENT, "CartPole-v1", total_timesteps=64, eval_episodes=2, run_dir=tmp_path / "run")
     done = command(str(tmp_path / "run"), "--total-timesteps", "100k")

@@ -114,6 +114,7 @@ def test_an_agent_is_given_the_fixed_settings_that_it_has() -> None:
         make_plan(Question((Arm(vary={"agent": ["a2c"], "num_epochs": [1, 2]}),)))
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_which_settings_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["study", "optimizer", "--seeds", "2", "--vary", "agent=ppo,reinforce", "--dry-run"]) == 0
     assert "reinforce has no num_epochs: the study's value is left out" in capsys.readouterr().out

@@ -227,6 +227,7 @@ def test_no_study_has_more_runs_than_tensorboard_selects(name: str, tmp_path: Pa
     assert 2 < len(runs(tmp_path)) <= 40
 
 
+@pytest.mark.slow
 def test_the_curves_of_members_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
     """Beside the answer, and removed with the next answer, but for what others keep there."""
     result = made_up(*ARMS, path=tmp_path)

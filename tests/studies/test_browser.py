@@ -67,6 +67,7 @@ def is_loaded(browser: Browser, image: WebElement) -> bool:
     return bool(browser.driver.execute_script("return arguments[0].complete && arguments[0].naturalWidth > 300", image))
 
 
+@pytest.mark.slow
 def test_time_series_begins_with_the_answer(rows: list[PointResult], server: str, browser: Browser) -> None:
     """Nothing is clicked: the figure, and the chart of the return with its last value."""
     browser.visit(f"{server}#timeseries")
@@ -159,6 +160,7 @@ def test_results_are_drawn_against_momentum(
         assert any(axis in text for text in texts), texts
 
 
+@pytest.mark.slow
 def test_pictures_of_all_pages_can_be_taken(server: str, browser: Browser, tmp_path: Path) -> None:
     """As those in ``docs/`` are."""
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))

@@ -61,6 +61,7 @@ def _expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return content
 
 
+@pytest.mark.slow
 def test_threads_of_an_executor_give_the_same_bytes(expected: bytes, tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         assert train(tmp_path / "study", pool) == expected
@@ -72,6 +73,7 @@ def test_a_pool_of_processes_gives_the_same_bytes(expected: bytes, tmp_path: Pat
         assert train(tmp_path / "study", pool) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slurm", "dask"])
 def test_an_agent_and_an_environment_travel(name: str, tmp_path: Path) -> None:
     pytest.importorskip(MODULES[name])

@@ -12,6 +12,7 @@ from rlgd.envs import DeviceEnv, make, randomized
 from rlgd.envs.randomization import overridden, overrides
 from rlgd.errors import UsageError
 from rlgd.studies import Outcome
+from tests.support.marks import quick
 
 AGENT = A2C(num_envs=4, rollout_length=16, hidden_sizes=(8,), measure_every=0)
 GIVEN: dict[str, Any] = {"total_timesteps": 512, "eval_episodes": 2}
@@ -40,7 +41,9 @@ def test_members_train_in_environments_of_their_own_in_one_program() -> None:
     assert "env.half_length=0.25" in result.table()
 
 
-@pytest.mark.parametrize("base", ["CartPole-v1", randomized("CartPole-v1", {"gravity": (8.0, 12.0)})])
+@pytest.mark.parametrize(
+    "base", quick(["CartPole-v1"], ["CartPole-v1", randomized("CartPole-v1", {"gravity": (8.0, 12.0)})])
+)
 def test_a_member_equals_the_run_alone(base: Any) -> None:
     study = rlgd.study(AGENT, base, {"env.half_length": [0.25, 1.0]}, seeds=1, exact=True, **GIVEN)
     for n, length in enumerate([0.25, 1.0]):
@@ -67,6 +70,7 @@ def test_values_over_values_and_over_draws() -> None:
     assert len(np.unique(params.force)) == 5
 
 
+@pytest.mark.slow
 def test_other_parameters_are_another_program() -> None:
     cases = {"short": {"env.half_length": 0.3}, "heavy": {"env.pole_mass": 1.0}, "usual": {}}
     result = rlgd.study(AGENT, "CartPole-v1", cases=cases, seeds=1, **GIVEN)

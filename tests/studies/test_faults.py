@@ -60,6 +60,7 @@ def shell(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
 
 
+@pytest.mark.slow
 def test_one_process_writes_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +89,7 @@ def test_one_process_writes_a_study(
     assert len((directory / MEMBERS).read_text().splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_of_several_that_start_at_once_one_wins(whole: StudyResult, tmp_path: Path) -> None:
     directory, question = tmp_path / "study", whole.plan.question
     with writing(directory, question, False, resumed=False):

@@ -114,6 +114,7 @@ def test_what_cannot_see_a_member_is_refused(given: str, message: str, tmp_path:
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_sends_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "seen.py").write_text(
         "class Log:\n"

@@ -27,6 +27,7 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "_used", {})
 
 
+@pytest.mark.slow
 def test_a_study_varies_parts_of_users_and_keeps_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"seeds": 2, "total_timesteps": 64, "eval_episodes": 2}
     study = rlgd.study(AGENT, "CartPole-v1", VARY, study_dir=tmp_path / "study", **options)
@@ -46,6 +47,7 @@ def test_a_study_varies_parts_of_users_and_keeps_their_names(tmp_path: Path, mon
     assert resume_study(tmp_path / "study", parts=[Differences(8), sign_momentum]).outcomes
 
 
+@pytest.mark.slow
 def test_parts_that_are_described_alike_are_kept_apart() -> None:
     """As two optimizers that optax chains are."""
     options: dict[str, Any] = {"seeds": 1, "total_timesteps": 320, "eval_episodes": 2}

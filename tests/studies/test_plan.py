@@ -9,6 +9,7 @@ from rlgd.errors import UsageError
 from rlgd.studies import Arm, Question, read_question
 from rlgd.studies.plan import make_plan
 from rlgd.studies.question import shipped_questions
+from tests.support.marks import quick
 
 
 @pytest.mark.parametrize(
@@ -29,8 +30,11 @@ def test_members_are_checked_before_anything_runs(settings: dict[str, Any], mess
         make_plan(question)
 
 
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("name", list(shipped_questions()))
+LARGE = [("optimizer-robustness", True), ("momentum", True)]
+STUDIES = [(name, full) for name in shipped_questions() for full in (False, True)]
+
+
+@pytest.mark.parametrize(("name", "full"), quick([study for study in STUDIES if study not in LARGE], STUDIES))
 def test_every_study_that_ships_can_be_planned_and_written_down(name: str, full: bool) -> None:
     question = read_question(name, full)
     assert question.question.endswith("?")

@@ -41,6 +41,7 @@ def test_a_shelf_keeps_what_was_used_last() -> None:
     assert made == [*range(MOST_KEPT), MOST_KEPT, 1]
 
 
+@pytest.mark.slow
 def test_few_groups_are_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process has room for the programs of a few dozen groups, so groups end before many others begin."""
     monkeypatch.setattr(execution, "TAKING_TURNS", 2)

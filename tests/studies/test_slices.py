@@ -58,6 +58,7 @@ def test_a_member_equals_the_run_alone_to_rounding(whole: StudyResult) -> None:
         np.testing.assert_allclose(first, alone.metrics["train/entropy"][:3], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_of_members_is_measured_what_is_measured_of_a_run() -> None:
     """Members pause at different iterations, and the short ones end early."""
     vary = {"eval_every": [64, 96], "total_timesteps": [STEPS, STEPS // 2]}

@@ -152,6 +152,7 @@ def test_a_measurement_that_fails_costs_no_result(
     assert (tmp_path / "summary.md").exists()
 
 
+@pytest.mark.slow
 def test_whole_episodes_are_timed_to_the_end() -> None:
     """Iterations take longer as episodes grow."""
     agent = REINFORCE(num_envs=2, hidden_sizes=(8,), measure_every=0)

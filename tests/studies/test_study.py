@@ -32,6 +32,7 @@ def test_members_on_the_host_run_one_after_another() -> None:
     assert all(outcome.training_seconds > 0 for outcome in fine.outcomes.values())
 
 
+@pytest.mark.slow
 def test_training_time_is_that_of_a_member_alone(whole: StudyResult) -> None:
     """Members with half the steps have half the time, and rows tell how it grew."""
     for outcome in whole.outcomes.values():

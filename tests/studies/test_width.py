@@ -121,6 +121,7 @@ def test_on_the_host_devices_have_nothing_to_do() -> None:
         rlgd.study("a2c", rlgd.envs.make("CartPole-v1", backend="host"), {"gamma": [0.9]}, devices=2)
 
 
+@pytest.mark.slow
 def test_a_resumed_study_keeps_its_slice_size(tmp_path: Path) -> None:
     vary = {"learning_rate": [0.01, 0.1]}
     given: dict[str, Any] = {"seeds": 2, "total_timesteps": 64, "eval_episodes": 2}

@@ -55,7 +55,7 @@ def when_it_trains(run: Path) -> bool:
 
 
 MOMENTS = [
-    (when_it_compiles, signal.SIGTERM),
+    pytest.param(when_it_compiles, signal.SIGTERM, marks=pytest.mark.slow),
     pytest.param(when_it_saves, signal.SIGINT, marks=pytest.mark.slow),
     (when_it_saves, signal.SIGTERM),
     (when_it_trains, signal.SIGINT),
@@ -100,6 +100,7 @@ def test_two_signals_end_a_run_at_once_without_a_torn_file(
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_a_terminals_interrupt_reaches_workers_too_and_they_say_nothing(tmp_path: Path) -> None:
     """On the host the learner's state is exact and new episodes begin."""
     run = tmp_path / "run"
@@ -241,6 +242,7 @@ with signals.caught() as poll_signal:
     assert error == "rlgd: stopping after this chunk (a second signal stops at once)\n"
 
 
+@pytest.mark.slow
 def test_a_signal_after_the_last_step_leaves_the_evaluation_to_resume(tmp_path: Path) -> None:
     agent = A2C(num_envs=4, rollout_length=8, hidden_sizes=(8,), measure_every=0)
     config = RunConfig(agent, rlgd.envs.make("CartPole-v1"), RunSettings(64, eval_episodes=2))

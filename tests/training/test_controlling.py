@@ -112,6 +112,7 @@ def test_a_trust_region_needs_no_law() -> None:
             make_agent(name, learning_rate_control="kl").validate()
 
 
+@pytest.mark.slow
 def test_nothing_has_moved_where_a_run_begins_with_what_another_learned(tmp_path: Path) -> None:
     options: dict[str, Any] = {"total_timesteps": 20, "eval_episodes": 1}  # one iteration
     rlgd.train("a2c", "CartPole-v1", run_dir=tmp_path / "first", **SMALL, **options)
@@ -133,6 +134,7 @@ class _First:
             self.values = dict(row.values)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_what_was_found(tmp_path: Path) -> None:
     agent = make_agent("a2c", **SMALL, rollout_length=8, **BOTH)
     options: dict[str, Any] = {"eval_episodes": 1, "checkpoint_every": 320}

@@ -90,6 +90,7 @@ def test_each_device_has_its_share_of_the_update() -> None:
     on_eight("update_is_divided()")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_devices(tmp_path: Path) -> None:
     flags = ["--num-envs", "4", "--rollout-length", "8", "--hidden-sizes", "4", "--eval-episodes", "1", "--quiet"]
     train = ["-m", "rlgd", "train", "a2c", "--env", "CartPole-v1", "--no-preset", "--measure-every", "4", *flags]

@@ -74,6 +74,7 @@ def test_a_meeting_is_the_outer_step_towards_the_mean(outer: dict[str, float]) -
     assert_close(met.agent_state.actor.policy, expected.policy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "agent",
     [
@@ -110,6 +111,7 @@ def test_a_run_is_resumed_with_the_same_bits_and_its_policy_is_that_of_the_last_
     assert_close(loaded.actor.policy, met.params.policy)
 
 
+@pytest.mark.slow
 def test_a_study_varies_how_often_they_meet_in_one_program() -> None:
     result = rlgd.study(
         a2c(climbers=2, sync_every=1), "CartPole-v1", {"sync_every": [1, 4]},

@@ -17,6 +17,7 @@ from rlgd.maths import minibatches, recurrences
 from rlgd.system.layout import ACCELERATOR, CPU, Layout
 from rlgd.training import device_rollout
 from rlgd.training.measuring import measure_on_device
+from tests.support.marks import quick
 
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,)}
 MANY: dict[str, Any] = {**SMALL, "rollout_length": 20, "num_minibatches": 4, "num_epochs": 2}
@@ -51,9 +52,7 @@ QUICK = [("ppo", "CartPole-v1"), ("ppo", "Pendulum-v1"), ("reinforce", "CartPole
 CASES = [(name, env_id) for name in AGENTS for env_id in ("CartPole-v1", "Pendulum-v1")]
 
 
-@pytest.mark.parametrize(
-    ("name", "env_id"), [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.parametrize(("name", "env_id"), quick(QUICK, CASES))
 def test_an_accelerators_layout_learns_the_same(name: str, env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env = make(env_id, max_episode_steps=11)
     assert isinstance(env, DeviceEnv)

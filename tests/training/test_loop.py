@@ -78,6 +78,7 @@ def test_progress_is_the_share_of_the_run(env: DeviceEnv) -> None:
     np.testing.assert_allclose(rates, 1e-3 * (1 - np.arange(10) / 10), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_progress_without_an_end_stays_zero(env: DeviceEnv) -> None:
     loop = training.initialize(AGENT, env, jax.random.key(0))
     loop, _ = training.iterate(AGENT, env, loop)

@@ -29,6 +29,7 @@ def numbers(kinds: Any, seed: int) -> list[np.ndarray]:
     return [(10 * generator.normal(size=shape)).clip(0).astype(dtype) for shape, dtype in kinds]
 
 
+@pytest.mark.slow
 @given(kinds=kinds, seed=st.integers(0, 99))
 def test_what_is_packed_comes_out_on_the_other_side(kinds: Any, seed: int) -> None:
     arrays = numbers(kinds, seed)

@@ -15,6 +15,7 @@ AGENT = A2C(num_envs=4, rollout_length=16, hidden_sizes=(8,), measure_every=0)
 GIVEN: dict[str, Any] = {"seeds": 2, "total_timesteps": 640, "eval_episodes": 2}
 
 
+@pytest.mark.slow
 def test_it_is_the_score_of_a_study_and_of_a_trial() -> None:
     return_of = rlgd.objective(AGENT, "CartPole-v1", **GIVEN)
     value = return_of({"learning_rate": np.float64(0.02)})
@@ -25,6 +26,7 @@ def test_it_is_the_score_of_a_study_and_of_a_trial() -> None:
     assert return_of({"learning_rate": 0.02}) == value
 
 
+@pytest.mark.slow
 def test_values_come_as_searches_give_them() -> None:
     return_of = rlgd.objective("a2c", "CartPole-v1", **GIVEN)
     usual = {"num_envs": 4, "rollout_length": 16, "hidden_sizes": (8,)}

@@ -26,6 +26,7 @@ def tune(directory: Path, executor: Executor | None, trials: int = 4, **more: An
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_executor_runs_the_trials_of_this_process_one_at_a_time(tmp_path: Path) -> None:
     here, seen = tune(tmp_path / "here", None), []
     with ThreadPoolExecutor(1) as executor:

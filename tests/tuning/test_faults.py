@@ -64,6 +64,7 @@ def rows_of(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
 
 
+@pytest.mark.slow
 def test_diverged_trials_are_marked_and_cannot_win(tmp_path: Path) -> None:
     seen: list[tuple[Any, ...]] = []
     result = tune(tmp_path, trials=8, on_trial=lambda *trial: seen.append(trial))

@@ -58,6 +58,7 @@ def test_every_member_of_a_trial_is_a_run_in_the_group_of_the_search(tmp_path: P
     assert [seed for _, _, seed, *_ in best] == ["2", "3", "4"]
 
 
+@pytest.mark.slow
 def test_workers_tell_sinks_too(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as executor:

@@ -80,6 +80,7 @@ def run(shared: SharedSearch, limit: int) -> None:
             shared.end(trial, "complete", trial.suggest_float("x", 0, 1), "")
 
 
+@pytest.mark.slow
 def test_a_killed_process_of_another_machine_neither_counts_nor_blocks(url: str, tmp_path: Path) -> None:
     """The two have no directory in common."""
     stuck = worker(url, tmp_path / "one", 3, 1)
@@ -207,6 +208,7 @@ def test_a_search_from_end_to_end(url: str, tmp_path: Path) -> None:
         tune(tmp_path / "more", storage=url, study_name="cartpole", seeds=2)
 
 
+@pytest.mark.slow
 def test_a_storage_that_fails_while_it_is_used_is_a_fault(url: str, tmp_path: Path) -> None:
     def break_it(*_: Any) -> None:
         with contextlib.closing(sqlite3.connect(tmp_path / "search.db")) as database:

@@ -44,6 +44,7 @@ def _found(tmp_path_factory: pytest.TempPathFactory) -> TuneResult:
     return tune(tmp_path_factory.mktemp("tune") / "whole")
 
 
+@pytest.mark.slow
 def test_the_best_of_all_trials_wins(found: TuneResult) -> None:
     assert [trial["number"] for trial in found.trials] == list(range(TRIALS))
     complete = [trial for trial in found.trials if trial["state"] == "complete"]
@@ -120,6 +121,7 @@ def test_what_is_written_trains_the_winner(found: TuneResult) -> None:
     assert "score on fresh seeds: " in table
 
 
+@pytest.mark.slow
 def test_a_search_tells_how_far_it_is(tmp_path: Path) -> None:
     heard: list[Progress] = []
     found = tune(tmp_path, search={"learning_rate": [1e-3, 1e-2]}, trials=3, on_progress=heard.append)

@@ -87,6 +87,7 @@ def test_a_running_vector_environment_tells_too() -> None:
     assert taken["info/level"] == 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options", "rate"),
     # Whole episodes begin with a reset, and the environment resets itself at their end: it counts only even ones.
@@ -134,6 +135,7 @@ class TellingOnDevice(rlgd.envs.functional.CartPole):
         return {"far": abs(state[0]), "is_success": state[0] > 0, "whole": state}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [A2C, REINFORCE])
 def test_on_the_device_the_same_is_recorded(kind: Any, tmp_path: Path) -> None:
     env, small = TellingOnDevice(), agent(kind, **({"rollout_length": 64} if kind is A2C else {}))

@@ -268,6 +268,7 @@ print(vector.step(np.array([1, 2])).reward)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.0, 0.4])
 def test_the_time_in_which_everything_is_stopped_does_not_count(after: float, tmp_path: Path) -> None:
     """A terminal's Ctrl-Z and fg, for longer than a step may take."""

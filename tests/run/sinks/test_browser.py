@@ -88,6 +88,7 @@ def test_a_study_beside_runs_hides_none_of_their_settings(root: Path, browser: B
     assert [row[6] for row in rows] == ["0.80000", "0.90000", "0.95000", ""]
 
 
+@pytest.mark.slow
 def test_pictures_of_all_pages_can_be_taken(server: str, browser: Browser, tmp_path: Path) -> None:
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
     for width, height in ((1920, 1080), (1280, 800)):

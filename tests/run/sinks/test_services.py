@@ -17,6 +17,7 @@ from rlgd.run import RunConfig
 from rlgd.run.config import Membership
 from rlgd.run.layout import SERVICES
 from rlgd.run.sinks import services
+from tests.support.marks import quick
 from tests.support.small_runs import AGENT, FLAGS, TOTAL, command, train
 
 MODULES = {"wandb": "wandb", "mlflow": "mlflow", "comet": "comet_ml", "trackio": "trackio"}
@@ -177,7 +178,7 @@ def in_a_process(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str
     return done
 
 
-@pytest.mark.parametrize("service", MODULES)
+@pytest.mark.parametrize("service", quick(["trackio"], MODULES))
 def test_a_run_is_there_with_everything_and_a_resumed_one_goes_on(service: str, tmp_path: Path) -> None:
     needs(service)
     run = tmp_path / "run"
@@ -202,6 +203,7 @@ def test_a_run_is_there_with_everything_and_a_resumed_one_goes_on(service: str, 
     assert float(again.final["final/steps"]) == 2 * TOTAL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", MODULES)
 def test_a_member_of_a_study_is_in_its_group(service: str, tmp_path: Path) -> None:
     needs(service)
