@@ -27,7 +27,7 @@ from tests.support import small_runs, small_study
 
 SECONDS, SLOW_SECONDS = 20.0, 600.0  # for each kind of input; a round that has begun is finished
 ROUND = 50  # inputs
-QUICK_ROUNDS = 4
+QUICK_ROUNDS = 2
 
 
 @pytest.fixture(scope="module", name="arena")

@@ -13,6 +13,7 @@ from rlgd.envs import DeviceEnv, make
 from rlgd.models.networks import network
 from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Features
+from tests.support.marks import quick
 
 ROWS = 8
 KINDS: dict[str, dict[str, Any]] = {
@@ -32,7 +33,7 @@ def features(kind: str) -> Features:
     return Features(vector, images)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick(["mlp"], KINDS))
 def test_only_the_arithmetic_has_16_bits(kind: str) -> None:
     given, key = features(kind), jax.random.key(1) if kind == "dropout" else None
     whole, low = (network(3, 2, compute_dtype=dtype, **KINDS[kind]) for dtype in ("float32", "bfloat16"))

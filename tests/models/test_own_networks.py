@@ -96,7 +96,7 @@ def test_a_network_of_a_user_passes_the_checks(name: str) -> None:
     check(NETWORKS[name])
 
 
-@pytest.mark.parametrize("name", ["class", "nnx-partial", "pair", "memory"])
+@pytest.mark.parametrize("name", quick(["memory"], ["class", "nnx-partial", "pair", "memory"]))
 def test_an_agent_with_it_keeps_the_contract_and_trains(name: str) -> None:
     agent = A2C(network=NETWORKS[name], **SMALL)
     assert agent.hidden_sizes == ()  # the layers of the user are all

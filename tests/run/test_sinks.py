@@ -15,6 +15,7 @@ from rlgd.run import RunConfig
 from rlgd.run.sinks import Sink, audience
 from rlgd.run.sinks.rows import Row
 from rlgd.run.trainer import Run
+from tests.support.marks import quick
 from tests.support.small_runs import AGENT, TOTAL, At, parameters, train
 
 EVENTS = ("begin", "write", "evaluation", "checkpoint", "close")
@@ -148,7 +149,8 @@ def stopping(event: str, number: int = 1) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("event", "number", "steps"), [("begin", 1, 0), ("write", 3, 256), ("evaluation", 1, 512), ("checkpoint", 1, None)]
+    ("event", "number", "steps"),
+    quick([("write", 3, 256)], [("begin", 1, 0), ("write", 3, 256), ("evaluation", 1, 512), ("checkpoint", 1, None)]),
 )
 def test_a_stop_ends_the_run_as_a_criterion_does_and_it_resumes_exactly(
     event: str, number: int, steps: int | None, tmp_path: Path, written: tuple[Path, rlgd.TrainResult]
