@@ -32,6 +32,11 @@ class A2C(OneStepAgent):
     def init(self, spec: Spec, key: Array) -> AgentState:
         return self.variance.begun(super().init(spec, key))
 
+    @property
+    def corrects_lag(self) -> bool:
+        """Unless momentum is corrected, which takes weights of its own."""
+        return not self.variance.is_on
+
     def score(self, policy: Distribution, rows: Experience) -> Array:
         """The mean of log pi(a|s) * A."""
         advantage = objectives.weighted(rows.advantage, rows.weight)

@@ -50,6 +50,11 @@ class PPO(ActorCriticAgent):
         schedules.check(self.clip_eps_schedule)
         self.check_minibatches(self.num_minibatches)
 
+    @property
+    def corrects_lag(self) -> bool:
+        """Always: the surrogate's ratios are against the policy that acted."""
+        return True
+
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
     ) -> tuple[AgentState, Metrics]:
@@ -76,7 +81,7 @@ class PPO(ActorCriticAgent):
         climb, stacked = epochs(step, climb, rows, self.num_envs, order_key, self.num_epochs, self.num_minibatches)
         params, opt_state = kept.split(climb.params), kept.split_state(climb.opt_state)
         metrics = _mean_over_updates(stacked) | self._applied(progress)
-        metrics["train/explained_variance"] = rows.explained_variance()
+        metrics |= {"train/explained_variance": rows.explained_variance(), **rows.lag()}
         return conclude(self, spec, state, rollout, params, opt_state, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:

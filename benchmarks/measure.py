@@ -12,6 +12,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("env", help="Gymnasium id")
     parser.add_argument("num_envs", type=int)
     parser.add_argument("--backend", choices=("device", "host"), default="device", help="where rlgd steps environments")
+    parser.add_argument("--overlap", action="store_true", help="rlgd learns while it collects, on the host")
     parser.add_argument("--seconds", type=float, default=3.0, help="train for at least so long")
     return parser.parse_args()
 

@@ -80,16 +80,21 @@ def device(peers: str) -> list[Setting]:
 def host(peers: str) -> list[Setting]:
     """Gymnasium's environments, stepped from Python."""
 
-    def setting(env: str, as_installed: bool) -> Setting:
+    def setting(env: str, *flags: str, as_installed: bool = True) -> Setting:
         return Setting(
-            f"PPO, {env} on the host, 8 environments",
+            f"PPO, {env} on the host, 8 environments{', overlapping' if flags else ''}",
             f"Stable-Baselines3, {'as installed' if as_installed else 'one thread'}",
             "steps/s",
-            lambda: trained(sys.executable, "rlgd", env, 8, "--backend", "host"),
+            lambda: trained(sys.executable, "rlgd", env, 8, "--backend", "host", *flags),
             lambda: trained(peers, "sb3", env, 8, as_installed=as_installed),
         )
 
-    return [setting(env, as_installed) for env in ("CartPole-v1", "HalfCheetah-v5") for as_installed in (True, False)]
+    alone = [setting(env, as_installed=False) for env in ("CartPole-v1", "HalfCheetah-v5")]
+    return alone + [
+        setting(env, *flags)
+        for env in ("CartPole-v1", "HalfCheetah-v5", "Ant-v5", "LunarLander-v3")
+        for flags in ((), ("--overlap",))
+    ]
 
 
 def startup(peers: str) -> list[Setting]:

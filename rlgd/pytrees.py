@@ -79,6 +79,7 @@ class Rollout:
         first: ``[N]`` bool, which environments begin an episode in row 0.
         memory: the policy's memory before row 0; () if it has none.
         info: numbers that environments on the device gave after each row, by name, ``[T, N]``; () if there are none.
+        actor: the ``Actor`` that collected it, which may be older than the state that learns; (): that state's own.
     """
 
     obs: Obs
@@ -93,6 +94,7 @@ class Rollout:
     first: Array
     memory: Any = ()
     info: Any = ()
+    actor: Any = ()
 
     @property
     def done(self) -> Array:

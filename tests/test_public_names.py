@@ -74,7 +74,7 @@ PUBLIC = {
         Arm Outcome PointResult Question StudyResult read_question resume_study study
     """,
     "rlgd.training": """
-        Chunk DeviceRunner HostRunner Runner chunk_length initialize iterate
+        Chunk DeviceRunner HostRunner OverlappingRunner Runner chunk_length initialize iterate
     """,
     "rlgd.evolution": """
         EvolveResult evolve

@@ -260,6 +260,11 @@ class Agent(abc.ABC):
         return schedules.applied(self.ent_coef, self.ent_coef_schedule, progress)
 
     @property
+    def corrects_lag(self) -> bool:
+        """Whether ``update`` weights the rows of a rollout that an older policy collected, see ``Rollout.actor``."""
+        return False
+
+    @property
     def value_ascent(self) -> Ascent:
         """The ascent of the value function: the policy's, with a step size of its own if ``value_learning_rate`` is
         set.

@@ -62,6 +62,11 @@ class AgentContract(Protocol):
         """Whether policy or value function remember, so that they learn from sequences."""
         ...
 
+    @property
+    def corrects_lag(self) -> bool:
+        """Whether ``update`` weights the rows of a rollout that an older policy collected, see ``Rollout.actor``."""
+        ...
+
     def validate(self) -> None:
         """Check ranges and combinations on concrete values.
 
@@ -114,7 +119,7 @@ class AgentContract(Protocol):
     def update(
         self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array
     ) -> tuple[AgentState, Metrics]:
-        """One iteration: learn from a rollout that ``state.actor`` collected.
+        """One iteration: learn from a rollout that ``state.actor`` collected, or ``rollout.actor``, if there is one.
 
         ``progress`` is the share of the run done, in [0, 1]. The new state has the structure, shapes and dtypes of
         ``state``. The metrics have the names of ``REQUIRED_METRICS`` and ``first_fault``. With ``learning_rate`` 0 no

@@ -1,5 +1,6 @@
 """A rollout as rows to learn from, with advantages and targets."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -12,7 +13,7 @@ from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
 from rlgd.maths import minibatches, natural_gradient, objectives, returns, running_statistics
 from rlgd.maths.distributions import Distribution
-from rlgd.pytrees import AgentState, Features, Params, Rollout
+from rlgd.pytrees import Actor, AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
 T = TypeVar("T")
@@ -22,8 +23,9 @@ class Experience(NamedTuple):
     """Rows to learn from, with all that is computed before the first step of ascent.
 
     A row is one step of one environment, ``[T * N, ...]``. For recurrent networks a row is a sequence of L steps of one
-    environment, ``[T / L * N, L, ...]``, with the memories that the networks had before it. ``value_memory`` is that
-    of the value function after it. ``weight`` are importance weights of what the policy climbs; None: all are 1.
+    environment, ``[T / L * N, L, ...]``, with the memories that the networks had before it. ``log_prob`` is that of
+    the policy that acted. ``value_memory`` is that of the value function after it. ``weight`` are importance weights of
+    what the policy climbs; None: all are 1.
     """
 
     features: Features
@@ -39,6 +41,13 @@ class Experience(NamedTuple):
     def explained_variance(self) -> Array:
         """How well the value function that acted predicts the targets."""
         return objectives.explained_variance(self.value, self.value_target, self.mask)
+
+    def lag(self) -> Metrics:
+        """KL(acted, learns) in nats, estimated from the weights; nothing where the policy that learns has acted."""
+        if self.weight is None:
+            return {}
+        log_ratio = jnp.log(self.weight)
+        return {"train/lag_kl": objectives.approx_kl(log_ratio, jnp.zeros_like(log_ratio), self.mask)}
 
 
 def by_environment(tree: T) -> T:
@@ -76,7 +85,13 @@ def true_next(following: Array, final: Array, truncated: Array) -> Array:
 
 
 def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Rollout) -> Experience:
-    """Values, log-probabilities and advantages with the parameters and normalizers that acted."""
+    """Values, log-probabilities and advantages with the parameters and normalizers that acted.
+
+    Where an older policy acted (``Rollout.actor``), log-probabilities are of that one, and the weights are those of the
+    state's policy against it: what a mean over the rows with these weights estimates is the policy gradient at the
+    state (Degris, White & Sutton 2012, arXiv 1205.4839: actions weigh as the policy that learns would take them, while
+    states and advantages stay those that the policy that acted has met).
+    """
     model, recurrent = agent.networks(spec), agent.is_recurrent
 
     def evaluate(rows: tuple[Features, Array]) -> tuple[Array, Array, Params]:
@@ -86,9 +101,12 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
         memory = Params(decision.output.memory, read.memory)
         return decision.policy.log_prob(rows[1]), read.outputs[..., 0], memory
 
-    rows = _features(agent, spec, state, rollout)
+    rows, weight = _features(agent, spec, state, rollout), None
     action = _as_rows(agent)(rollout.action)
     log_prob, value, remembered = minibatches.map_rows(evaluate, (rows, action))
+    if rollout.actor != ():
+        acted = _log_prob_of_actor(agent, spec, state, rollout, action)
+        log_prob, weight = acted, objectives.importance_ratio(log_prob, acted)
     by_time = by_environment(value) if recurrent else minibatches.by_time(value, agent.num_envs)
     memory = by_environment(remembered) if recurrent else remembered
     next_value = _next_value(agent, spec, state, rollout, by_time, memory.value)
@@ -105,13 +123,26 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
         length = agent.sequence_steps
         as_rows = functools.partial(as_sequences, length=length)
         before = jax.tree.map(functools.partial(_before_sequences, length=length), memory, rows.memory)
-        rows, action, log_prob, value = as_rows(by_environment((rows._replace(memory=None), action, log_prob, value)))
+        alone = rows._replace(memory=None)
+        rows, action, log_prob, value, weight = as_rows(by_environment((alone, action, log_prob, value, weight)))
         rows = rows._replace(memory=before)
         if memory.value is not None:
             value_memory = minibatches.as_rows(memory.value[length - 1 :: length])
     return Experience(
-        rows, action, log_prob, value, as_rows(advantage), as_rows(value_target), as_rows(rollout.mask), value_memory
-    )
+        rows, action, log_prob, value, as_rows(advantage), as_rows(value_target), as_rows(rollout.mask), value_memory,
+        weight,
+    )  # fmt: skip
+
+
+def _log_prob_of_actor(agent: Agent, spec: Spec, state: AgentState, rollout: Rollout, action: Array) -> Array:
+    """Log-probabilities of the actions under the policy and the normalizers that collected them."""
+    actor: Actor = rollout.actor
+    rows = _features(agent, spec, dataclasses.replace(state, obs_statistics=actor.obs_statistics), rollout)
+
+    def log_prob(rows: tuple[Features, Array]) -> Array:
+        return agent.distribution(spec, actor.policy, rows[0]).log_prob(rows[1])
+
+    return minibatches.map_rows(log_prob, (rows, action))
 
 
 def _before_sequences(after: Array, start: Array, length: int) -> Array:

@@ -37,7 +37,7 @@ class OneStepAgent(ActorCriticAgent):
         weights = Weights(value=self.vf_coef)
         curvature = fisher(self, spec, state.params, (rows.features, rows.mask), key, weights)
         params, opt_state, metrics = climb_once(self, state, gradient, metrics, progress, curvature)
-        metrics["train/explained_variance"] = rows.explained_variance()
+        metrics |= {"train/explained_variance": rows.explained_variance(), **rows.lag()}
         return conclude(self, spec, state, rollout, params, opt_state, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:

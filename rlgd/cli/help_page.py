@@ -30,6 +30,7 @@ GROUPS = ("flags", "run", "environment", "agent", "ascent", "network", "evaluati
 OF_PART = {"settings": "run", "stopping": "run", "env": "environment", "hyperparameters": "agent", "ascent": "ascent"}
 OF_FLAG = {
     "act_device": "environment",
+    "overlap": "environment",
     "eval_every": "evaluation",
     "eval_episodes": "evaluation",
     "checkpoint_every": "output",

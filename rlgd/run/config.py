@@ -13,6 +13,7 @@ from rlgd.evaluation.policy import Policy
 from rlgd.models import features
 from rlgd.run.inherited import Inherited
 from rlgd.run.settings import RunSettings
+from rlgd.system.processes import are_several
 from rlgd.training.placement import check_divides
 from rlgd.training.rollout import padded_limit
 
@@ -72,6 +73,8 @@ class RunConfig:
                 f"act_device is {act_device!r}, but {self.env.env_id} runs on the device, where its policy acts "
                 "too; leave it out, or use backend 'host'."
             )
+        if self.settings.overlap:
+            self._check_overlap()
         if (devices := self.settings.devices) > 1:
             check_divides(self.agent, devices, self.settings.shuffle)
         if isinstance(self.env, HostEnv) and self.agent.climbers is not None:
@@ -81,6 +84,21 @@ class RunConfig:
                 f"{self.env.env_id} is a running vector environment, which cannot evaluate while it trains; "
                 "give its class or id, or set neither eval_every nor a criterion that needs evaluations."
             )
+
+    def _check_overlap(self) -> None:
+        agent, settings, env_id = self.agent, self.settings, self.env.env_id
+        if isinstance(self.env, DeviceEnv):
+            raise UsageError(
+                f"overlap is set, but {env_id} runs on the device, where one program collects and learns; leave it "
+                "out, or use backend 'host'."
+            )
+        if not agent.corrects_lag:
+            raise UsageError(
+                f"overlap is set, but {agent_name(agent)}, as it is set, does not weight what an older policy has "
+                "done; ppo does, and a2c without variance_reduction."
+            )
+        if settings.devices > 1 or are_several():
+            raise UsageError("overlap is set, but several devices or processes train; it is for one.")
 
     def for_devices(self, number: int) -> "RunConfig":
         """A copy in which a federated ascent has climbers: where none are named, one for each device."""

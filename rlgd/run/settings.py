@@ -149,6 +149,9 @@ class RunSettings:
         resumable=True,
         decides_result=False,
     )
+    overlap: bool = static(
+        False, "on the host, learn from a rollout while the next one is collected, with a policy one update older"
+    )
     devices: int = static(
         1,
         "devices that train together, each with its share of the environments; they round in another order than one",

@@ -29,7 +29,7 @@ from rlgd.system.signals import PollSignal
 from rlgd.training import chunks, faults
 from rlgd.training.host_acting import acting_device
 from rlgd.training.loop import iterations_done
-from rlgd.training.runners import DeviceRunner, HostRunner, Runner
+from rlgd.training.runners import DeviceRunner, HostRunner, OverlappingRunner, Runner
 from rlgd.training.shares import share_of
 
 
@@ -138,7 +138,11 @@ class Run:
         with contextlib.closing(env.open(share.number)) as vector:
             self._loop = share.begin_episodes(agent, vector, self._loop, (settings.seed, self.start.steps))
             device = acting_device(settings.act_device, agent, vector.spec)
-            yield HostRunner(agent, vector, self._pause_on_host, device, share)
+            if settings.overlap:
+                left = self.cadence.total_timesteps - self.status.steps
+                yield OverlappingRunner(agent, vector, left, self._pause_on_host, device)
+            else:
+                yield HostRunner(agent, vector, self._pause_on_host, device, share)
 
     def _take(self, chunk: chunks.Chunk) -> None:
         """Record a chunk, evaluate if it is due, and check the criteria.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rlgd.training.loop import iterate as iterate
     from rlgd.training.runners import DeviceRunner as DeviceRunner
     from rlgd.training.runners import HostRunner as HostRunner
+    from rlgd.training.runners import OverlappingRunner as OverlappingRunner
     from rlgd.training.runners import Runner as Runner
 
 __getattr__, __dir__, __all__ = lazy(
@@ -27,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy(
         "rlgd.training.runners": (
             "DeviceRunner",
             "HostRunner",
+            "OverlappingRunner",
             "Runner",
         ),
     },

@@ -1,9 +1,11 @@
 """What runs iterations: many in one compiled program on the device, one by one on the host."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -155,7 +157,7 @@ class HostRunner:
         kept = (loop, 0)  # state and number of iterations; one variable, so that an interrupt finds them together
         seen, finite = 0, True
         try:
-            while len(history) < iterations and seen < rows and finite and not (history and self.pause()):
+            while len(history) < iterations and seen < rows and finite and not (history and self._ends()):
                 after, metrics = self._iterate(kept[0], iteration + len(history))
                 seen += int(metrics["rollout/steps"])
                 finite = int(metrics["fault/count"]) == 0
@@ -168,20 +170,79 @@ class HostRunner:
         loop, count = kept
         return loop, concatenated([{name: np.asarray(x)[None] for name, x in m.items()} for m in history[:count]])
 
+    def _ends(self) -> bool:
+        return self.cut_short is not None or self.pause()
+
     def _iterate(self, loop: LoopState, iteration: int) -> tuple[LoopState, dict[str, Any]]:
         """One iteration: the state after it, and its metrics."""
-        rollout, begun = self.share.collect(self.agent, self.vector, loop, self.act_device)
-        with active(self.share.mesh):  # of learning: the policy acts on one device
-            after, metrics = self._learn_from(rollout, begun, iteration)
-        return after, {**metrics, **self.vector.infos.take()}
+        collected = self._collect(loop)
+        after, metrics = self._learn_from(collected.rollout, collected.loop, iteration)
+        return after, {**metrics, **collected.infos}
+
+    def _collect(self, loop: LoopState) -> "Collected":
+        rollout, after = self.share.collect(self.agent, self.vector, loop, self.act_device)
+        return Collected(rollout, after, self.vector.infos.take())
 
     def _learn_from(self, rollout: Rollout, begun: LoopState, iteration: int) -> tuple[LoopState, Metrics]:
-        begun, measured = self.measurements(begun, iteration, rollout)
-        start = time.perf_counter()
-        after, metrics = self._learn(self.agent, self.vector.spec, begun, rollout)
+        with active(self.share.mesh):  # of learning: the policy acts on one device
+            begun, measured = self.measurements(begun, iteration, rollout)
+            start = time.perf_counter()
+            after, metrics = self._learn(self.agent, self.vector.spec, begun, rollout)
         num_final = jax.tree.leaves(rollout.final_obs)[0].shape[0]
         if num_final not in self._compiled:
             self._compiled.add(num_final)
             jax.block_until_ready(metrics)
             self._compile_seconds += time.perf_counter() - start
         return after, metrics | measured
+
+
+class Collected(NamedTuple):
+    """A rollout, the state of the loop after its last step, and the numbers in the infos of its steps."""
+
+    rollout: Rollout
+    loop: LoopState
+    infos: dict[str, Any]
+
+
+class OverlappingRunner(HostRunner):
+    """Learns from a rollout in a thread of its own, while this thread collects the next one.
+
+    So all rollouts but the first are collected with a policy that is one update older than the one that learns from
+    them, and each says which (``Rollout.actor``). What is computed does not depend on which thread is faster.
+
+    ``left``: rows until the end of the run, beyond which nothing is collected. The rest is as for ``HostRunner``.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        vector: HostVector,
+        left: int,
+        pause: Callable[[], bool] = lambda: False,
+        act_device: jax.Device | None = None,
+    ) -> None:
+        super().__init__(agent, vector, pause, act_device)
+        self._left = left
+        self._ahead: Collected | None = None
+
+    def _iterate(self, loop: LoopState, iteration: int) -> tuple[LoopState, dict[str, Any]]:
+        collected = self._collect(loop) if self._ahead is None else self._ahead
+        rollout, self._ahead = collected.rollout, None
+        place = {name: getattr(collected.loop, name) for name in ("obs", "first", "memory")}
+        begun = dataclasses.replace(loop, **place)
+        self._left -= rollout.reward.size if rollout.mask is None else int(np.count_nonzero(rollout.mask))
+        with ThreadPoolExecutor(1, "rlgd-learning") as thread:
+            learning = thread.submit(self._learn_from, rollout, begun, iteration)
+            if self._left > 0:
+                # What was learned so far is kept if the environments fail now, or the user interrupts.
+                try:
+                    self._ahead = self._collect(dataclasses.replace(begun, iteration=begun.iteration + 1))
+                except (EnvironmentFault, KeyboardInterrupt) as fault:
+                    self.cut_short = fault
+            after, metrics = learning.result()
+        return after, {**metrics, **collected.infos}
+
+    def _collect(self, loop: LoopState) -> Collected:
+        collected = super()._collect(loop)
+        rollout = dataclasses.replace(collected.rollout, actor=loop.agent_state.actor)
+        return collected._replace(rollout=rollout)

@@ -50,6 +50,7 @@ COMMANDS = [
     (f"{PPO} --max-episode-steps 0", "max_episode_steps"),
     (f"{PPO} --max-episode-steps ten", "max-episode-steps"),
     (f"{PPO} --act-device cpu", "act_device"),
+    (f"{PPO} --overlap", "overlap is set, but CartPole-v1 runs on the device"),
     (f"{PPO} --act-device tpu", "unknown act_device 'tpu'"),
     (f"{PENDULUM} --box-distribution gama", "unknown box_distribution 'gama'"),
     (f"{PENDULUM} --box-std gsd", "did you mean 'gsde'?"),
