@@ -3,7 +3,7 @@
 import dataclasses
 
 import jax
-from measure import arguments, report
+from measure import IMAGES, arguments, report
 
 from rlgd import envs, training
 from rlgd.agents import PPO
@@ -21,11 +21,12 @@ def main() -> None:
     env = envs.make(args.env, backend=args.backend)
     agent = PPO(
         num_envs=args.num_envs,
-        rollout_length=128,
+        rollout_length=args.rollout_length,
         num_epochs=4,
         num_minibatches=4,
-        hidden_sizes=(64, 64),
-        activation="tanh",
+        hidden_sizes=(512,) if args.env == IMAGES else (64, 64),
+        activation="relu" if args.env == IMAGES else "tanh",
+        value_network="policy" if args.env == IMAGES else None,  # as the peer's
         gamma=0.99,
         gae_lambda=0.95,
         ent_coef=0.0,

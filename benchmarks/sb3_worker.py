@@ -1,21 +1,22 @@
 """The speed of Stable-Baselines3's PPO in one process on the CPU."""
 
 import torch  # type: ignore[import-not-found]
-from measure import arguments, report
+from measure import IMAGES, arguments, report
 from stable_baselines3 import PPO  # type: ignore[import-not-found]
 from stable_baselines3.common.env_util import make_vec_env  # type: ignore[import-not-found]
 from stable_baselines3.common.logger import Logger  # type: ignore[import-not-found]
 
+OF_NUMBERS = {"net_arch": {"pi": [64, 64], "vf": [64, 64]}, "activation_fn": torch.nn.Tanh}
 ITERATIONS = 9  # a call: more than an episode of HalfCheetah's 1,000 steps
 
 
 def main() -> None:
     args = arguments()
     model = PPO(
-        "MlpPolicy",
+        "CnnPolicy" if args.env == IMAGES else "MlpPolicy",
         make_vec_env(args.env, args.num_envs, seed=0),
-        n_steps=128,
-        batch_size=args.num_envs * 128 // 4,
+        n_steps=args.rollout_length,
+        batch_size=args.num_envs * args.rollout_length // 4,
         n_epochs=4,
         gamma=0.99,
         gae_lambda=0.95,
@@ -24,11 +25,11 @@ def main() -> None:
         clip_range=0.2,
         learning_rate=3e-4,
         max_grad_norm=0.5,
-        policy_kwargs={"net_arch": {"pi": [64, 64], "vf": [64, 64]}, "activation_fn": torch.nn.Tanh},
+        policy_kwargs=None if args.env == IMAGES else OF_NUMBERS,
         device="cpu",
     )
     model.set_logger(Logger(folder=None, output_formats=[]))  # its own would make a folder at every call
-    steps = ITERATIONS * args.num_envs * 128
+    steps = ITERATIONS * args.num_envs * args.rollout_length
 
     def train() -> int:
         model.learn(steps, reset_num_timesteps=False)

@@ -17,6 +17,7 @@ from rlgd.evaluation.policy import Policy
 from rlgd.maths.distributions import Distribution, Joint
 from rlgd.pytrees import View, named_leaves, with_leaves
 from rlgd.spaces import LeafSpec, ObsSpec
+from rlgd.system.layout import PORTABLE, laid_out
 
 MASK, FIRST, MEMORY, NEXT_MEMORY = "action_mask", "first", "memory", "next_memory"
 TOLERANCE = 1e-4
@@ -83,7 +84,8 @@ class Interface:
 
     def __call__(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs for the inputs, each ``[N, ...]``, by name. JAX can trace it; numbers are of 32 bits."""
-        actions, others = self._outputs(arrays)
+        with laid_out(PORTABLE):
+            actions, others = self._outputs(arrays)
         return {f"action{name}": action for name, action in by_suffix(actions).items()} | others
 
     def check(self, run: Callable[[dict[str, Any]], Mapping[str, Any]], batch: int) -> str | None:

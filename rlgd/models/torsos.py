@@ -9,6 +9,7 @@ from flax import linen
 from jax import Array
 
 from rlgd.models.attention import Attention, AttentionLayer, normalized
+from rlgd.models.convolutions import convolve
 from rlgd.models.initializers import HIDDEN_SCALES, INITIALIZATIONS, Initializer
 from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Features, Scalar
@@ -161,7 +162,8 @@ class ResidualReader(linen.Module):
         batch, initializer = image.shape[:-3], INITIALIZATIONS[self.initialization](2**0.5)
 
         def convolved(x: Array, channels: int) -> Array:
-            return linen.Conv(channels, (3, 3), padding="SAME", kernel_init=initializer)(x)
+            how: dict[str, Any] = {"kernel_init": initializer, "conv_general_dilated": convolve}
+            return linen.Conv(channels, (3, 3), padding="SAME", **how)(x)
 
         x = _pixels(image, dtype)
         for channels in RESIDUAL_CHANNELS:
@@ -186,9 +188,10 @@ class ImageReader(linen.Module):
     def __call__(self, image: Array, dtype: jnp.dtype) -> Array:
         *batch, height, width, _ = image.shape
         initializer = INITIALIZATIONS[self.initialization](2**0.5)
+        how: dict[str, Any] = {"kernel_init": initializer, "conv_general_dilated": convolve}
         x = _pixels(image, dtype)
         for outputs, window, stride in convolutions(height, width):
-            x = jax.nn.relu(linen.Conv(outputs, (window, window), stride, "VALID", kernel_init=initializer)(x))
+            x = jax.nn.relu(linen.Conv(outputs, (window, window), stride, "VALID", **how)(x))
         return x.reshape(*batch, -1)
 
 

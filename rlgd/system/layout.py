@@ -1,5 +1,8 @@
 """How the programs of training are laid out for a processor: the one place that knows what each kind likes."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import jax
@@ -19,6 +22,7 @@ class Layout(NamedTuple):
         doubling: whether linear recurrences, such as returns, take log2(T) passes over all rows instead of T steps.
         joins_params: whether the steps of an iteration keep all parameters of a network in one array.
         joins_networks: whether policy and value function are computed as one network with an axis more.
+        convolves: whether images go through convolutions; else through products of matrices, which give the same.
     """
 
     block_rows: int | None
@@ -26,14 +30,30 @@ class Layout(NamedTuple):
     doubling: bool
     joins_params: bool
     joins_networks: bool
+    convolves: bool
 
 
-CPU = Layout(block_rows=1024, unroll=1, doubling=False, joins_params=False, joins_networks=False)
-ACCELERATOR = Layout(block_rows=None, unroll=8, doubling=True, joins_params=True, joins_networks=True)
+CPU = Layout(block_rows=1024, unroll=1, doubling=False, joins_params=False, joins_networks=False, convolves=False)
+ACCELERATOR = Layout(block_rows=None, unroll=8, doubling=True, joins_params=True, joins_networks=True, convolves=True)
+PORTABLE = CPU._replace(convolves=True)  # of a policy that other programs read
+
+_asked: ContextVar[Layout | None] = ContextVar("layout", default=None)
 
 
 def layout() -> Layout:
     """That of JAX's default backend; several devices take all rows at a time, so that each has its share."""
+    if (asked := _asked.get()) is not None:
+        return asked
     if jax.default_backend() != "cpu":
         return ACCELERATOR
     return CPU if num_devices() == 1 else CPU._replace(block_rows=None)
+
+
+@contextlib.contextmanager
+def laid_out(as_layout: Layout) -> Iterator[None]:
+    """What is traced inside has this layout, whatever the processor."""
+    token = _asked.set(as_layout)
+    try:
+        yield
+    finally:
+        _asked.reset(token)

@@ -1,0 +1,73 @@
+"""Convolutions for networks that learn, laid out for the processor."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rlgd.system.layout import layout
+
+FEW_CHANNELS = 32  # a product of so narrow matrices costs less if all windows are copied side by side first
+
+
+def convolve(x: Array, kernel: Array, window_strides: Any, padding: Any, **options: Any) -> Array:
+    """The convolution of images with windows, as ``linen.Conv`` asks for it (``conv_general_dilated``).
+
+    XLA's CPU compiler takes the slowest way, some twenty times slower, for the gradient of a convolution in a loop
+    (https://github.com/jax-ml/jax/issues/12868), and all that learns is in one. So there it is a sum of products of
+    matrices, and so is its gradient.
+
+    Args:
+        x: ``[N, height, width, channels]``.
+        kernel: ``[side, side, channels, outputs]``.
+        window_strides: the same number twice.
+        padding: "VALID", or "SAME" with stride 1.
+        **options: dilations and groups of 1, and the order of the axes above.
+
+    Returns:
+        ``[N, rows, columns, outputs]``.
+    """
+    if layout().convolves:
+        return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
+    side, stride = kernel.shape[0], window_strides[0]
+    if padding == "SAME":
+        before = (side - 1) // 2
+        x = jnp.pad(x, ((0, 0), (before, side - 1 - before), (before, side - 1 - before), (0, 0)))
+    rows, columns = ((length - side) // stride + 1 for length in x.shape[1:3])
+    windows = -(-side // stride)  # blocks that a window spans in each direction
+    blocks = _image_in_blocks(x, stride, rows + windows - 1, columns + windows - 1)
+    kernels = _kernel_in_blocks(kernel, stride, windows)
+    wide = x.dtype if x.dtype.itemsize > 2 else jnp.float32  # sums of 16-bit numbers would lose most of them
+
+    def product(part: Array, matrix: Array) -> Array:
+        return jnp.matmul(part.reshape(-1, part.shape[-1]), matrix, preferred_element_type=wide)
+
+    places = [(i, j) for i in range(windows) for j in range(windows)]
+    parts = [blocks[:, i : i + rows, j : j + columns] for i, j in places]
+    if blocks.shape[-1] < FEW_CHANNELS:
+        total = product(jnp.concatenate(parts, -1), kernels.reshape(-1, kernel.shape[-1]))
+    else:
+        total = functools.reduce(jnp.add, (product(part, kernels[at]) for part, at in zip(parts, places, strict=True)))
+    return total.reshape(x.shape[0], rows, columns, -1).astype(x.dtype)
+
+
+def _image_in_blocks(x: Array, side: int, rows: int, columns: int) -> Array:
+    """``[N, height, width, channels]`` cut to blocks, ``[N, rows, columns, side * side * channels]``.
+
+    In them a window that moves by ``side`` pixels moves by one. What is missing at the end is 0.
+    """
+    height, width = rows * side, columns * side
+    x = x[:, :height, :width]
+    x = jnp.pad(x, ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0)))
+    cut = x.reshape(x.shape[0], rows, side, columns, side, x.shape[3])
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows, columns, -1)
+
+
+def _kernel_in_blocks(kernel: Array, side: int, windows: int) -> Array:
+    """``[side of the kernel, same, channels, outputs]`` as ``[windows, windows, side * side * channels, outputs]``."""
+    missing = windows * side - kernel.shape[0]
+    kernel = jnp.pad(kernel, ((0, missing), (0, missing), (0, 0), (0, 0)))
+    cut = kernel.reshape(windows, side, windows, side, *kernel.shape[2:])
+    return cut.transpose(0, 2, 1, 3, 4, 5).reshape(windows, windows, -1, kernel.shape[-1])
