@@ -29,7 +29,7 @@ def main() -> None:
         device="cpu",
     )
     model.set_logger(Logger(folder=None, output_formats=[]))  # its own would make a folder at every call
-    steps = ITERATIONS * args.num_envs * args.rollout_length
+    steps = (1 if args.env == IMAGES else ITERATIONS) * args.num_envs * args.rollout_length
 
     def train() -> int:
         model.learn(steps, reset_num_timesteps=False)

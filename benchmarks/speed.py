@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from measure import IMAGES
+
 HERE = Path(__file__).parent
 COLUMNS = ("setting", "peer", "rlgd", "peer's", "rlgd / peer (least to most)")
 
@@ -97,6 +99,22 @@ def host(peers: str) -> list[Setting]:
     ]
 
 
+def images(peers: str) -> list[Setting]:
+    """Images of Atari's size from environments that cost nothing, 512 of them an iteration."""
+
+    def setting(as_installed: bool) -> Setting:
+        flags = ("--rollout-length", "64")
+        return Setting(
+            "PPO, images of 84x84x4 on the host, 8 environments",
+            f"Stable-Baselines3, {'as installed' if as_installed else 'both with one thread'}",
+            "steps/s",
+            lambda: trained(sys.executable, "rlgd", IMAGES, 8, "--backend", "host", *flags, as_installed=as_installed),
+            lambda: trained(peers, "sb3", IMAGES, 8, *flags, as_installed=as_installed),
+        )
+
+    return [setting(as_installed=False), setting(as_installed=True)]
+
+
 def startup(peers: str) -> list[Setting]:
     """From the shell to the end of a run of one iteration, beside the import that it cannot do without."""
     cache = tempfile.mkdtemp()
@@ -113,7 +131,7 @@ def startup(peers: str) -> list[Setting]:
     return [Setting(name, "`import jax`", "s", train, lambda: timed([sys.executable, "-c", "import jax"], {}))]
 
 
-PARTS = {"device": device, "host": host, "startup": startup}
+PARTS = {"device": device, "host": host, "images": images, "startup": startup}
 
 
 def measured(setting: Setting, rounds: int) -> str:

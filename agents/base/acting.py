@@ -13,7 +13,7 @@ from rlgd.maths import running_statistics
 from rlgd.maths.distributions import Distribution
 from rlgd.models.action_heads import ActionHead
 from rlgd.models.features import encode, images
-from rlgd.models.networks import Network, are_alike, outputs_of, read_together, with_outputs
+from rlgd.models.networks import Network, are_alike, outputs_of, outputs_on, read_together
 from rlgd.models.torsos import NetworkOutput
 from rlgd.pytrees import Actor, Features, Obs, Params, Scalar, View
 from rlgd.spaces import Spec
@@ -77,13 +77,21 @@ class Networks:
 
     def read_value(self, params: Params, features: Features, key: Array | None = None) -> NetworkOutput:
         """What the value function's network returns at features ``[...]``; with a key, under dropout."""
-        value = with_outputs(params.policy["network"], params.value) if self.shared else params.value
-        return self.value.read(value, for_network(features, "value"), key)
+        given = for_network(features, "value")
+        if self.shared:
+            return outputs_on(params.value, self.policy.read(params.policy["network"], given, key))
+        return self.value.read(params.value, given, key)
 
     def read(
         self, params: Params, features: Features, keys: tuple[Array | None, Array | None] = (None, None)
     ) -> tuple[Decision | None, NetworkOutput | None]:
-        """``decide`` and ``read_value`` at the same features, each with a key; None where there is no tree."""
+        """``decide`` and ``read_value`` at the same features, each with a key; None where there is no tree.
+
+        Layers that both share are read once, with the policy's memory and its key: so their gradient is taken once too.
+        """
+        if self.shared and params.policy is not None and params.value is not None:
+            decided = self.decide(params.policy, features, keys[0])
+            return decided, outputs_on(params.value, decided.output)
         networks = (None if params.policy is None else params.policy["network"]), params.value
         # Of convolutions with an axis more a GPU makes slow, grouped ones.
         if features.images or not (self.alike and layout().joins_networks and are_alike(*networks)):

@@ -12,7 +12,7 @@ from rlgd.errors import UsageError
 from rlgd.models.attention import Attention
 from rlgd.models.own import Torso, check_sizes
 from rlgd.models.recurrent import CELLS, Recurrence
-from rlgd.models.torsos import MLP, ImageMLP, NetworkOutput, RecurrentMLP, SimBa
+from rlgd.models.torsos import MLP, ImageMLP, NetworkOutput, OutputLayer, RecurrentMLP, SimBa
 from rlgd.pytrees import Features, Scalar
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -116,11 +116,11 @@ def outputs_of(params: Any) -> Any:
     return params[OUTPUTS] if OUTPUTS in params else outputs_of(params["mlp"])
 
 
-def with_outputs(params: Any, outputs: Any) -> Any:
-    """The parameters of a network, with others for its outputs."""
-    if OUTPUTS in params:
-        return {**params, OUTPUTS: outputs}
-    return {**params, "mlp": with_outputs(params["mlp"], outputs)}
+def outputs_on(params: Any, output: NetworkOutput) -> NetworkOutput:
+    """Other outputs, with these parameters, on the last hidden layer of what a network returned."""
+    layer = OutputLayer(params["kernel"].shape[0], jax.nn.initializers.zeros)
+    outputs: Any = layer.apply({"params": params}, output.hidden)
+    return output._replace(outputs=outputs)
 
 
 def only(inner: Network, columns: Sequence[int], images: Sequence[int]) -> Network:

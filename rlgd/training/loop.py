@@ -66,8 +66,10 @@ def iterate(agent: Agent, env: DeviceEnv, loop: LoopState) -> tuple[LoopState, M
     """One iteration on the device: collect a rollout, learn from it. Pure: jit it, vmap it over agents and states."""
     if agent.climbers is not None:
         return federation.iterate(agent, loop, lambda climber, own: iterate(climber, env, own))
-    rollout, loop = collect(agent, env, loop, iteration_key(loop, ROLLOUT))
-    return learn(agent, env.spec, loop, rollout)
+    with jax.named_scope("collecting"):  # in the names of operations, for profilers
+        rollout, loop = collect(agent, env, loop, iteration_key(loop, ROLLOUT))
+    with jax.named_scope("learning"):
+        return learn(agent, env.spec, loop, rollout)
 
 
 def learn(agent: Agent, spec: Spec, loop: LoopState, rollout: Rollout) -> tuple[LoopState, Metrics]:
