@@ -91,7 +91,7 @@ def described(path: str) -> tuple[str, str]:
     parts = path.split("/")
     part = next((part for part in ("collecting", "learning") if part in parts), "between the two")
     if part == "learning":
-        part += ": gradients" if "jvp" in path else ": ascent" if "closed_call" in path else ": advantages"
+        part += ": gradients" if "jvp" in path else ": the rest"
     return part, parts[-1]
 
 
