@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rlgd.models.action_heads import action_head as action_head
     from rlgd.models.attention import Attention as Attention
     from rlgd.models.checks import check as check
+    from rlgd.models.convolutions import convolve as convolve
     from rlgd.models.features import encode as encode
     from rlgd.models.features import images as images
     from rlgd.models.features import num_features as num_features
@@ -35,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy(
         ),
         "rlgd.models.attention": ("Attention",),
         "rlgd.models.checks": ("check",),
+        "rlgd.models.convolutions": ("convolve",),
         "rlgd.models.features": (
             "encode",
             "images",

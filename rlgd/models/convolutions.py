@@ -9,32 +9,32 @@ from jax import Array
 
 from rlgd.system.layout import layout
 
+AXES = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # of images, windows and results, as JAX writes them
 FEW_CHANNELS = 32  # a product of so narrow matrices costs less if all windows are copied side by side first
 
 
 def convolve(x: Array, kernel: Array, window_strides: Any, padding: Any, **options: Any) -> Array:
-    """The convolution of images with windows, as ``linen.Conv`` asks for it (``conv_general_dilated``).
+    """The convolution of images with windows, for ``linen.Conv(..., conv_general_dilated=convolve)``.
 
     XLA's CPU compiler takes the slowest way, some twenty times slower, for the gradient of a convolution in a loop
     (https://github.com/jax-ml/jax/issues/12868), and all that learns is in one. So there it is a sum of products of
-    matrices, and so is its gradient.
+    matrices, and so is its gradient. Windows that are not square, have gaps or groups, or move further in one direction
+    than in the other are left to XLA.
 
     Args:
         x: ``[N, height, width, channels]``.
         kernel: ``[side, side, channels, outputs]``.
-        window_strides: the same number twice.
-        padding: "VALID", or "SAME" with stride 1.
-        **options: dilations and groups of 1, and the order of the axes above.
+        window_strides, padding, **options: those of ``jax.lax.conv_general_dilated``.
 
     Returns:
         ``[N, rows, columns, outputs]``.
     """
-    if layout().convolves:
+    if layout().convolves or not _is_plain(x, kernel, window_strides, **options):
         return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
     side, stride = kernel.shape[0], window_strides[0]
-    if padding == "SAME":
-        before = (side - 1) // 2
-        x = jnp.pad(x, ((0, 0), (before, side - 1 - before), (before, side - 1 - before), (0, 0)))
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], window_strides, padding)
+    x = jnp.pad(x, ((0, 0), *map(tuple, padding), (0, 0)))
     rows, columns = ((length - side) // stride + 1 for length in x.shape[1:3])
     windows = -(-side // stride)  # blocks that a window spans in each direction
     blocks = _image_in_blocks(x, stride, rows + windows - 1, columns + windows - 1)
@@ -51,6 +51,26 @@ def convolve(x: Array, kernel: Array, window_strides: Any, padding: Any, **optio
     else:
         total = functools.reduce(jnp.add, (product(part, kernels[at]) for part, at in zip(parts, places, strict=True)))
     return total.reshape(x.shape[0], rows, columns, -1).astype(x.dtype)
+
+
+def _is_plain(
+    x: Array,
+    kernel: Array,
+    window_strides: Any,
+    lhs_dilation: Any = None,
+    rhs_dilation: Any = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    **_: Any,
+) -> bool:
+    """Whether square windows without gaps move over images with the axes of ``convolve``."""
+    if x.ndim != 4 or kernel.shape[0] != kernel.shape[1] or len(set(window_strides)) > 1:
+        return False
+    axes = jax.lax.conv_dimension_numbers(x.shape, kernel.shape, dimension_numbers)
+    dilations = (*(lhs_dilation or ()), *(rhs_dilation or ()))
+    groups = feature_group_count, batch_group_count
+    return tuple(axes) == AXES and set(dilations) <= {1} and groups == (1, 1)
 
 
 def _image_in_blocks(x: Array, side: int, rows: int, columns: int) -> Array:

@@ -25,10 +25,12 @@ CASES = [
     ((12, 9, 33), 4, 1, "SAME"),
     ((37, 50, 3), 8, 4, "VALID"),  # pixels are left over
     ((11, 13, 40), 5, 3, "VALID"),  # the stride does not divide the window
+    ((11, 14, 5), 4, 2, "SAME"),
+    ((11, 14, 5), 3, 2, ((0, 2), (1, 1))),
 ]
 
 
-def layer(side: int, stride: int, padding: str) -> linen.Conv:
+def layer(side: int, stride: int, padding: Any) -> linen.Conv:
     return linen.Conv(8, (side, side), stride, padding, conv_general_dilated=convolve)
 
 
@@ -50,7 +52,7 @@ def results(module: linen.Conv, params: Any, x: Array) -> Any:
 
 
 @pytest.mark.parametrize(("shape", "side", "stride", "padding"), CASES)
-def test_they_are_those_of_xla(shape: tuple[int, int, int], side: int, stride: int, padding: str) -> None:
+def test_they_are_those_of_xla(shape: tuple[int, int, int], side: int, stride: int, padding: Any) -> None:
     x = jax.random.normal(jax.random.key(0), (3, *shape))
     module = layer(side, stride, padding)
     params = module.init(jax.random.key(1), x)
@@ -60,6 +62,24 @@ def test_they_are_those_of_xla(shape: tuple[int, int, int], side: int, stride: i
             found.append(results(module, params, x))
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(other).max())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": (3, 2)},
+        {"kernel_size": (3, 3), "strides": (2, 1)},
+        {"kernel_size": (3, 3), "kernel_dilation": 2},
+        {"kernel_size": (3, 3), "input_dilation": 2, "padding": 1},
+        {"kernel_size": (3, 3), "feature_group_count": 2},
+        {"kernel_size": (3,)},
+    ],
+)
+def test_others_are_left_to_xla(options: dict[str, Any]) -> None:
+    x = jax.random.normal(jax.random.key(0), (2, 9, 10, 6) if len(options["kernel_size"]) == 2 else (2, 9, 6))
+    own, theirs = linen.Conv(4, conv_general_dilated=convolve, **options), linen.Conv(4, **options)
+    params = own.init(jax.random.key(1), x)
+    np.testing.assert_array_equal(applied(own, params, x), applied(theirs, params, x))
 
 
 def test_16_bits_are_summed_with_32() -> None:
