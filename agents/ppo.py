@@ -85,7 +85,10 @@ class PPO(ActorCriticAgent):
         return conclude(self, spec, state, rollout, params, opt_state, rows.value_memory), metrics
 
     def gradient(self, spec: Spec, state: AgentState, rollout: Rollout, progress: Array, key: Array) -> Params:
-        """The estimate that the first step of ``update`` follows, on the whole rollout: every ratio is 1."""
+        """The estimate that the first step of ``update`` follows, on the whole rollout.
+
+        Every ratio is 1, unless an older policy acted.
+        """
         rows = experience(self, spec, state, rollout)
         return self._surrogate_gradient(spec, progress)(state.params, rows, key)[0]
 

@@ -28,7 +28,8 @@ def show(config: "RunConfig", agent: str, options: OutputOptions, origin: str | 
     rows = cadence(config).iteration_steps
     mesh = make_mesh(config.settings.devices, config.settings.shuffle)
     config = config.for_devices(config.settings.devices)
-    programs, free = list(programs_of(config.agent, config.env, mesh)), ram.free_bytes()
+    programs = list(programs_of(config.agent, config.env, mesh, config.settings.overlap))
+    free = ram.free_bytes()
     if options.json:
         memory = {"free_bytes": int(free) if math.isfinite(free) else None}
         compiled = [program._asdict() for program in programs]

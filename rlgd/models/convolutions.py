@@ -34,7 +34,8 @@ def convolve(x: Array, kernel: Array, window_strides: Any, padding: Any, **optio
     side, stride = kernel.shape[0], window_strides[0]
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], window_strides, padding)
-    x = jnp.pad(x, ((0, 0), *map(tuple, padding), (0, 0)))
+    edges = [(0, 0, 0), *((before, after, 0) for before, after in padding), (0, 0, 0)]  # also negative ones
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
     rows, columns = ((length - side) // stride + 1 for length in x.shape[1:3])
     windows = -(-side // stride)  # blocks that a window spans in each direction
     blocks = _image_in_blocks(x, stride, rows + windows - 1, columns + windows - 1)

@@ -162,8 +162,8 @@ class ResidualReader(linen.Module):
         batch, initializer = image.shape[:-3], INITIALIZATIONS[self.initialization](2**0.5)
 
         def convolved(x: Array, channels: int) -> Array:
-            how: dict[str, Any] = {"kernel_init": initializer, "conv_general_dilated": convolve}
-            return linen.Conv(channels, (3, 3), padding="SAME", **how)(x)
+            layer = linen.Conv(channels, (3, 3), padding="SAME", kernel_init=initializer, conv_general_dilated=convolve)
+            return layer(x)
 
         x = _pixels(image, dtype)
         for channels in RESIDUAL_CHANNELS:
@@ -188,10 +188,11 @@ class ImageReader(linen.Module):
     def __call__(self, image: Array, dtype: jnp.dtype) -> Array:
         *batch, height, width, _ = image.shape
         initializer = INITIALIZATIONS[self.initialization](2**0.5)
-        how: dict[str, Any] = {"kernel_init": initializer, "conv_general_dilated": convolve}
         x = _pixels(image, dtype)
         for outputs, window, stride in convolutions(height, width):
-            x = jax.nn.relu(linen.Conv(outputs, (window, window), stride, "VALID", **how)(x))
+            size, how = (window, window), "VALID"
+            x = linen.Conv(outputs, size, stride, how, kernel_init=initializer, conv_general_dilated=convolve)(x)
+            x = jax.nn.relu(x)
         return x.reshape(*batch, -1)
 
 

@@ -38,9 +38,9 @@ class Program(NamedTuple):
     memory_bytes: int | None
 
 
-def programs_of(agent: Agent, env: Env, mesh: Mesh | None = None) -> Iterator[Program]:
+def programs_of(agent: Agent, env: Env, mesh: Mesh | None = None, overlap: bool = False) -> Iterator[Program]:
     """Compile what trains: on the device a chunk of iterations, on the host the update after each rollout; and what is
-    measured.
+    measured. ``overlap``: rollouts say who collected them.
 
     Raises:
         UsageError: if environments on the host cannot be made.
@@ -62,7 +62,10 @@ def programs_of(agent: Agent, env: Env, mesh: Mesh | None = None) -> Iterator[Pr
                 yield _compiled(measured, lambda: measure.lower(prepared, loop))
         return
     with contextlib.closing(env.open(agent.num_envs)) as vector:
-        given = prepared, vector.spec, loop, _blank_rollout(prepared, vector, loop)
+        rollout = _blank_rollout(prepared, vector, loop)
+        if overlap:
+            rollout = dataclasses.replace(rollout, actor=loop.agent_state.actor)
+        given = prepared, vector.spec, loop, rollout
         yield _compiled("update", lambda: learn_program.lower(*given))
         if agent.measure_every:
             yield _compiled(measured, lambda: measure_program.lower(*given))

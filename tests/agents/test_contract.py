@@ -22,6 +22,7 @@ from rlgd.maths import minibatches
 from rlgd.models import action_heads
 from rlgd.pytrees import Features, LoopState, Rollout, View
 from rlgd.training import rollout
+from tests.support.marks import quick
 
 SMALL: dict[str, Any] = {"num_envs": 4, "hidden_sizes": (8,), "gamma": 0.9, "measure_every": 0}
 MEASURED = SMALL | {"measure_every": 1}
@@ -78,7 +79,7 @@ BOX = spaces.spec(gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Box(-2, 2,
 LONG = ("reinforce", "reinforce-mean", "a2c-gru", "ppo-all", "ppo-lstm", "npg", "trpo-all")
 
 
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in AGENTS]
+NAMES = quick(AGENTS.keys() - set(LONG), AGENTS)
 
 
 @pytest.fixture(params=NAMES, name="agent")

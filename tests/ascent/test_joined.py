@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from rlgd.ascent import joined
 from rlgd.ascent.ascent import Ascent
 from rlgd.ascent.optimizers import OPTIMIZERS
-from rlgd.system.layout import ACCELERATOR, CPU
+from rlgd.system.layout import ACCELERATOR, CPU, laid_out
 from tests.support.marks import OF_EACH_KIND, quick
 
 
@@ -36,10 +36,10 @@ def climbed(ascent: Ascent, form: joined.Form) -> tuple[Any, Any]:
 
 
 @pytest.fixture(name="form")
-def _form(monkeypatch: pytest.MonkeyPatch) -> Any:
+def _form() -> Any:
     def make(ascent: Ascent, layout: Any = ACCELERATOR) -> joined.Form:
-        monkeypatch.setattr(joined, "layout", lambda: layout)
-        return joined.form(ascent, PARAMS)
+        with laid_out(layout):
+            return joined.form(ascent, PARAMS)
 
     return make
 
@@ -77,7 +77,7 @@ def test_where_steps_depend_on_arrays_joining_would_change_them(optimizer: str) 
     assert not np.allclose(end(lambda tree: ravel_pytree(tree)[0]), end(lambda tree: tree), rtol=1e-6, atol=1e-6)
 
 
-def test_several_types_of_numbers_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joined, "layout", lambda: ACCELERATOR)
+def test_several_types_of_numbers_stay_apart() -> None:
     mixed = {"a": jnp.zeros(3), "b": jnp.zeros(2, jnp.bfloat16)}
-    assert joined.form(Ascent("adam"), mixed).join(mixed) is mixed
+    with laid_out(ACCELERATOR):
+        assert joined.form(Ascent("adam"), mixed).join(mixed) is mixed

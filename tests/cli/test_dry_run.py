@@ -41,6 +41,7 @@ def dry_run(*flags: str) -> int:
         ("ppo", ["--env", "Pendulum-v1", "--backend", "host", "--network", "gru", "--num-minibatches", "2"], "update"),
         ("a2c", ["--env", "CartPole-v1", "--max-grad-norm", "None", "--patience", "3"], "training"),
         ("a2c", ["--env", "Pendulum-v1", "--backend", "host", "--env-arg", "render_mode=null", "g=1e1"], "update"),
+        ("a2c", ["--env", "CartPole-v1", "--backend", "host", "--overlap"], "update"),
         ("reinforce", ["--env", "Acrobot-v1", "--backend", "host", "--max-episode-steps", "20"], "update"),
     ],
 )

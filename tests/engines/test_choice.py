@@ -9,11 +9,12 @@ import pytest
 from rlgd.engines import ENGINES, EngineChoice, run_jobs
 from rlgd.errors import UsageError
 from tests.support.engine_jobs import die, die_with_job, process_of
+from tests.support.marks import quick
 
 IN_TESTS = {"slurm": EngineChoice("slurm", arguments={"cluster": "local"}), "dask": EngineChoice("dask")}
 IN_TESTS["ray"] = EngineChoice("ray")
 # Ray is large: its cluster takes half a minute to start on a machine with much to do.
-REAL = [name if name != "ray" else pytest.param(name, marks=pytest.mark.slow) for name in ENGINES[1:]]
+REAL = quick([name for name in ENGINES if name != "ray"], ENGINES[1:])
 
 
 def choice(name: str) -> EngineChoice:

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from scipy import stats
 
 from rlgd.maths import minibatches
 from rlgd.maths.objectives import masked_mean
-from rlgd.system.layout import CPU
+from rlgd.system.layout import CPU, laid_out
 
 ROWS, COLUMNS = 24, 2
 
@@ -49,8 +50,9 @@ def test_minibatch_means_vary_as_those_of_a_random_sample(length: int, envs: int
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minibatches, "layout", lambda: CPU._replace(block_rows=8))
+def small_blocks() -> Iterator[None]:
+    with laid_out(CPU._replace(block_rows=8)):
+        yield
 
 
 def test_epochs_go_through_every_row_in_another_order() -> None:

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rlgd.maths import recurrences
 from rlgd.maths.recurrences import linear_recurrence
-from rlgd.system.layout import ACCELERATOR, CPU, Layout
+from rlgd.system.layout import ACCELERATOR, CPU, Layout, laid_out
 
-layouts = pytest.mark.parametrize("laid_out", [CPU, ACCELERATOR], ids=["steps", "doubling"])
+layouts = pytest.mark.parametrize("layout", [CPU, ACCELERATOR], ids=["steps", "doubling"])
 both_ways = pytest.mark.parametrize("reverse", [False, True])
 
 
@@ -34,21 +33,18 @@ def by_loop(factor: Any, term: Any, start: Any, reverse: bool) -> Any:
 @layouts
 @both_ways
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 13])
-def test_it_is_the_loop(length: int, reverse: bool, laid_out: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recurrences, "layout", lambda: laid_out)
+def test_it_is_the_loop(length: int, reverse: bool, layout: Layout) -> None:
     arrays = problem(length)
     factor, term, start = map(jnp.float32, arrays)
-    result = linear_recurrence(factor, term, start, reverse)
+    with laid_out(layout):
+        result = linear_recurrence(factor, term, start, reverse)
     np.testing.assert_allclose(result, np.stack(by_loop(*arrays, reverse)), rtol=1e-5, atol=1e-5)
 
 
 @layouts
 @both_ways
-def test_its_derivatives_are_those_of_the_loop(
-    reverse: bool, laid_out: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_derivatives_are_those_of_the_loop(reverse: bool, layout: Layout) -> None:
     """Forward, backward and forward over backward, as curvatures need them."""
-    monkeypatch.setattr(recurrences, "layout", lambda: laid_out)
     arrays = tuple(map(jnp.float32, problem(6)))
     along = tuple(map(jnp.float32, problem(7)))
     along = (along[0][:6], along[1][:6], along[2])
@@ -63,9 +59,11 @@ def test_its_derivatives_are_those_of_the_loop(
         gradient = jax.grad(function, argnums=(0, 1, 2))
         return jax.jvp(function, arrays, along), jax.jvp(gradient, arrays, along)
 
+    with laid_out(layout):
+        found = jax.jit(lambda: curvature(ours))()
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4),
-        jax.jit(lambda: curvature(ours))(),
+        found,
         jax.jit(lambda: curvature(loop))(),
     )
 

@@ -26,7 +26,7 @@ CASES = [
     ((37, 50, 3), 8, 4, "VALID"),  # pixels are left over
     ((11, 13, 40), 5, 3, "VALID"),  # the stride does not divide the window
     ((11, 14, 5), 4, 2, "SAME"),
-    ((11, 14, 5), 3, 2, ((0, 2), (1, 1))),
+    ((11, 14, 5), 3, 2, ((0, 2), (1, -1))),
 ]
 
 

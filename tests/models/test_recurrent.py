@@ -27,6 +27,7 @@ from rlgd.models import networks
 from rlgd.models import recurrent as recurrent_module
 from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Features
+from tests.support.marks import quick
 from tests.support.small_agents import agent_of
 
 N, T, WIDTH = 3, 7, 4
@@ -261,7 +262,7 @@ RECALLING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "gru")) for kind in CELLS])
+@pytest.mark.parametrize("kind", quick(["gru"], CELLS))
 def test_a_memory_learns_what_needs_one(kind: str) -> None:
     assert recall(A2C(**RECALLING, network=kind, memory_width=8)) == 1.0
 

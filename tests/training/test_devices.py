@@ -18,6 +18,7 @@ from rlgd.run.config import RunConfig
 from rlgd.run.settings import RunSettings
 from rlgd.system import mesh
 from tests.support.many_devices import AGENTS
+from tests.support.marks import quick
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (4,), "measure_every": 4}
@@ -40,9 +41,7 @@ def on_eight(call: str, seconds: float = 900, **environment: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "a2c" else pytest.param(name, marks=pytest.mark.slow) for name in AGENTS]
-)
+@pytest.mark.parametrize("name", quick(["a2c"], AGENTS))
 def test_any_number_of_devices_gives_the_same_gradient(name: str) -> None:
     on_eight(f"gradients({name!r}, 1e-5)")
 

@@ -9,13 +9,10 @@ import pytest
 
 from rlgd import training
 from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
-from rlgd.agents.base import acting
 from rlgd.agents.base.agent import Agent
-from rlgd.ascent import Ascent, joined
+from rlgd.ascent import Ascent
 from rlgd.envs import DeviceEnv, make
-from rlgd.maths import minibatches, recurrences
-from rlgd.system.layout import ACCELERATOR, CPU, Layout
-from rlgd.training import device_rollout
+from rlgd.system.layout import ACCELERATOR, CPU, Layout, laid_out
 from rlgd.training.measuring import measure_on_device
 from tests.support.marks import quick
 
@@ -35,16 +32,15 @@ AGENTS: dict[str, Agent] = {
 }
 
 
-def after(agent: Agent, env: DeviceEnv, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Any:
+def after(agent: Agent, env: DeviceEnv, layout: Layout) -> Any:
     """The state after two iterations, and the metrics of the second one."""
-    for module in (joined, minibatches, recurrences, device_rollout, acting):
-        monkeypatch.setattr(module, "layout", lambda: layout)
     prepared = agent.prepared()
     loop = training.initialize(prepared, env, jax.random.key(0), 1000)
     iterate = jax.jit(lambda loop: training.iterate(prepared, env, loop))
-    loop, metrics = iterate(iterate(loop)[0])
-    if agent.measure_every:
-        metrics |= jax.jit(lambda loop: measure_on_device(prepared, env, loop))(loop)[0]
+    with laid_out(layout):
+        loop, metrics = iterate(iterate(loop)[0])
+        if agent.measure_every:
+            metrics |= jax.jit(lambda loop: measure_on_device(prepared, env, loop))(loop)[0]
     return loop, metrics
 
 
@@ -53,16 +49,14 @@ CASES = [(name, env_id) for name in AGENTS for env_id in ("CartPole-v1", "Pendul
 
 
 @pytest.mark.parametrize(("name", "env_id"), quick(QUICK, CASES))
-def test_an_accelerators_layout_learns_the_same(name: str, env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accelerators_layout_learns_the_same(name: str, env_id: str) -> None:
     env = make(env_id, max_episode_steps=11)
     assert isinstance(env, DeviceEnv)
     # Under dropout each block has a key of its own.
     small = CPU if AGENTS[name].dropout else CPU._replace(block_rows=8)
     # Nothing of it is left out: a loop that is unrolled with a rest, and joined arrays.
     other = ACCELERATOR._replace(unroll=3)
-    (loop, metrics), (other_loop, other_metrics) = (
-        after(AGENTS[name], env, layout, monkeypatch) for layout in (small, other)
-    )
+    (loop, metrics), (other_loop, other_metrics) = (after(AGENTS[name], env, layout) for layout in (small, other))
     close = functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-5)
     jax.tree.map(close, loop.agent_state, other_loop.agent_state)
     assert [x.dtype for x in jax.tree.leaves(loop)] == [x.dtype for x in jax.tree.leaves(other_loop)]

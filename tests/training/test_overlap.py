@@ -165,7 +165,7 @@ class Counting(gymnasium.Wrapper[Any, Any, Any, Any]):
         return super().step(action)
 
 
-def test_nothing_is_collected_beyond_the_end_and_what_is_recorded_belongs_to_its_iteration(tmp_path: Path) -> None:
+def test_nothing_is_collected_beyond_the_end(tmp_path: Path) -> None:
     gymnasium.register(
         "Counting-v0", lambda **_: Counting(gymnasium.make("CartPole-v1").unwrapped), max_episode_steps=20
     )
