@@ -138,8 +138,8 @@ def measured(setting: Setting, rounds: int) -> str:
     """One row of the table: medians, and the ratio of each round's two runs."""
     pairs = []
     for done in range(rounds):
-        print(f"{setting.name}: round {done + 1} of {rounds}", file=sys.stderr)
         pairs.append((setting.rlgd(), setting.peer()))
+        print(f"{setting.name}: round {done + 1} of {rounds}: {pairs[-1][0] / pairs[-1][1]:.2f}", file=sys.stderr)
     ratios = [ours / theirs for ours, theirs in pairs]
     speeds = [statistics.median(column) for column in zip(*pairs, strict=True)]
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

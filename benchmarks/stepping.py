@@ -34,6 +34,22 @@ def device(peers: str) -> list[Setting]:
     return [setting(num_envs, peer, name) for num_envs in (64, 2048) for peer, name in names.items()]
 
 
+def minatar(peers: str) -> list[Setting]:
+    """The games of MinAtar that gymnax has too, both as rlgd steps them."""
+
+    def setting(game: str, num_envs: int) -> Setting:
+        return Setting(
+            f"{game} of MinAtar, {num_envs:,} environments",
+            "gymnax's",
+            "steps/s",
+            lambda: stepped(sys.executable, f"minatar:{game}-v1", num_envs, ONE_THREAD),
+            lambda: stepped(sys.executable, f"gymnax:{game}-MinAtar", num_envs, ONE_THREAD),
+        )
+
+    games = ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+    return [setting(game, num_envs) for game in games for num_envs in (64, 2048)]
+
+
 def vector(peers: str) -> list[Setting]:
     """Gymnasium's vector API over environments on the device, as a user without settings of his own has them."""
     return [
@@ -63,4 +79,4 @@ def host(peers: str) -> list[Setting]:
 
 
 if __name__ == "__main__":
-    main({"device": device, "vector": vector, "host": host}, __doc__)
+    main({"device": device, "minatar": minatar, "vector": vector, "host": host}, __doc__)

@@ -8,6 +8,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 from gymnasium.envs.phys2d.cartpole import CartPoleFunctional
+from gymnasium.spaces import Discrete
 from jax import Array
 from measure import report
 
@@ -37,6 +38,32 @@ def rlgd(num_envs: int) -> Loop:
 
     begin, spare = jax.random.split(jax.random.key(0))
     return (env.reset(begin, num_envs)[0], env.spare(spare, num_envs)), loop
+
+
+def suite(env_id: str) -> Callable[[int], Loop]:
+    """An environment of a suite as training has it; its observations are summed, so that they are computed."""
+
+    def made(num_envs: int) -> Loop:
+        from rlgd import envs
+
+        env = envs.make(env_id)
+        assert isinstance(env, envs.DeviceEnv)
+        space = env.func_env.action_space
+        assert isinstance(space, Discrete)
+        actions = int(space.n)
+
+        def step(carry: Any, key: Array) -> Any:
+            action_key, step_key = jax.random.split(key)
+            action = jax.random.randint(action_key, (num_envs,), 0, actions)
+            state, timestep, spare = env.step_with_spare(step_key, carry[0], action, carry[1])
+            return (state, spare), (timestep.reward, jnp.sum(timestep.obs, dtype=jnp.float32))
+
+        begin, spare = jax.random.split(jax.random.key(0))
+        return (env.reset(begin, num_envs)[0], env.spare(spare, num_envs)), (
+            lambda carry, key: jax.lax.scan(step, carry, jax.random.split(key, STEPS))
+        )
+
+    return made
 
 
 def in_order(step: Step, num_envs: int) -> Callable[[Any, Array], Any]:
@@ -110,11 +137,12 @@ LOOPS: dict[str, Callable[[int], Loop]] = {
     "phys2d": looped(phys2d, in_order),
     "phys2d-ahead": looped(phys2d, ahead),
 }
+SUITES = ("minatar:", "gymnax:")
 
 
 def compiled(name: str, num_envs: int) -> Callable[[], int]:
     """Calls a loop, which continues where it was."""
-    carry, loop = LOOPS[name](num_envs)
+    carry, loop = (LOOPS.get(name) or suite(name))(num_envs)
     program, key = jax.jit(loop), jax.random.key(1)
 
     def play() -> int:
@@ -144,11 +172,12 @@ def vector(env_id: str, num_envs: int) -> Callable[[], int]:
 def main() -> None:
     """Print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", help=f"{', '.join(LOOPS)}, or a Gymnasium id")
+    parser.add_argument("what", help=f"{', '.join(LOOPS)}, or an id")
     parser.add_argument("num_envs", type=int)
     parser.add_argument("--seconds", type=float, default=2.0, help="step for at least so long")
     args = parser.parse_args()
-    report((compiled if args.what in LOOPS else vector)(args.what, args.num_envs), args.seconds)
+    in_a_loop = args.what in LOOPS or args.what.startswith(SUITES)
+    report((compiled if in_a_loop else vector)(args.what, args.num_envs), args.seconds)
 
 
 if __name__ == "__main__":

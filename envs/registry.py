@@ -12,7 +12,7 @@ from gymnasium.experimental.functional import FuncEnv
 from rlgd.envs.aliases import NAMESPACE, Functional
 from rlgd.envs.device.device_env import DeviceEnv
 from rlgd.envs.device.stable_state import settled
-from rlgd.envs.functional.registration import TWINS
+from rlgd.envs.functional.registration import GAME_IDS, TWINS
 from rlgd.envs.host.host_env import HostEnv
 from rlgd.envs.host.maker import load_namespace
 from rlgd.envs.host.sources import as_json
@@ -85,6 +85,7 @@ def make(
             )
         return env
     if isinstance(env, str):
+        env = GAME_IDS.get(env, env)
         prefix, colon, name = env.partition(":")
         if colon and prefix in SUITES:
             func_env, limit = load(prefix, name)
@@ -196,6 +197,8 @@ def full_id(env_id: str) -> str:
     """
     if env_id.partition(":")[0] in SUITES or env_id in ENV.installed():
         return env_id
+    if env_id in GAME_IDS:
+        return GAME_IDS[env_id]
     own = env_id.removeprefix(f"{NAMESPACE}/")
     if own in TWINS:
         return own

@@ -42,6 +42,9 @@ PUBLIC = {
         CliffWalking CliffWalkingSlippery FrozenLake FrozenLake8x8 MountainCar MountainCarContinuous
         MountainCarParams Pendulum PendulumNoVelocity PendulumParams TabularParams Taxi
     """,
+    "rlgd.envs.functional.minatar": """
+        Asterix Breakout Freeway MinAtarParams Seaquest SpaceInvaders
+    """,
     "rlgd.envs.host": """
         HostEnv HostStep HostVector
     """,

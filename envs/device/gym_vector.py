@@ -169,7 +169,7 @@ def _render_metadata(func_env: Functional) -> Info:
     if type(func_env).render_image is FuncEnv.render_image:
         return {"render_modes": []}
     if not isinstance(func_env, Rendered):
-        return {"render_modes": [PICTURES]}
+        return {"render_modes": [PICTURES], **getattr(func_env, "metadata", {})}
     original: Any = load_env_creator(str(gymnasium.spec(func_env.env_id).entry_point))
     return {"render_modes": [PICTURES], "render_fps": original.metadata["render_fps"]}
 
@@ -224,3 +224,36 @@ def make(num_envs: int, *, func_env: str, max_episode_steps: int | None = None, 
     if limit is not None and limit < 1:
         raise UsageError(f"max_episode_steps is {limit}; allowed: a whole number from 1, or -1 for no limit.")
     return DeviceVectorEnv(DeviceEnv(_func_env(func_env), func_env.partition(":")[2], limit), num_envs, **kwargs)
+
+
+class DeviceGymEnv(gymnasium.Env[NDArray[Any], Any]):
+    """One environment on the device whose observation is an array, with the interface of ``gymnasium.Env``.
+
+    With a seed it plays the same episode as ``DeviceVectorEnv``.
+
+    Args:
+        func_env: ``"module:Class"``, a ``FuncEnv`` that is made without arguments.
+        render_mode: None, or "rgb_array" if the environment draws pictures.
+    """
+
+    def __init__(self, func_env: str, render_mode: str | None = None) -> None:
+        self.vector = make(1, func_env=func_env, render_mode=render_mode, autoreset_mode=AutoresetMode.DISABLED)
+        self.metadata, self.render_mode = _render_metadata(self.vector.env.func_env), render_mode
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[NDArray[Any], Info]:
+        super().reset(seed=seed)
+        obs, info = self.vector.reset(seed=seed)
+        return obs[0], info
+
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, Info]:
+        obs, reward, terminated, truncated, info = self.vector.step(np.asarray(action)[None])
+        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self) -> Any:
+        (picture,) = self.vector.render()
+        return picture
+
+    def close(self) -> None:
+        self.vector.close()

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 
 from rlgd.envs.aliases import NAMESPACE
+from rlgd.envs.functional.minatar import GAMES
 from rlgd.envs.host.mujoco_tasks import TASKS
 
 # id: the class of the twin
@@ -32,6 +33,8 @@ PARTIAL = {
     "rlgd/CartPoleNoVelocity-v1": ("rlgd.envs.functional.no_velocity:CartPoleNoVelocity", "CartPole-v1"),
     "rlgd/PendulumNoVelocity-v1": ("rlgd.envs.functional.no_velocity:PendulumNoVelocity", "Pendulum-v1"),
 }
+# Gymnasium's ids of the games of MinAtar, and ours: before a colon Gymnasium expects a module.
+GAME_IDS = {f"{NAMESPACE}/MinAtar-{name}": f"minatar:{name}" for name in GAMES}
 
 
 def vector_id(env_id: str) -> str:
@@ -40,7 +43,7 @@ def vector_id(env_id: str) -> str:
 
 
 def register() -> None:
-    """Register with Gymnasium the vector environments on the device and in threads, and those of ``PARTIAL``."""
+    """Register with Gymnasium the vector environments on the device and in threads, ``PARTIAL``, and MinAtar."""
     for env_id, path in TWINS.items():
         entry_point, original = PARTIAL.get(env_id, (None, env_id))
         spec = gymnasium.spec(original)
@@ -50,6 +53,12 @@ def register() -> None:
             vector_entry_point=functools.partial(make_vector, func_env=path),
             reward_threshold=spec.reward_threshold,
             max_episode_steps=spec.max_episode_steps,
+        )
+    for (env_id, _), path in zip(GAME_IDS.items(), GAMES.values(), strict=True):
+        gymnasium.register(
+            env_id,
+            entry_point=functools.partial(make_single, func_env=path),
+            vector_entry_point=functools.partial(make_vector, func_env=path),
         )
     for env_id in TASKS:
         spec, own = gymnasium.spec(env_id), f"{NAMESPACE}/{env_id}"
@@ -67,6 +76,13 @@ def make_vector(num_envs: int, **kwargs: Any) -> Any:
     from rlgd.envs.device.gym_vector import make
 
     return make(num_envs, **kwargs)
+
+
+def make_single(**kwargs: Any) -> Any:
+    """``rlgd.envs.device.gym_vector.DeviceGymEnv``, imported only when it is called."""
+    from rlgd.envs.device.gym_vector import DeviceGymEnv
+
+    return DeviceGymEnv(**kwargs)
 
 
 def make_mujoco(num_envs: int, env_id: str, **kwargs: Any) -> Any:

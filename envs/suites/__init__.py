@@ -1,4 +1,4 @@
-"""Environments of other libraries, on the device: Brax, MuJoCo Playground, gymnax and Jumanji."""
+"""Suites of environments on the device: MinAtar, Brax, MuJoCo Playground, gymnax and Jumanji."""
 
 from typing import TYPE_CHECKING
 

@@ -1,17 +1,19 @@
-"""On-device environments of other suites, by prefix: Brax, MuJoCo Playground, gymnax and Jumanji, each an extra.
+"""On-device environments of suites, by prefix: our MinAtar, and Brax, MuJoCo Playground, gymnax and Jumanji.
 
-A suite is imported when one of its environments is made. Its wrappers for time limit and reset are not used:
+The others are extras, imported when one of their environments is made. Wrappers for time limit and reset are not used:
 ``DeviceEnv`` has both, and keeps the true final observation.
 """
 
 import functools
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from rlgd.envs.suites.brax import load_brax, load_playground, playground_names
 from rlgd.envs.suites.gymnax import load_gymnax
 from rlgd.envs.suites.jumanji import load_jumanji
+from rlgd.envs.suites.minatar import load_minatar
 from rlgd.envs.suites.suite_env import Loaded, usual_promotion
 from rlgd.errors import UsageError, unknown
 
@@ -24,11 +26,17 @@ class Suite(NamedTuple):
     names: Callable[[Any], Iterable[str]]
     load: Callable[[Any, str], Loaded]
 
+    @property
+    def installed(self) -> bool:
+        """Whether it can be imported, which is not done here."""
+        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
+
 
 SUITES = {
     "brax": Suite("Brax", "brax.envs", lambda suite: suite._envs, load_brax),
     "gymnax": Suite("gymnax", "gymnax", lambda suite: suite.registered_envs, load_gymnax),
     "jumanji": Suite("Jumanji", "jumanji", lambda suite: suite.registered_environments(), load_jumanji),
+    "minatar": Suite("MinAtar", "rlgd.envs.functional.minatar", lambda suite: suite.GAMES, load_minatar),
     "playground": Suite("MuJoCo Playground", "mujoco_playground", playground_names, load_playground),
     "playground-warp": Suite(
         "MuJoCo Playground in Warp",
@@ -52,6 +60,11 @@ def names(prefix: str) -> list[str]:
         return []
 
 
+def how_to_install(prefix: str) -> str:
+    """The command that installs a suite."""
+    return f"pip install 'rlgd[{prefix.partition('-')[0]}]'"
+
+
 def _suite(prefix: str) -> Suite:
     if prefix not in SUITES:
         raise unknown("suite", prefix, SUITES)
@@ -72,8 +85,7 @@ def load(prefix: str, name: str) -> Loaded:
     try:
         module = importlib.import_module(suite.module)
     except ImportError as error:
-        extra = prefix.partition("-")[0]
-        raise UsageError(f"{prefix}:{name} needs {suite.title}; pip install 'rlgd[{extra}]' ({error}).") from error
+        raise UsageError(f"{prefix}:{name} needs {suite.title}; {how_to_install(prefix)} ({error}).") from error
     known = set(suite.names(module))
     if name not in known:
         raise unknown(f"{suite.title} environment", name, known)

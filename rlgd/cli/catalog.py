@@ -67,16 +67,19 @@ def envs() -> Rows:
     import gymnasium
 
     from rlgd.envs import device_ids
+    from rlgd.envs.functional.registration import GAME_IDS
     from rlgd.envs.registry import ENV
 
     twins = device_ids()
     rows = [["environment", "runs on", "time limit", "solved at"]]
-    others = {env_id for env_id, spec in gymnasium.registry.items() if spec.entry_point is not None} - set(twins)
+    others = {env_id for env_id, spec in gymnasium.registry.items() if spec.entry_point is not None}
+    others -= {*twins, *GAME_IDS}
     for env_id in twins + sorted(others):
         spec = gymnasium.registry[env_id]
         limit = "-" if spec.max_episode_steps is None else str(spec.max_episode_steps)
         threshold = "-" if spec.reward_threshold is None else f"{spec.reward_threshold:g}"
         rows.append([env_id, "device, host" if env_id in twins else "host", limit, threshold])
+    rows += [[env_id, "device", "-", "-"] for env_id in GAME_IDS.values()]
     return [*rows, *([name, "-", "-", f"{place} {origin}"] for name, place, origin in _installed(ENV))]
 
 
@@ -86,8 +89,18 @@ def suite(prefix: str) -> Rows:
 
     names = catalog.names(prefix)
     if not names:
-        raise UsageError(f"{prefix} is not installed; pip install 'rlgd[{prefix}]'.")
+        raise UsageError(f"{prefix} is not installed; {catalog.how_to_install(prefix)}.")
     return [["environment", "runs on"], *([f"{prefix}:{name}", "device"] for name in names)]
+
+
+def suites() -> Rows:
+    """Prefix, title, how to get it."""
+    from rlgd.envs.suites.catalog import SUITES, how_to_install
+
+    rows = [["ids", "suite", "installed"]]
+    for prefix, suite in SUITES.items():
+        rows.append([f"{prefix}:...", suite.title, "yes" if suite.installed else how_to_install(prefix)])
+    return rows
 
 
 def optimizers() -> Rows:
@@ -120,7 +133,9 @@ def studies() -> Rows:
 
 LEGENDS = {
     "envs": """
-Other suites on the device, if installed: `rlgd list brax`, `gymnax`, `jumanji`, `playground`.""",
+`rlgd list suites` has further ones on the device.""",
+    "suites": """
+`rlgd list minatar` and the like list their environments.""",
     "optimizers": """
 g: gradient of the objective    w: parameters    a: learning_rate, after its schedule    m: momentum
 b: second_moment    e: epsilon    t: number of updates
@@ -134,12 +149,13 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "agents": agents,
     "presets": presets,
     "envs": envs,
+    "suites": suites,
     "networks": networks,
     "optimizers": optimizers,
     "schedules": schedules,
     "studies": studies,
     "sinks": sinks,
-    **{prefix: functools.partial(suite, prefix) for prefix in ("brax", "gymnax", "jumanji", "playground")},
+    **{prefix: functools.partial(suite, prefix) for prefix in ("minatar", "brax", "gymnax", "jumanji", "playground")},
 }
 
 
