@@ -2,6 +2,8 @@
 
 for name in momentum learning-rate optimizer ...; do rlgd study "$name" --run-dir "DIR/$name"; done
 python docs/answers.py DIR
+
+A long form (``rlgd study NAME --full``) in ``DIR/NAME-full`` is added to the answer of its short form.
 """
 
 import platform
@@ -30,7 +32,11 @@ def main(studies: Path) -> None:
     names = [name for name in shipped_questions() if (studies / name / "study.json").exists()]
     names.sort(key=lambda name: name != "momentum")
     results = {name: resume_study(studies / name) for name in names}
-    parts = [_beginning(results), *(_section(name, result) for name, result in results.items())]
+    parts = [_beginning(results)]
+    for name, result in results.items():
+        parts.append(_section(name, result))
+        if (studies / f"{name}-full" / "study.json").exists():
+            parts.append(_long_form(name, resume_study(studies / f"{name}-full")))
     (DOCS / "answers.md").write_text("\n\n".join(parts) + "\n", "utf-8")
 
 
@@ -66,25 +72,44 @@ def _anchor(result: StudyResult) -> str:
 
 
 def _section(name: str, result: StudyResult) -> str:
+    plan, arms = result.plan, result.point_results
+    return _joined(
+        f"## {plan.question.question}",
+        words.in_short(plan, arms),
+        _figures(name, result),
+        tables.overall_tables(plan, arms),
+        "" if over_tasks(plan, arms) or sum(map(len, arms)) > MOST_ROWS else _table(result, arms),
+        f"`rlgd study {name}`: {_trained(result)}.",
+    )
+
+
+def _long_form(name: str, result: StudyResult) -> str:
+    plan, arms = result.plan, result.point_results
+    return _joined(
+        f"In its long form (`rlgd study {name} --full`), {_trained(result)}, {len(result.outcomes):,} members:",
+        words.in_short(plan, arms),
+        _figures(f"{name}-full", result),
+        tables.working_table(plan, arms) or tables.overall_tables(plan, arms),
+    )
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
+
+
+def _figures(name: str, result: StudyResult) -> str:
+    """The figures of an answer, copied."""
     assert result.study_dir is not None
     figures = next(names for names in FIGURES if (result.study_dir / f"{names[0]}.png").exists())
     (DOCS / "answers").mkdir(exist_ok=True)
     for figure in figures:
         shutil.copyfile(result.study_dir / f"{figure}.png", DOCS / "answers" / f"{name}-{figure}.png")
-    plan, arms = result.plan, result.point_results
-    seeds = f"{plan.question.seeds} seeds of {', '.join(plan.agent_names)} in {', '.join(plan.env_ids)}"
-    return "\n\n".join(
-        part
-        for part in [
-            f"## {plan.question.question}",
-            words.in_short(plan, arms),
-            "\n".join(f"![{figure.replace('-', ' ')}](answers/{name}-{figure}.png)" for figure in figures),
-            tables.overall_tables(plan, arms),
-            "" if over_tasks(plan, arms) or sum(map(len, arms)) > MOST_ROWS else _table(result, arms),
-            f"`rlgd study {name}`: {seeds}.",
-        ]
-        if part
-    )
+    return "\n".join(f"![{figure.replace('-', ' ')}](answers/{name}-{figure}.png)" for figure in figures)
+
+
+def _trained(result: StudyResult) -> str:
+    plan = result.plan
+    return f"{plan.question.seeds} seeds of {', '.join(plan.agent_names)} in {', '.join(plan.env_ids)}"
 
 
 def _table(result: StudyResult, arms: Sequence[Sequence[PointResult]]) -> str:

@@ -23,6 +23,7 @@ COLUMNS = 3
 DPI = 110
 # Those that TensorBoard gives to the arms' runs, which come after the first one; so the legend holds for both.
 OF_ARMS = ("#12b5cb", "#e52592", "#f9ab00", "#9334e6", "#7cb342", "#e8710a", "#425066")
+LINES = ("o-", "s--", "^:", "D-.")  # marker and line, so that more arms than there are colours can be told apart
 NORMALIZED = {  # what is drawn over all environments
     "normalized-return": "normalized return, all environments",
     "normalized-time": "share of the time to the target, all environments",
@@ -59,14 +60,41 @@ def png(figure: Figure) -> bytes:
 
 def panels(plan: Plan, pairs: Sequence[ArmResults], draw_panel: Callable[..., None]) -> Figure:
     """A figure with a panel for each arm, drawn by ``draw_panel(plan, axes, arm, rows)``."""
-    columns = min(len(pairs), COLUMNS)
-    rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
-    for n, (arm, results) in enumerate(pairs):
-        axes = figure.add_subplot(rows, columns, n + 1)
+    figure, places = _grid(len(pairs))
+    for axes, (arm, results) in zip(places, pairs, strict=True):
         draw_panel(plan, axes, arm, results)
         axes.set_title(arm.title or plan.question.name, fontsize="medium")
     return figure
+
+
+def _grid(number: int) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels."""
+    columns = min(number, COLUMNS)
+    rows = -(-number // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, n + 1) for n in range(number)]
+
+
+def _styles(number: int) -> list[tuple[str, str]]:
+    """Colour, and marker with line, of each of so many arms."""
+    repeated = itertools.product(LINES, OF_ARMS)
+    return [(colour, line) for line, colour in itertools.islice(itertools.cycle(repeated), number)]
+
+
+def _legend(figure: Figure, number: int) -> None:
+    """What the lines of the arms are: in each panel, or beside all of them where they are many."""
+    panels = figure.axes
+    if number <= len(OF_ARMS):
+        for panel in panels:
+            if panel.get_legend_handles_labels()[0]:
+                panel.legend(fontsize="small")
+        return
+    by_label = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(by_label.values(), by_label.keys(), loc="outside right upper", fontsize="small")
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + 1.5, max(height, 0.25 * number))
 
 
 def _colours(arm: Arm, number: int) -> list[Any]:
@@ -106,42 +134,50 @@ def _draw_target(axes: Axes, rows: Sequence[PointResult]) -> None:
 
 def return_by_value(axes: Sequence[Axis]) -> Figure:
     """The return at each point with its interval, a line for each arm: arms along the same axis share a panel."""
-    columns = min(len(axes), COLUMNS)
-    lines = -(-len(axes) // columns)
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * lines), layout="constrained")
+    figure, places = _grid(len(axes))
     names = list(dict.fromkeys(run_of(axis, arm) for axis in axes for arm, _ in axis.arms))
-    colours = dict(zip(names, itertools.cycle(OF_ARMS), strict=False))
-    for n, axis in enumerate(axes):
-        panel = figure.add_subplot(lines, columns, n + 1)
-        _draw_returns(panel, axis, colours)
+    styles = dict(zip(names, _styles(len(names)), strict=True))
+    for panel, axis in zip(places, axes, strict=True):
+        _draw_returns(panel, axis, styles)
         _draw_target(panel, axis.arms[0][1])
+    if any(len(axis.arms) > 1 for axis in axes):
+        _legend(figure, len(names))
     return figure
 
 
-def _draw_returns(panel: Axes, axis: Axis, colours: Mapping[str, str]) -> None:
+def _draw_returns(panel: Axes, axis: Axis, styles: Mapping[str, tuple[str, str]]) -> None:
     """One panel of ``return_by_value``: the arms are a little apart so that bars do not overlap.
 
     A point that is worse than the best of its arm has a hollow marker.
     """
     labels = axis.labels
-    shifts = np.linspace(-0.12, 0.12, len(axis.arms))
-    for shift, (arm, rows) in zip(shifts, axis.arms, strict=True):
-        colour = colours[run_of(axis, arm)]
+    for shift, (arm, rows) in zip(_shifts(len(axis.arms)), axis.arms, strict=True):
+        colour, line = styles[run_of(axis, arm)]
         scores = [(axis.place(row), row.score) for row in rows if row.score]
         if not scores:
             continue
-        x = np.array([place for place, _ in scores]) + (shift if len(axis.arms) > 1 else 0)
-        value, low, high = np.array([score for _, score in scores]).T
-        # A single seed has no interval: matplotlib draws no bar where the error is NaN.
-        error = np.abs(np.stack([value - low, high - value]))
-        panel.errorbar(x, value, error, color=colour, marker="o", capsize=3, linewidth=1.2, label=arm.name or None)
+        x = np.array([place for place, _ in scores]) + shift
+        _draw_intervals(panel, x, [score for _, score in scores], colour, line, arm.name)
         worse = [bool(row.separated) for row in rows if row.score]
-        panel.plot(x[worse], value[worse], "o", color="white", markeredgecolor=colour, zorder=3)
+        value = np.array([score.value for _, score in scores])
+        panel.plot(x[worse], value[worse], line[0], color="white", markeredgecolor=colour, zorder=3)
     _name_values(panel, labels)
     panel.set_xlabel(axis.name)
     panel.set_ylabel("return of the greedy policy")
-    if len(axis.arms) > 1:
-        panel.legend(fontsize="small")
+
+
+def _shifts(number: int) -> list[float]:
+    """How far the lines of so many arms are moved aside."""
+    return np.linspace(-0.12, 0.12, number).tolist() if number > 1 else [0.0]
+
+
+def _draw_intervals(
+    panel: Axes, x: Any, intervals: Sequence[confidence.Interval], colour: str, line: str, name: str
+) -> None:
+    value, low, high = np.array(intervals).T
+    # A single seed has no interval: matplotlib draws no bar where the error is NaN.
+    error = np.abs(np.stack([value - low, high - value]))
+    panel.errorbar(x, value, error, fmt=line, color=colour, markersize=5, capsize=3, linewidth=1.2, label=name or None)
 
 
 def over_all_tasks(overall: Sequence[Overall]) -> dict[str, Figure]:
@@ -149,30 +185,27 @@ def over_all_tasks(overall: Sequence[Overall]) -> dict[str, Figure]:
     figures = {}
     axes = list(dict.fromkeys(family.axis for family in overall))
     for name, label in NORMALIZED.items():
-        figures[name] = Figure(figsize=(PANEL[0] * len(axes), PANEL[1]), layout="constrained")
-        for n, axis in enumerate(axes):
-            families = [family for family in overall if family.axis == axis]
-            _draw_families(figures[name].add_subplot(1, len(axes), n + 1), families, name, label)
-    profiles = Figure(figsize=(PANEL[0] * len(overall), PANEL[1]), layout="constrained")
-    for n, family in enumerate(overall):
-        _draw_profiles(profiles.add_subplot(1, len(overall), n + 1), family)
+        figures[name], places = _grid(len(axes))
+        for panel, axis in zip(places, axes, strict=True):
+            _draw_families(panel, [family for family in overall if family.axis == axis], name, label)
+        if any(family.name for family in overall):
+            _legend(figures[name], len(overall))
+    profiles, places = _grid(len(overall))
+    for panel, family in zip(places, overall, strict=True):
+        _draw_profiles(panel, family)
     return figures | {"performance-profiles": profiles}
 
 
 def _draw_families(panel: Axes, overall: Sequence[Overall], name: str, label: str) -> None:
     labels = list(dict.fromkeys(family.value(point) for family in overall for point in family.points))
-    shifts = np.linspace(-0.12, 0.12, len(overall)) if len(overall) > 1 else [0.0]
-    for shift, colour, family in zip(shifts, itertools.cycle(OF_ARMS), overall, strict=False):
+    number = len(overall)
+    for shift, (colour, line), family in zip(_shifts(number), _styles(number), overall, strict=True):
         intervals = [point.score if name == "normalized-return" else point.time for point in family.points]
-        value, low, high = np.array(intervals).T
         x = np.array([labels.index(family.value(point)) for point in family.points]) + shift
-        error = np.abs(np.stack([value - low, high - value]))
-        panel.errorbar(x, value, error, color=colour, marker="o", capsize=3, linewidth=1.2, label=family.name or None)
+        _draw_intervals(panel, x, intervals, colour, line, family.name)
     _name_values(panel, labels)
     panel.set_xlabel(overall[0].axis)
     panel.set_ylabel(label)
-    if overall[0].name:
-        panel.legend(fontsize="small")
 
 
 def _name_values(panel: Axes, labels: Sequence[str]) -> None:

@@ -90,13 +90,15 @@ def overall_tables(plan: Plan, arms: Sequence[Sequence[PointResult]], width: int
         ]
         text = markdown_within(width, heads, rows, {*heads} - {"P(better)"}, SUMMARY)
         texts.append(f"**{overall.title}** ({', '.join(overall.env_ids)})\n\n{text}")
-    if grids := working(plan, arms):
-        texts.append(_working_table(grids, width))
+    texts += [text for text in [working_table(plan, arms, width)] if text]
     return "\n\n".join(texts)
 
 
-def _working_table(grids: Sequence[Working], width: int | None) -> str:
-    """How many values of a grid work, for each arm."""
+def working_table(plan: Plan, arms: Sequence[Sequence[PointResult]], width: int | None = None) -> str:
+    """How many values of a grid work, for each arm; empty if there are no grids to compare."""
+    grids = working(plan, arms)
+    if not grids:
+        return ""
     axis = next(grid.axis for grid in grids if grid.share is not None)
     heads = ["arm", "best normalized return", "share of values that work", f"decades of {axis} that work"]
 

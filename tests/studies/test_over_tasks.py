@@ -126,6 +126,19 @@ def test_each_line_has_the_intervals_of_its_points(overall: Overall) -> None:
     assert len(drawn["performance-profiles"].axes) == 2
 
 
+def test_many_lines_are_told_apart_and_named_beside_the_panel(overall: Overall) -> None:
+    names = [f"arm {n}" for n in range(20)]
+    figure = figures.over_all_tasks([overall._replace(name=name) for name in names])["normalized-return"]
+    (panel,) = figure.axes
+    (legend,) = figure.legends
+    assert panel.get_legend() is None
+    assert [text.get_text() for text in legend.get_texts()] == names
+    styles = {(line.get_color(), line.get_marker()) for line in panel.get_lines() if line.get_linestyle() != "None"}
+    assert len(styles) == len(names)
+    figures.png(figure)
+    assert legend.get_window_extent().x0 > panel.get_window_extent().x1
+
+
 def test_charts_have_the_intervals_of_the_table(
     plan: Plan, results: list[list[PointResult]], overall: Overall, tmp_path: Path
 ) -> None:
