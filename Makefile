@@ -20,7 +20,7 @@ CORE := $(addprefix tests/,test_architecture.py test_public_names.py test_hyperp
 	envs/device/test_device_env.py training/test_loop.py training/test_chunks.py training/test_rollout.py \
 	run/test_run.py run/test_old_runs.py run/checkpoints cli/test_train.py)
 # Of a comma `call` would make two arguments.
-SUITE_EXTRAS := dev,brax,envpool,gymnax,jumanji,minatar-original,playground
+SUITE_EXTRAS := dev,brax,craftax,envpool,gymnax,jumanji,minatar-original,navix,pgx,playground
 SERVICE_EXTRAS := dev,mlflow,comet
 
 .PHONY: train test test-core test-slow test-suites test-services test-consumers lint format bench clean

@@ -9,6 +9,7 @@ begins with, and ``passes``. ``rlgd.agents.base.learning`` has the functions tha
 import abc
 import dataclasses
 import itertools
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -149,10 +150,12 @@ class Agent(abc.ABC):
     def convolution_cost(self, spec: Spec) -> int:
         """How many multiplications the convolutions of policy and value function take for a row."""
         shapes, readers = image_shapes(spec.obs), self._readers(spec)
-        return sum(torsos.convolution_cost(shapes[i], of.kind == "impala") for of in readers for i in of.images)
+        return sum(torsos.convolution_cost(shapes[i], of.kind) for of in readers for i in of.images)
 
     def _weights(self, spec: Spec, reader: "_Reader") -> int:
         kind, total, inputs = own.resolved(reader.kind), 0, len(reader.columns)
+        if kind == "flat":
+            inputs += sum(math.prod(image_shapes(spec.obs)[i]) for i in reader.images)
         if isinstance(kind, own.Torso):
             shapes = jax.eval_shape(self._network(spec, reader, 1, 1.0).init, jax.random.key(0))
             return sum(leaf.size for leaf in jax.tree.leaves(shapes))

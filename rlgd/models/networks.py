@@ -12,7 +12,7 @@ from rlgd.errors import UsageError
 from rlgd.models.attention import Attention
 from rlgd.models.own import Torso, check_sizes
 from rlgd.models.recurrent import CELLS, Recurrence
-from rlgd.models.torsos import MLP, ImageMLP, NetworkOutput, OutputLayer, RecurrentMLP, SimBa
+from rlgd.models.torsos import MLP, READERS, ImageMLP, NetworkOutput, OutputLayer, RecurrentMLP, SimBa
 from rlgd.pytrees import Features, Scalar
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -100,9 +100,9 @@ def network(
         assert isinstance(mlp, MLP)
         functions = _of_module(RecurrentMLP(mlp, memory), _all_features, blank, dropout)
     elif images:
-        functions = _of_module(ImageMLP(mlp, residual=kind == "impala"), _all_features, blank, dropout)
-    elif kind == "impala":
-        raise UsageError("the network is 'impala', but the observations it reads hold no image; choose another one.")
+        functions = _of_module(ImageMLP(mlp, str(kind)), _all_features, blank, dropout)
+    elif kind in READERS:
+        raise UsageError(f"the network is {kind!r}, but the observations it reads hold no image; choose another one.")
     else:
         functions = _of_module(mlp, _vector, blank, dropout)
     return _with_dtype(functions, memory_size, compute_dtype)

@@ -1,7 +1,7 @@
 """The layers of networks, for vectors, images and sequences."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ NETWORKS = {
     "mlp": "dense layers with an activation after each",
     "layer_norm": "the same with layer normalization before each activation (Ba et al. 2016)",
     "simba": "residual blocks with layer normalization, one for each of hidden_sizes (Lee et al. 2024)",
+    "flat": "images as plain numbers, without convolutions, then as mlp",
     "impala": "images through residual convolutions (Espeholt et al. 2018), then as mlp",
     "attention": "attention to the last memory_window observations, then as mlp (Vaswani et al. 2017)",
     "rnn": "a recurrent layer of tanh units, then as mlp (Elman 1990)",
@@ -52,11 +53,16 @@ def convolutions(height: int, width: int) -> tuple[tuple[int, int, int], ...]:
     return LARGE_IMAGE if min(height, width) >= LARGE_SIDE else SMALL_IMAGE
 
 
-def convolution_cost(shape: tuple[int, int, int], residual: bool = False) -> int:
-    """How many multiplications the convolutions of one image take, ``shape`` being height, width, channels."""
+def convolution_cost(shape: tuple[int, int, int], kind: Any) -> int:
+    """How many multiplications the convolutions of one image take, ``shape`` being height, width, channels.
+
+    ``kind`` is the network's name, or the layers of a user, which are taken for those of ``mlp``.
+    """
     height, width, channels = shape
     total = 0
-    if residual:
+    if kind == "flat":
+        return 0
+    if kind == "impala":
         for outputs in RESIDUAL_CHANNELS:
             total += height * width * outputs * 9 * channels
             height, width, channels = -(-height // 2), -(-width // 2), outputs
@@ -196,16 +202,29 @@ class ImageReader(linen.Module):
         return x.reshape(*batch, -1)
 
 
+class FlatReader(linen.Module):
+    """The numbers of an image ``[..., height, width, channels]`` one after the other."""
+
+    initialization: str
+
+    @linen.compact
+    def __call__(self, image: Array, dtype: jnp.dtype) -> Array:
+        return _pixels(image, dtype).reshape(*image.shape[:-3], -1)
+
+
+Reader: TypeAlias = type[ImageReader] | type[ResidualReader] | type[FlatReader]
+READERS: dict[str, Reader] = {"flat": FlatReader, "impala": ResidualReader}  # of the networks that have their own
+
+
 class ImageMLP(linen.Module):
-    """Each image through convolutions of its own; their outputs and the other numbers through dense layers."""
+    """Each image through convolutions of its own, or flat; this and the other numbers through dense layers."""
 
     mlp: MLP | SimBa
-    residual: bool = False
+    kind: str
 
     @linen.compact
     def __call__(self, features: Features, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
-        reader = ResidualReader if self.residual else ImageReader
-        return self.mlp(_read(features, reader, self.mlp.initialization), rate, key)
+        return self.mlp(_read(features, READERS.get(self.kind, ImageReader), self.mlp.initialization), rate, key)
 
 
 class RecurrentMLP(linen.Module):
@@ -226,8 +245,8 @@ class RecurrentMLP(linen.Module):
         return self.mlp(x, rate, key)._replace(memory=memory)
 
 
-def _read(features: Features, reader: type[ImageReader] | type[ResidualReader], initialization: str) -> Array:
-    """The numbers of features, and the outputs of convolutions over their images, side by side."""
+def _read(features: Features, reader: Reader, initialization: str) -> Array:
+    """The numbers of features, and what is read of their images, side by side."""
     read = [reader(initialization)(image, features.vector.dtype) for image in features.images]
     return jnp.concatenate([features.vector, *read], axis=-1)
 

@@ -224,6 +224,26 @@ def test_impala_reads_images_alone() -> None:
         rlgd.train(A2C(network="impala"), "CartPole-v1", total_timesteps=64)
 
 
+def test_flat_reads_images_as_plain_numbers() -> None:
+    seen = DictSpec((("image", BoxSpec((10, 10, 4), "uint8")), ("own", BoxSpec((2,), "float32"))))
+    spec = Spec(seen, DiscreteSpec(3), max_episode_steps=32)
+    agent = A2C(network="flat", hidden_sizes=(8,), activation="relu", **SMALL).prepared()
+    params = agent.init(spec, jax.random.key(0)).params
+    assert params.value.keys() == {"mlp"}
+    layers = params.value["mlp"]
+    kernel = layers["Dense_0"]["kernel"]
+    assert kernel.shape == (402, 8)
+    assert agent.num_weights(spec) == (402 * 8 + 8, 402 * 8 + 8)
+    image, numbers = jax.random.randint(jax.random.key(1), (3, 10, 10, 4), 0, 256).astype(jnp.uint8), jnp.ones((3, 2))
+    inputs = jnp.concatenate([numbers, image.reshape(3, 400).astype(jnp.float32) / 255], axis=1)
+    outputs = layers["OutputLayer_0"]
+    expected = jax.nn.relu(inputs @ kernel) @ outputs["kernel"].T + outputs["bias"][None]
+    found = agent.value(spec, params, agent.features(spec, None, {"image": image, "own": numbers}))
+    np.testing.assert_allclose(found, expected[:, 0], rtol=1e-5, atol=1e-6)
+    with pytest.raises(UsageError, match="'flat', but the observations it reads hold no image"):
+        rlgd.train(A2C(network="flat"), "CartPole-v1", total_timesteps=64)
+
+
 def test_the_blocks_of_simba_have_one_width() -> None:
     for field in ("network", "value_network"):
         with pytest.raises(

@@ -125,7 +125,7 @@ def test_convolutions_equal_numpy(shape: tuple[int, int, int]) -> None:
         assert kernel.shape == (window, window, x.shape[-1], channels)
         x = np.maximum(np.einsum("nijcab,abco->nijo", windows, kernel) + bias, 0)
         cost += windows[0].size * channels
-    assert torsos.convolution_cost(shape) == cost
+    assert torsos.convolution_cost(shape, "mlp") == cost
     kernel, bias = (np.asarray(params["mlp"]["OutputLayer_0"][name]) for name in ("kernel", "bias"))
     expected = np.concatenate([vector, x.reshape(2, -1)], axis=1) @ kernel.T + bias
     features = Features(jnp.asarray(vector), (jnp.asarray(image),))

@@ -135,13 +135,14 @@ def test_chunk_length_follows_both_networks(env: DeviceEnv) -> None:
 def test_the_convolutions_of_both_networks_count() -> None:
     seen = DictSpec((("image", BoxSpec((64, 64, 3), "uint8")), ("own", BoxSpec((2,), "float32"))))
     spec = Spec(seen, DiscreteSpec(2), max_episode_steps=32)
-    plain, residual = (torsos.convolution_cost((64, 64, 3), impala) for impala in (False, True))
+    plain, residual = (torsos.convolution_cost((64, 64, 3), kind) for kind in ("mlp", "impala"))
     for agent, cost in (
         (A2C(), 2 * plain),
         (A2C(network="impala"), 2 * residual),
         (A2C(value_network="impala"), plain + residual),
         (A2C(value_network="impala", critic_obs=("image",)), residual),
         (A2C(network="impala", value_network="policy"), residual),
+        (A2C(network="flat"), 0),
     ):
         assert agent.convolution_cost(spec) == cost
 
