@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from rlgd.envs.suites.brax import load_brax, load_playground, playground_names
+from rlgd.envs.suites.craftax import NAMES, load_craftax
 from rlgd.envs.suites.gymnax import load_gymnax
 from rlgd.envs.suites.jumanji import load_jumanji
 from rlgd.envs.suites.minatar import load_minatar
+from rlgd.envs.suites.navix import load_navix
+from rlgd.envs.suites.pgx import load_pgx, pgx_names
 from rlgd.envs.suites.suite_env import Loaded, usual_promotion
 from rlgd.errors import UsageError, unknown
 
@@ -34,9 +37,12 @@ class Suite(NamedTuple):
 
 SUITES = {
     "brax": Suite("Brax", "brax.envs", lambda suite: suite._envs, load_brax),
+    "craftax": Suite("Craftax", "craftax.craftax_env", lambda suite: NAMES, load_craftax),
     "gymnax": Suite("gymnax", "gymnax", lambda suite: suite.registered_envs, load_gymnax),
     "jumanji": Suite("Jumanji", "jumanji", lambda suite: suite.registered_environments(), load_jumanji),
     "minatar": Suite("MinAtar", "rlgd.envs.functional.minatar", lambda suite: suite.GAMES, load_minatar),
+    "navix": Suite("Navix", "navix", lambda suite: suite.registry(), load_navix),
+    "pgx": Suite("Pgx", "pgx", pgx_names, load_pgx),
     "playground": Suite("MuJoCo Playground", "mujoco_playground", playground_names, load_playground),
     "playground-warp": Suite(
         "MuJoCo Playground in Warp",

@@ -17,6 +17,11 @@ def load_gymnax(suite: Any, name: str) -> Loaded:
     """An environment of the module ``gymnax``, and its time limit, which it then leaves to us."""
     env, params = suite.make(name)
     endless = params if name in TIMED else params.replace(max_steps_in_episode=NO_LIMIT)
+    return like_gymnax(env, params, endless), int(params.max_steps_in_episode)
+
+
+def like_gymnax(env: Any, params: Any, endless: Any) -> SuiteEnv:
+    """An environment with gymnax's interface, and its parameters with the time limit and without."""
 
     def begin(key: Array) -> SuiteStep:
         obs, state = env.reset_env(key, params)
@@ -27,7 +32,7 @@ def load_gymnax(suite: Any, name: str) -> Loaded:
         return SuiteStep(state, obs, reward, terminated)
 
     observation_space, action_space = map(_space, (env.observation_space(params), env.action_space(params)))
-    return SuiteEnv(begin, step, observation_space, action_space), int(params.max_steps_in_episode)
+    return SuiteEnv(begin, step, observation_space, action_space)
 
 
 def _space(space: Any) -> Space:

@@ -145,6 +145,7 @@ where they are not named. `docs/ascent.md` says more.""",
 }
 
 
+SUITE_PREFIXES = ("minatar", "brax", "craftax", "gymnax", "jumanji", "navix", "pgx", "playground")
 TABLES: dict[str, Callable[[], Rows]] = {
     "agents": agents,
     "presets": presets,
@@ -155,7 +156,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "schedules": schedules,
     "studies": studies,
     "sinks": sinks,
-    **{prefix: functools.partial(suite, prefix) for prefix in ("minatar", "brax", "gymnax", "jumanji", "playground")},
+    **{prefix: functools.partial(suite, prefix) for prefix in SUITE_PREFIXES},
 }
 
 

@@ -138,7 +138,10 @@ EVERY = (
         for network in ("mlp", "layer_norm", "simba", "attention", "rnn", "gru", "lstm", "mingru", "minlstm", "lru")
         for obs in ("numbers", "dict", "stacked_images")
     }
-    | {f"REINFORCE_{network}": Case(REINFORCE(network=network), "dict") for network in ("mlp", "simba", "flat", "impala")}
+    | {
+        f"REINFORCE_{network}": Case(REINFORCE(network=network), "dict")
+        for network in ("mlp", "simba", "flat", "impala")
+    }
 )
 
 

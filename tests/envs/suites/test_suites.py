@@ -89,6 +89,7 @@ def walked(env: DeviceEnv) -> Walk:
 
 
 slow = pytest.mark.slow
+LIMITS = {"pgx:2048": 1000, "craftax:Craftax-Classic-Symbolic-v1": 200}  # of suites without one, or with a long one
 OF_OTHERS = [prefix for prefix in catalog.SUITES if prefix != "minatar"]
 WALKED = [
     "minatar:Breakout-v1",
@@ -99,6 +100,8 @@ WALKED = [
     "jumanji:Cleaner-v0",
     "jumanji:Maze-v0",
     "jumanji:Tetris-v0",
+    "navix:Navix-Empty-5x5-v0",
+    "pgx:2048",
     "brax:fast",
     pytest.param("brax:inverted_pendulum", marks=slow),
     pytest.param("playground:CartpoleBalance", marks=slow),
@@ -198,7 +201,46 @@ def own_playground(name: str) -> Own:
     return own_physics(registry.load(name, config_overrides={"impl": "jax"}))
 
 
-OWN = {"brax": own_brax, "gymnax": own_gymnax, "jumanji": own_jumanji, "playground": own_playground}
+def own_craftax(name: str) -> Own:
+    env = importlib.import_module("craftax.craftax_env").make_craftax_env_from_name(name, auto_reset=False)
+    params = env.default_params.replace(max_timesteps=LIMITS[f"craftax:{name}"])
+
+    def step(key: Array, state: Any, action: Array) -> tuple[Any, Any, Any, Any]:
+        obs, state, reward, done, _ = env.step(key, state, action, params)
+        return state, obs, reward, done
+
+    return Own(lambda key: env.reset(key, params)[1], step)
+
+
+def own_navix(name: str) -> Own:
+    env = importlib.import_module("navix").make(name)
+
+    def step(key: Array, state: Any, action: Array) -> tuple[Any, Any, Any, Any]:
+        timestep = env.step(state, action)
+        return timestep, timestep.observation, timestep.reward, timestep.is_done()
+
+    return Own(env.reset, step)
+
+
+def own_pgx(name: str) -> Own:
+    env = importlib.import_module("pgx").make(name)
+
+    def step(key: Array, state: Any, action: Array) -> tuple[Any, Any, Any, Any]:
+        state = env.step(state, action, key)
+        return state, state.observation, state.rewards[0], state.terminated
+
+    return Own(env.init, step)
+
+
+OWN = {
+    "brax": own_brax,
+    "craftax": own_craftax,
+    "gymnax": own_gymnax,
+    "jumanji": own_jumanji,
+    "navix": own_navix,
+    "pgx": own_pgx,
+    "playground": own_playground,
+}
 
 
 class Side(NamedTuple):
@@ -251,6 +293,9 @@ def under_the_ball(env: DeviceEnv, state: Any, key: Array) -> Array:
         ("jumanji:Cleaner-v0", any_action, {TRUNCATED}),
         ("jumanji:Maze-v0", any_action, {TERMINATED, TRUNCATED}),
         ("jumanji:Tetris-v0", any_action, {TERMINATED}),
+        ("navix:Navix-Empty-5x5-v0", any_action, {TERMINATED, TRUNCATED}),
+        ("pgx:2048", any_action, {TERMINATED}),
+        pytest.param("craftax:Craftax-Classic-Symbolic-v1", any_action, {TERMINATED, TRUNCATED}, marks=slow),
         ("brax:fast", any_action, {TRUNCATED}),
         pytest.param("brax:inverted_pendulum", any_action, {TERMINATED}, marks=slow),
         pytest.param("playground:CartpoleBalance", any_action, {TRUNCATED}, marks=slow),
@@ -259,7 +304,7 @@ def under_the_ball(env: DeviceEnv, state: Any, key: Array) -> Array:
 def test_an_episode_is_the_suites_own_but_for_the_time_limit(
     env_id: str, play: Callable[..., Array], ends: set[str]
 ) -> None:
-    env = made(env_id)
+    env = made(env_id, max_episode_steps=LIMITS.get(env_id))
     prefix, _, name = env_id.partition(":")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         suite = OWN[prefix](name)
@@ -388,6 +433,12 @@ def test_a_policy_sees_the_state_that_playground_means_for_it() -> None:
         ("minatar:Breakout", "unknown MinAtar environment 'Breakout'; did you mean 'Breakout-v1'"),
         ("gymnax:breakout-minatar", "did you mean 'Breakout-MinAtar'"),
         ("brax:aant", "unknown Brax environment 'aant'; did you mean 'ant'"),
+        ("navix:Navix-Empty-5x5", "unknown Navix environment 'Navix-Empty-5x5'; did you mean 'Navix-Empty-5x5-v0'"),
+        ("pgx:chess", "unknown Pgx environment 'chess'"),
+        (
+            "craftax:Craftax-Symbolic",
+            "unknown Craftax environment 'Craftax-Symbolic'; did you mean 'Craftax-Symbolic-v1",
+        ),
         ("jumanji:Maze", "unknown Jumanji environment 'Maze'; did you mean 'Maze-v0'"),
         ("jumanji:Connector-v3", "jumanji:Connector-v3 pays 10 agents; allowed: one reward"),
         ("playground:CartpoleBalanc", "unknown MuJoCo Playground environment .* did you mean 'CartpoleBalance'"),
