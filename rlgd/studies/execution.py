@@ -108,9 +108,11 @@ def forecast(plan: Plan, execution: Execution) -> str:
         training = sum(_seconds(plan.members[n]) for n in group.members)
         line = f"  program {group.label}: {len(group.members):,} members"
         if group.on_device:
-            size = execution.size_of(plan, group)
+            member = plan.members[group.members[0]]
+            of_member = bytes_of(member)  # traces the program, which takes most of the time of this function
+            size = execution.slice_size or width_of(member, of_member)
             seconds += training + COMPILE_SECONDS
-            most = max(most, size * bytes_of(plan.members[group.members[0]]))
+            most = max(most, size * of_member)
             line += f", {'one after another' if execution.exact else f'{size} side by side'}"
         else:
             on_host += training

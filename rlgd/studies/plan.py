@@ -19,7 +19,6 @@ from rlgd.run.cadence import cadence
 from rlgd.run.config import RunConfig, agent_name
 from rlgd.run.settings import RunSettings
 from rlgd.studies.arms import Point
-from rlgd.studies.programs import variant_of
 from rlgd.studies.question import OPTIONS, Question
 
 OF_ENV = "env."  # begins the names of settings that are parameters of the environment
@@ -202,9 +201,13 @@ def _env(env: Env, values: Mapping[str, Any]) -> Env:
 
 def _groups(members: Sequence[RunConfig]) -> tuple[Group, ...]:
     by_structure: dict[Any, list[int]] = {}
+    structures: dict[int, Any] = {}  # by agent, which the seeds of a point share
     for n, config in enumerate(members):
+        agent = id(config.agent)
+        if agent not in structures:
+            structures[agent] = jax.tree.structure(config.agent.prepared())
         # Without a time limit the longest episode of an evaluation depends on the length of the run.
-        key = jax.tree.structure(variant_of(config)), config.env.env_id, cadence(config).eval_max_steps
+        key = structures[agent], frozenset(overrides(config.env)), config.env.env_id, cadence(config).eval_max_steps
         by_structure.setdefault(key, []).append(n)
     fixed = [_static(members[numbers[0]]) for numbers in by_structure.values()]
     # Of hyper-parameters only those in which groups of one agent in one environment differ.
