@@ -66,6 +66,7 @@ AGENTS: dict[str, Agent] = {
         rollout_length=8,
         num_epochs=2,
         num_minibatches=2,
+        cg_iters=6,  # fewer than the tolerance asks for: that number depends on the last bits
         normalize_obs=True,
         scale_reward=True,
         ascent=Ascent("momentum", 0.1, momentum=0.9, max_grad_norm=0.5, weight_decay=1e-3, schedule="linear"),
@@ -393,7 +394,7 @@ def test_moments_know_when_a_rollout_is_new(rollout_moments: str, counted: int) 
 
 def test_the_cost_of_an_iteration_counts_its_passes() -> None:
     """Acting, each epoch, each step of conjugate gradient."""
-    cost = {"reinforce": 2, "a2c": 2, "ppo": 3, "npg": 7, "trpo-all": 13}
+    cost = {"reinforce": 2, "a2c": 2, "ppo": 3, "npg": 7, "trpo-all": 9}
     assert {name: AGENTS[name].passes() for name in cost} == cost
 
 
