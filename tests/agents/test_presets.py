@@ -11,6 +11,7 @@ from rlgd import envs
 from rlgd.agents import PPO, REGISTRY, make_agent, presets
 from rlgd.agents.presets import Preset
 from rlgd.cli import main, train
+from rlgd.envs.functional.registration import GAME_IDS
 from rlgd.errors import UsageError
 from rlgd.run import RunConfig, RunSettings
 from rlgd.run.cadence import cadence
@@ -21,7 +22,7 @@ PRESETS = [preset for name in REGISTRY for preset in presets.of_agent(name).valu
 @pytest.mark.parametrize("preset", PRESETS, ids=[f"{preset.agent} {preset.env}" for preset in PRESETS])
 def test_a_preset_that_ships_is_sound(preset: Preset) -> None:
     agent = rlgd.agents.preset(preset.agent, preset.env)
-    assert preset.env in gymnasium.registry
+    assert preset.env in {*gymnasium.registry, *GAME_IDS.values()}
     assert envs.full_id(preset.env) == preset.env
     default = make_agent(preset.agent)
     for name, value in preset.settings.items():
