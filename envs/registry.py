@@ -22,6 +22,7 @@ from rlgd.plugins import Kind
 
 Env: TypeAlias = DeviceEnv | HostEnv
 
+HERE = "rlgd.envs"  # the module that registers our ids with Gymnasium
 FUNCTIONAL = ("phys2d/", "tabular/")  # Gymnasium's own functional environments
 BACKENDS = ("auto", "device", "host")
 
@@ -85,7 +86,7 @@ def make(
             )
         return env
     if isinstance(env, str):
-        env = GAME_IDS.get(env, env)
+        env = _without_module(env)
         prefix, colon, name = env.partition(":")
         if colon and prefix in SUITES:
             func_env, limit = load(prefix, name)
@@ -195,10 +196,9 @@ def full_id(env_id: str) -> str:
     Raises:
         UsageError: if there is no such id; the message names the nearest ones.
     """
+    env_id = _without_module(env_id)
     if env_id.partition(":")[0] in SUITES or env_id in ENV.installed():
         return env_id
-    if env_id in GAME_IDS:
-        return GAME_IDS[env_id]
     own = env_id.removeprefix(f"{NAMESPACE}/")
     if own in TWINS:
         return own
@@ -210,6 +210,12 @@ def full_id(env_id: str) -> str:
         known = [name for name, spec in gymnasium.registry.items() if spec.entry_point is not None]
         raise unknown("environment", env_id, known)
     return newest
+
+
+def _without_module(env_id: str) -> str:
+    """An id as others write it for Gymnasium, ``rlgd.envs:rlgd/...``, as we do; the games have a prefix of ours."""
+    plain = env_id.removeprefix(f"{HERE}:")
+    return GAME_IDS.get(plain) or GAME_IDS.get(f"{plain}-v1") or plain
 
 
 def _registered(

@@ -169,7 +169,7 @@ def _render_metadata(func_env: Functional) -> Info:
     if type(func_env).render_image is FuncEnv.render_image:
         return {"render_modes": []}
     if not isinstance(func_env, Rendered):
-        return {"render_modes": [PICTURES], **getattr(func_env, "metadata", {})}
+        return {**getattr(func_env, "metadata", {}), "render_modes": [PICTURES]}
     original: Any = load_env_creator(str(gymnasium.spec(func_env.env_id).entry_point))
     return {"render_modes": [PICTURES], "render_fps": original.metadata["render_fps"]}
 
@@ -229,7 +229,7 @@ def make(num_envs: int, *, func_env: str, max_episode_steps: int | None = None, 
 class DeviceGymEnv(gymnasium.Env[NDArray[Any], Any]):
     """One environment on the device whose observation is an array, with the interface of ``gymnasium.Env``.
 
-    With a seed it plays the same episode as ``DeviceVectorEnv``.
+    With a seed it plays the same episode as ``DeviceVectorEnv``. ``reset`` has no options.
 
     Args:
         func_env: ``"module:Class"``, a ``FuncEnv`` that is made without arguments.
@@ -248,6 +248,8 @@ class DeviceGymEnv(gymnasium.Env[NDArray[Any], Any]):
         return obs[0], info
 
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, Info]:
+        if self.vector.state is not None and np.any(self.vector.state.over):
+            raise UsageError(f"the episode of {self.vector.env.env_id} is over; call reset first.")
         obs, reward, terminated, truncated, info = self.vector.step(np.asarray(action)[None])
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 

@@ -1,4 +1,4 @@
-"""Suites of environments on the device: MinAtar, Brax, MuJoCo Playground, gymnax and Jumanji."""
+"""Suites of environments on the device, by prefix: see ``SUITES``."""
 
 from typing import TYPE_CHECKING
 

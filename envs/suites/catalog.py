@@ -1,6 +1,6 @@
-"""On-device environments of suites, by prefix: our MinAtar, and Brax, MuJoCo Playground, gymnax and Jumanji.
+"""On-device environments of suites, by prefix: our MinAtar, and those of other libraries.
 
-The others are extras, imported when one of their environments is made. Wrappers for time limit and reset are not used:
+These are extras, imported when one of their environments is made. Wrappers for time limit and reset are not used:
 ``DeviceEnv`` has both, and keeps the true final observation.
 """
 

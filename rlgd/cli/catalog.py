@@ -145,7 +145,7 @@ where they are not named. `docs/ascent.md` says more.""",
 }
 
 
-SUITE_PREFIXES = ("minatar", "brax", "craftax", "gymnax", "jumanji", "navix", "pgx", "playground")
+SUITE_PREFIXES = ("minatar", "brax", "craftax", "gymnax", "jumanji", "navix", "pgx", "playground", "playground-warp")
 TABLES: dict[str, Callable[[], Rows]] = {
     "agents": agents,
     "presets": presets,

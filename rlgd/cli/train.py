@@ -31,7 +31,9 @@ class Options(RunOptions):
     """Train an agent, write its curves and its checkpoints to runs/, and evaluate it."""
 
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
-    env: str | None = flag(None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs`", "ID", group="run")
+    env: str | None = flag(
+        None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs` and `rlgd list suites`", "ID", group="run"
+    )
     preset: bool = flag(True, "take what was tuned for the agent in this environment; flags override it", group="run")
     auto: bool = flag(
         False,

@@ -36,7 +36,9 @@ class Options(EngineOptions):
     """
 
     agent: str = positional("AGENT", "an agent of `rlgd list agents`")
-    env: str | None = flag(None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs`", "ID", group="run")
+    env: str | None = flag(
+        None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs` and `rlgd list suites`", "ID", group="run"
+    )
     search: tuple[str, ...] = flag((), "hyper-parameters to search over", "NAME=VALUES ...", group="run")
     trials: int = flag(30, "values to try, in all processes", group="run")
     seeds: int = flag(3, "seeds of each trial", group="run")

@@ -88,9 +88,9 @@ class Execution:
             return self.workers
         return max(num_cores() if jax.default_backend() == "cpu" else 1, self.devices)
 
-    def size_of(self, plan: Plan, group: Group) -> int:
-        """The number of members in a slice of a group."""
-        return self.slice_size or width_of(plan.members[group.members[0]])
+    def size_of(self, plan: Plan, group: Group, member_bytes: int | None = None) -> int:
+        """The number of members in a slice of a group; ``member_bytes`` is the ``bytes_of`` of one, if it is known."""
+        return self.slice_size or width_of(plan.members[group.members[0]], member_bytes)
 
 
 def forecast(plan: Plan, execution: Execution) -> str:
@@ -108,11 +108,11 @@ def forecast(plan: Plan, execution: Execution) -> str:
         training = sum(_seconds(plan.members[n]) for n in group.members)
         line = f"  program {group.label}: {len(group.members):,} members"
         if group.on_device:
-            member = plan.members[group.members[0]]
-            of_member = bytes_of(member)  # traces the program, which takes most of the time of this function
-            size = execution.slice_size or width_of(member, of_member)
+            # This traces the program, which takes most of the time here.
+            member_bytes = bytes_of(plan.members[group.members[0]])
+            size = execution.size_of(plan, group, member_bytes)
             seconds += training + COMPILE_SECONDS
-            most = max(most, size * of_member)
+            most = max(most, size * member_bytes)
             line += f", {'one after another' if execution.exact else f'{size} side by side'}"
         else:
             on_host += training

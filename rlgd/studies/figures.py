@@ -184,22 +184,26 @@ def over_all_tasks(overall: Sequence[Overall]) -> dict[str, Figure]:
     """The normalized return and the time at each point, a line for the arms of each name, and performance profiles."""
     figures = {}
     axes = list(dict.fromkeys(family.axis for family in overall))
+    names = list(dict.fromkeys(family.name for family in overall))
+    styles = dict(zip(names, _styles(len(names)), strict=True))
     for name, label in NORMALIZED.items():
         figures[name], places = _grid(len(axes))
         for panel, axis in zip(places, axes, strict=True):
-            _draw_families(panel, [family for family in overall if family.axis == axis], name, label)
+            _draw_families(panel, [family for family in overall if family.axis == axis], name, label, styles)
         if any(family.name for family in overall):
-            _legend(figures[name], len(overall))
+            _legend(figures[name], len(names))
     profiles, places = _grid(len(overall))
     for panel, family in zip(places, overall, strict=True):
         _draw_profiles(panel, family)
     return figures | {"performance-profiles": profiles}
 
 
-def _draw_families(panel: Axes, overall: Sequence[Overall], name: str, label: str) -> None:
+def _draw_families(
+    panel: Axes, overall: Sequence[Overall], name: str, label: str, styles: Mapping[str, tuple[str, str]]
+) -> None:
     labels = list(dict.fromkeys(family.value(point) for family in overall for point in family.points))
-    number = len(overall)
-    for shift, (colour, line), family in zip(_shifts(number), _styles(number), overall, strict=True):
+    for shift, family in zip(_shifts(len(overall)), overall, strict=True):
+        colour, line = styles[family.name]
         intervals = [point.score if name == "normalized-return" else point.time for point in family.points]
         x = np.array([labels.index(family.value(point)) for point in family.points]) + shift
         _draw_intervals(panel, x, intervals, colour, line, family.name)

@@ -19,11 +19,13 @@ MOST = {"cpu": 4, "gpu": 128}  # members: a slice that is not full computes its 
 MOST_BYTES = 2**31  # of a slice, by the estimate of ``bytes_of``
 
 
-def width_of(config: RunConfig, size: int | None = None) -> int:
-    """The number of members in a slice, for a group with this member; ``size`` is its ``bytes_of`` if it is known."""
+def width_of(config: RunConfig, member_bytes: int | None = None) -> int:
+    """The number of members in a slice, for a group with this member, of which ``bytes_of`` may be known."""
     platform = jax.default_backend() if jax.default_backend() in ROWS else "gpu"
+    if member_bytes is None:
+        member_bytes = bytes_of(config)
     by_rows = ROWS[platform] // config.agent.num_envs
-    return max(1, min(by_rows, MOST[platform], MOST_BYTES // (size or bytes_of(config))))
+    return max(1, min(by_rows, MOST[platform], MOST_BYTES // member_bytes))
 
 
 def bytes_of(config: RunConfig) -> int:

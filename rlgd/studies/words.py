@@ -88,11 +88,11 @@ def _over_environments(overall: Overall) -> str:
 
 
 def _working(grids: Sequence[Working]) -> str:
-    """With which arm most values work, and with which fewest."""
+    """With which arm the largest share of values works, and with which the smallest."""
     shares = {grid.name: grid.share for grid in grids if grid.share is not None}
     most, least = (choose(shares, key=lambda name: shares[name].value) for choose in (max, min))
-    text = f"Most values of {grids[0].axis} work with **{most}**: {_in_percent(shares[most])} of them"
-    return f"{text}; fewest with **{least}**: {_in_percent(shares[least])}."
+    text = f"The largest share of values of {grids[0].axis} works with **{most}**: {_in_percent(shares[most])}"
+    return f"{text}; the smallest with **{least}**: {_in_percent(shares[least])}."
 
 
 def _in_percent(share: Interval) -> str:

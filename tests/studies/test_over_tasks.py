@@ -128,15 +128,18 @@ def test_each_line_has_the_intervals_of_its_points(overall: Overall) -> None:
 
 def test_many_lines_are_told_apart_and_named_beside_the_panel(overall: Overall) -> None:
     names = [f"arm {n}" for n in range(20)]
-    figure = figures.over_all_tasks([overall._replace(name=name) for name in names])["normalized-return"]
-    (panel,) = figure.axes
+    along = ("learning_rate", "momentum")
+    families = [overall._replace(name=name, axis=along[n % 2]) for n, name in enumerate(names)]
+    figure = figures.over_all_tasks(families)["normalized-return"]
+    panel, other = figure.axes
     (legend,) = figure.legends
     assert panel.get_legend() is None
-    assert [text.get_text() for text in legend.get_texts()] == names
-    styles = {(line.get_color(), line.get_marker()) for line in panel.get_lines() if line.get_linestyle() != "None"}
+    assert {text.get_text() for text in legend.get_texts()} == {*names}
+    drawn = [line for axes in (panel, other) for line in axes.get_lines() if line.get_linestyle() != "None"]
+    styles = {(line.get_color(), line.get_marker()) for line in drawn}
     assert len(styles) == len(names)
     figures.png(figure)
-    assert legend.get_window_extent().x0 > panel.get_window_extent().x1
+    assert legend.get_window_extent().x0 > other.get_window_extent().x1
 
 
 def test_charts_have_the_intervals_of_the_table(

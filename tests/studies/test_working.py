@@ -87,8 +87,8 @@ def test_tables_words_and_notes_say_it(plan: Plan, results: list[list[PointResul
     (beside,) = [line for line in text.splitlines() if line.startswith("| without ")]
     assert beside.count("|") == row.count("|")
     said = words.in_short(plan, results)
-    assert said.startswith("Most values of learning_rate work with **wide**: 70%")
-    assert "fewest with **narrow**: 10%" in said
+    assert said.startswith("The largest share of values of learning_rate works with **wide**: 70%")
+    assert "the smallest with **narrow**: 10%" in said
     assert "Values that work:" in page.summary_page(plan, results, (), ())
     assert grids
 

@@ -125,9 +125,9 @@ def _spawned(board: AsterixBoard, spawns: Array, chance: Array) -> tuple[Array, 
 
 def _ramped(board: AsterixBoard, ramping: Scalar) -> AsterixBoard:
     """The times that become shorter, every 102 steps; that between moves every second time."""
-    slower = (board.spawn_time > 1) | (board.move_time > 1)
-    due = ramping & slower & (board.ramp_timer < 0)
-    waits = ramping & slower & ~due
+    can_ramp = (board.spawn_time > 1) | (board.move_time > 1)
+    due = ramping & can_ramp & (board.ramp_timer < 0)
+    waits = ramping & can_ramp & ~due
     faster = due & (board.move_time > 1) & (board.ramp % 2 == 1)
     return board._replace(
         move_time=board.move_time - faster.astype(jnp.int32),

@@ -317,8 +317,8 @@ def _breathed(board: SeaquestBoard, ramping: Scalar) -> tuple[SeaquestBoard, Arr
     arrives = ~below & ~board.surfaced
     empty, full = board.crew == 0, board.crew == CREW
     surfaces = arrives & ~empty
-    slower = ramping & ((board.spawn_time > 1) | (board.move_time > LEAST_MOVE_TIME))
-    ramps = surfaces & slower
+    can_ramp = ramping & ((board.spawn_time > 1) | (board.move_time > LEAST_MOVE_TIME))
+    ramps = surfaces & can_ramp
     after = board._replace(
         oxygen=jnp.where(surfaces, number(OXYGEN), minus_one_if(below, board.oxygen)),
         crew=jnp.where(surfaces, jnp.where(full, number(0), board.crew) - 1, board.crew),

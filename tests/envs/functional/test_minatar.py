@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 import rlgd.envs
 from rlgd.envs.functional.minatar import GAMES, MinAtarParams
 from rlgd.envs.functional.minatar.seaquest import Seaquest
+from rlgd.errors import UsageError
 from tests.support import minatar_walk
 
 
@@ -119,8 +120,12 @@ def test_gymnasium_has_the_games_too(name: str) -> None:
         np.testing.assert_array_equal(several[0], after)
         assert reward == rewards[0]
         if terminated:
+            with pytest.raises(UsageError, match="is over; call reset first"):
+                env.step(action)
             break
     env.close()
     vector.close()
-    assert rlgd.envs.make(env_id) == rlgd.envs.make(f"minatar:{name}")
-    assert rlgd.envs.full_id(env_id) == f"minatar:{name}"
+    for written in (env_id, env_id.removesuffix("-v1"), f"rlgd.envs:{env_id}"):
+        assert rlgd.envs.make(written) == rlgd.envs.make(f"minatar:{name}")
+        assert rlgd.envs.full_id(written) == f"minatar:{name}"
+    assert rlgd.envs.make("rlgd.envs:rlgd/CartPole-v1") == rlgd.envs.make("CartPole-v1")

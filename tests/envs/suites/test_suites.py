@@ -89,7 +89,11 @@ def walked(env: DeviceEnv) -> Walk:
 
 
 slow = pytest.mark.slow
-LIMITS = {"pgx:2048": 1000, "craftax:Craftax-Classic-Symbolic-v1": 200}  # of suites without one, or with a long one
+LIMITS = {
+    "pgx:2048": 1000,
+    "pgx:minatar-breakout": 1000,
+    "craftax:Craftax-Classic-Symbolic-v1": 200,
+}  # of suites without one, or with a long one
 OF_OTHERS = [prefix for prefix in catalog.SUITES if prefix != "minatar"]
 WALKED = [
     "minatar:Breakout-v1",
@@ -295,6 +299,7 @@ def under_the_ball(env: DeviceEnv, state: Any, key: Array) -> Array:
         ("jumanji:Tetris-v0", any_action, {TERMINATED}),
         ("navix:Navix-Empty-5x5-v0", any_action, {TERMINATED, TRUNCATED}),
         ("pgx:2048", any_action, {TERMINATED}),
+        ("pgx:minatar-breakout", any_action, {TERMINATED}),
         pytest.param("craftax:Craftax-Classic-Symbolic-v1", any_action, {TERMINATED, TRUNCATED}, marks=slow),
         ("brax:fast", any_action, {TRUNCATED}),
         pytest.param("brax:inverted_pendulum", any_action, {TERMINATED}, marks=slow),
