@@ -18,7 +18,7 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def die(*_: Any) -> None:
+def die(*_: Any, **__: Any) -> None:
     """As the system ends a process that takes too much memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -45,5 +45,5 @@ class DiesOnce:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, *_: Any, **__: Any) -> None:
         die_once(self.marker)
