@@ -54,7 +54,7 @@ def register() -> None:
             reward_threshold=spec.reward_threshold,
             max_episode_steps=spec.max_episode_steps,
         )
-    for (env_id, _), path in zip(GAME_IDS.items(), GAMES.values(), strict=True):
+    for env_id, path in zip(GAME_IDS, GAMES.values(), strict=True):
         gymnasium.register(
             env_id,
             entry_point=functools.partial(make_single, func_env=path),

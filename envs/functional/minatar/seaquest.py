@@ -115,7 +115,6 @@ class Seaquest(Game):
         board = _commanded(_spawned(board, chance), action)
         board, shot = _bullets_fly(board)
         board = _divers_swim(board)
-        # The enemies that are in reach of the player before they move, and after.
         board, submarines_shot, hit = _enemies_swim(board, board.enemies.submarine)
         board, hit_by_bullet = _enemy_bullets_fly(board)
         board, fish_shot, bitten = _enemies_swim(board, ~board.enemies.submarine)
