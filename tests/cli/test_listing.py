@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from rlgd.cli import main
+from rlgd.cli import catalog, main
+from rlgd.envs import SUITES
 
 
 @pytest.mark.parametrize("what", ["agents", "envs", "optimizers", "sinks"])
@@ -20,3 +21,7 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
     for _ in range(3):  # the reader may be gone before or after the first line
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_suite_can_be_listed() -> None:
+    assert {*catalog.SUITE_PREFIXES} == {*SUITES}

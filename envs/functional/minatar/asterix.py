@@ -7,6 +7,7 @@ from jax import Array
 
 from rlgd.envs.functional.minatar.game import (
     DOWN,
+    LANES,
     LAST,
     LEFT,
     NOTHING,
@@ -16,6 +17,7 @@ from rlgd.envs.functional.minatar.game import (
     Turn,
     cell,
     cells,
+    lanes,
     moved,
     number,
     outside,
@@ -24,7 +26,6 @@ from rlgd.envs.functional.minatar.game import (
 )
 from rlgd.pytrees import Scalar
 
-LANES = 8  # rows 1 to 8 have room for one thing each
 RAMP_INTERVAL, FIRST_SPAWN_TIME, FIRST_MOVE_TIME = 100, 10, 5
 
 
@@ -76,7 +77,7 @@ class Asterix(Game):
         spawns, moves = board.spawn_timer == 0, board.move_timer == 0
         column, right, gold, there = _spawned(board, spawns, chance)
         x, y = moved(board.x, action, LEFT, RIGHT), moved(board.y, action, UP, DOWN, 1, LANES)
-        own_lane = _lanes() == y
+        own_lane = lanes() == y
 
         touched = there & own_lane & (column == x)
         column = jnp.where(moves, column + step_of(right), column)
@@ -96,16 +97,12 @@ class Asterix(Game):
         return jnp.stack(
             [
                 cell(board.y, board.x),
-                cells(_lanes(), board.column, board.there & ~board.gold),
-                cells(_lanes(), behind, board.there),
-                cells(_lanes(), board.column, board.there & board.gold),
+                cells(lanes(), board.column, board.there & ~board.gold),
+                cells(lanes(), behind, board.there),
+                cells(lanes(), board.column, board.there & board.gold),
             ],
             axis=-1,
         )
-
-
-def _lanes() -> Array:
-    return jnp.arange(1, LANES + 1, dtype=jnp.int32)
 
 
 def _spawned(board: AsterixBoard, spawns: Array, chance: Array) -> tuple[Array, Array, Array, Array]:

@@ -7,6 +7,7 @@ from jax import Array
 
 from rlgd.envs.functional.minatar.game import (
     DOWN,
+    LANES,
     LAST,
     NOTHING,
     SIDE,
@@ -16,13 +17,13 @@ from rlgd.envs.functional.minatar.game import (
     along,
     cell,
     cells,
+    lanes,
     minus_one_if,
     moved,
     number,
 )
 from rlgd.pytrees import Scalar
 
-LANES = 8  # rows 1 to 8 have a car each
 COLUMN = 4  # of the chicken
 SLOWEST, PLAYER_TIME, TIME = 5, 3, 2500
 
@@ -66,7 +67,7 @@ class Freeway(Game):
         timer = jnp.where(across, jnp.abs(speed), board.timer)
         y = jnp.where(across, number(LAST), y)
 
-        own_lane = _lanes() == y
+        own_lane = lanes() == y
         drives = timer == 0
         column = jnp.where(drives, (board.column + jnp.sign(speed)) % SIDE, board.column)
         hit = own_lane & ((board.column == COLUMN) | (column == COLUMN))
@@ -86,12 +87,8 @@ class Freeway(Game):
         behind = along((board.column - jnp.sign(board.speed)) % SIDE)  # [8, 10]
         slowness = jnp.abs(board.speed)[:, None] == jnp.arange(1, SLOWEST + 1, dtype=jnp.int32)[None, :]
         trails = jnp.pad(behind[:, :, None] & slowness[:, None, :], ((1, 1), (0, 0), (0, 0)))
-        chicken, cars = cell(board.y, number(COLUMN)), cells(_lanes(), board.column, there)
+        chicken, cars = cell(board.y, number(COLUMN)), cells(lanes(), board.column, there)
         return jnp.concatenate([jnp.stack([chicken, cars], axis=-1), trails], axis=-1)
-
-
-def _lanes() -> Array:
-    return jnp.arange(1, LANES + 1, dtype=jnp.int32)
 
 
 def _speeds(chance: Array) -> Array:

@@ -15,6 +15,7 @@ from rlgd.pytrees import Scalar
 
 SIDE = 10  # cells
 LAST = SIDE - 1
+LANES = 8  # rows 1 to 8, where things move in some games
 NOTHING, LEFT, UP, RIGHT, DOWN, FIRE = range(6)
 PIXELS = 16  # of a cell's side in a picture
 
@@ -165,6 +166,16 @@ def cells(rows: Array, columns: Array, there: Array) -> Array:
     lines = jnp.bitwise_or.reduce(jnp.where(along(rows), bits[:, None], number(0)), axis=0)
     columns_of_field = jax.lax.broadcasted_iota(jnp.int32, (1, SIDE), 1)
     return jnp.right_shift(lines[:, None], columns_of_field) & 1 == 1
+
+
+def lanes() -> Array:
+    """The rows of the lanes, ``[8]`` int32."""
+    return jnp.arange(1, LANES + 1, dtype=jnp.int32)
+
+
+def shifted(field: Array, down: int = 0, right: int = 0) -> Array:
+    """A field ``[10, 10]`` bool moved by so many cells; what leaves it is gone."""
+    return jax.lax.pad(field, jnp.zeros((), bool), [(down, -down, 0), (right, -right, 0)])
 
 
 def outside(place: Array) -> Array:

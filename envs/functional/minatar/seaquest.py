@@ -23,6 +23,7 @@ from rlgd.envs.functional.minatar.game import (
     moved,
     number,
     outside,
+    shifted,
     step_of,
     total,
 )
@@ -291,10 +292,7 @@ def _enemy_bullets_fly(board: SeaquestBoard) -> tuple[SeaquestBoard, Array]:
     """The enemies' bullets move; also whether one meets the player, before or after."""
     player = cell(board.y, board.x)
     to_left, to_right = board.enemy_bullets
-    edge = jnp.zeros_like(to_left[:, :1])
-    after = jnp.stack(
-        [jnp.concatenate([to_left[:, 1:], edge], axis=1), jnp.concatenate([edge, to_right[:, :-1]], axis=1)]
-    )
+    after = jnp.stack([shifted(to_left, right=-1), shifted(to_right, right=1)])
     return board._replace(enemy_bullets=after), jnp.any(jnp.any(board.enemy_bullets | after, axis=0) & player)
 
 

@@ -20,6 +20,7 @@ from rlgd.envs.functional.minatar.game import (
     minus_one_if,
     moved,
     number,
+    shifted,
     total,
 )
 from rlgd.pytrees import Scalar
@@ -30,7 +31,8 @@ WAVE[:4, 2:8] = True
 
 
 class SpaceInvadersBoard(NamedTuple):
-    """The cannon's column ``x``; fields ``[10, 10]`` bool of aliens, own bullets and theirs; ``to_left`` bool: they go.
+    """The cannon's column ``x``; fields ``[10, 10]`` bool of aliens and of both sides' bullets; ``to_left`` bool: where aliens
+    move.
 
     Aliens move every ``move_time`` steps, or sooner if they are fewer; the timers count down to the next time.
     """
@@ -44,7 +46,11 @@ class SpaceInvadersBoard(NamedTuple):
     move_timer: Array
     enemy_shot_timer: Array
     shot_timer: Array
-    ramp: Array
+
+    @property
+    def ramp(self) -> Array:
+        """How often the game has become harder."""
+        return ENEMY_MOVE_TIME - self.move_time
 
 
 class SpaceInvaders(Game):
@@ -65,15 +71,14 @@ class SpaceInvaders(Game):
             move_timer=number(ENEMY_MOVE_TIME),
             enemy_shot_timer=number(ENEMY_SHOT_TIME),
             shot_timer=number(0),
-            ramp=number(0),
         )
 
     def play(self, board: SpaceInvadersBoard, action: Array, chance: Array, ramping: Scalar) -> Turn:
         fires = (action == FIRE) & (board.shot_timer == 0)
         x = moved(board.x, action, LEFT, RIGHT)
         own_place = cell(number(LAST), x)
-        bullets = _up(board.bullets | (fires & own_place))
-        enemy_bullets = _down(board.enemy_bullets)
+        bullets = shifted(board.bullets | (fires & own_place), down=-1)
+        enemy_bullets = shifted(board.enemy_bullets, down=1)
         hit = jnp.any((enemy_bullets | board.aliens) & own_place)
 
         aliens, to_left, move_timer, lands = _marched(board)
@@ -94,7 +99,6 @@ class SpaceInvaders(Game):
             move_timer=move_timer - 1,
             enemy_shot_timer=jnp.where(shoots, number(ENEMY_SHOT_TIME), board.enemy_shot_timer) - 1,
             shot_timer=minus_one_if(shot_timer > 0, shot_timer),
-            ramp=board.ramp + faster.astype(jnp.int32),
         )
         return Turn(after, total(struck), hit | lands | jnp.any((aliens | struck) & own_place))
 
@@ -111,14 +115,6 @@ class SpaceInvaders(Game):
             ],
             axis=-1,
         )
-
-
-def _up(field: Array) -> Array:
-    return jnp.concatenate([field[1:], jnp.zeros_like(field[:1])])
-
-
-def _down(field: Array) -> Array:
-    return jnp.concatenate([jnp.zeros_like(field[:1]), field[:-1]])
 
 
 def _marched(board: SpaceInvadersBoard) -> tuple[Array, Array, Array, Array]:
