@@ -31,8 +31,7 @@ WAVE[:4, 2:8] = True
 
 
 class SpaceInvadersBoard(NamedTuple):
-    """The cannon's column ``x``; fields ``[10, 10]`` bool of aliens and of both sides' bullets; ``to_left`` bool: where aliens
-    move.
+    """The cannon's column ``x``; fields ``[10, 10]`` bool of aliens and of bullets; ``to_left`` bool: where they move.
 
     Aliens move every ``move_time`` steps, or sooner if they are fewer; the timers count down to the next time.
     """
