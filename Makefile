@@ -27,6 +27,9 @@ SERVICE_EXTRAS := dev,mlflow,comet
 
 train: $(VENV)/.train
 	$(BIN)/rlgd train ppo --env CartPole-v1 $(ARGS)
+	@echo "next:        $(BIN)/rlgd train ppo --env CartPole-v1 --momentum 0.5   (another momentum, beside the first)"
+	@echo "             $(BIN)/rlgd study momentum                               (what does momentum do? minutes)"
+	@echo "             docs/start.md                                             (the first ten minutes)"
 
 test: $(VENV)/.dev $(WEB)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)

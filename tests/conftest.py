@@ -8,6 +8,7 @@ programs; and Python collects garbage less often.
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ if jax.__version_info__ < (0, 11):  # later compilers always use the emitters, a
 for flag in flags:
     if flag.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):  # the caller's own flags stay
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+# Messages name commands as they can be typed here. Tests read them where the path has rlgd.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -1,10 +1,12 @@
 """The tables of ``rlgd list``: each is a function in ``TABLES``."""
 
 import functools
+import importlib.util
 from collections.abc import Callable
 
 from rlgd.errors import UsageError, unknown
 from rlgd.plugins import Kind
+from rlgd.system.commands import as_typed
 from rlgd.tables import aligned
 
 Rows = list[list[str]]
@@ -63,7 +65,7 @@ def presets() -> Rows:
 
 
 def envs() -> Rows:
-    """The environments with a twin on the device, then the others that Gymnasium has registered."""
+    """The environments with a twin on the device, then the others that Gymnasium has and whose packages are here."""
     import gymnasium
 
     from rlgd.envs import device_ids
@@ -72,8 +74,7 @@ def envs() -> Rows:
 
     twins = device_ids()
     rows = [["environment", "runs on", "time limit", "solved at"]]
-    others = {env_id for env_id, spec in gymnasium.registry.items() if spec.entry_point is not None}
-    others -= {*twins, *GAME_IDS}
+    others = {env_id for ids in _of_gymnasium(True).values() for env_id in ids} - {*twins, *GAME_IDS}
     for env_id in twins + sorted(others):
         spec = gymnasium.registry[env_id]
         limit = "-" if spec.max_episode_steps is None else str(spec.max_episode_steps)
@@ -81,6 +82,46 @@ def envs() -> Rows:
         rows.append([env_id, "device, host" if env_id in twins else "host", limit, threshold])
     rows += [[env_id, "device", "-", "-"] for env_id in GAME_IDS.values()]
     return [*rows, *([name, "-", "-", f"{place} {origin}"] for name, place, origin in _installed(ENV))]
+
+
+# Environments of Gymnasium by the start of their modules: the package that they need, and the extra that brings it.
+NEEDED = {
+    "gymnasium.envs.box2d": ("Box2D", "box2d"),
+    "gymnasium.envs.mujoco": ("mujoco", "mujoco"),
+}
+
+
+def _of_gymnasium(installed: bool) -> dict[str, list[str]]:
+    """The ids that Gymnasium has registered and whose packages are installed, or are not, by the extra; "" for none.
+
+    Ids that Gymnasium keeps only to say what took their place are left out.
+    """
+    import gymnasium
+
+    found: dict[str, list[str]] = {}
+    for env_id, spec in gymnasium.registry.items():
+        place = spec.entry_point
+        if place is None or (callable(place) and place.__module__.startswith("gymnasium.")):
+            continue
+        module = place if isinstance(place, str) else place.__module__
+        package, extra = next((needed for start, needed in NEEDED.items() if module.startswith(start)), ("", ""))
+        if installed == (not package or importlib.util.find_spec(package) is not None):
+            found.setdefault(extra, []).append(env_id)
+    return found
+
+
+def _further_envs() -> str:
+    """What can be installed besides."""
+    lines = [
+        f"not installed: {sorted(ids)[0]} and {len(ids) - 1} more; pip install 'rlgd[{extra}]'"
+        for extra, ids in _of_gymnasium(False).items()
+    ]
+    atari = "ALE/Pong-v5 and the other games of the Atari 2600"  # ale_py registers them when it is imported
+    if importlib.util.find_spec("ale_py") is None:
+        lines.append(f"not installed: {atari}; pip install 'rlgd[atari]'")
+    else:
+        lines.append(f"{atari} are installed too.")
+    return "\n".join(["", *lines, "`rlgd list suites` has further ones on the device."])
 
 
 def suite(prefix: str) -> Rows:
@@ -131,17 +172,20 @@ def studies() -> Rows:
     return [["study", "question"], *map(list, question.shipped_questions().items())]
 
 
-LEGENDS = {
-    "envs": """
-`rlgd list suites` has further ones on the device.""",
-    "suites": """
-`rlgd list minatar` and the like list their environments.""",
-    "optimizers": """
+LEGENDS: dict[str, Callable[[], str]] = {
+    "envs": _further_envs,
+    "suites": lambda: (
+        """
+`rlgd list minatar` and the like list their environments."""
+    ),
+    "optimizers": lambda: (
+        """
 g: gradient of the objective    w: parameters    a: learning_rate, after its schedule    m: momentum
 b: second_moment    e: epsilon    t: number of updates
 A prime corrects the bias of an average that began at 0: v' = v / (1 - m^t), s' = s / (1 - b^t).
 weight_decay takes a * weight_decay * w from the step of any of them, max_grad_norm bounds |g|; both are off by default
-where they are not named. `docs/ascent.md` says more.""",
+where they are not named. `docs/ascent.md` says more."""
+    ),
 }
 
 
@@ -168,4 +212,4 @@ def table(name: str, width: int | None = None) -> str:
     """
     if name not in TABLES:
         raise unknown("list", name, TABLES)
-    return aligned(TABLES[name](), width) + LEGENDS.get(name, "")
+    return aligned(TABLES[name](), width) + as_typed(LEGENDS.get(name, str)())

@@ -1,11 +1,12 @@
 """The table of commands. A command's module is imported when the command is called."""
 
 import importlib
+import shlex
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
-from rlgd.errors import unknown
+from rlgd.errors import UsageError, unknown
 
 
 class Command(NamedTuple):
@@ -49,6 +50,7 @@ COMMANDS = {
         "rlgd.cli.runs_compare", "DIR [flags]", "show which settings of runs differ, and the returns, over seeds"
     ),
     "runs prune": Command("rlgd.cli.runs_prune", "DIR [flags]", "remove runs that are not worth keeping"),
+    "doctor": Command("rlgd.cli.doctor", "[flags]", "print versions, devices and what is wrong, for a report"),
     "list": Command("rlgd.cli.listing", "THING", "list agents, envs, optimizers, presets, schedules or studies"),
 }
 
@@ -57,10 +59,14 @@ def find(words: Sequence[str]) -> tuple[str, list[str]]:
     """The name of the command at the start of a command line, and the words after it.
 
     Raises:
-        UsageError: if there is no such command, naming the nearest one.
+        UsageError: if there is no such command; it names the nearest one, or for an agent what was meant.
     """
     for length in (2, 1):
         name = " ".join(words[:length])
         if name in COMMANDS:
             return name, list(words[length:])
+    from rlgd.agents.registry import ALIASES, REGISTRY
+
+    if words[0].lower() in {*REGISTRY, *ALIASES}:
+        raise UsageError(f"{words[0]} is an agent: `rlgd {shlex.join(['train', *words])}`.")
     raise unknown("command", words[0], {name.partition(" ")[0] for name in COMMANDS})

@@ -6,6 +6,7 @@ list (a kill may have cut it), or that differs from it, is removed, and compiled
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,22 @@ class Entry(NamedTuple):
     size: int
     changed_ns: int
     digest: str
+
+
+def folder() -> Path:
+    """Where the user's compiled programs are kept; it is made if need be, and only the user can read it.
+
+    Raises:
+        OSError: if it cannot be made, or belongs to another user, who may have written its programs.
+        RuntimeError: if the user has no home.
+    """
+    home = os.environ.get("XDG_CACHE_HOME")
+    found = (Path(home) if home else Path.home() / ".cache") / "rlgd" / "xla"
+    found.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if found.stat().st_uid != os.getuid():
+        raise PermissionError(f"{found} belongs to another user")
+    found.chmod(0o700)
+    return found
 
 
 def remove_strangers(folder: Path) -> None:

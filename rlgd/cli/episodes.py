@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlgd.cli.options import OutputOptions, flag, positional
 from rlgd.cli.output import say, sentence
+from rlgd.cli.run_selection import newest
 from rlgd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class EpisodeOptions(OutputOptions):
     """Options of the commands that play whole episodes."""
 
-    directory: str = positional("RUN|FILE", "a directory that `rlgd train` wrote, or a policy that was saved")
+    directory: str = positional("RUN|FILE", "a directory that `rlgd train` wrote, or a policy that was saved", newest)
     episodes: int = flag(100, "how many to play")
     checkpoint: str | None = flag(None, "best, latest or a step; the default is the run's result", "best|latest|STEP")
     sampled: bool = flag(False, "sample actions instead of taking the most probable")

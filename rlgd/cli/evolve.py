@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from rlgd.cli import near_misses
 from rlgd.cli.options import UNKNOWN, OutputOptions, flag, part, positional
-from rlgd.cli.output import end_interrupted, tensorboard_command, terminal_width
+from rlgd.cli.output import command, end_interrupted, tensorboard, terminal_width
 from rlgd.cli.tune import ranges
 from rlgd.errors import UsageError
 
@@ -29,7 +30,7 @@ class Options(OutputOptions):
     The agent's flags hold for all members.
     """
 
-    agent: str = positional("AGENT", "an agent of `rlgd list agents`")
+    agent: str = positional("AGENT", "an agent of `rlgd list agents`", near_misses.agent)
     env: str | None = flag(None, "Gymnasium id of an environment on the device, such as CartPole-v1", "ID", group="run")
     vary: tuple[str, ...] = flag((), "what evolves, and within which range", "NAME=RANGE ...", group="run")
     members: int = flag(16, "members of the population, side by side", group="run")
@@ -103,5 +104,5 @@ def _report(result: "EvolveResult", options: Options) -> None:
     print(result.table(terminal_width()))
     print(f"\nwinner:      return {result.evaluation.mean:.1f} (greedy policy, {options.eval_episodes} episodes)")
     print(f"population:  {directory}")
-    print(f"curves:      {tensorboard_command()} --logdir {directory / TENSORBOARD}")
-    print(f"train:       rlgd train {options.agent} --config {directory / BEST}")
+    print(f"curves:      {tensorboard(directory / TENSORBOARD)}")
+    print(f"train:       {command('train', options.agent, '--config', directory / BEST)}")

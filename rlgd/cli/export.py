@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from rlgd.cli.options import CommandOptions, flag, positional
+from rlgd.cli.run_selection import newest
 
 MASKS = {"yes": True, "no": False}
 
@@ -15,7 +16,7 @@ class Options(CommandOptions):
     The input is the raw observation, the output the action as the environment receives it: `docs/export.md`.
     """
 
-    directory: str = positional("RUN", "a directory that `rlgd train` wrote")
+    directory: str = positional("RUN", "a directory that `rlgd train` wrote", newest)
     to: tuple[str, ...] = flag(("onnx",), "one format or several: onnx, stablehlo, safetensors, tflite", "FORMAT ...")
     out: str | None = flag(None, "the folder; the default is export/ in the run's directory", "DIR")
     checkpoint: str | None = flag(None, "best, latest or a step; the default is the run's result", "best|latest|STEP")

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from rlgd.cli.commands import COMMANDS
 from rlgd.cli.options import CommandOptions, Flag, flags_of, is_mapping, members
+from rlgd.system.commands import as_typed, program
 
 MANY = 30  # flags; a command with more shows most of them by name alone
 MOST_USED = 10
@@ -53,18 +54,23 @@ def overview() -> str:
     lines = ["rlgd: policy gradients as compiled gradient ascent.", "", "usage: rlgd COMMAND [arguments]", ""]
     for name, command in COMMANDS.items():
         lines += _entry(f"{name} {command.arguments}".strip(), command.about, 36)
-    return "\n".join(lines) + AFTER_COMMANDS
+    own, tensorboard = program("rlgd", "rlgd"), program("tensorboard", "tensorboard.main")
+    for text in AFTER_COMMANDS:
+        lines += ["", *textwrap.wrap(text, _width(), break_on_hyphens=False)]
+    lines += ["", *(f"  {own} {example}" for example in EXAMPLES), f"  {tensorboard} --logdir runs"]
+    return "\n".join(lines) + "\n"
 
 
-AFTER_COMMANDS = """
-
-`rlgd COMMAND --help` and `rlgd train AGENT --help` explain the flags.
-`rlgd --tyro-print-completion SHELL` prints a completion script for bash, zsh
-or fish. To begin with:
-
-  rlgd train ppo --env CartPole-v1
-  tensorboard --logdir runs
-"""
+AFTER_COMMANDS = (
+    "`rlgd COMMAND --help` and `rlgd train AGENT --help` explain the flags. `rlgd --tyro-print-completion SHELL` "
+    "prints a completion script for bash, zsh or fish.",
+    "To begin with, train an agent, train it with another momentum, ask what momentum does, and see the curves:",
+)
+EXAMPLES = (
+    "train ppo --env CartPole-v1",
+    "train ppo --env CartPole-v1 --momentum 0.5",
+    "study momentum",
+)
 
 
 def usage(name: str, first: Mapping[str, str]) -> str:
@@ -97,7 +103,8 @@ def page(name: str, options: CommandOptions, first: Mapping[str, str], whole: bo
         elif others:
             lines += ["", f"{group}:", *(line for flag in others for line in _described(flag, short))]
     if short:
-        lines += ["", f"`{' '.join(['rlgd', name, *first.values()])} --help-all` shows all {len(flags)} flags."]
+        all_flags = f"`{' '.join(['rlgd', name, *first.values()])} --help-all` shows all {len(flags)} flags."
+        lines += ["", as_typed(all_flags)]
     return "\n".join(lines) + "\n"
 
 
@@ -162,7 +169,7 @@ def _about(options: CommandOptions) -> list[str]:
     lines = []
     for text in filter(None, (inspect.getdoc(type(options)), options.notes())):
         lines.append("")
-        for line in text.splitlines():
+        for line in as_typed(text).splitlines():
             column = re.match(r" +\S.*?  +", line)
             hanging = " " * (column.end() if column else 0)
             lines += textwrap.wrap(line, _width(), subsequent_indent=hanging) or [""]
@@ -171,7 +178,7 @@ def _about(options: CommandOptions) -> list[str]:
 
 def _entry(name: str, text: str, column: int, indent: str = "  ") -> list[str]:
     """A name and its text beside it, or below it where the name is longer than the column."""
-    unbroken = re.sub(r"(?<=[\[(][\d-]), (?=\S+[\])])", f",{NO_BREAK}", text)  # an interval stays on one line
+    unbroken = re.sub(r"(?<=[\[(][\d-]), (?=\S+[\])])", f",{NO_BREAK}", as_typed(text))  # an interval stays on one line
     lines = textwrap.wrap(unbroken, _width() - column, break_on_hyphens=False) or [""]
     lines = [line.replace(NO_BREAK, " ") for line in lines]
     left = indent + name

@@ -99,12 +99,7 @@ def _use_compilation_cache() -> None:
     import jax
 
     try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache = Path(home) / "rlgd" / "xla"
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if cache.stat().st_uid != os.getuid():  # another user may have written these programs
-            return
-        cache.chmod(0o700)
+        cache = compilation_cache.folder()
         compilation_cache.remove_strangers(cache)
     except (OSError, RuntimeError):
         return

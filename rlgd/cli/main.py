@@ -29,13 +29,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
+    if argv[:1] == ["help"]:  # as many programs have it
+        argv = [*argv[1:], "--help"]
     match argv:
         case [] | ["-h" | "--help", *_]:
             from rlgd.cli import help_page
 
             print(help_page.overview(), end="")
             return 0 if argv else 2
-        case ["--version", *_]:
+        case ["--version" | "version", *_]:
             from rlgd import __version__
 
             print(__version__)

@@ -31,9 +31,15 @@ def sinks_flag() -> Any:
     return dataclasses.field(default=(), metadata={"doc": doc, "metavar": "NAME", "group": "output", "kind": KIND})
 
 
-def positional(metavar: str, doc: str) -> Any:
-    """A field that comes first on the command line, without the name of a flag."""
-    return dataclasses.field(default="", metadata={"doc": doc, "metavar": metavar, "positional": True})
+def positional(metavar: str, doc: str, read: Callable[[str, str], str] | None = None) -> Any:
+    """A field that comes first on the command line, without the name of a flag.
+
+    Args:
+        metavar: what stands for it in the help.
+        doc: its sentence in the help.
+        read: the value from the name of the command and the word; it refuses what cannot be meant.
+    """
+    return dataclasses.field(default="", metadata={"doc": doc, "metavar": metavar, "positional": True, "read": read})
 
 
 def part(only: Callable[[Mapping[str, Any]], bool] = lambda metadata: True) -> dict[str, Any]:

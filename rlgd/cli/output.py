@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from rlgd.cli.options import OutputOptions, RunOptions
 from rlgd.system import signals
+from rlgd.system.commands import as_typed, program
 
 if TYPE_CHECKING:
     from rlgd.run.config import RunConfig
@@ -86,7 +88,7 @@ def report(result: "TrainResult", env_id: str, options: OutputOptions) -> int:
         print(sentence(describe(result.evaluation, env_id)))
     print(f"run:         {result.run_dir}")
     logdir = "runs" if result.run_dir.parts[:1] == ("runs",) else result.run_dir
-    print(f"curves:      {tensorboard_command()} --logdir {logdir}")
+    print(f"curves:      {tensorboard(logdir)}")
     return 0
 
 
@@ -97,19 +99,19 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def tensorboard_command() -> str:
-    """How to call TensorBoard: by its name if the path has it, else by its file beside this interpreter."""
-    import shutil
+def command(*words: str | Path) -> str:
+    """A command of rlgd as the user can type it."""
+    return f"{program('rlgd', 'rlgd')} {shlex.join(map(str, words))}"
 
-    if shutil.which("tensorboard"):
-        return "tensorboard"
-    beside = Path(sys.executable).with_name("tensorboard")
-    return os.path.relpath(beside) if beside.exists() else "tensorboard"
+
+def tensorboard(logdir: str | Path) -> str:
+    """The command that shows the curves in a directory."""
+    return f"{program('tensorboard', 'tensorboard.main')} --logdir {shlex.quote(str(logdir))}"
 
 
 def say(message: str) -> None:
     """Print to the error output."""
-    print(f"rlgd: {message}", file=sys.stderr, flush=True)
+    print(f"rlgd: {as_typed(message)}", file=sys.stderr, flush=True)
 
 
 def end_interrupted(interrupt: KeyboardInterrupt, how_to_continue: str) -> NoReturn:

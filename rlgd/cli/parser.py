@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from rlgd.cli import help_page
+from rlgd.cli import help_page, near_misses
 from rlgd.cli.options import CommandOptions, Flag, filled, flags_of, is_mapping, members
 from rlgd.errors import UsageError
 
@@ -57,10 +57,10 @@ def help_text(name: str, options: type[CommandOptions], words: Sequence[str], as
     positional = _positional(options)
     if not (asked.help or asked.help_all) and (words or positional is None):
         return None
-    first = _first(positional, words)
+    first = _first(name, positional, words)
     if first is None:
         return help_page.page(name, options(), {}, asked.help_all)
-    given = _given(f"rlgd {name}", flags_of(options.defaults(first)), words, strict=False)
+    given = _given(f"rlgd {name}", flags_of(options.defaults(first)), words, strict=False) | first
     return help_page.page(name, options.defaults(given), first, asked.help_all)
 
 
@@ -71,13 +71,13 @@ def parse(name: str, options: type[T], words: Sequence[str]) -> T:
         UsageError: for a mistake.
     """
     positional = _positional(options)
-    first = _first(positional, words)
+    first = _first(name, positional, words)
     if first is None:
         what = positional.metadata["metavar"] if positional else ""
         raise UsageError(f"{what} comes first: {help_page.usage(name, {})}.")
     prog = " ".join(["rlgd", name, *first.values()])
     flags = flags_of(options.defaults(first))
-    given = _given(prog, flags, words, strict=True)
+    given = _given(prog, flags, words, strict=True) | first
     for flag, value in given.items():
         if (kind := flags[flag].metadata.get("kind")) is not None:
             for name in value if isinstance(value, tuple) else (value,):
@@ -90,8 +90,12 @@ def _positional(options: type[CommandOptions]) -> Flag | None:
     return next((flag for flag in flags_of(options()).values() if flag.is_positional), None)
 
 
-def _first(positional: Flag | None, words: Sequence[str]) -> dict[str, str] | None:
-    """The positional argument by its name, none if the command has none; None if it is missing."""
+def _first(command: str, positional: Flag | None, words: Sequence[str]) -> dict[str, str] | None:
+    """The positional argument by its name, none if the command has none; None if it is missing.
+
+    Raises:
+        UsageError: if it cannot be meant.
+    """
     if positional is None:
         return {}
     kind = typed("first", {positional.name: Annotated[str, tyro.conf.Positional]}, total=True)
@@ -99,7 +103,8 @@ def _first(positional: Flag | None, words: Sequence[str]) -> dict[str, str] | No
         first, _ = tyro.cli(kind, args=words, return_unknown_args=True, add_help=False, console_outputs=False)
     except SystemExit:
         return None
-    return first
+    read = positional.metadata["read"]
+    return {name: read(command, word) for name, word in first.items()} if read else first
 
 
 def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: bool) -> dict[str, Any]:
@@ -112,12 +117,24 @@ def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: b
             with contextlib.redirect_stderr(box):
                 given = tyro.cli(kind, args=words, prog=prog, default=none)
         except SystemExit as mistake:
-            raise UsageError(f"{_without_box(box.getvalue())} `{prog} --help` shows all flags.") from mistake
+            wrong = _right_line(kind, prog, words, none, flags) or _without_box(box.getvalue())
+            raise UsageError(f"{wrong} `{prog} --help` shows all flags.") from mistake
     else:
         given, _ = tyro.cli(kind, args=words, prog=prog, default=none, return_unknown_args=True, add_help=False)
     for name in none.keys() & given.keys():
         given[name] = tuple(itertools.chain.from_iterable(given[name]))
     return {name: value for name, value in given.items() if name not in none or value != none[name]}
+
+
+def _right_line(kind: Any, prog: str, words: Sequence[str], none: Any, flags: Mapping[str, Flag]) -> str | None:
+    """What should have been typed, where words that no flag takes are all that is wrong, and it is known."""
+    try:
+        given, strangers = tyro.cli(
+            kind, args=words, prog=prog, default=none, return_unknown_args=True, add_help=False, console_outputs=False
+        )
+    except SystemExit:
+        return None
+    return near_misses.right_line(prog, strangers, flags, given) if strangers else None
 
 
 def _is_repeated(flag: Flag) -> bool:

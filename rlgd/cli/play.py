@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rlgd.cli import episodes
 from rlgd.cli.options import flag
-from rlgd.cli.output import tensorboard_command
+from rlgd.cli.output import tensorboard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ def run(options: Options) -> int:
     if not (options.quiet or options.json):
         print(f"video:       {options.video}")
     if has_curves and not (options.quiet or options.json):
-        print(f"curves:      {tensorboard_command()} --logdir {options.directory}")
+        print(f"curves:      {tensorboard(options.directory)}")
     return 0
 
 

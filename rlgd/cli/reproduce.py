@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import flag, positional
-from rlgd.cli.output import tensorboard_command, terminal_width
+from rlgd.cli.output import tensorboard, terminal_width
 from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError, whole_number
 from rlgd.system import signals
@@ -143,5 +143,5 @@ def _report(results: Sequence["RowResult"], table: Path, root: Path, options: Op
     else:
         print(scoreboard.table(results, terminal_width(), str(table)))
         print(f"\ntable:       {table}")
-        print(f"curves:      {tensorboard_command()} --logdir {root}")
+        print(f"curves:      {tensorboard(root)}")
     return 0 if all(result.reached for result in results) else 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rlgd.cli.options import UNKNOWN, RunOptions, flag, flags_of, part, positional
 from rlgd.cli.output import announce, report, sinks_of
+from rlgd.cli.run_selection import newest
 from rlgd.system import signals
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Options(RunOptions):
     Traced hyper-parameters may change, and so may the criteria to stop and how often the run is evaluated and saved.
     """
 
-    directory: str = positional("RUN", "a directory that `rlgd train` wrote")
+    directory: str = positional("RUN", "a directory that `rlgd train` wrote", newest)
     env: str | None = flag(None, "the environment, where the run's own id is not enough", "ID", group="run")
     hyperparameters: "Agent" = dataclasses.field(default=UNKNOWN, metadata=part())
     settings: "RunSettings" = dataclasses.field(default=UNKNOWN, metadata=part(lambda metadata: metadata["resumable"]))

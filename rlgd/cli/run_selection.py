@@ -1,4 +1,4 @@
-"""Which runs the commands of ``rlgd runs`` look at, and how they show them."""
+"""Which runs the commands take: one, or those that ``rlgd runs`` shows, and how it shows them."""
 
 import dataclasses
 import math
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlgd.cli.options import CommandOptions, flag, positional
+from rlgd.system.log import log
 
 if TYPE_CHECKING:
     from rlgd.run.catalog import RunRecord
@@ -35,6 +36,23 @@ class SelectionOptions(CommandOptions):
             wanted = [f" of {self.agent}" if self.agent else "", f" in {self.env}" if self.env else ""]
             raise UsageError(f"{self.directory} holds no run{''.join(wanted)}.")
         return records
+
+
+def newest(command: str, word: str) -> str:
+    """The run that a word means: of a directory with runs below it the newest, which the user is told."""
+    from rlgd.run.layout import CONFIG
+
+    place = Path(word)
+    if (place / CONFIG).exists() or not place.is_dir():
+        return word
+    from rlgd.run.catalog import directories
+
+    runs = list(directories(place))
+    if not runs:
+        return word
+    run = max(runs, key=lambda run: (run / CONFIG).stat().st_mtime_ns)
+    log.info("%s takes %s, the newest of %d runs below %s", command, run, len(runs), word)
+    return str(run)
 
 
 def number(value: float, form: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import flag, positional, sinks_flag
-from rlgd.cli.output import end_interrupted, tensorboard_command, terminal_width
+from rlgd.cli.output import command, end_interrupted, tensorboard, terminal_width
 from rlgd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def execute(plan: "Plan", directory: Path, execution: "Execution", options: Exec
             execution = dataclasses.replace(execution, executor=executor)
             result = api.execute(plan, directory, execution, progress, resumed, options.sink, False, options.members)
     except KeyboardInterrupt as interrupt:
-        end_interrupted(interrupt, f"`rlgd study resume {directory}` continues it")
+        end_interrupted(interrupt, f"`{command('study', 'resume', directory)}` continues it")
     report(result, directory, options)
     return 0
 
@@ -180,8 +180,9 @@ def report(result: "StudyResult", directory: Path, options: ExecutionOptions) ->
         return
     print(result.table(terminal_width()))
     print(f"\nstudy:       {directory}")
-    print(f"answer:      {tensorboard_command()} --logdir {directory / TENSORBOARD}")
+    print(f"answer:      {tensorboard(directory / TENSORBOARD)}")
     if options.members:
-        print(f"members:     {tensorboard_command()} --logdir {directory / MEMBER_CURVES}")
+        print(f"members:     {tensorboard(directory / MEMBER_CURVES)}")
     else:
-        print(f"members:     `rlgd study resume {directory} --members` writes the curves of each of them")
+        how = command("study", "resume", directory, "--members")
+        print(f"members:     `{how}` writes the curves of each of them")

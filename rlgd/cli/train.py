@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from rlgd.cli import dry_run
+from rlgd.cli import dry_run, near_misses
 from rlgd.cli.flag_files import read_flags
 from rlgd.cli.options import UNKNOWN, RunOptions, filled, flag, flags_of, part, positional
 from rlgd.cli.output import announce, report, sinks_of
@@ -30,7 +30,7 @@ class Origin(NamedTuple):
 class Options(RunOptions):
     """Train an agent, write its curves and its checkpoints to runs/, and evaluate it."""
 
-    agent: str = positional("AGENT", "an agent of `rlgd list agents`")
+    agent: str = positional("AGENT", "an agent of `rlgd list agents`", near_misses.agent)
     env: str | None = flag(
         None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs` and `rlgd list suites`", "ID", group="run"
     )

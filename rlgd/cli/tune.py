@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from rlgd.cli import near_misses
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import UNKNOWN, flag, json_or_text, key_value, part, positional, sinks_flag
-from rlgd.cli.output import end_interrupted, terminal_width
+from rlgd.cli.output import command, end_interrupted, terminal_width
 from rlgd.engines.choice import LOCAL
 from rlgd.errors import UsageError
 
@@ -35,7 +36,7 @@ class Options(EngineOptions):
     The agent's flags hold for all trials.
     """
 
-    agent: str = positional("AGENT", "an agent of `rlgd list agents`")
+    agent: str = positional("AGENT", "an agent of `rlgd list agents`", near_misses.agent)
     env: str | None = flag(
         None, "Gymnasium id, such as CartPole-v1; see `rlgd list envs` and `rlgd list suites`", "ID", group="run"
     )
@@ -169,4 +170,4 @@ def _report(result: "TuneResult", options: Options) -> None:
     print(f"\nsearch:      {directory}")
     pictures = [str(path) for name in (HISTORY, IMPORTANCE) if (path := directory / name).exists()]
     print(f"figures:     {' '.join(pictures)}")
-    print(f"train:       rlgd train {options.agent} --config {directory / BEST}")
+    print(f"train:       {command('train', options.agent, '--config', directory / BEST)}")

@@ -9,6 +9,7 @@ from typing import Any
 from rlgd.agents import agent_class
 from rlgd.cli.flag_files import read_flags
 from rlgd.cli.options import OutputOptions, flag, positional
+from rlgd.cli.run_selection import newest
 from rlgd.errors import UsageError
 
 
@@ -19,7 +20,7 @@ class Options(OutputOptions):
     CONFIG is a config.json, or a TOML file of flags that names an agent.
     """
 
-    source: str = positional("RUN|CONFIG", "a run's directory, or a file of flags")
+    source: str = positional("RUN|CONFIG", "a run's directory, or a file of flags", newest)
     env: str | None = flag(None, "the environment, where what the file says is not enough", "ID")
     total_timesteps: int | None = flag(None, "environment steps; the default is what the file says", count=True)
 

@@ -116,15 +116,21 @@ def find(root: Path) -> list[RunRecord]:
     if not root.is_dir():
         raise UsageError(f"{root} is no directory; runs are in runs/, or where --run-dir says.")
     found = []
+    for directory in directories(root):
+        try:
+            found.append(_record(directory))
+        except (RlgdError, OSError) as error:
+            log.warning("%s", error)
+    return sorted(found, key=lambda record: record.directory)
+
+
+def directories(root: Path) -> Iterator[Path]:
+    """The directories of the runs in a directory and in those below it."""
     for place, folders, files in os.walk(root):
         folders.sort()
         if CONFIG in files:
             folders.clear()  # a run has no runs in it
-            try:
-                found.append(_record(Path(place)))
-            except (RlgdError, OSError) as error:
-                log.warning("%s", error)
-    return sorted(found, key=lambda record: record.directory)
+            yield Path(place)
 
 
 def _record(directory: Path) -> RunRecord:

@@ -1,6 +1,7 @@
 """The directory of a run: how it is made, locked and emptied."""
 
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def _make_room(directory: Path, overwrite: bool) -> None:
     if (directory / CONFIG).exists():
         if not overwrite:
             raise UsageError(
-                f"{directory} already has a run; resume it with `rlgd resume {directory}`, "
+                f"{directory} already has a run; resume it with `rlgd resume {shlex.quote(str(directory))}`, "
                 "or replace it with --overwrite."
             )
         try:

@@ -1,6 +1,7 @@
 """A study's directory and its ``study.json``, which holds the question."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -69,8 +70,8 @@ def _refuse_others(directory: Path, resumed: bool) -> None:
     files.check_own(directory, STUDY, names, "study", folders=(TENSORBOARD, MEMBER_CURVES, JOBS))
     if (directory / STUDY).exists() and not resumed:
         raise UsageError(
-            f"{directory} already holds a study; resume it with `rlgd study resume {directory}`, or name another "
-            "directory."
+            f"{directory} already holds a study; resume it with `rlgd study resume {shlex.quote(str(directory))}`, or "
+            "name another directory."
         )
 
 

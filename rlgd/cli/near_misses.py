@@ -1,0 +1,62 @@
+"""Command lines that were nearly right: what should have been typed."""
+
+import re
+import shlex
+from collections.abc import Container, Sequence
+
+from rlgd.cli.catalog import SUITE_PREFIXES
+from rlgd.errors import UsageError
+
+# Flags as other programs call them: Stable-Baselines3, CleanRL, rejax, and what comes to mind first.
+ELSEWHERE = {
+    "batch_size": "num_minibatches",
+    "clip_coef": "clip_eps",
+    "clip_range": "clip_eps",
+    "e": "env",
+    "entropy_coef": "ent_coef",
+    "env_id": "env",
+    "env_name": "env",
+    "environment": "env",
+    "epochs": "num_epochs",
+    "hidden_layer_sizes": "hidden_sizes",
+    "lr": "learning_rate",
+    "n_envs": "num_envs",
+    "n_epochs": "num_epochs",
+    "n_steps": "rollout_length",
+    "num_steps": "rollout_length",
+    "steps": "total_timesteps",
+    "timesteps": "total_timesteps",
+    "update_epochs": "num_epochs",
+}
+ENVIRONMENT = re.compile(rf".+-v\d+|({'|'.join(SUITE_PREFIXES)}):.+")  # what an environment's id looks like
+
+
+def agent(command: str, word: str) -> str:
+    """The agent that a word names.
+
+    Raises:
+        UsageError: if it looks like an environment.
+    """
+    from rlgd.agents import ALIASES, REGISTRY
+
+    if word not in {*REGISTRY, *ALIASES} and ENVIRONMENT.fullmatch(word):
+        raise UsageError(f"the agent comes first: `rlgd {command} ppo --env {shlex.quote(word)}`.")
+    return word
+
+
+def right_line(prog: str, strangers: Sequence[str], flags: Container[str], given: Container[str]) -> str | None:
+    """What should have been typed in place of the words that no flag takes; None if that is not known.
+
+    Args:
+        prog: the command line up to the flags, such as "rlgd train ppo".
+        strangers: those words.
+        flags: the names of the flags that there are.
+        given: the names of those that were given.
+    """
+    word = strangers[0]
+    name = word.lstrip("-").partition("=")[0].replace("-", "_")
+    if word.startswith("-") and (right := ELSEWHERE.get(name)) in flags:
+        return f"there is no {word.partition('=')[0]}; what you mean is --{str(right).replace('_', '-')}."
+    if not word.startswith("-") and "env" in flags and "env" not in given:
+        return f"the environment is named by --env: `{prog} --env {shlex.quote(word)}`."
+    return None
