@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
 
@@ -12,6 +13,7 @@ from rlgd.errors import UsageError
 from rlgd.system.machine import num_cores
 
 CONNECT_SECONDS = 10
+KEEP_SECONDS = 1.0  # between two looks at the workers
 
 
 @contextlib.contextmanager
@@ -47,4 +49,19 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
             silence_logs=logging.CRITICAL, memory_limit=0,
         ) as cluster,
     ):  # fmt: skip
-        yield cluster
+        over = threading.Event()
+        threading.Thread(target=_keep, args=(cluster, workers, over), daemon=True).start()
+        try:
+            yield cluster
+        finally:
+            over.set()
+
+
+def _keep(cluster: LocalCluster, workers: int, over: threading.Event) -> None:
+    """Start workers anew that Dask has given up, until it is ``over``.
+
+    Dask restarts a worker that dies, but not one that dies while it starts, as with a job that kills it at once. Jobs
+    would then wait for ever.
+    """
+    while not over.wait(KEEP_SECONDS):
+        cluster.loop.add_callback(cluster.scale, workers)

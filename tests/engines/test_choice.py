@@ -8,7 +8,7 @@ import pytest
 
 from rlgd.engines import ENGINES, EngineChoice, run_jobs
 from rlgd.errors import UsageError
-from tests.support.engine_jobs import die, die_with_job, process_of
+from tests.support.engine_jobs import die, die_with_job, process_of, square
 from tests.support.marks import quick
 
 IN_TESTS = {"slurm": EngineChoice("slurm", arguments={"cluster": "local"}), "dask": EngineChoice("dask")}
@@ -47,6 +47,16 @@ def test_a_job_that_kills_all_its_workers_is_given_up(name: str, tmp_path: Path)
         assert executor is not None
         (ended,) = run_jobs(executor, die, [None])
     assert ended.lost.startswith("its worker died 3 times, the last time with ")
+
+
+@pytest.mark.slow
+def test_a_cluster_outlives_any_number_of_deaths(tmp_path: Path) -> None:
+    """Dask restarts no worker that dies while it starts; about one in ten of these does."""
+    pytest.importorskip("distributed")
+    with EngineChoice("dask").executor(1, tmp_path / "jobs") as executor:
+        for _ in range(40):
+            assert executor.submit(die, 0).exception(timeout=120) is not None
+        assert executor.submit(square, 3).result(timeout=120) == 9
 
 
 def test_the_engine_local_has_no_executor(tmp_path: Path) -> None:

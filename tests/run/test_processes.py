@@ -50,7 +50,7 @@ def start_two(cwd: Path, first: list[str], second: list[str] | None = None) -> "
 
 def ended(processes: "list[subprocess.Popen[str]]") -> list[tuple[int, str]]:
     """Exit codes and what was said on standard error."""
-    said = [process.communicate(timeout=300) for process in processes]
+    said = [process.communicate(timeout=900) for process in processes]
     return [(process.returncode, error) for process, (_, error) in zip(processes, said, strict=True)]
 
 
