@@ -37,6 +37,9 @@ for flag in flags:
 # Messages name commands as they can be typed here. Tests read them where the path has rlgd.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
+# As in rlgd.engines.slurm, for tests that import submitit to see whether it is there.
+os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)

@@ -1,6 +1,7 @@
 """Slurm by submitit: each job is a job of the queue."""
 
 import contextlib
+import os
 import tempfile
 import threading
 import time
@@ -9,10 +10,12 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-import submitit
-
 from rlgd.errors import StorageFault, UsageError
 from rlgd.system.files import make_folder, why
+
+# Otherwise it would set up logging, which closes the handlers of the program that uses rlgd, and with them its streams.
+os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
+import submitit
 
 POLL_SECONDS = 0.5  # between two looks at the jobs; submitit asks Slurm less often
 TIMEOUT_MINUTES = 24 * 60  # of a job, unless ``timeout_min`` says otherwise; submitit's own is 5 minutes

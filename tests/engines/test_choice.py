@@ -1,6 +1,8 @@
 """Engines: each runs jobs in processes of its own, replaces those that die, and refuses what it cannot use."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +105,21 @@ def test_an_address_where_nothing_answers_is_given_up_soon(name: str, address: s
         EngineChoice(name, address).executor(None, tmp_path),
     ):
         pass
+
+
+def test_importing_slurms_engine_leaves_the_handlers_of_the_program_alone() -> None:
+    """In a process of its own, because a module is imported once."""
+    pytest.importorskip("submitit")
+    code = """
+import io, logging
+stream = io.StringIO()
+class Closing(logging.StreamHandler):
+    def close(self):
+        self.stream.close()
+handler = Closing(stream)
+import rlgd.engines.slurm
+print(stream.closed, rlgd.engines.slurm.submitit.__name__)
+"""
+    variables = {name: value for name, value in os.environ.items() if name != "SUBMITIT_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "submitit"]
