@@ -23,13 +23,13 @@ CORE := $(addprefix tests/,test_architecture.py test_public_names.py test_hyperp
 SUITE_EXTRAS := dev,brax,craftax,envpool,gymnax,jumanji,minatar-original,navix,pgx,playground
 SERVICE_EXTRAS := dev,mlflow,comet
 
-.PHONY: train test test-core test-slow test-suites test-services test-consumers lint format bench clean
+.PHONY: train test test-core test-slow test-suites test-services test-consumers docs lint format bench clean
 
 train: $(VENV)/.train
 	$(BIN)/rlgd train ppo --env CartPole-v1 $(ARGS)
-	@echo "next:        $(BIN)/rlgd train ppo --env CartPole-v1 --momentum 0.5   (another momentum, beside the first)"
-	@echo "             $(BIN)/rlgd study momentum                               (what does momentum do? minutes)"
-	@echo "             docs/start.md                                             (the first ten minutes)"
+	@echo "next:        $(BIN)/rlgd train ppo --env CartPole-v1 --momentum 0.5"
+	@echo "             $(BIN)/rlgd study momentum"
+	@echo "             docs/start.md has the first ten minutes"
 
 test: $(VENV)/.dev $(WEB)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
@@ -62,11 +62,16 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, in docs/_build/index.html; a warning is an error.
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	@echo "the site: docs/_build/index.html"
+
 bench: $(VENV)/.dev $(PEERS)/.ready
 	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python $(ARGS)
 
 clean:
-	rm -rf .venv .venv-* $(PEERS) $(SUITES) $(SERVICES) $(CONSUMERS) .web
+	rm -rf .venv .venv-* $(PEERS) $(SUITES) $(SERVICES) $(CONSUMERS) .web docs/_build
 
 # uv if it is installed, else venv and pip; the versions are those that were tested.
 INSTALL = if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(1)/bin/python $(2); \

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from rlgd.tuning.result import TuneResult as TuneResult
     from rlgd.tuning.search import tune as tune
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {

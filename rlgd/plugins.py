@@ -30,11 +30,11 @@ _trusted: set[str] = set()  # packages whose parts a file may name
 
 def trust(package: str) -> None:
     """Let files name the parts of a package: they are imported, and called, when they are asked for."""
-    _look_here()
+    look_here()
     _trusted.add(package)
 
 
-def _look_here() -> None:
+def look_here() -> None:
     """Import what the user means from the working directory too, wherever rlgd's own script lies."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the last place, so that it replaces nothing that is installed
@@ -157,7 +157,7 @@ class Kind:
             UsageError: if there is none.
         """
         if ":" in name and name not in _used:
-            _look_here()
+            look_here()
             remember(self._imported(name), name)
         return self.get(name)
 

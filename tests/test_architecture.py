@@ -166,7 +166,7 @@ def test_a_wheel_holds_every_file(tmp_path: Path) -> None:
     """Every module and data file of the folders, and nothing else but the package's own description."""
     for name in ("rlgd", "agents", "envs"):  # a copy: setuptools builds in the folder of the sources
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "."]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)

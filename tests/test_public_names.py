@@ -1,10 +1,10 @@
 """The public names of every package, against a list: nothing appears or disappears unnoticed."""
 
 import importlib
+import importlib.metadata
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -115,7 +115,7 @@ def test_completion_shows_what_to_call_right_after_the_import() -> None:
 
 
 def test_the_version_is_the_same_everywhere() -> None:
-    root = Path(__file__).parent.parent
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    root, version = Path(__file__).parent.parent, importlib.import_module("rlgd").__version__
     (cited,) = re.findall(r"^version: (.*)$", (root / "CITATION.cff").read_text(), re.MULTILINE)
-    assert project["version"] == cited == importlib.import_module("rlgd").__version__
+    _, newest, *_ = re.findall(r"^## \[(.*?)\]", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert version == cited == newest == importlib.metadata.version("rlgd")

@@ -45,17 +45,34 @@ class AgentContract(Protocol):
     whole_episodes: ClassVar[bool]
 
     @property
-    def num_envs(self) -> int: ...
+    def num_envs(self) -> int:
+        """Environments that are stepped side by side."""
+        ...
+
     @property
-    def gamma(self) -> Any: ...
+    def gamma(self) -> Any:
+        """Discount of future rewards."""
+        ...
+
     @property
-    def ascent(self) -> Ascent: ...
+    def ascent(self) -> Ascent:
+        """How the policy climbs."""
+        ...
+
     @property
-    def hidden_sizes(self) -> tuple[int, ...]: ...
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        ...
+
     @property
-    def box_std(self) -> str: ...
+    def box_std(self) -> str:
+        """Where the standard deviation of Box actions comes from."""
+        ...
+
     @property
-    def measure_every(self) -> int: ...
+    def measure_every(self) -> int:
+        """Iterations between two measurements of the ascent; 0 for never."""
+        ...
 
     @property
     def is_recurrent(self) -> bool:

@@ -28,10 +28,12 @@ class CartPoleParams(NamedTuple):
 
     @property
     def total_mass(self) -> Scalar:
+        """The mass of cart and pole."""
         return self.cart_mass + self.pole_mass
 
     @property
     def pole_moment(self) -> Scalar:
+        """The mass of the pole times the distance of its centre from the cart."""
         return self.pole_mass * self.half_length
 
 

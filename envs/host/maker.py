@@ -17,6 +17,7 @@ from rlgd.envs.aliases import NAMESPACE, GymEnv, Info
 from rlgd.envs.host.mujoco_tasks import TASKS
 from rlgd.envs.host.randomness import set_apart
 from rlgd.errors import UsageError
+from rlgd.plugins import look_here
 
 ATARI = "ALE"  # the namespace of ale-py's environments
 ATARI_FRAMES = 4  # each step repeats its action for this many frames; each observation stacks this many images
@@ -99,6 +100,7 @@ def load_namespace(env_id: str) -> None:
     """
     module, colon, _ = env_id.partition(":")
     if colon:
+        look_here()
         try:
             importlib.import_module(module)
         except (ImportError, ValueError) as error:

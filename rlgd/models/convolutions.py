@@ -24,7 +24,8 @@ def convolve(x: Array, kernel: Array, window_strides: Any, padding: Any, **optio
     Args:
         x: ``[N, height, width, channels]``.
         kernel: ``[side, side, channels, outputs]``.
-        window_strides, padding, **options: those of ``jax.lax.conv_general_dilated``.
+        window_strides, padding: those of ``jax.lax.conv_general_dilated``.
+        **options: the others of it.
 
     Returns:
         ``[N, rows, columns, outputs]``.

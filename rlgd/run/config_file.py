@@ -147,9 +147,10 @@ def _settings(content: Mapping[str, Any]) -> RunSettings:
 def _made(env_id: str, settings: EnvSettings) -> Env:
     """The environment of an id out of a file, which must not import a module."""
     if not is_known(env_id):
+        module, colon, _ = env_id.partition(":")
+        trust = f", or --trust {module.partition('.')[0]}" if colon else ""
         raise UsageError(
-            f"the run's environment {env_id!r} cannot be made from a file; name it: --env, env= in Python, or, if its "
-            "name has a module, --trust PACKAGE."
+            f"the run's environment {env_id!r} cannot be made from a file; name it: --env, env= in Python{trust}."
         )
     if settings.backend == "device":  # the other settings are the host's
         settings = EnvSettings("device", settings.max_episode_steps, log_info=settings.log_info)

@@ -45,7 +45,9 @@ class Runner(Protocol):
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]: ...
 
     @property
-    def compile_seconds(self) -> float: ...
+    def compile_seconds(self) -> float:
+        """Wall time of compiling so far."""
+        ...
 
     cut_short: EnvironmentFault | KeyboardInterrupt | None
 
@@ -68,6 +70,7 @@ class DeviceRunner:
 
     @property
     def compile_seconds(self) -> float:
+        """Wall time of compiling so far."""
         return self._compile_seconds + self.measurements.compile_seconds
 
     def forget(self) -> None:
@@ -148,6 +151,7 @@ class HostRunner:
 
     @property
     def compile_seconds(self) -> float:
+        """Wall time of compiling so far."""
         return self._compile_seconds + self.measurements.compile_seconds
 
     def __call__(self, loop: LoopState, iterations: int, rows: int) -> tuple[LoopState, dict[str, np.ndarray]]:

@@ -1,0 +1,47 @@
+"""What the pages for newcomers say, typed in their order."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.pages import ROOT, blocks, desk, read
+
+START, README = ROOT / "docs" / "start.md", ROOT / "README.md"
+
+
+def test_a_stranger_gets_through_the_start_page(tmp_path: Path) -> None:
+    """Trains, sees the curve, changes momentum, writes an environment and an agent, and exports the policy."""
+    folder = desk(tmp_path)
+    printed = read(START, folder)
+    said = {line: text for line, text in printed.items() if "rlgd" in line or line == "make train"}
+    assert "mean return 500.0" in said["make train"]
+    assert "next:" in said["make train"]
+    assert "<tb-webapp" in printed[".venv/bin/tensorboard --logdir runs"]
+    (compared,) = (text for line, text in said.items() if "compare" in line)
+    assert re.search(r"^momentum +runs +finished", compared, re.MULTILINE)
+    (study,) = (text for line, text in said.items() if "study momentum" in line)
+    assert "momentum=0.99" in study
+    (walk,) = (text for line, text in said.items() if "train ppo --env walk:Walk" in line)
+    assert float(re.findall(r"mean return (\S+)", walk)[0]) == pytest.approx(0.5)
+    (own,) = (text for line, text in said.items() if "mine:ClippedA2C" in line)
+    assert float(re.findall(r"mean return (\S+)", own)[0]) > 400
+    assert {path.name for path in folder.glob("runs/CartPole-v1/ppo/*/export/*")} >= {
+        "policy.stablehlo", "policy.safetensors"
+    }  # fmt: skip
+
+
+def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
+    printed = read(README, desk(tmp_path))
+    assert len(printed) >= 10
+
+
+@pytest.mark.parametrize("page", [START, README], ids=["start", "readme"])
+def test_every_block_is_one_that_is_typed(page: Path) -> None:
+    assert {block.language for block in blocks(page)} == {"sh", "python"}
+    fences = re.findall(r"^```.*$", page.read_text(), re.MULTILINE)
+    assert len(fences) == 2 * len(blocks(page))
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(README.read_text().splitlines()) <= 150
