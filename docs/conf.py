@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # site_parts.py
 
@@ -33,22 +32,10 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "undoc-members": True, "no-value": True}
+autodoc_default_options = {"members": True, "no-value": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
-
-
-def keep_bars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Bars in docstrings are absolute values and norms; Sphinx would look for a substitution."""
-    for number, line in enumerate(lines):
-        parts = line.split("``")  # every second one is code
-        parts[::2] = (part.replace("|", r"\|") for part in parts[::2])
-        lines[number] = "``".join(parts)
-
-
-def setup(app: Any) -> None:
-    app.connect("autodoc-process-docstring", keep_bars, priority=1000)

@@ -355,6 +355,38 @@ def keep_bars(app: "Sphinx", what: str, name: str, obj: Any, options: Any, lines
     lines[:] = [BARS.sub(lambda found: found[1] or r"\|", line) for line in lines]
 
 
+def without_aliases(app: "Sphinx", what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Fields of named tuples are described with the class; Python's own words for them say nothing."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
+SEVERAL = re.compile(r"(\s+)(\w+(?:, \w+)+)(: .*)")
+
+
+def one_by_one(app: "Sphinx", what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Names that share a description get it one by one: of two names Sphinx would take the first for a type."""
+    apart: list[str] = []
+    for first, group in _entries(lines):
+        found = SEVERAL.fullmatch(first)
+        names = found[2].split(", ") if found else []
+        for each in names:
+            apart += [f"{found[1]}{each}{found[3]}" if found else "", *group]
+        apart += [] if names else [first, *group]
+    lines[:] = apart
+
+
+def _entries(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Lines, each with those below it that are indented further; only lines of several names have any."""
+    position = 0
+    while position < len(lines):
+        first, end = lines[position], position + 1
+        if found := SEVERAL.fullmatch(first):
+            while end < len(lines) and lines[end].startswith(f"{found[1]} "):
+                end += 1
+        yield first, list(lines[position + 1 : end])
+        position = end
+
+
 def compile_soon(app: "Sphinx") -> None:
     """Examples run small programs once or twice: the builder that tries them has XLA optimize less."""
     if app.builder.name == "doctest" and "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
@@ -369,5 +401,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     app.add_directive("constants", Constants)
     app.add_directive("names", Names)
     app.connect("builder-inited", compile_soon)
+    app.connect("autodoc-skip-member", without_aliases)
+    app.connect("autodoc-process-docstring", one_by_one, priority=400)  # before Napoleon
     app.connect("autodoc-process-docstring", keep_bars, priority=1001)  # after Napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -64,4 +64,5 @@ def _keep(cluster: LocalCluster, workers: int, over: threading.Event) -> None:
     would then wait for ever.
     """
     while not over.wait(KEEP_SECONDS):
+        assert cluster.loop is not None
         cluster.loop.add_callback(cluster.scale, workers)

@@ -56,6 +56,7 @@ def test_a_cluster_outlives_any_number_of_deaths(tmp_path: Path) -> None:
     """Dask restarts no worker that dies while it starts; about one in ten of these does."""
     pytest.importorskip("distributed")
     with EngineChoice("dask").executor(1, tmp_path / "jobs") as executor:
+        assert executor is not None
         for _ in range(40):
             assert executor.submit(die, 0).exception(timeout=120) is not None
         assert executor.submit(square, 3).result(timeout=120) == 9
