@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pages import ROOT, blocks, desk, read
+from tests.support.pages import ROOT, blocks, desk, read, typed
 
+LEARN = sorted([*(ROOT / "docs" / "learn").glob("*.md"), *(ROOT / "docs" / "agents").glob("*.md")])
 START, README = ROOT / "docs" / "start.md", ROOT / "README.md"
 
 
@@ -45,3 +46,12 @@ def test_every_block_is_one_that_is_typed(page: Path) -> None:
 
 def test_the_readme_is_read_in_one_go() -> None:
     assert len(README.read_text().splitlines()) <= 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", LEARN, ids=lambda page: page.stem)
+def test_the_python_of_the_chapters_and_of_the_agents_pages_runs(page: Path, tmp_path: Path) -> None:
+    folder = desk(tmp_path)
+    for block in (block for block in blocks(page) if block.language == "python"):
+        (folder / "block.py").write_text(block.text)
+        typed(".venv/bin/python block.py", folder)
