@@ -212,4 +212,5 @@ def table(name: str, width: int | None = None) -> str:
     """
     if name not in TABLES:
         raise unknown("list", name, TABLES)
-    return aligned(TABLES[name](), width) + as_typed(LEGENDS.get(name, str)())
+    rows = [[as_typed(cell) for cell in row] for row in TABLES[name]()]
+    return aligned(rows, width) + as_typed(LEGENDS.get(name, str)())

@@ -10,11 +10,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
 from rlgd.cli import compilation_cache
 from rlgd.cli.options import CommandOptions, flag
+from rlgd.system.commands import as_typed
 from rlgd.tables import aligned
 
 FACTS = ("JAX_PLATFORMS", "XLA_FLAGS", "PJRT_NPROC", "CUDA_VISIBLE_DEVICES", "JAX_ENABLE_X64", "JAX_DEBUG_NANS")
@@ -22,6 +24,7 @@ PACKAGES = (
     *("rlgd", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gymnasium", "numpy"),
     *("tensorboard", "tensorboardX"),
 )
+MISSING = "missing"
 ENOUGH = 1 << 30  # bytes of disk and of memory below which a run may fail
 
 
@@ -38,7 +41,7 @@ class Options(CommandOptions):
 
 def run(options: Options) -> int:
     """Look, and print what was found."""
-    facts, wrong = {**_software(), **_machine(), **_extras()}, list(_wrong())
+    facts, wrong = {**_software(), **_machine(), **_extras()}, list(map(as_typed, _wrong()))
     if options.json:
         print(json.dumps({"facts": facts, "wrong": wrong}))
     else:
@@ -51,7 +54,7 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "missing"
+        return MISSING
 
 
 def _software() -> dict[str, str]:
@@ -61,12 +64,13 @@ def _software() -> dict[str, str]:
 
 
 def _machine() -> dict[str, str]:
-    import jax
     import psutil
 
     from rlgd.system import machine
 
-    facts = {"devices": ", ".join(f"{device.platform} ({device.device_kind})" for device in jax.devices())}
+    devices, error = _devices()
+    names = ", ".join(f"{device.platform} ({device.device_kind})" for device in devices)
+    facts = {"devices": names or f"none ({error})"}
     facts["cores"] = f"{machine.num_cores()} of {os.cpu_count()}"
     facts["memory"] = f"{_size(psutil.virtual_memory().available)} free"
     facts["disk"] = f"{_size(shutil.disk_usage('.').free)} free in {Path.cwd()}"
@@ -77,8 +81,20 @@ def _machine() -> dict[str, str]:
     return facts | {name: os.environ[name] for name in FACTS if name in os.environ}
 
 
+def _devices() -> tuple[list[Any], str]:
+    """The devices of JAX; if it finds none, the reason."""
+    import jax
+
+    try:
+        return jax.devices(), ""
+    except Exception as error:  # of several kinds; a report must come to its end
+        return [], (str(error) or type(error).__name__).partition("\n")[0]
+
+
 def _extras() -> dict[str, str]:
     """Which extras are installed."""
+    if _version("rlgd") == MISSING:
+        return {"extras": "unknown: this rlgd is not installed"}
     extras = importlib.metadata.metadata("rlgd").get_all("Provides-Extra") or []
     there = {extra for extra in extras if _installed("rlgd", extra)}
     return {"extras": ", ".join(sorted(there)) or "none", "other extras": ", ".join(sorted({*extras} - there))}
@@ -94,7 +110,7 @@ def _installed(package: str, extra: str) -> bool:
         one for one in needed if one.marker and not one.marker.evaluate() and one.marker.evaluate({"extra": extra})
     ]
     return all(
-        _version(one.name) != "missing" and all(_installed(one.name, further) for further in one.extras)
+        _version(one.name) != MISSING and all(_installed(one.name, further) for further in one.extras)
         for one in of_extra
     )
 
@@ -106,7 +122,16 @@ def _wrong() -> Iterator[str]:
 
     from rlgd.system import machine
 
-    if any(any(machine.DEVICES.glob(name)) for name in machine.GPU_DEVICES) and jax.default_backend() == "cpu":
+    devices, error = _devices()
+    if not devices:
+        yield f"JAX finds no device ({error}): look at JAX_PLATFORMS."
+    if _version("rlgd") == MISSING:
+        yield "this rlgd is not installed: .venv/bin/pip install -e . in its folder."
+    if (
+        any(any(machine.DEVICES.glob(name)) for name in machine.GPU_DEVICES)
+        and devices
+        and devices[0].platform == "cpu"
+    ):
         yield "there is a GPU, and JAX does not use it: pip install 'rlgd[cuda]', and look at JAX_PLATFORMS."
     found, beside = shutil.which("rlgd"), Path(sys.executable).with_name("rlgd")
     if found and beside.exists() and not os.path.samefile(found, beside):

@@ -6,6 +6,7 @@ all of them in full.
 
 import inspect
 import re
+import shlex
 import shutil
 import textwrap
 import typing
@@ -56,7 +57,7 @@ def overview() -> str:
         lines += _entry(f"{name} {command.arguments}".strip(), command.about, 36)
     own, tensorboard = program("rlgd", "rlgd"), program("tensorboard", "tensorboard.main")
     for text in AFTER_COMMANDS:
-        lines += ["", *textwrap.wrap(text, _width(), break_on_hyphens=False)]
+        lines += ["", *textwrap.wrap(as_typed(text), _width(), break_on_hyphens=False)]
     lines += ["", *(f"  {own} {example}" for example in EXAMPLES), f"  {tensorboard} --logdir runs"]
     return "\n".join(lines) + "\n"
 
@@ -75,9 +76,13 @@ EXAMPLES = (
 
 def usage(name: str, first: Mapping[str, str]) -> str:
     """How a command is called; ``first`` is its positional argument, if that is known."""
-    arguments = COMMANDS[name].arguments
-    what, _, rest = arguments.partition(" ")
-    return " ".join(["rlgd", name, *(first.values() or [what]), rest]).strip()
+    what, _, rest = COMMANDS[name].arguments.partition(" ")
+    return f"{called(name, first) if first else f'rlgd {name} {what}'} {rest}".strip()
+
+
+def called(name: str, first: Mapping[str, str]) -> str:
+    """A command with its positional argument, as it was typed."""
+    return " ".join(["rlgd", name, *map(shlex.quote, first.values())])
 
 
 def page(name: str, options: CommandOptions, first: Mapping[str, str], whole: bool) -> str:
@@ -103,8 +108,7 @@ def page(name: str, options: CommandOptions, first: Mapping[str, str], whole: bo
         elif others:
             lines += ["", f"{group}:", *(line for flag in others for line in _described(flag, short))]
     if short:
-        all_flags = f"`{' '.join(['rlgd', name, *first.values()])} --help-all` shows all {len(flags)} flags."
-        lines += ["", as_typed(all_flags)]
+        lines += ["", as_typed(f"`{called(name, first)} --help-all` shows all {len(flags)} flags.")]
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,6 @@ from rlgd.errors import UsageError
 
 # Flags as other programs call them: Stable-Baselines3, CleanRL, rejax, and what comes to mind first.
 ELSEWHERE = {
-    "batch_size": "num_minibatches",
     "clip_coef": "clip_eps",
     "clip_range": "clip_eps",
     "e": "env",
@@ -28,7 +27,12 @@ ELSEWHERE = {
     "timesteps": "total_timesteps",
     "update_epochs": "num_epochs",
 }
-ENVIRONMENT = re.compile(rf".+-v\d+|({'|'.join(SUITE_PREFIXES)}):.+")  # what an environment's id looks like
+# What an environment's id looks like; a word with a colon may be one, too, or an agent's class.
+ENVIRONMENT = re.compile(rf"\S+-v\d+|({'|'.join(SUITE_PREFIXES)}):\S+")
+BATCH_SIZE = (
+    "there is no --batch-size; --num-minibatches is the number of parts of a rollout, which is "
+    "num_envs * rollout_length / batch size."
+)
 
 
 def agent(command: str, word: str) -> str:
@@ -38,10 +42,16 @@ def agent(command: str, word: str) -> str:
         UsageError: if it looks like an environment.
     """
     from rlgd.agents import ALIASES, REGISTRY
+    from rlgd.agents.registry import KIND
 
-    if word not in {*REGISTRY, *ALIASES} and ENVIRONMENT.fullmatch(word):
+    if word not in {*REGISTRY, *ALIASES, *KIND.installed()} and ENVIRONMENT.fullmatch(word):
         raise UsageError(f"the agent comes first: `rlgd {command} ppo --env {shlex.quote(word)}`.")
     return word
+
+
+def with_agent(command: str, words: Sequence[str]) -> str:
+    """A command line without its agent, with one."""
+    return f"rlgd {command} {shlex.join(['ppo', *words])}"
 
 
 def right_line(prog: str, strangers: Sequence[str], flags: Container[str], given: Container[str]) -> str | None:
@@ -55,8 +65,10 @@ def right_line(prog: str, strangers: Sequence[str], flags: Container[str], given
     """
     word = strangers[0]
     name = word.lstrip("-").partition("=")[0].replace("-", "_")
+    if name == "batch_size" and word.startswith("-") and "num_minibatches" in flags:
+        return BATCH_SIZE
     if word.startswith("-") and (right := ELSEWHERE.get(name)) in flags:
         return f"there is no {word.partition('=')[0]}; what you mean is --{str(right).replace('_', '-')}."
-    if not word.startswith("-") and "env" in flags and "env" not in given:
+    if (ENVIRONMENT.fullmatch(word) or ":" in word) and "env" in flags and "env" not in given:
         return f"the environment is named by --env: `{prog} --env {shlex.quote(word)}`."
     return None

@@ -17,6 +17,7 @@ import tyro
 from rlgd.cli import help_page, near_misses
 from rlgd.cli.options import CommandOptions, Flag, filled, flags_of, is_mapping, members
 from rlgd.errors import UsageError
+from rlgd.system.log import log
 
 T = TypeVar("T", bound=CommandOptions)
 
@@ -57,10 +58,11 @@ def help_text(name: str, options: type[CommandOptions], words: Sequence[str], as
     positional = _positional(options)
     if not (asked.help or asked.help_all) and (words or positional is None):
         return None
-    first = _first(name, positional, words)
+    first = _first(positional, words)
     if first is None:
         return help_page.page(name, options(), {}, asked.help_all)
-    given = _given(f"rlgd {name}", flags_of(options.defaults(first)), words, strict=False) | first
+    meant = _meant(name, positional, first)
+    given = _given(f"rlgd {name}", flags_of(options.defaults(meant)), words, strict=False) | meant
     return help_page.page(name, options.defaults(given), first, asked.help_all)
 
 
@@ -71,13 +73,16 @@ def parse(name: str, options: type[T], words: Sequence[str]) -> T:
         UsageError: for a mistake.
     """
     positional = _positional(options)
-    first = _first(name, positional, words)
+    first = _first(positional, words)
     if first is None:
         what = positional.metadata["metavar"] if positional else ""
-        raise UsageError(f"{what} comes first: {help_page.usage(name, {})}.")
-    prog = " ".join(["rlgd", name, *first.values()])
-    flags = flags_of(options.defaults(first))
-    given = _given(prog, flags, words, strict=True) | first
+        example = f"; for example `{near_misses.with_agent(name, words)}`" if what == "AGENT" and words else ""
+        raise UsageError(f"{what} comes first: {help_page.usage(name, {})}{example}.")
+    meant = _meant(name, positional, first)
+    flags = flags_of(options.defaults(meant))
+    given = _given(help_page.called(name, first), flags, words, strict=True) | meant
+    if meant != first:
+        log.info("%s takes %s, the newest run below %s", name, *meant.values(), *first.values())
     for flag, value in given.items():
         if (kind := flags[flag].metadata.get("kind")) is not None:
             for name in value if isinstance(value, tuple) else (value,):
@@ -90,12 +95,8 @@ def _positional(options: type[CommandOptions]) -> Flag | None:
     return next((flag for flag in flags_of(options()).values() if flag.is_positional), None)
 
 
-def _first(command: str, positional: Flag | None, words: Sequence[str]) -> dict[str, str] | None:
-    """The positional argument by its name, none if the command has none; None if it is missing.
-
-    Raises:
-        UsageError: if it cannot be meant.
-    """
+def _first(positional: Flag | None, words: Sequence[str]) -> dict[str, str] | None:
+    """The positional argument by its name, none if the command has none; None if it is missing."""
     if positional is None:
         return {}
     kind = typed("first", {positional.name: Annotated[str, tyro.conf.Positional]}, total=True)
@@ -103,8 +104,17 @@ def _first(command: str, positional: Flag | None, words: Sequence[str]) -> dict[
         first, _ = tyro.cli(kind, args=words, return_unknown_args=True, add_help=False, console_outputs=False)
     except SystemExit:
         return None
-    read = positional.metadata["read"]
-    return {name: read(command, word) for name, word in first.items()} if read else first
+    return first
+
+
+def _meant(command: str, positional: Flag | None, first: Mapping[str, str]) -> dict[str, str]:
+    """What the positional argument means.
+
+    Raises:
+        UsageError: if it cannot be meant.
+    """
+    read = positional.metadata["read"] if positional else None
+    return {name: read(command, word) for name, word in first.items()} if read else dict(first)
 
 
 def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: bool) -> dict[str, Any]:

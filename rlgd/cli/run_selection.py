@@ -1,12 +1,12 @@
 """Which runs the commands take: one, or those that ``rlgd runs`` shows, and how it shows them."""
 
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlgd.cli.options import CommandOptions, flag, positional
-from rlgd.system.log import log
 
 if TYPE_CHECKING:
     from rlgd.run.catalog import RunRecord
@@ -39,20 +39,29 @@ class SelectionOptions(CommandOptions):
 
 
 def newest(command: str, word: str) -> str:
-    """The run that a word means: of a directory with runs below it the newest, which the user is told."""
+    """The run that a word means: of a directory with runs below it, the newest that can be read."""
     from rlgd.run.layout import CONFIG
 
     place = Path(word)
     if (place / CONFIG).exists() or not place.is_dir():
         return word
+    from rlgd.errors import RlgdError
     from rlgd.run.catalog import directories
+    from rlgd.run.config_content import read_content
 
-    runs = list(directories(place))
-    if not runs:
-        return word
-    run = max(runs, key=lambda run: (run / CONFIG).stat().st_mtime_ns)
-    log.info("%s takes %s, the newest of %d runs below %s", command, run, len(runs), word)
-    return str(run)
+    for run in sorted(directories(place), key=lambda run: _changed(run / CONFIG), reverse=True):
+        with contextlib.suppress(RlgdError, OSError):  # a file of another program has the same name
+            read_content(run)
+            return str(run)
+    return word
+
+
+def _changed(path: Path) -> int:
+    """When a file was changed; 0 if it has gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def number(value: float, form: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 OWN = re.compile(r"`rlgd(?=[ `])")
+PIP = re.compile(r"\bpip(?= install 'rlgd\[)")
 
 
 def program(name: str, module: str) -> str:
@@ -20,15 +21,27 @@ def program(name: str, module: str) -> str:
     Returns:
         Its name if the path has it, and no other of that name; else its file, or the interpreter with the module.
     """
-    beside, found = Path(sys.executable).with_name(name), shutil.which(name)
-    if not beside.exists():
-        return name if found else f"{shlex.quote(sys.executable)} -m {module}"
+    beside, found = Path(sys.executable or "python").with_name(name), shutil.which(name)
+    if not sys.executable or not beside.exists():
+        return name if found else f"{shlex.quote(sys.executable or 'python')} -m {module}"
     if found is not None and os.path.samefile(found, beside):
         return name
-    near = os.path.relpath(beside)
-    return shlex.quote(str(beside) if near.startswith(os.pardir) else near)
+    return shlex.quote(_near(beside))
+
+
+def _near(path: Path) -> str:
+    """A path from here, if it lies below; the working directory may be gone."""
+    try:
+        near = os.path.relpath(path)
+    except OSError:
+        return str(path)
+    return str(path) if near.startswith(os.pardir) else near
 
 
 def as_typed(text: str) -> str:
-    """A text whose commands, such as `rlgd train`, are written as the user can type them."""
-    return OWN.sub(lambda _: f"`{program('rlgd', 'rlgd')}", text) if OWN.search(text) else text
+    """A text whose commands, such as `rlgd train` and pip install 'rlgd[tune]', are as the user can type them."""
+    if OWN.search(text):
+        text = OWN.sub(lambda _: f"`{program('rlgd', 'rlgd')}", text)
+    if PIP.search(text):
+        text = PIP.sub(lambda _: program("pip", "pip"), text)
+    return text

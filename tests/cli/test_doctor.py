@@ -49,6 +49,7 @@ def test_extras_are_those_whose_packages_are_installed(capsys: pytest.CaptureFix
     ("environment", "sentence"),
     [
         ({"HOME": "/proc", "XDG_CACHE_HOME": None}, "no program stays compiled"),
+        ({"JAX_PLATFORMS": "cuda"}, "JAX finds no device"),
         ({"JAX_ENABLE_X64": "1"}, "rlgd computes in 32 bits"),
         ({"JAX_DISABLE_JIT": "1"}, "training takes many times as long"),
     ],

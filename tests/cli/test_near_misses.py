@@ -30,6 +30,7 @@ def answer(line: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("A2C --env CartPole-v1", "train A2C --env CartPole-v1"),
         ("tune ppo CartPole-v1", "tune ppo --env CartPole-v1"),
         ("tune CartPole-v1 --search momentum=0,0.9", "tune ppo --env CartPole-v1"),
+        ("train --env CartPole-v1", "train ppo --env CartPole-v1"),
         ("evolve Pendulum-v1", "evolve ppo --env Pendulum-v1"),
     ],
 )
@@ -52,7 +53,30 @@ def test_a_flag_of_another_program_is_answered_with_ours(name: str, capsys: pyte
         assert f"there is no {dashed}; what you mean is --{right.replace('_', '-')}." in text
 
 
+def test_the_size_of_a_batch_is_not_the_number_of_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "num_envs * rollout_length / batch size" in answer("train ppo --batch-size 64", capsys)
+
+
+def test_paths_are_quoted_and_a_mistake_stands_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_runs.train(tmp_path / "my runs" / "one")
+    text = answer(f"eval '{tmp_path}/my runs' --checkpiont best", capsys)
+    assert f"`rlgd eval '{tmp_path}/my runs' --help` shows all flags." in text
+    assert "takes" not in text
+
+
+def test_what_is_no_run_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_runs.train(tmp_path / "run")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "config.json").write_text("{}")
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "config.json").symlink_to(tmp_path / "nowhere")
+    assert main.main(["eval", str(tmp_path), "--episodes", "1"]) == 0
+    assert f"eval takes {tmp_path}/run, the newest run below" in capsys.readouterr().err
+
+
 def test_what_nobody_can_mean_is_only_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Unrecognized options: 100k." in answer("train ppo 100k", capsys)
+    assert "Unrecognized options: run2." in answer("runs compare run1 run2", capsys)
     assert "Unrecognized options: --colour, red." in answer("train ppo --env CartPole-v1 --colour red", capsys)
     assert "Unrecognized options: red." in answer("train ppo --env CartPole-v1 red", capsys)
     assert "unknown agent 'dqn'" in answer("train dqn --env CartPole-v1", capsys)
@@ -90,7 +114,7 @@ def test_a_directory_of_runs_stands_for_its_newest(
     for line in lines:
         assert main.main(shlex.split(line)) == 0
         told = capsys.readouterr().err
-        assert f"{line.split()[0]} takes runs/a folder/seed1, the newest of 2 runs below" in told
+        assert f"{line.split()[0]} takes runs/a folder/seed1, the newest run below " in told
     assert main.main(["eval", "runs", "--episodes", "1", "--quiet"]) == 0
     assert "takes" not in capsys.readouterr().err
     (tmp_path / "empty").mkdir()

@@ -108,7 +108,7 @@ def defined_in(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 def undescribed(name: str, value: Any) -> Iterator[str]:
     """The name if it has no docstring; of a class the names of its methods and properties that have none."""
-    if not (value.__doc__ or "").strip():
+    if (value.__doc__ or f"{value.__name__}(").startswith(f"{value.__name__}("):  # as Python writes it by itself
         yield name
     for member in vars(value) if inspect.isclass(value) else ():
         found = inspect.getattr_static(value, member)

@@ -1,10 +1,12 @@
 """What the pages for newcomers say, typed in their order."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from rlgd.cli import commands, parser
 from tests.support.pages import ROOT, blocks, desk, read, typed
 
 LEARN = sorted([*(ROOT / "docs" / "learn").glob("*.md"), *(ROOT / "docs" / "agents").glob("*.md")])
@@ -17,6 +19,7 @@ def test_a_stranger_gets_through_the_start_page(tmp_path: Path) -> None:
     printed = read(START, folder)
     said = {line: text for line, text in printed.items() if "rlgd" in line or line == "make train"}
     assert "mean return 500.0" in said["make train"]
+    assert "curves:      .venv/bin/tensorboard --logdir runs" in said["make train"]
     assert "next:" in said["make train"]
     assert "<tb-webapp" in printed[".venv/bin/tensorboard --logdir runs"]
     (compared,) = (text for line, text in said.items() if "compare" in line)
@@ -55,3 +58,32 @@ def test_the_python_of_the_chapters_and_of_the_agents_pages_runs(page: Path, tmp
     for block in (block for block in blocks(page) if block.language == "python"):
         (folder / "block.py").write_text(block.text)
         typed(".venv/bin/python block.py", folder)
+
+
+# What a line has that needs a run, a file, a folder or a module of the reader's.
+OWN = r"\bruns?/|RUN|DIR|FILE|\.(json|toml|safetensors)\b|<|--help|\bmy|\.\.\.|MyEnv|AGENT|PREFIX|walk:|mine:"
+
+
+def commands_of(page: Path) -> list[str]:
+    """The commands of a page that anybody can type, without their program."""
+    lines = page.read_text().replace("\\\n", " ").splitlines()
+    parts = (
+        part.strip().removeprefix(".venv/bin/") for line in lines if "rlgd " in line for part in line.split(" && ")
+    )
+    typed = (part.removeprefix("rlgd ") for part in parts if re.match(r"rlgd [a-z]", part) and "`" not in part)
+    return [line for line in typed if line.split()[0] in commands.COMMANDS and not re.search(OWN, line)]
+
+
+PAGES = [page for page in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in page.parts]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=lambda page: page.stem)
+def test_commands_of_all_pages_can_be_read(page: Path) -> None:
+    """Every flag exists, and takes the value."""
+    for line in commands_of(page):
+        name, words = commands.find(shlex.split(line, comments=True))
+        parser.parse(name, commands.COMMANDS[name].load().Options, words)
+
+
+def test_many_commands_are_read() -> None:
+    assert sum(len(commands_of(page)) for page in PAGES) > 50

@@ -2,12 +2,11 @@
 
 import os
 import re
-import select
 import shlex
 import shutil
 import subprocess
 import sys
-import time
+import threading
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -29,12 +28,27 @@ def blocks(page: Path) -> list[Block]:
 
 
 def desk(folder: Path) -> Path:
-    """A folder as a checkout looks to the reader once ``make`` has installed rlgd in it."""
+    """A folder as a checkout looks to the reader once ``make train`` has installed rlgd in it: without any extra."""
     (folder / ".venv").symlink_to(sys.prefix)
-    shutil.copy(ROOT / "Makefile", folder)
-    for name in ("pyproject.toml", "constraints-py311.txt", "constraints-py312.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints-py311.txt", "constraints-py312.txt"):
         shutil.copy(ROOT / name, folder)
+    (folder / HIDING).mkdir()
+    (folder / HIDING / "sitecustomize.py").write_text(HIDE)
     return folder
+
+
+HIDING, EXTRA = "hiding", "needs the extra"  # a comment that says so at the end of a line
+# Packages of extras cannot be imported, as where nobody has installed them.
+HIDE = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("optuna", "onnx", "onnxruntime", "moviepy", "pandas", "Box2D", "mujoco", "ale_py"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
 
 
 def read(page: Path, folder: Path) -> dict[str, str]:
@@ -59,30 +73,35 @@ def read(page: Path, folder: Path) -> dict[str, str]:
 def typed(line: str, folder: Path) -> str:
     """What a line prints, which must work."""
     words = shlex.split(line, comments=True)
+    variables = _own(None if EXTRA in line else folder / HIDING)
     if words[0].endswith("tensorboard"):
-        return _first_page([*words, "--port", "0", "--load_fast=false"], folder)
+        return _first_page([*words, "--port", "0", "--load_fast=false"], folder, variables)
     if words[0] == "make":
         words[1:1] = ["-o", ".venv/.train", "-o", ".venv/.dev"]  # what they install is there
-    done = subprocess.run(words, cwd=folder, env=_own(), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        words, cwd=folder, env=variables, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
 
-def _own() -> dict[str, str]:
-    """The environment variables of the reader, without those that the tests set to compile in less time."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "PYTHONWARN"))}
+def _own(hiding: Path | None) -> dict[str, str]:
+    """The environment variables of the reader: those of the tests save time, and put rlgd on the path."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "PYTHON"))}
+    return own | {"PATH": os.defpath} | ({"PYTHONPATH": str(hiding)} if hiding else {})
 
 
-def _first_page(words: list[str], folder: Path) -> str:
+def _first_page(words: list[str], folder: Path, variables: dict[str, str]) -> str:
     """What TensorBoard sends to a browser that asks for the address which it prints."""
-    with subprocess.Popen(words, cwd=folder, env=_own(), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
+        late = threading.Timer(PATIENCE, process.kill)
+        late.start()
         try:
-            until = time.monotonic() + PATIENCE
-            while time.monotonic() < until:
-                select.select([process.stderr], [], [], PATIENCE)
-                if found := re.search(r"http://localhost:\d+/", process.stderr.readline()):
-                    return urllib.request.urlopen(found.group()).read().decode()
+            found = (re.search(r"http://localhost:\d+/", line) for line in process.stderr)
+            address = next((match.group() for match in found if match), None)
+            assert address is not None, "TensorBoard printed no address"
+            return urllib.request.urlopen(address).read().decode()
         finally:
+            late.cancel()
             process.terminate()
-    raise AssertionError("TensorBoard printed no address")

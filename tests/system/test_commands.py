@@ -45,7 +45,20 @@ def test_without_a_file_the_interpreter_runs_the_module(monkeypatch: pytest.Monk
     assert program("rlgd", "rlgd") == f"'{folder}/python' -m rlgd"
 
 
+def test_a_working_directory_that_has_gone_is_no_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", os.defpath)
+    place = tmp_path / "gone"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    place.rmdir()
+    assert program("rlgd", "rlgd") == shlex.quote(str(BESIDE))
+
+
 def test_only_commands_in_a_text_are_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "program", lambda name, module: ".venv/bin/rlgd")
     text = "rlgd: `rlgd list envs` and `rlgd` list; rlgd/CartPole, `rlgd.train`"
+    assert (
+        as_typed("pip install 'rlgd[tune]'; pip install hyperopt")
+        == ".venv/bin/rlgd install 'rlgd[tune]'; pip install hyperopt"
+    )
     assert as_typed(text) == "rlgd: `.venv/bin/rlgd list envs` and `.venv/bin/rlgd` list; rlgd/CartPole, `rlgd.train`"
