@@ -42,12 +42,8 @@ HIDING, EXTRA = "hiding", "needs the extra"  # a comment that says so at the end
 HIDE = """
 import sys
 
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name in ("optuna", "onnx", "onnxruntime", "moviepy", "pandas", "Box2D", "mujoco", "ale_py"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Hidden())
+for name in ("optuna", "onnx", "onnxruntime", "moviepy", "pandas", "Box2D", "mujoco", "ale_py"):
+    sys.modules[name] = None
 """
 
 
