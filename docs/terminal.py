@@ -5,6 +5,7 @@
 draws the command, which is run in the working directory, and what it printed.
 """
 
+import os
 import re
 import shlex
 import subprocess
@@ -21,7 +22,8 @@ WIDTH = 96
 def draw(picture: Path, command: list[str]) -> None:
     """Run a command and draw its output."""
     shown = shlex.join(command)
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    reader = os.environ | {"PATH": os.defpath}  # who has not put rlgd on it
+    done = subprocess.run(command, env=reader, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
     with open("/dev/null", "w") as nowhere:
         console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
         console.print(Text(f"$ {shown}", style="bold"))

@@ -102,3 +102,37 @@ def test_the_wheel_trains_in_an_empty_environment(minor: int, built: Path, tmp_p
     assert "curves:      env/bin/tensorboard --logdir runs" in trained
     typed("env/bin/rlgd eval runs --episodes 2")
     assert "nothing wrong was found" in typed("env/bin/rlgd doctor")
+
+
+FIRST_CELL = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+path, wheel = sys.argv[1:]
+notebook = nbformat.read(path, as_version=4)
+first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+assert 'PACKAGE = "rlgd"' in first.source
+first.source = first.source.replace('PACKAGE = "rlgd"', f"PACKAGE = {wheel!r}")
+notebook.cells = [first, nbformat.v4.new_code_cell("import rlgd; print(rlgd.__version__, rlgd.__file__)")]
+NotebookClient(notebook, timeout=1200).execute()
+print(notebook.cells[1].outputs[0].text)
+"""
+
+
+@pytest.mark.slow
+def test_the_first_cell_of_a_notebook_installs_rlgd_where_it_is_not(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "env"], cwd=tmp_path, check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "ipykernel", "nbclient"], check=True, timeout=1200)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "JAX_", "XLA_"))}
+    variables["PIP_CONSTRAINT"] = str(ROOT / CONSTRAINTS.get(sys.version_info.minor, "constraints-py312.txt"))
+    notebook = ROOT / "examples" / "notebooks" / "start.ipynb"
+    done = subprocess.run(
+        [python, "-c", FIRST_CELL, notebook, wheel],
+        cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=1500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == rlgd.__version__
+    assert str(tmp_path) in done.stdout

@@ -49,6 +49,17 @@ def agent(command: str, word: str) -> str:
     return word
 
 
+def study(command: str, word: str) -> str:
+    """The study, or the file of one, that a word names.
+
+    Raises:
+        UsageError: if it looks like an environment.
+    """
+    if ENVIRONMENT.fullmatch(word):
+        raise UsageError(f"the study comes first: `rlgd {command} momentum --env {shlex.quote(word)}`.")
+    return word
+
+
 def with_agent(command: str, words: Sequence[str]) -> str:
     """A command line without its agent, with one."""
     return f"rlgd {command} {shlex.join(['ppo', *words])}"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlgd.cli import near_misses
 from rlgd.cli.engine_options import EngineOptions
 from rlgd.cli.options import flag, positional, sinks_flag
 from rlgd.cli.output import command, end_interrupted, tensorboard, terminal_width
@@ -42,7 +43,7 @@ class ExecutionOptions(EngineOptions):
 class Options(ExecutionOptions):
     """Train every value of a study with many seeds, and compare them."""
 
-    study: str = positional("NAME|FILE", "a study of `rlgd study list`, or a TOML file")
+    study: str = positional("NAME|FILE", "a study of `rlgd study list`, or a TOML file", near_misses.study)
     agent: str | None = flag(None, "another agent than the study names")
     env: str | None = flag(None, "another environment than the study names", "ID")
     seeds: int | None = flag(None, "seeds of each combination of values")

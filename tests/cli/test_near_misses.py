@@ -31,6 +31,7 @@ def answer(line: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("tune ppo CartPole-v1", "tune ppo --env CartPole-v1"),
         ("tune CartPole-v1 --search momentum=0,0.9", "tune ppo --env CartPole-v1"),
         ("train --env CartPole-v1", "train ppo --env CartPole-v1"),
+        ("study CartPole-v1", "study momentum --env CartPole-v1"),
         ("evolve Pendulum-v1", "evolve ppo --env Pendulum-v1"),
     ],
 )
