@@ -76,8 +76,8 @@ def parse(name: str, options: type[T], words: Sequence[str]) -> T:
     first = _first(positional, words)
     if first is None:
         what = positional.metadata["metavar"] if positional else ""
-        example = f"; for example `{near_misses.with_agent(name, words)}`" if what == "AGENT" and words else ""
-        raise UsageError(f"{what} comes first: {help_page.usage(name, {})}{example}.")
+        example = f" For example `{near_misses.with_agent(name, words)}`." if what == "AGENT" and words else ""
+        raise UsageError(f"{what} comes first: {help_page.usage(name, {})}.{example}")
     meant = _meant(name, positional, first)
     flags = flags_of(options.defaults(meant))
     given = _given(help_page.called(name, first), flags, words, strict=True) | meant
@@ -139,9 +139,10 @@ def _given(prog: str, flags: Mapping[str, Flag], words: Sequence[str], strict: b
 def _right_line(kind: Any, prog: str, words: Sequence[str], none: Any, flags: Mapping[str, Flag]) -> str | None:
     """What should have been typed, where words that no flag takes are all that is wrong, and it is known."""
     try:
-        given, strangers = tyro.cli(
-            kind, args=words, prog=prog, default=none, return_unknown_args=True, add_help=False, console_outputs=False
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # it has been read before, and was not what is said now
+            given, strangers = tyro.cli(
+                kind, args=words, prog=prog, default=none, return_unknown_args=True, add_help=False
+            )
     except SystemExit:
         return None
     return near_misses.right_line(prog, strangers, flags, given) if strangers else None
