@@ -42,7 +42,7 @@ def formula(writer: Any, node: nodes.math_block) -> None:
 
 
 class OfAgent(SphinxDirective):
-    """What the code says of an agent; the argument is its name. A page that has one is read anew in every build."""
+    """What the code says of an agent; the argument is its name. Every build reads the pages that have one again."""
 
     required_arguments = 1
 
@@ -186,7 +186,7 @@ def _row(cells: Iterable[Cell]) -> nodes.row:
 
 
 class OfPackage(SphinxDirective):
-    """What the code says of a package; the argument is its name. A page that has one is read anew in every build."""
+    """What the code says of a package; the argument is its name. Every build reads the pages that have one again."""
 
     required_arguments = 1
 

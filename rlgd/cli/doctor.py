@@ -19,7 +19,7 @@ from rlgd.cli.options import CommandOptions, flag
 from rlgd.system.commands import as_typed
 from rlgd.tables import aligned
 
-FACTS = ("JAX_PLATFORMS", "XLA_FLAGS", "PJRT_NPROC", "CUDA_VISIBLE_DEVICES", "JAX_ENABLE_X64", "JAX_DEBUG_NANS")
+VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "PJRT_NPROC", "CUDA_VISIBLE_DEVICES", "JAX_ENABLE_X64", "JAX_DEBUG_NANS")
 PACKAGES = (
     *("rlgd", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gymnasium", "numpy"),
     *("tensorboard", "tensorboardX"),
@@ -78,7 +78,7 @@ def _machine() -> dict[str, str]:
         cache = compilation_cache.folder()
         size = sum(path.stat().st_size for path in cache.iterdir())
         facts["compiled programs"] = f"{_size(size)} in {cache}"
-    return facts | {name: os.environ[name] for name in FACTS if name in os.environ}
+    return facts | {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
 def _devices() -> tuple[list[Any], str]:

@@ -58,7 +58,7 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
 
 
 def _keep(cluster: LocalCluster, workers: int, over: threading.Event) -> None:
-    """Start workers anew that Dask has given up, until it is ``over``.
+    """Start again the workers that Dask has given up, until it is ``over``.
 
     Dask restarts a worker that dies, but not one that dies while it starts, as with a job that kills it at once. Jobs
     would then wait for ever.

@@ -70,8 +70,8 @@ def commands_of(page: Path) -> list[str]:
     parts = (
         part.strip().removeprefix(".venv/bin/") for line in lines if "rlgd " in line for part in line.split(" && ")
     )
-    typed = (part.removeprefix("rlgd ") for part in parts if re.match(r"rlgd [a-z]", part) and "`" not in part)
-    return [line for line in typed if line.split()[0] in commands.COMMANDS and not re.search(OWN, line)]
+    own = (part.removeprefix("rlgd ") for part in parts if re.match(r"rlgd [a-z]", part) and "`" not in part)
+    return [line for line in own if line.split()[0] in commands.COMMANDS and not re.search(OWN, line)]
 
 
 PAGES = [page for page in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in page.parts]
@@ -82,7 +82,8 @@ def test_commands_of_all_pages_can_be_read(page: Path) -> None:
     """Every flag exists, and takes the value."""
     for line in commands_of(page):
         name, words = commands.find(shlex.split(line, comments=True))
-        parser.parse(name, commands.COMMANDS[name].load().Options, words)
+        options = commands.COMMANDS[name].load().Options
+        assert isinstance(parser.parse(name, options, words), options)
 
 
 def test_many_commands_are_read() -> None:
