@@ -156,7 +156,9 @@ class Kind:
         Raises:
             UsageError: if there is none.
         """
-        if ":" in name and name not in _used:
+        if name in _used:
+            self.check(name, _used[name])  # it may have been used as a part of another kind
+        elif ":" in name:
             look_here()
             remember(self._imported(name), name)
         return self.get(name)

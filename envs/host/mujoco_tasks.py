@@ -145,7 +145,9 @@ class _InSpace(Runner):
     excluded = 2
 
     def places(self, qpos: Numbers) -> dict[str, NDArray[Any]]:
-        distance = np.linalg.norm(qpos[:, :2], ord=2, axis=1)
+        # As the norm of one vector is computed. That along an axis rounds otherwise where a processor fuses a product
+        # with a sum.
+        distance = np.sqrt(np.vecdot(qpos[:, :2], qpos[:, :2]))
         return {"x_position": qpos[:, 0], "y_position": qpos[:, 1], "distance_from_origin": distance}
 
 

@@ -7,6 +7,7 @@ of the last one, and returns none: from then on the states are others. This modu
 """
 
 import itertools
+import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,9 @@ from rlgd.envs.host.mujoco_tasks import TASKS, Stepped
 from rlgd.errors import UsageError, unknown
 from rlgd.system.machine import num_cores
 
-TIMED_STEPS = 5  # after which it is decided how many threads there are
-SECONDS_OF_A_THREAD = 100e-6  # of physics, for which one more pays
+TIMED_STEPS = 20  # in one thread, then in several, after which the faster way stays
+SECONDS_OF_A_THREAD = 100e-6  # of physics, below which one more is not tried
+LEAST_GAIN = 0.9  # of the time in one thread: short physics gain less than handing over the interpreter costs
 
 
 class MujocoVector(SyncVectorEnv):
@@ -69,6 +71,8 @@ class MujocoVector(SyncVectorEnv):
         self._bodies = [(env.model, env.data, env.data.ctrl, env.frame_skip) for env in inner]
         self._forward, self._forces = mujoco.mj_step, mujoco.mj_rnePostConstraint
         self._timed: list[float] = []
+        self._alone = 0.0  # seconds of physics in one thread, once known
+        self._is_decided = False  # how many threads there are
         self._pool: ThreadPoolExecutor | None = None
         self._parts: list[range] = [range(num_envs)]
 
@@ -140,17 +144,21 @@ class MujocoVector(SyncVectorEnv):
 
     def _move(self, actions: NDArray[Any], resets: Bools) -> None:
         """The physics of a step; environments that only reset stay as they are."""
-        if self._pool is not None:
-            others = [self._pool.submit(self._move_part, part, actions, resets) for part in self._parts[1:]]
-            self._move_part(self._parts[0], actions, resets)
-            for other in others:
-                other.result()
+        if self._is_decided:
+            self._move_parts(actions, resets)
             return
         start = time.perf_counter()
-        self._move_part(range(self.num_envs), actions, resets)
+        self._move_parts(actions, resets)
         self._timed.append(time.perf_counter() - start)
         if len(self._timed) == TIMED_STEPS:
-            self._divide(min(self._timed))
+            self._decide(statistics.median(self._timed))
+            self._timed.clear()
+
+    def _move_parts(self, actions: NDArray[Any], resets: Bools) -> None:
+        others = [self._pool.submit(self._move_part, part, actions, resets) for part in self._parts[1:]]
+        self._move_part(self._parts[0], actions, resets)
+        for other in others:
+            other.result()
 
     def _move_part(self, part: Sequence[int], actions: NDArray[Any], resets: Bools) -> None:
         forward, forces, bodies = self._forward, self._forces, self._bodies
@@ -162,13 +170,22 @@ class MujocoVector(SyncVectorEnv):
             forward(model, data, frames)
             forces(model, data)
 
-    def _divide(self, seconds: float) -> None:
-        """Choose the number of threads for physics that take so long in one; this thread is one of them."""
+    def _decide(self, seconds: float) -> None:
+        """Try threads after one, and keep them if they are faster; ``seconds`` are the physics of a step so far."""
+        if self._pool is not None:
+            self._is_decided = True
+            if seconds > LEAST_GAIN * self._alone:
+                self._pool.shutdown(wait=False)
+                self._pool, self._parts = None, [range(self.num_envs)]
+            return
         threads = min(num_cores(), self.num_envs, int(seconds / SECONDS_OF_A_THREAD) + 1)
-        if threads > 1:
-            bounds = np.linspace(0, self.num_envs, threads + 1).astype(int).tolist()
-            self._parts = [range(*ends) for ends in itertools.pairwise(bounds)]
-            self._pool = ThreadPoolExecutor(threads - 1, "mujoco")
+        if threads == 1:
+            self._is_decided = True
+            return
+        self._alone = seconds
+        bounds = np.linspace(0, self.num_envs, threads + 1).astype(int).tolist()
+        self._parts = [range(*ends) for ends in itertools.pairwise(bounds)]
+        self._pool = ThreadPoolExecutor(threads - 1, "mujoco")  # this thread is one of them
 
 
 def _masked(info: dict[str, NDArray[Any]], which: Bools) -> Info:

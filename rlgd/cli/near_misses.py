@@ -27,7 +27,7 @@ ELSEWHERE = {
     "timesteps": "total_timesteps",
     "update_epochs": "num_epochs",
 }
-# What an environment's id looks like; a word with a colon may be one, too, or an agent's class.
+# What an environment's id looks like; `module:Class` may be one, too, or an agent's class.
 ENVIRONMENT = re.compile(rf"\S+-v\d+|({'|'.join(SUITE_PREFIXES)}):\S+")
 BATCH_SIZE = (
     "there is no --batch-size; --num-minibatches is the number of parts of a rollout, which is "
@@ -44,9 +44,28 @@ def agent(command: str, word: str) -> str:
     from rlgd.agents import ALIASES, REGISTRY
     from rlgd.agents.registry import KIND
 
-    if word not in {*REGISTRY, *ALIASES, *KIND.installed()} and ENVIRONMENT.fullmatch(word):
+    known = {*REGISTRY, *ALIASES, *KIND.installed()}
+    if word not in known and (ENVIRONMENT.fullmatch(word) or _is_environment(word)):
         raise UsageError(f"the agent comes first: `rlgd {command} ppo --env {shlex.quote(word)}`.")
     return word
+
+
+def _is_environment(word: str) -> bool:
+    """Whether a word, as ``module:Class``, names an environment of the user's."""
+    if ":" not in word:
+        return False
+    import gymnasium
+    from gymnasium.experimental.functional import FuncEnv
+
+    from rlgd.envs import DeviceEnv
+    from rlgd.envs.registry import ENV
+
+    try:
+        part = ENV.named(word)
+    except UsageError:  # whoever reads it as an agent says what is wrong
+        return False
+    kinds = (gymnasium.Env, gymnasium.vector.VectorEnv, FuncEnv)
+    return isinstance(part, (*kinds, DeviceEnv)) or (isinstance(part, type) and issubclass(part, kinds))
 
 
 def study(command: str, word: str) -> str:

@@ -122,6 +122,24 @@ def test_a_directory_of_runs_stands_for_its_newest(
     assert "empty holds no run" in answer("eval empty", capsys)
 
 
+def test_a_users_environment_in_an_agents_place_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds = {
+        "Functional": "from gymnasium.experimental.functional import FuncEnv\nclass Functional(FuncEnv): pass",
+        "Plain": "import gymnasium\nclass Plain(gymnasium.Env): pass",
+        "RANDOM": "import rlgd\nRANDOM = rlgd.envs.randomized('CartPole-v1', {'half_length': (0.4, 0.6)})",
+    }
+    for name, text in kinds.items():
+        (tmp_path / f"walk_{name.lower()}.py").write_text(text)
+        word = f"walk_{name.lower()}:{name}"
+        assert f"the agent comes first: `rlgd train ppo --env {word}`." in answer(f"train {word}", capsys)
+    (tmp_path / "walk_far.py").write_text("class Far: pass")
+    assert "expected a class of agents" in answer("train walk_far:Far", capsys)
+    assert "cannot be imported" in answer("train walk_nowhere:Walk", capsys)
+
+
 def test_agents_are_not_taken_for_environments() -> None:
     for name in (*REGISTRY, "PPO", "module:Class"):
         assert near_misses.agent("train", name) == name

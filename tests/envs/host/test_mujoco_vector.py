@@ -54,7 +54,7 @@ def test_every_number_is_gymnasiums(name: str, mode: AutoresetMode) -> None:
     ours = MujocoVector(env_id, N, mode, max_episode_steps=25, **kwargs)
     theirs = SyncVectorEnv([lambda: gymnasium.make(env_id, max_episode_steps=25, **kwargs)] * N, autoreset_mode=mode)
     assert ours.observation_space == theirs.observation_space
-    ours._divide(1.0)  # as where the physics take long
+    ours._decide(1.0)  # as where the physics take long
     assert_same(ours.reset(seed=3)[0], theirs.reset(seed=3)[0])
     ours.action_space.seed(0)
     ends = 0
@@ -72,6 +72,18 @@ def test_every_number_is_gymnasiums(name: str, mode: AutoresetMode) -> None:
     assert ends >= 2 * N
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize(("alone", "divided", "several"), [(1.0, 0.5, True), (1.0, 0.95, False), (1e-5, 1e-5, False)])
+def test_threads_stay_where_they_are_faster(alone: float, divided: float, several: bool) -> None:
+    vector = MujocoVector("HalfCheetah-v5", N)
+    vector._decide(alone)
+    if not vector._is_decided:
+        vector._decide(divided)
+    assert vector._is_decided
+    assert (len(vector._parts) > 1) == (vector._pool is not None) == several
+    assert [n for part in vector._parts for n in part] == list(range(N))
+    vector.close()
 
 
 def test_gymnasium_makes_them_by_rlgds_names() -> None:
