@@ -38,6 +38,12 @@ def _check(name: str, part: Any) -> None:
 ENV = Kind("env", (*TWINS, *SUITES), _check)  # environments of users, by the names of their classes
 
 
+def is_environment(part: Any) -> bool:
+    """Whether a part is an environment of the user's, or a class of them; a function may make anything."""
+    kinds = (gymnasium.Env, gymnasium.vector.VectorEnv, FuncEnv)
+    return isinstance(part, (*kinds, DeviceEnv)) or (isinstance(part, type) and issubclass(part, kinds))
+
+
 def device_ids() -> list[str]:
     """The ids with a twin on the device: of Gymnasium's own environments, and of those that rlgd adds."""
     return sorted(TWINS)

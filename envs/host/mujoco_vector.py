@@ -155,8 +155,9 @@ class MujocoVector(SyncVectorEnv):
             self._timed.clear()
 
     def _move_parts(self, actions: NDArray[Any], resets: Bools) -> None:
-        others = [self._pool.submit(self._move_part, part, actions, resets) for part in self._parts[1:]]
-        self._move_part(self._parts[0], actions, resets)
+        own, *rest = self._parts
+        others = [self._pool.submit(self._move_part, part, actions, resets) for part in rest] if self._pool else []
+        self._move_part(own, actions, resets)
         for other in others:
             other.result()
 

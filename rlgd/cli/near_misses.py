@@ -54,18 +54,12 @@ def _is_environment(word: str) -> bool:
     """Whether a word, as ``module:Class``, names an environment of the user's."""
     if ":" not in word:
         return False
-    import gymnasium
-    from gymnasium.experimental.functional import FuncEnv
-
-    from rlgd.envs import DeviceEnv
-    from rlgd.envs.registry import ENV
+    from rlgd.envs.registry import ENV, is_environment
 
     try:
-        part = ENV.named(word)
+        return is_environment(ENV.named(word))
     except UsageError:  # whoever reads it as an agent says what is wrong
         return False
-    kinds = (gymnasium.Env, gymnasium.vector.VectorEnv, FuncEnv)
-    return isinstance(part, (*kinds, DeviceEnv)) or (isinstance(part, type) and issubclass(part, kinds))
 
 
 def study(command: str, word: str) -> str:
