@@ -1,6 +1,7 @@
 """Every example runs as it stands."""
 
 import importlib.util
+import re
 import runpy
 import subprocess
 import sys
@@ -25,6 +26,15 @@ def test_example(path: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_the_index_has_every_example_with_its_picture() -> None:
+    folder = EXAMPLES[0].parent
+    index = (folder / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\S+)` \|.*\| !\[.*\]\((\S+)\) \|$", index, re.MULTILINE))
+    files = {path.name for path in (*EXAMPLES, *folder.glob("notebooks/*.ipynb"))}
+    assert rows.keys() == files | {"without_rlgd/"}
+    assert all((folder / picture).stat().st_size for picture in rows.values())
 
 
 def test_every_optimizer_fits_the_line() -> None:
