@@ -17,7 +17,7 @@ from rlgd.ascent.diagnostics import halves
 from rlgd.ascent.fisher import Fisher
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static
-from rlgd.maths import objectives, returns, running_statistics
+from rlgd.maths import objectives, returns
 from rlgd.pytrees import AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
 
@@ -127,7 +127,7 @@ class REINFORCE(Agent):
 
     def _rows(self, spec: Spec, state: AgentState, rollout: Rollout) -> "EpisodeRows":
         mask = jnp.ones(rollout.reward.shape, bool) if rollout.mask is None else rollout.mask
-        reward = jnp.where(mask, running_statistics.scale_reward(state.reward_statistics, rollout.reward), 0)
+        reward = jnp.where(mask, self.learned_reward(state, rollout), 0)
         discount = jnp.full_like(reward, self.gamma)
         episode_returns = returns.discounted_returns(reward, discount, jnp.zeros_like(reward[0]))
         features = self.features(spec, state.obs_statistics, rollout.obs, rollout.action_mask)

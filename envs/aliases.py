@@ -17,4 +17,5 @@ Info: TypeAlias = dict[str, Any]
 
 NAMESPACE = "rlgd"  # of the ids that rlgd registers with Gymnasium
 SUCCESS = "is_success"  # of an info: whether the episode that ends was a success
+LIVES = "lives"  # of an info: how many are left in the episode
 SUCCESSES = "rollout/successes"  # the metric: how many of the episodes that ended were

@@ -80,6 +80,8 @@ class Rollout:
         memory: the policy's memory before row 0; () if it has none.
         info: numbers that environments on the device gave after each row, by name, ``[T, N]``; () if there are none.
         actor: the ``Actor`` that collected it, which may be older than the state that learns; (): that state's own.
+        lost: ``[T, N]`` bool, where a life was lost and the episode goes on, for agents that learn as if it ended; ()
+            for others.
     """
 
     obs: Obs
@@ -95,6 +97,12 @@ class Rollout:
     memory: Any = ()
     info: Any = ()
     actor: Any = ()
+    lost: Any = ()
+
+    @property
+    def without_future(self) -> Array:
+        """``[T, N]`` bool: no later reward counts, after a termination or where a life was lost."""
+        return self.terminated if isinstance(self.lost, tuple) else self.terminated | self.lost
 
     @property
     def done(self) -> Array:

@@ -26,6 +26,9 @@ class RolloutAgent(Agent):
         choices=GAE_CORRECTIONS,
     )
     normalize_advantage: bool = static(True, "shift and scale each rollout's advantages to mean 0 and variance 1")
+    terminal_on_life_loss: bool = static(
+        False, "learn as if the episode ended with each life that is lost, where infos tell `lives`; it goes on"
+    )
     memory_width: int | None = static(None, "width of the layer that remembers; None: 64", "[1, inf)")
     sequence_length: int | None = static(
         None, "steps that gradients reach back where a network remembers; None: the whole rollout", "[2, inf)"
@@ -33,6 +36,11 @@ class RolloutAgent(Agent):
     memory_window: int | None = static(
         None, "observations that attention sees, the present one included; None: 16", "[2, inf)"
     )
+
+    @property
+    def reads_lives(self) -> bool:
+        """Whether it learns as if episodes ended with each life that is lost."""
+        return self.terminal_on_life_loss
 
     def memory_layer(self, kind: str) -> Recurrence | Attention | None:
         """The layer that remembers in one of ``NETWORKS``; None if it has none."""

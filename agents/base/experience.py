@@ -11,7 +11,7 @@ from jax import Array
 
 from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
-from rlgd.maths import minibatches, natural_gradient, objectives, returns, running_statistics
+from rlgd.maths import minibatches, natural_gradient, objectives, returns
 from rlgd.maths.distributions import Distribution
 from rlgd.pytrees import Actor, AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
@@ -110,9 +110,9 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
     by_time = by_environment(value) if recurrent else minibatches.by_time(value, agent.num_envs)
     memory = by_environment(remembered) if recurrent else remembered
     next_value = _next_value(agent, spec, state, rollout, by_time, memory.value)
-    reward = running_statistics.scale_reward(state.reward_statistics, rollout.reward)
+    reward = agent.learned_reward(state, rollout)
     advantage, value_target = returns.gae(
-        reward, by_time, next_value, rollout.terminated, rollout.truncated, agent.gamma, agent.gae_lambda,
+        reward, by_time, next_value, rollout.without_future, rollout.truncated, agent.gamma, agent.gae_lambda,
         agent.gae_correction,
     )  # fmt: skip
     if agent.normalize_advantage:

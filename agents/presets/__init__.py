@@ -59,14 +59,22 @@ def _read(agent: str, env: str, table: dict[str, Any]) -> Preset:
     return Preset(agent, env, total_timesteps, settings, tuned)
 
 
+def known(agent: str, env: str) -> Preset | None:
+    """The preset of an agent for an environment: its own, or that of its family, such as ``ALE/*``; None: none."""
+    presets = of_agent(agent)
+    family = (preset for name, preset in presets.items() if name.endswith("*") and env.startswith(name[:-1]))
+    preset = presets.get(env) or next(family, None)
+    return None if preset is None else preset._replace(env=env)
+
+
 def find(agent: str, env: str) -> Preset:
     """The preset of an agent for an environment.
 
     Raises:
         UsageError: if there is none, naming the environments that have one.
     """
-    presets = of_agent(agent)
-    if env not in presets:
-        known = f"there are some for {', '.join(presets)}" if presets else "it has none"
-        raise UsageError(f"no preset of {agent} for {env}; {known}.")
-    return presets[env]
+    if (preset := known(agent, env)) is None:
+        presets = of_agent(agent)
+        others = f"there are some for {', '.join(presets)}" if presets else "it has none"
+        raise UsageError(f"no preset of {agent} for {env}; {others}.")
+    return preset

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlgd.envs.aliases import SUCCESS, Bools, GymEnv, Info, Space
+from rlgd.envs.aliases import LIVES, SUCCESS, Bools, GymEnv, Info, Space
 from rlgd.envs.host.maker import Maker
 
 
@@ -33,8 +33,8 @@ class Broken(Exception):
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One of several environments, whose faults and exceptions are raised as ``Broken`` with its number.
 
-    Of its infos only ``action_mask`` is kept, as one bool array, and ``is_success`` and what is asked for, as numbers.
-    Nobody reads the others, and gathering them takes longer than the physics of MuJoCo.
+    Of its infos only ``action_mask`` is kept, as one bool array, and ``is_success``, ``lives`` and what is asked for,
+    as numbers. Nobody reads the others, and gathering them takes longer than the physics of MuJoCo.
 
     Args:
         env: the environment.
@@ -111,8 +111,9 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise Broken(self.number, f"gave the info {_brief(info)}, which must be a dictionary,")
         mask = info.get("action_mask") if self._has_masks else None
         kept: Info = {} if mask is None else {"action_mask": flat_mask(mask)}
-        if SUCCESS in info and _is_number(info[SUCCESS]):
-            kept[SUCCESS] = float(info[SUCCESS])
+        for name in (SUCCESS, LIVES):
+            if name in info and _is_number(info[name]):
+                kept[name] = float(info[name])
         for name in self._log_info:
             if name in info:
                 if not _is_number(info[name]):

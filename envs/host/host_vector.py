@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rlgd.envs.aliases import Bools, GymVector, Info
+from rlgd.envs.aliases import LIVES, Bools, GymVector, Info
 from rlgd.envs.host.action_masks import ActionMasks
 from rlgd.envs.host.checked import Broken
 from rlgd.envs.host.host_step import HostStep
@@ -83,6 +83,7 @@ class HostVector:
         self._resetting = ~self._everyone
         self._num_steps = 0
         self._action: Any = None
+        self._lives: NDArray[Any] | None = None
 
     @property
     def action_mask(self) -> Bools | None:
@@ -94,6 +95,11 @@ class HostVector:
         """Whether some rows are resets, which are not transitions."""
         return self.mode is AutoresetMode.NEXT_STEP
 
+    @property
+    def tells_lives(self) -> bool:
+        """Whether the infos of the last reset or step say how many lives are left."""
+        return self._lives is not None
+
     def reset(self, seed: int | None = None) -> Obs:
         """Begin an episode everywhere: ``obs [N, ...]``. Without a seed the environments' generators continue.
 
@@ -104,6 +110,7 @@ class HostVector:
         try:
             obs, info = self._reset(seed)
             self._masks.read(info, self._everyone, self._resetting)
+            self._lives = self.infos.numbers(info, LIVES)
             return self._storage.batch(obs)
         except Broken as broken:
             raise self._fault(broken) from broken.__cause__
@@ -154,11 +161,13 @@ class HostVector:
     def _as_step(self, obs: Any, reward: NDArray[Any], terminated: Bools, truncated: Bools, info: Info) -> HostStep:
         done = terminated | truncated
         numbers = self.infos.read(info, done, self.mode is AutoresetMode.SAME_STEP)
+        lost = self._lost(numbers, done)
         if self.mode is AutoresetMode.NEXT_STEP:
             was_reset, self._resetting = self._resetting, done
             self._check_next_step(was_reset, reward, done, info)
             self._masks.read(info, self._everyone, self._resetting)
-            return HostStep(self._storage.batch(obs), was_reset, reward, terminated, truncated, ~was_reset, {}, numbers)
+            batch, valid = self._storage.batch(obs), ~was_reset
+            return HostStep(batch, was_reset, reward, terminated, truncated, valid, {}, numbers, lost)
         final_obs = {}
         self._masks.read(info, self._everyone, self._resetting)
         if np.count_nonzero(done):
@@ -167,7 +176,15 @@ class HostVector:
                 obs, info = self._ask(self.vector.reset, options={"reset_mask": done})
                 self._masks.read(info, done, self._resetting)
         needed = {n: final for n, final in final_obs.items() if truncated[n]}
-        return HostStep(self._storage.batch(obs), done, reward, terminated, truncated, self._everyone, needed, numbers)
+        batch, valid = self._storage.batch(obs), self._everyone
+        return HostStep(batch, done, reward, terminated, truncated, valid, needed, numbers, lost)
+
+    def _lost(self, numbers: dict[str, NDArray[Any]], done: Bools) -> Bools | None:
+        """Where a life was lost in a step, and the episode goes on; see ``HostStep``."""
+        before, self._lives = self._lives, numbers.get(LIVES)
+        if self._lives is None:
+            return None
+        return np.zeros_like(done) if before is None else ~done & (self._lives < before)
 
     def _check_next_step(self, was_reset: Bools, reward: NDArray[Any], done: Bools, info: Info) -> None:
         if "final_obs" in info:

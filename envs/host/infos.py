@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlgd.envs.aliases import SUCCESS, SUCCESSES, Bools, Info
+from rlgd.envs.aliases import LIVES, SUCCESS, SUCCESSES, Bools, Info
 from rlgd.envs.host.checked import Broken
 from rlgd.envs.host.host_step import HostStep
 
@@ -40,16 +40,17 @@ class Infos:
             Broken: if something that is asked for is not a number for each environment.
         """
         found = {}
-        for name in dict.fromkeys((SUCCESS, *self._asked)):
-            numbers = self._numbers(info, name)
-            final = self._numbers(info.get("final_info") or {}, name) if same_step and done.any() else None
+        for name in dict.fromkeys((SUCCESS, LIVES, *self._asked)):
+            numbers = self.numbers(info, name)
+            final = self.numbers(info.get("final_info") or {}, name) if same_step and done.any() else None
             if final is not None or (numbers is not None and same_step):
                 numbers = np.where(done, np.nan if final is None else final, np.nan if numbers is None else numbers)
             if numbers is not None:
                 found[name] = numbers
         return found
 
-    def _numbers(self, info: Info, name: str) -> NDArray[Any] | None:
+    def numbers(self, info: Info, name: str) -> NDArray[Any] | None:
+        """One number of an info, ``[N]``, NaN where an environment gave none; None if none gave it."""
         if (given := info.get(name)) is None:
             return None
         values = np.asarray(given)

@@ -119,7 +119,7 @@ def _origin(options: Options, known: Mapping[str, Any]) -> Origin | None:
     from rlgd.envs import full_id
 
     name, env_id = registered_name(options.agent), full_id(env_id)
-    preset = presets.of_agent(name).get(env_id)
+    preset = presets.known(name, env_id)
     if preset is None:
         own = {flag.name for flag in flags_of(options).values() if flag.path[0] == "hyperparameters"}
         return None if own <= known.keys() else Origin(f"no preset of {name} for {env_id}: the agent's defaults", {})

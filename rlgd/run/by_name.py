@@ -36,7 +36,7 @@ def chosen(name: str, env: Env, hyperparameters: Mapping[str, Any], auto: bool) 
     """
     if auto:
         return automatic(name, env, **hyperparameters), RunSettings().total_timesteps
-    preset = presets.of_agent(registered_name(name)).get(env.env_id)
+    preset = presets.known(registered_name(name), env.env_id)
     if preset is None:
         return make_agent(name, **hyperparameters), RunSettings().total_timesteps
     return make_agent(name, **preset.settings | dict(hyperparameters)), preset.total_timesteps

@@ -79,6 +79,8 @@ class RunConfig:
             check_divides(self.agent, devices, self.settings.shuffle)
         if isinstance(self.env, HostEnv) and self.agent.climbers is not None:
             raise UsageError(f"sync_every is set, but {self.env.env_id} runs on the host; groups climb on the device.")
+        if isinstance(self.env, DeviceEnv) and self.agent.reads_lives:
+            raise UsageError(f"terminal_on_life_loss is set, but {self.env.env_id} runs on the device; no lives there.")
         if isinstance(self.env, HostEnv) and self.env.running and self.settings.evaluates:
             raise UsageError(
                 f"{self.env.env_id} is a running vector environment, which cannot evaluate while it trains; "

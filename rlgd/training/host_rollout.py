@@ -11,6 +11,7 @@ from jax import Array
 from rlgd.agents.base.agent import Agent
 from rlgd.envs.host.host_step import HostStep
 from rlgd.envs.host.host_vector import HostVector
+from rlgd.errors import UsageError
 from rlgd.pytrees import LoopState, Obs, Rollout, View
 from rlgd.training import episodes
 from rlgd.training.host_acting import HostActing
@@ -20,9 +21,16 @@ from rlgd.training.rollout import most_truncations, rollout_length
 def begin_episodes(
     agent: Agent, vector: HostVector, loop: LoopState, entropy: tuple[int, ...], first: int = 0
 ) -> LoopState:
-    """New episodes in every environment; their seeds derive from ``entropy`` and their number, from ``first`` on."""
+    """New episodes in every environment; their seeds derive from ``entropy`` and their number, from ``first`` on.
+
+    Raises:
+        UsageError: if lives are asked for, and the environments tell none.
+        EnvironmentFault: if they cannot be reset.
+    """
     sequence = np.random.SeedSequence(entropy)
     obs = vector.reset(int(sequence.generate_state(1)[0] >> 1) + first)
+    if agent.reads_lives and not vector.tells_lives:
+        raise UsageError(f"terminal_on_life_loss is set, but the infos of {vector.env_id} have no number of lives.")
     return dataclasses.replace(
         loop,
         obs=jax.tree.map(jnp.asarray, obs),
@@ -50,7 +58,7 @@ def collect_on_host(
         obs, first = jax.tree.map(np.asarray, loop.obs), np.asarray(loop.first)
     length = rollout_length(agent, spec)
     view = View(obs, first, vector.action_mask)
-    rows, alive = HostRows(length, view), np.ones(agent.num_envs, bool)
+    rows, alive = HostRows(length, view, agent.reads_lives), np.ones(agent.num_envs, bool)
     device = jax.local_devices()[0] if device is None else device
     acting = HostActing(agent, spec, actor, memory, view, key, length, device)
     for t in range(length):
@@ -74,9 +82,12 @@ def collect_on_host(
 
 
 class HostRows:
-    """The rows of one rollout while it is collected, ``[T, N, ...]`` in NumPy; rows never reached stay masked."""
+    """The rows of one rollout while it is collected, ``[T, N, ...]`` in NumPy; rows never reached stay masked.
 
-    def __init__(self, length: int, view: View) -> None:
+    ``lives``: whether they say where one was lost.
+    """
+
+    def __init__(self, length: int, view: View, lives: bool) -> None:
         def room(x: np.ndarray) -> np.ndarray:
             return np.zeros((length, *x.shape), x.dtype)
 
@@ -88,6 +99,7 @@ class HostRows:
         rows = (length, len(view.first))
         self.reward = np.zeros(rows, np.float32)
         self.terminated, self.truncated, self.mask = (np.zeros(rows, bool) for _ in range(3))
+        self.lost = np.zeros(rows, bool) if lives else None
         self.final_obs: list[list[Obs]] = [[] for _ in range(rows[1])]
 
     def see(self, t: int, view: View) -> None:
@@ -101,6 +113,8 @@ class HostRows:
             self.action = np.zeros((len(self.reward), *action.shape), action.dtype)
         self.action[t], self.reward[t], self.mask[t] = action, step.reward, step.valid
         self.terminated[t], self.truncated[t] = step.terminated, step.truncated
+        if self.lost is not None and step.lost is not None:
+            self.lost[t] = step.lost
         for n, obs in step.final_obs.items():
             self.final_obs[n].append(obs)
 
@@ -122,6 +136,7 @@ class HostRows:
             "truncated": self.truncated,
             "mask": self.mask if masked else None,
             "action_mask": self.action_mask,
+            "lost": () if self.lost is None else self.lost,
         }
         ends: dict[str, Any] = {"last_obs": last_obs, "final_obs": final_obs, "first": first}
         return Rollout(**rows, **ends)

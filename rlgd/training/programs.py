@@ -83,7 +83,7 @@ def _blank_rollout(agent: Agent, vector: HostVector, loop: Any) -> Any:
         lambda state, memory, key: agent.act(spec, state.actor, memory, view, key)[0],
         loop.agent_state, loop.memory, jax.random.key(0),
     )  # fmt: skip
-    rows = HostRows(length, view)
+    rows = HostRows(length, view, agent.reads_lives)
     rows.action = np.zeros((length, *action.shape), action.dtype)
     masked = agent.whole_episodes or vector.has_reset_rows
     rollout = rows.rollout(obs, first, masked, 0 if masked else most_truncations(spec, length))

@@ -11,7 +11,7 @@ from rlgd.reproduction.runs import row_runs
 
 def test_the_shipped_suites_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert shipped_suites() == ["box2d", "classic", "minatar", "mujoco"]
+    assert shipped_suites() == ["atari", "box2d", "classic", "minatar", "mujoco"]
     for name in shipped_suites():
         suite = read_suite(name)
         assert len({row.name for row in suite.rows}) == len(suite.rows) > 1
