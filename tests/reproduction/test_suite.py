@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlgd.errors import UsageError
+from rlgd.cli.reproduce import Options
 from rlgd.reproduction import read_suite, shipped_suites
 from rlgd.reproduction.runs import row_runs
 
@@ -12,6 +13,7 @@ from rlgd.reproduction.runs import row_runs
 def test_the_shipped_suites_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert shipped_suites() == ["atari", "box2d", "classic", "minatar", "mujoco"]
+    assert f"Suites: {', '.join(shipped_suites())}." in str(Options.__doc__)
     for name in shipped_suites():
         suite = read_suite(name)
         assert len({row.name for row in suite.rows}) == len(suite.rows) > 1
