@@ -127,7 +127,7 @@ class REINFORCE(Agent):
 
     def _rows(self, spec: Spec, state: AgentState, rollout: Rollout) -> "EpisodeRows":
         mask = jnp.ones(rollout.reward.shape, bool) if rollout.mask is None else rollout.mask
-        reward = jnp.where(mask, self.learned_reward(state, rollout), 0)
+        reward = jnp.where(mask, self.training_reward(state, rollout), 0)
         discount = jnp.full_like(reward, self.gamma)
         episode_returns = returns.discounted_returns(reward, discount, jnp.zeros_like(reward[0]))
         features = self.features(spec, state.obs_statistics, rollout.obs, rollout.action_mask)

@@ -80,8 +80,8 @@ class Rollout:
         memory: the policy's memory before row 0; () if it has none.
         info: numbers that environments on the device gave after each row, by name, ``[T, N]``; () if there are none.
         actor: the ``Actor`` that collected it, which may be older than the state that learns; (): that state's own.
-        lost: ``[T, N]`` bool, where a life was lost and the episode goes on, for agents that learn as if it ended; ()
-            for others.
+        life_lost: ``[T, N]`` bool, where a life was lost, for agents that learn as if the episode ended there; () for
+            others.
     """
 
     obs: Obs
@@ -97,12 +97,12 @@ class Rollout:
     memory: Any = ()
     info: Any = ()
     actor: Any = ()
-    lost: Any = ()
+    life_lost: Any = ()
 
     @property
     def without_future(self) -> Array:
         """``[T, N]`` bool: no later reward counts, after a termination or where a life was lost."""
-        return self.terminated if isinstance(self.lost, tuple) else self.terminated | self.lost
+        return self.terminated if isinstance(self.life_lost, tuple) else self.terminated | self.life_lost
 
     @property
     def done(self) -> Array:

@@ -93,7 +93,7 @@ class Agent(abc.ABC):
     )
     normalize_obs: bool = static(False, "shift and scale observations to mean 0 and variance 1")
     scale_reward: bool = static(False, "divide rewards by the standard deviation of the discounted return")
-    clip_reward: bool = static(False, "learn from the sign of each reward; returns are told as they are")
+    clip_reward: bool = static(False, "learn from the sign of each reward; returns are reported as they are paid")
     measure_every: int = static(
         512, "log the ascent's angles, noise and step lengths once in this many iterations; 0: never", "[0, inf)"
     )
@@ -110,7 +110,7 @@ class Agent(abc.ABC):
         if self.ent_coef_schedule != "constant" and np.all(np.asarray(self.ent_coef) == 0):
             raise UsageError(f"ent_coef_schedule {self.ent_coef_schedule!r} has no effect: ent_coef is 0.")
         if self.clip_reward and self.scale_reward:
-            raise UsageError("clip_reward and scale_reward are both set; the size of rewards is taken away by either.")
+            raise UsageError("clip_reward and scale_reward are both set; each replaces the size of rewards: take one.")
         if self.dropout is not None and not self.hidden_sizes:
             raise UsageError("dropout is set, but hidden_sizes is empty: there is no hidden layer to drop units of.")
         if self.critic_obs and self.value_network == own.SHARED:
@@ -254,7 +254,7 @@ class Agent(abc.ABC):
         """Whether it learns as if episodes ended with each life that is lost."""
         return False
 
-    def learned_reward(self, state: AgentState, rollout: Rollout) -> Array:
+    def training_reward(self, state: AgentState, rollout: Rollout) -> Array:
         """The rewards that are learned from, ``[T, N]``: as they are, scaled, or their signs."""
         if self.clip_reward:
             return jnp.sign(rollout.reward)

@@ -84,6 +84,11 @@ class AgentContract(Protocol):
         """Whether ``update`` weights the rows of a rollout that an older policy collected, see ``Rollout.actor``."""
         ...
 
+    @property
+    def reads_lives(self) -> bool:
+        """Whether rollouts must say where lives were lost, see ``Rollout.without_future``."""
+        ...
+
     def validate(self) -> None:
         """Check ranges and combinations on concrete values.
 

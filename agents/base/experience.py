@@ -110,7 +110,7 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
     by_time = by_environment(value) if recurrent else minibatches.by_time(value, agent.num_envs)
     memory = by_environment(remembered) if recurrent else remembered
     next_value = _next_value(agent, spec, state, rollout, by_time, memory.value)
-    reward = agent.learned_reward(state, rollout)
+    reward = agent.training_reward(state, rollout)
     advantage, value_target = returns.gae(
         reward, by_time, next_value, rollout.without_future, rollout.truncated, agent.gamma, agent.gae_lambda,
         agent.gae_correction,

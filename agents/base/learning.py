@@ -154,7 +154,7 @@ def conclude(
         obs_statistics = running_statistics.merge(obs_statistics, running_statistics.of_batch(rows, mask))
     if reward_statistics is not None:
         reward_statistics = running_statistics.observe_reward(
-            reward_statistics, rollout.reward, rollout.done, agent.gamma, rollout.mask
+            reward_statistics, rollout.reward, rollout.without_future | rollout.truncated, agent.gamma, rollout.mask
         )
     params, outer_opt_state = outer_step(agent.ascent.outer_ascent(), state.params, params, state.outer_opt_state)
     return dataclasses.replace(

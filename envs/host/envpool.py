@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rlgd.envs.aliases import Info
+from rlgd.envs.aliases import LIVES, Info
 from rlgd.errors import UsageError, unknown
 
 
@@ -57,12 +57,17 @@ class PoolVector(VectorEnv[Any, Any, Any]):
         if seed is not None:
             self._pool.close()
             self._pool = self._make(seed)
-        obs, _ = self._pool.reset()
-        return obs, {}
+        obs, info = self._pool.reset()
+        return obs, _kept(info)
 
     def step(self, actions: NDArray[Any]) -> tuple[Any, Any, Any, Any, Info]:
-        obs, reward, terminated, truncated, _ = self._pool.step(np.asarray(actions))
-        return obs, reward, terminated, truncated, {}
+        obs, reward, terminated, truncated, info = self._pool.step(np.asarray(actions))
+        return obs, reward, terminated, truncated, _kept(info)
 
     def close_extras(self, **kwargs: Any) -> None:
         self._pool.close()
+
+
+def _kept(info: Info) -> Info:
+    """What of an info has the form of Gymnasium's: the lives."""
+    return {LIVES: np.asarray(info[LIVES])} if LIVES in info else {}

@@ -11,7 +11,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rlgd import spaces
-from rlgd.envs.aliases import GymEnv, GymVector
+from rlgd.envs.aliases import LIVES, GymEnv, GymVector
 from rlgd.envs.host.checked import make_checked
 from rlgd.envs.host.envpool import PoolVector
 from rlgd.envs.host.host_vector import Fallback, HostVector
@@ -162,6 +162,17 @@ class HostEnv:
                     return describe_vector(threads)
             with contextlib.closing(self._maker()) as env:
                 return describe(env, self.max_episode_steps)
+
+    @functools.cached_property
+    def tells_lives(self) -> bool:
+        """Whether the infos have the number of lives that are left; resets one environment.
+
+        True for vector environments, whose first reset shows it.
+        """
+        if isinstance(self.source, VectorEnv) or self.vectorization == "envpool":
+            return True
+        with explained(self.env_id), contextlib.closing(self._maker()) as env:
+            return LIVES in env.reset(seed=0)[1]
 
     @property
     def _maker(self) -> Maker:

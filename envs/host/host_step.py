@@ -22,7 +22,7 @@ class HostStep(NamedTuple):
         final_obs: the true observation after each truncation, by environment number; empty where ``obs`` is the true
             one.
         info: numbers of the infos by their names, ``[N]``, NaN where an environment gave none; see ``Infos``.
-        lost: ``[N]`` bool, where a life was lost and the episode goes on; None if the environments tell no lives.
+        life_lost: ``[N]`` bool, where a life was lost; None if the infos have no number ``lives``.
     """
 
     obs: Obs
@@ -33,7 +33,7 @@ class HostStep(NamedTuple):
     valid: Bools
     final_obs: dict[int, Obs]
     info: Mapping[str, NDArray[Any]] = MappingProxyType({})
-    lost: Bools | None = None
+    life_lost: Bools | None = None
 
     def only(self, real: Bools) -> "HostStep":
         """The step with the environments outside ``real [N]`` masked."""

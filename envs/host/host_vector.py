@@ -161,12 +161,14 @@ class HostVector:
     def _as_step(self, obs: Any, reward: NDArray[Any], terminated: Bools, truncated: Bools, info: Info) -> HostStep:
         done = terminated | truncated
         numbers = self.infos.read(info, done, self.mode is AutoresetMode.SAME_STEP)
-        lost = self._lost(numbers, done)
+        life_lost = self._life_lost(numbers.get(LIVES))
+        self._lives = self.infos.numbers(info, LIVES)  # after SAME_STEP's resets
         if self.mode is AutoresetMode.NEXT_STEP:
             was_reset, self._resetting = self._resetting, done
             self._check_next_step(was_reset, reward, done, info)
             self._masks.read(info, self._everyone, self._resetting)
             batch, valid = self._storage.batch(obs), ~was_reset
+            lost = None if life_lost is None else life_lost & valid
             return HostStep(batch, was_reset, reward, terminated, truncated, valid, {}, numbers, lost)
         final_obs = {}
         self._masks.read(info, self._everyone, self._resetting)
@@ -175,16 +177,21 @@ class HostVector:
             if self.mode is AutoresetMode.DISABLED:
                 obs, info = self._ask(self.vector.reset, options={"reset_mask": done})
                 self._masks.read(info, done, self._resetting)
+                self._begin_lives(done, self.infos.numbers(info, LIVES))
         needed = {n: final for n, final in final_obs.items() if truncated[n]}
         batch, valid = self._storage.batch(obs), self._everyone
-        return HostStep(batch, done, reward, terminated, truncated, valid, needed, numbers, lost)
+        return HostStep(batch, done, reward, terminated, truncated, valid, needed, numbers, life_lost)
 
-    def _lost(self, numbers: dict[str, NDArray[Any]], done: Bools) -> Bools | None:
-        """Where a life was lost in a step, and the episode goes on; see ``HostStep``."""
-        before, self._lives = self._lives, numbers.get(LIVES)
-        if self._lives is None:
+    def _life_lost(self, lives: NDArray[Any] | None) -> Bools | None:
+        """Where fewer lives are left after a step than before it; None if the environments do not tell them."""
+        if lives is None or self._lives is None:
             return None
-        return np.zeros_like(done) if before is None else ~done & (self._lives < before)
+        return lives < self._lives
+
+    def _begin_lives(self, which: Bools, lives: NDArray[Any] | None) -> None:
+        """The lives of environments that were reset."""
+        if self._lives is not None and lives is not None:
+            self._lives = np.where(which, lives, self._lives)
 
     def _check_next_step(self, was_reset: Bools, reward: NDArray[Any], done: Bools, info: Info) -> None:
         if "final_obs" in info:

@@ -26,7 +26,7 @@ from rlgd.system.machine import num_cores
 
 TIMED_STEPS = 20  # in one thread, then in several, after which the faster way stays
 SECONDS_OF_A_THREAD = 100e-6  # of physics, below which one more is not tried
-LEAST_GAIN = 0.9  # of the time in one thread: short physics gain less than handing over the interpreter costs
+MOST_OF_ALONE = 0.9  # of the time in one thread, that several may take: handing over the interpreter costs time, too
 
 
 class MujocoVector(SyncVectorEnv):
@@ -172,10 +172,10 @@ class MujocoVector(SyncVectorEnv):
             forces(model, data)
 
     def _decide(self, seconds: float) -> None:
-        """Try threads after one, and keep them if they are faster; ``seconds`` are the physics of a step so far."""
+        """After one thread several are tried, and kept if they are faster; ``seconds`` is what a step has taken."""
         if self._pool is not None:
             self._is_decided = True
-            if seconds > LEAST_GAIN * self._alone:
+            if seconds > MOST_OF_ALONE * self._alone:
                 self._pool.shutdown(wait=False)
                 self._pool, self._parts = None, [range(self.num_envs)]
             return

@@ -68,7 +68,7 @@ def study(command: str, word: str) -> str:
     Raises:
         UsageError: if it looks like an environment.
     """
-    if ENVIRONMENT.fullmatch(word):
+    if ENVIRONMENT.fullmatch(word) or _is_environment(word):
         raise UsageError(f"the study comes first: `rlgd {command} momentum --env {shlex.quote(word)}`.")
     return word
 

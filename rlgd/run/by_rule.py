@@ -47,7 +47,9 @@ def rules(agent: Agent, env: Env, given: Container[str] = ()) -> list[Rule]:
         EnvironmentFault: if the environment breaks.
     """
     seen = probe(env)
-    found = [_observations(agent, env), _rewards(), _horizon(env, seen), _step(agent)]
+    found = [_observations(agent, env), _horizon(env, seen), _step(agent)]
+    if "clip_reward" not in given:  # which takes the size of rewards away, too
+        found.insert(1, _rewards())
     memory = None if "network" in given else _memory(agent, seen)
     found.append(memory)
     if memory is None and not any(name in given for name in ("network", "rollout_length", "num_minibatches")):

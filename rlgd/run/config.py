@@ -14,6 +14,7 @@ from rlgd.models import features
 from rlgd.run.inherited import Inherited
 from rlgd.run.settings import RunSettings
 from rlgd.system.processes import are_several
+from rlgd.training.host_rollout import NO_LIVES
 from rlgd.training.placement import check_divides
 from rlgd.training.rollout import padded_limit
 
@@ -79,8 +80,8 @@ class RunConfig:
             check_divides(self.agent, devices, self.settings.shuffle)
         if isinstance(self.env, HostEnv) and self.agent.climbers is not None:
             raise UsageError(f"sync_every is set, but {self.env.env_id} runs on the host; groups climb on the device.")
-        if isinstance(self.env, DeviceEnv) and self.agent.reads_lives:
-            raise UsageError(f"terminal_on_life_loss is set, but {self.env.env_id} runs on the device; no lives there.")
+        if self.agent.reads_lives and (isinstance(self.env, DeviceEnv) or not self.env.tells_lives):
+            raise UsageError(NO_LIVES.format(self.env.env_id))
         if isinstance(self.env, HostEnv) and self.env.running and self.settings.evaluates:
             raise UsageError(
                 f"{self.env.env_id} is a running vector environment, which cannot evaluate while it trains; "

@@ -17,6 +17,8 @@ from rlgd.training import episodes
 from rlgd.training.host_acting import HostActing
 from rlgd.training.rollout import most_truncations, rollout_length
 
+NO_LIVES = "terminal_on_life_loss is set, but the infos of {} have no number of lives."
+
 
 def begin_episodes(
     agent: Agent, vector: HostVector, loop: LoopState, entropy: tuple[int, ...], first: int = 0
@@ -30,7 +32,7 @@ def begin_episodes(
     sequence = np.random.SeedSequence(entropy)
     obs = vector.reset(int(sequence.generate_state(1)[0] >> 1) + first)
     if agent.reads_lives and not vector.tells_lives:
-        raise UsageError(f"terminal_on_life_loss is set, but the infos of {vector.env_id} have no number of lives.")
+        raise UsageError(NO_LIVES.format(vector.env_id))
     return dataclasses.replace(
         loop,
         obs=jax.tree.map(jnp.asarray, obs),
@@ -99,7 +101,7 @@ class HostRows:
         rows = (length, len(view.first))
         self.reward = np.zeros(rows, np.float32)
         self.terminated, self.truncated, self.mask = (np.zeros(rows, bool) for _ in range(3))
-        self.lost = np.zeros(rows, bool) if lives else None
+        self.life_lost = np.zeros(rows, bool) if lives else None
         self.final_obs: list[list[Obs]] = [[] for _ in range(rows[1])]
 
     def see(self, t: int, view: View) -> None:
@@ -113,8 +115,8 @@ class HostRows:
             self.action = np.zeros((len(self.reward), *action.shape), action.dtype)
         self.action[t], self.reward[t], self.mask[t] = action, step.reward, step.valid
         self.terminated[t], self.truncated[t] = step.terminated, step.truncated
-        if self.lost is not None and step.lost is not None:
-            self.lost[t] = step.lost
+        if self.life_lost is not None and step.life_lost is not None:
+            self.life_lost[t] = step.life_lost & step.valid
         for n, obs in step.final_obs.items():
             self.final_obs[n].append(obs)
 
@@ -136,7 +138,7 @@ class HostRows:
             "truncated": self.truncated,
             "mask": self.mask if masked else None,
             "action_mask": self.action_mask,
-            "lost": () if self.lost is None else self.lost,
+            "life_lost": () if self.life_lost is None else self.life_lost,
         }
         ends: dict[str, Any] = {"last_obs": last_obs, "final_obs": final_obs, "first": first}
         return Rollout(**rows, **ends)

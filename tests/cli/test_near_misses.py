@@ -135,6 +135,7 @@ def test_a_users_environment_in_an_agents_place_is_answered(
         (tmp_path / f"walk_{name.lower()}.py").write_text(text)
         word = f"walk_{name.lower()}:{name}"
         assert f"the agent comes first: `rlgd train ppo --env {word}`." in answer(f"train {word}", capsys)
+        assert f"the study comes first: `rlgd study momentum --env {word}`." in answer(f"study {word}", capsys)
     (tmp_path / "walk_far.py").write_text("class Far: pass")
     assert "expected a class of agents" in answer("train walk_far:Far", capsys)
     assert "cannot be imported" in answer("train walk_nowhere:Walk", capsys)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rlgd.errors import UsageError
 from rlgd.cli.reproduce import Options
+from rlgd.errors import UsageError
 from rlgd.reproduction import read_suite, shipped_suites
 from rlgd.reproduction.runs import row_runs
 

@@ -8,6 +8,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlgd.envs import make
+from rlgd.envs.host import mujoco_vector
 from rlgd.envs.host.host_env import HostEnv
 from rlgd.envs.host.mujoco_tasks import TASKS
 from rlgd.envs.host.mujoco_vector import MujocoVector
@@ -75,7 +76,10 @@ def test_every_number_is_gymnasiums(name: str, mode: AutoresetMode) -> None:
 
 
 @pytest.mark.parametrize(("alone", "divided", "several"), [(1.0, 0.5, True), (1.0, 0.95, False), (1e-5, 1e-5, False)])
-def test_threads_stay_where_they_are_faster(alone: float, divided: float, several: bool) -> None:
+def test_threads_stay_where_they_are_faster(
+    alone: float, divided: float, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mujoco_vector, "num_cores", lambda: 2)
     vector = MujocoVector("HalfCheetah-v5", N)
     vector._decide(alone)
     if not vector._is_decided:
