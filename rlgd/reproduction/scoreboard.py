@@ -158,7 +158,7 @@ def _cells(result: RowResult) -> list[str]:
         f"{row.least:g}",
         f"{sum(score >= row.least for score in scores)} of {len(scores)}" if scores else "-",
         f"{np.median(seconds):.1f}" if scores else "-",
-        "; ".join(map(in_short, row.published)),
+        "; ".join(map(in_short, row.published)) or "-",
     ]
 
 

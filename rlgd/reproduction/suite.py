@@ -35,7 +35,7 @@ class ScoreRow(NamedTuple):
         agent: the agent's name.
         total_timesteps: the most environment steps that a run may take.
         least: the required score.
-        published: scores of others.
+        published: scores of others; there may be none.
     """
 
     env: str
