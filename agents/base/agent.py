@@ -31,7 +31,7 @@ from rlgd.maths.distributions import Distribution
 from rlgd.models import action_heads, initializers, own, torsos
 from rlgd.models.action_heads import ActionHead
 from rlgd.models.attention import Attention
-from rlgd.models.features import image_shapes, num_features, places
+from rlgd.models.features import image_shapes, num_features, places, privileged
 from rlgd.models.networks import COMPUTE_DTYPES, Network, memory_layer, network, only
 from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Actor, AgentState, Features, Metrics, Obs, Params, Rollout, View
@@ -63,7 +63,9 @@ class Agent(abc.ABC):
         "the layers of the value function; None: as network, but its own; policy: the policy's, which both then shape",
         kind=own.VALUE_NETWORK,
     )
-    critic_obs: tuple[str, ...] = static((), "parts of a Dict observation that the value function alone reads")
+    critic_obs: tuple[str, ...] = static(
+        (), "parts of a Dict observation that the value function alone reads; none: those named privileged..."
+    )
     hidden_sizes: tuple[int, ...] = static((64, 64), "width of each hidden layer; none: a linear policy", "[1, inf)")
     activation: str = static("tanh", "between the layers", choices=tuple(torsos.ACTIVATIONS))
     initialization: str = static("orthogonal", "of the weights", choices=tuple(initializers.INITIALIZATIONS))
@@ -221,13 +223,17 @@ class Agent(abc.ABC):
                 self.box_std, self.hidden_sizes, head.num_log_stds, self.sde_sample_freq
             ),
             log_std_init=self.log_std_init,
-            alike=self.value_network is None and not self.critic_obs,
+            alike=self.value_network is None and not self._critic_parts(spec),
             shared=self.value_network == own.SHARED,
         )
 
+    def _critic_parts(self, spec: Spec) -> tuple[str, ...]:
+        """The parts of the observations that the policy does not read."""
+        return self.critic_obs or privileged(spec.obs)
+
     def _readers(self, spec: Spec) -> "tuple[_Reader, ...]":
         """The policy's network and, unless it is on the policy's layers, the value function's."""
-        policy = _Reader(self.network, *places(spec.obs, self.critic_obs))
+        policy = _Reader(self.network, *places(spec.obs, self._critic_parts(spec)))
         if self.value_network == own.SHARED:
             return (policy,)
         return policy, _Reader(self.given_networks.get("value_network", self.network), *places(spec.obs))

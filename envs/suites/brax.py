@@ -44,18 +44,27 @@ def _physics(env: Any) -> SuiteEnv:
     """Brax's interface: one state with observation, reward and ``done``, which is a termination."""
 
     def suite_step(state: Any) -> SuiteStep:
-        # A dictionary may also have parts for a critic alone, such as "privileged_state".
-        obs = state.obs["state"] if isinstance(state.obs, Mapping) else state.obs
-        return SuiteStep(state, obs, state.reward, state.done)
+        return SuiteStep(state, _seen(state.obs), state.reward, state.done)
 
-    shape = jax.eval_shape(lambda key: suite_step(env.reset(key)).obs, jax.random.key(0)).shape
+    seen = jax.eval_shape(lambda key: suite_step(env.reset(key)).obs, jax.random.key(0))
     own = _OwnState(env.reset)
     return SuiteEnv(
         begin=lambda key: own.kept(suite_step(env.reset(key))),
         step=lambda state, action, key: own.kept(suite_step(env.step(own.whole(state), action))),
-        observation_space=spaces.Box(-np.inf, np.inf, shape),
+        observation_space=spaces.Dict(jax.tree.map(_space, seen)) if isinstance(seen, dict) else _space(seen),
         action_space=spaces.Box(-1.0, 1.0, (env.action_size,)),
     )
+
+
+def _seen(obs: Any) -> Any:
+    """What policy and critic observe: an array, or ``state`` with the critic's ``privileged_state``."""
+    if not isinstance(obs, Mapping):
+        return obs
+    return {name: obs[name] for name in ("state", "privileged_state")} if "privileged_state" in obs else obs["state"]
+
+
+def _space(seen: Any) -> spaces.Box:
+    return spaces.Box(-np.inf, np.inf, seen.shape)
 
 
 class _OwnState:

@@ -11,6 +11,7 @@ from rlgd.pytrees import Obs
 from rlgd.spaces import BoxSpec, DictSpec, DiscreteSpec, LeafSpec, MultiDiscreteSpec, ObsSpec, leaf_specs, leaves
 
 LEAST_SIDE = 5  # pixels; smaller arrays are plain numbers
+PRIVILEGED = "privileged"  # how the names of what a critic alone may see begin, as MuJoCo Playground has them
 
 
 def image_shape(part: LeafSpec) -> tuple[int, int, int] | None:
@@ -59,6 +60,13 @@ def _width(part: LeafSpec) -> int:
     if isinstance(part, DiscreteSpec):
         return part.n
     return sum(part.nvec) if isinstance(part, MultiDiscreteSpec) else math.prod(part.shape)
+
+
+def privileged(obs: ObsSpec) -> tuple[str, ...]:
+    """The names of the parts of a Dict observation that a critic alone may see: they begin with ``PRIVILEGED``."""
+    names = [name for name, _ in obs.parts] if isinstance(obs, DictSpec) else []
+    found = tuple(name for name in names if str(name).startswith(PRIVILEGED))
+    return found if len(found) < len(names) else ()
 
 
 def places(obs: ObsSpec, without: tuple[str, ...] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:

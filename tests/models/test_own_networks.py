@@ -178,6 +178,22 @@ def test_a_critic_reads_parts_that_the_policy_does_not() -> None:
         rlgd.train(A2C(critic_obs=("state",)), "CartPole-v1", total_timesteps=64)
 
 
+def test_privileged_parts_are_the_critics_alone() -> None:
+    parts = (("privileged_state", BoxSpec((3,), "float32")), ("state", BoxSpec((2,), "float32")))
+
+    def inputs(obs: Any, **settings: Any) -> tuple[int, ...]:
+        """How many numbers the first layers of policy and value function read."""
+        agent = PPO(hidden_sizes=(4,), **SMALL, num_minibatches=2, **settings).prepared()
+        params = agent.init(Spec(obs, DiscreteSpec(2), max_episode_steps=32), jax.random.key(0)).params
+        trees = [tree.get("network", tree) for tree in (params.policy, params.value)]
+        return tuple(tree["Dense_0"]["kernel"].shape[0] for tree in trees if "Dense_0" in tree)
+
+    assert inputs(DictSpec(parts)) == (2, 5)
+    assert inputs(DictSpec(parts), critic_obs=("state",)) == (3, 5)
+    assert inputs(DictSpec(parts[:1])) == (3, 3)
+    assert inputs(DictSpec(parts), value_network="policy")[0] == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["simba", "layer_norm", "attention"])
 def test_networks_of_ours_are_rows_or_sequences(name: str) -> None:

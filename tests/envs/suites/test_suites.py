@@ -423,12 +423,18 @@ def test_a_policy_sees_the_state_that_playground_means_for_it() -> None:
     assert "Counter" in catalog.names("playground")
     env = made("playground:Counter")
     assert env.max_episode_steps == 5
-    assert env.func_env.observation_space == spaces.Box(-np.inf, np.inf, (1,))
+    parts = {"state": spaces.Box(-np.inf, np.inf, (1,)), "privileged_state": spaces.Box(-np.inf, np.inf, (2,))}
+    assert env.func_env.observation_space == spaces.Dict(parts)
     assert env.func_env.action_space == spaces.Box(-1.0, 1.0, (2,))
     state = env.func_env.initial(jax.random.key(0))
     for _ in range(2):  # the state is not changed by a step
         following = env.func_env.transition(state, jnp.zeros(2), jax.random.key(1))
-        assert (float(following.obs[0]), float(following.reward), bool(following.terminated)) == (1.0, 1.0, False)
+        assert following.obs["privileged_state"].tolist() == [1.0, 1.0]
+        assert (float(following.obs["state"][0]), float(following.reward), bool(following.terminated)) == (
+            1.0,
+            1.0,
+            False,
+        )
 
 
 @pytest.mark.parametrize(
