@@ -65,7 +65,7 @@ def _width(part: LeafSpec) -> int:
 def privileged(obs: ObsSpec) -> tuple[str, ...]:
     """The names of the parts of a Dict observation that a critic alone may see: they begin with ``PRIVILEGED``."""
     names = [name for name, _ in obs.parts] if isinstance(obs, DictSpec) else []
-    found = tuple(name for name in names if str(name).startswith(PRIVILEGED))
+    found = tuple(name for name in names if isinstance(name, str) and name.startswith(PRIVILEGED))
     return found if len(found) < len(names) else ()
 
 

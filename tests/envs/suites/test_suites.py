@@ -396,7 +396,10 @@ def test_physics_in_warp_are_those_in_jax() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
-def test_a_policy_sees_the_state_that_playground_means_for_it() -> None:
+SIZES = {"state": 1, "privileged_state": 2}
+
+
+def test_policy_and_critic_see_what_playground_means_for_them() -> None:
     playground = pytest.importorskip("mujoco_playground")
     config = importlib.import_module("ml_collections").config_dict
 
@@ -423,7 +426,7 @@ def test_a_policy_sees_the_state_that_playground_means_for_it() -> None:
     assert "Counter" in catalog.names("playground")
     env = made("playground:Counter")
     assert env.max_episode_steps == 5
-    parts = {"state": spaces.Box(-np.inf, np.inf, (1,)), "privileged_state": spaces.Box(-np.inf, np.inf, (2,))}
+    parts: dict[str, Any] = {name: spaces.Box(-np.inf, np.inf, (size,)) for name, size in SIZES.items()}
     assert env.func_env.observation_space == spaces.Dict(parts)
     assert env.func_env.action_space == spaces.Box(-1.0, 1.0, (2,))
     state = env.func_env.initial(jax.random.key(0))
