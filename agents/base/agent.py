@@ -223,17 +223,17 @@ class Agent(abc.ABC):
                 self.box_std, self.hidden_sizes, head.num_log_stds, self.sde_sample_freq
             ),
             log_std_init=self.log_std_init,
-            alike=self.value_network is None and not self._critic_parts(spec),
+            alike=self.value_network is None and not self.critic_parts(spec),
             shared=self.value_network == own.SHARED,
         )
 
-    def _critic_parts(self, spec: Spec) -> tuple[str, ...]:
+    def critic_parts(self, spec: Spec) -> tuple[str, ...]:
         """The parts of the observations that the policy does not read."""
         return self.critic_obs or privileged(spec.obs)
 
     def _readers(self, spec: Spec) -> "tuple[_Reader, ...]":
         """The policy's network and, unless it is on the policy's layers, the value function's."""
-        policy = _Reader(self.network, *places(spec.obs, self._critic_parts(spec)))
+        policy = _Reader(self.network, *places(spec.obs, self.critic_parts(spec)))
         if self.value_network == own.SHARED:
             return (policy,)
         return policy, _Reader(self.given_networks.get("value_network", self.network), *places(spec.obs))

@@ -167,12 +167,17 @@ class HostEnv:
     def tells_lives(self) -> bool:
         """Whether the infos have the number of lives that are left; resets one environment.
 
-        True for vector environments, whose first reset shows it.
+        True where only the run's first reset can show it.
         """
         if isinstance(self.source, VectorEnv) or self.vectorization == "envpool":
             return True
-        with explained(self.env_id), contextlib.closing(self._maker()) as env:
-            return LIVES in env.reset(seed=0)[1]
+        with explained(self.env_id):
+            env = self._maker()
+        with contextlib.closing(env):
+            try:
+                return LIVES in env.reset(seed=0)[1]
+            except Exception:  # the run itself will report it
+                return True
 
     @property
     def _maker(self) -> Maker:

@@ -162,7 +162,7 @@ class HostVector:
         done = terminated | truncated
         numbers = self.infos.read(info, done, self.mode is AutoresetMode.SAME_STEP)
         life_lost = self._life_lost(numbers.get(LIVES))
-        self._lives = self.infos.numbers(info, LIVES)  # after SAME_STEP's resets
+        self._remember_lives(self._everyone, self.infos.numbers(info, LIVES))  # after SAME_STEP's resets
         if self.mode is AutoresetMode.NEXT_STEP:
             was_reset, self._resetting = self._resetting, done
             self._check_next_step(was_reset, reward, done, info)
@@ -177,7 +177,7 @@ class HostVector:
             if self.mode is AutoresetMode.DISABLED:
                 obs, info = self._ask(self.vector.reset, options={"reset_mask": done})
                 self._masks.read(info, done, self._resetting)
-                self._begin_lives(done, self.infos.numbers(info, LIVES))
+                self._remember_lives(done, self.infos.numbers(info, LIVES))
         needed = {n: final for n, final in final_obs.items() if truncated[n]}
         batch, valid = self._storage.batch(obs), self._everyone
         return HostStep(batch, done, reward, terminated, truncated, valid, needed, numbers, life_lost)
@@ -188,10 +188,10 @@ class HostVector:
             return None
         return lives < self._lives
 
-    def _begin_lives(self, which: Bools, lives: NDArray[Any] | None) -> None:
-        """The lives of environments that were reset."""
+    def _remember_lives(self, which: Bools, lives: NDArray[Any] | None) -> None:
+        """Remember the lives of some environments, where they are told."""
         if self._lives is not None and lives is not None:
-            self._lives = np.where(which, lives, self._lives)
+            self._lives = np.where(which & ~np.isnan(lives), lives, self._lives)
 
     def _check_next_step(self, was_reset: Bools, reward: NDArray[Any], done: Bools, info: Info) -> None:
         if "final_obs" in info:

@@ -1,6 +1,7 @@
 """A trained agent as a function of observations: NumPy in, NumPy out."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ class Policy:
         self._shapes = [spaces.obs_shape_dtype(part)[0] for part in spaces.leaf_specs(spec.obs)]
         self._ready: _Ready | None = None
         self._blank: tuple[int, Any] = (-1, None)
+        self._unread = frozenset(agent.critic_parts(spec))
         self.reset()
 
     def reset(self) -> None:
@@ -108,7 +110,7 @@ class Policy:
 
         Args:
             obs: one observation ``[*shape]``, or a batch ``[N, *shape]``, as the environment gives it; a dictionary or
-                tuple of arrays where its space is one.
+                tuple of arrays where its space is one, in which what the critic alone reads may be missing.
             deterministic: whether to take the most probable action; otherwise one is sampled, which needs ``key``.
             key: a JAX key or an integer seed; the same key gives the same action (with a memory, after the same
                 observations). gSDE draws new noise in each call; a policy with a memory keeps it as in training.
@@ -142,7 +144,7 @@ class Policy:
     def _batch(self, obs: Any) -> tuple[Obs, bool, int]:
         """The observation as a batch, whether it was a single one, and the batch's size."""
         try:
-            batch = spaces.map_parts(_as_stored, self.spec.obs, self._expected, obs)
+            batch = spaces.map_parts(_as_stored, self.spec.obs, self._expected, self._completed(obs))
         except (KeyError, IndexError, TypeError) as error:
             raise UsageError(f"obs has another structure than the observations trained on: {error!r}.") from error
         shapes = [array.shape for _, array in spaces.leaves(self.spec.obs, batch)]
@@ -156,6 +158,19 @@ class Policy:
             batched = ", ".join(str(("N", *shape)) for shape in self._shapes)
             raise UsageError(f"obs has shape {given}; expected {wanted}, or {batched} for a batch.")
         return batch, False, size
+
+    def _completed(self, obs: Any) -> Any:
+        """The observation with zeros in place of what the critic alone reads, where that is missing."""
+        if not (self._unread and isinstance(self.spec.obs, spaces.DictSpec) and isinstance(obs, Mapping)):
+            return obs
+        parts = dict(self.spec.obs.parts)
+        missing = {name: part for name, part in parts.items() if name in self._unread and name not in obs}
+        if not missing:
+            return obs
+        known = next(name for name in parts if name not in self._unread)
+        part, array = next(iter(spaces.leaves(parts[known], obs[known])))
+        batch = np.shape(array)[: np.ndim(array) - len(spaces.obs_shape_dtype(part)[0])]
+        return dict(obs) | {name: spaces.blank(part, *batch) for name, part in missing.items()}
 
     def _first(self, first: ArrayLike | None, num_envs: int) -> NDArray[np.bool_]:
         """Which environments begin an episode, ``[N]``."""

@@ -67,7 +67,11 @@ class Interface:
         if action_mask and size is None:
             raise UsageError("these actions have no masks: they are neither Discrete nor MultiDiscrete.")
         self._parts = _parts("obs", spec.obs)
-        self.inputs = _ports("obs", spec.obs, "the observation, as the environment gives it")
+        self.inputs = [
+            port
+            for port in _ports("obs", spec.obs, "the observation, as the environment gives it")
+            if not any(f"{port.name}.".startswith(f"obs.{part}.") for part in agent.critic_parts(spec))
+        ]
         if action_mask:
             assert size is not None
             self.inputs.append(Port(MASK, (size,), "bool", "which actions are allowed"))
@@ -122,7 +126,14 @@ class Interface:
         return jax.eval_shape(self._outputs, given)
 
     def _outputs(self, arrays: Mapping[str, Array]) -> tuple[Any, dict[str, Array]]:
-        obs = with_leaves(spaces.blank(self.spec.obs, 1), lambda name: arrays[f"obs.{name}" if name else "obs"])
+        batch = next(iter(arrays.values())).shape[0]
+        blank = spaces.blank(self.spec.obs, batch)
+        unread = named_leaves(blank)  # what the critic alone reads is no input
+
+        def leaf(name: str) -> Array:
+            return arrays[given] if (given := f"obs.{name}" if name else "obs") in arrays else unread[name]
+
+        obs = with_leaves(blank, leaf)
         memory: Any = Memory(arrays[MEMORY], None, None) if MEMORY in arrays else ()
         decision = self._networks.decide_at(self.actor, memory, View(obs, arrays.get(FIRST), arrays.get(MASK)))
         actions = self._networks.head.to_env(decision.policy.mode())

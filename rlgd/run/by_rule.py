@@ -39,7 +39,7 @@ def rules(agent: Agent, env: Env, given: Container[str] = ()) -> list[Rule]:
     """The rules that apply to an agent, with its defaults, in an environment.
 
     Args:
-        agent: of which class, and with which number of environments.
+        agent: with all that is chosen already.
         env: is played for some steps.
         given: names of settings that are chosen already, which no rule changes.
 
@@ -48,7 +48,7 @@ def rules(agent: Agent, env: Env, given: Container[str] = ()) -> list[Rule]:
     """
     seen = probe(env)
     found = [_observations(agent, env), _horizon(env, seen), _step(agent)]
-    if "clip_reward" not in given:  # which takes the size of rewards away, too
+    if not agent.clip_reward:  # which takes the size of rewards away, too
         found.insert(1, _rewards())
     memory = None if "network" in given else _memory(agent, seen)
     found.append(memory)

@@ -180,7 +180,8 @@ def prepare(folder: Path, policy: rlgd.Policy, obs: Any, mask: bool = False) -> 
     interface = Interface(policy, mask)
     compiled = jax.jit(interface)
     ports = {port.name: port for port in interface.inputs}
-    inputs = {"obs" + suffix: np.asarray(leaf) for suffix, leaf in by_suffix(obs).items()}
+    whole = {"obs" + suffix: np.asarray(leaf) for suffix, leaf in by_suffix(obs).items()}
+    inputs = {name: leaf for name, leaf in whole.items() if name in ports}  # without what the critic alone reads
     number, random = len(next(iter(inputs.values()))), np.random.default_rng(1)
     if mask:
         inputs[MASK] = random.random((number, *ports[MASK].shape)) > 0.4
@@ -285,6 +286,19 @@ def test_10_000_observations_of_an_environment(tmp_path: Path, env_id: str) -> N
 
 def exported(tmp_path: Path, policy: rlgd.Policy, **options: Any) -> onnx.ModelProto:
     return onnx.load(rlgd.export(policy, tmp_path / "policy.onnx", **options))
+
+
+def test_what_the_critic_alone_reads_is_no_input() -> None:
+    policy = made(MIXED["critic_obs"])
+    names = {port.name for port in Interface(policy).inputs}
+    obs = observations(OBSERVATIONS["dict"], 3)
+    assert names == {f"obs{suffix}" for suffix in by_suffix(obs)} - {"obs.z"}
+    without = {name: part for name, part in obs.items() if name != "z"}
+    np.testing.assert_array_equal(policy(without), policy(obs))
+    single = {name: part[0] for name, part in without.items()}
+    np.testing.assert_allclose(policy(single), policy(obs)[0], rtol=1e-5)
+    with pytest.raises(UsageError, match="another structure"):
+        policy({"z": obs["z"]})
 
 
 def test_the_model_says_what_it_is(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_the_shipped_suites_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
         suite = read_suite(name)
         assert len({row.name for row in suite.rows}) == len(suite.rows) > 1
         for row in suite.rows:
-            assert row.published or row.agent == "npg", "only of NPG nobody has published scores of these"
+            assert row.published or row.agent == "npg", "only of NPG the sources have no scores"
             assert {score.source for score in row.published} <= suite.sources.keys()
         for runs in row_runs(suite, Path("runs"), None):
             assert runs.config is not None or runs.why_not.startswith(("no preset of", "unknown agent")), runs.why_not

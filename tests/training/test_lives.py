@@ -187,6 +187,7 @@ def test_rules_leave_clipped_rewards_alone() -> None:
     agent: Any = automatic("ppo", "CartPole-v1", clip_reward=True)
     assert agent.clip_reward
     assert not agent.scale_reward
+    assert automatic("ppo", "CartPole-v1", clip_reward=False).scale_reward
 
 
 def test_one_preset_is_for_all_atari_games() -> None:
