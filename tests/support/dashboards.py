@@ -44,7 +44,7 @@ def serving(logdir: Path) -> Iterator[str]:
         try:
             yield next(match.group() for match in found if match)
         finally:
-            process.terminate()
+            process.kill()  # its own handler of SIGTERM raises, and that may be lost where Python ignores exceptions
 
 
 class Browser:

@@ -100,4 +100,4 @@ def _first_page(words: list[str], folder: Path, variables: dict[str, str]) -> st
             return urllib.request.urlopen(address).read().decode()
         finally:
             late.cancel()
-            process.terminate()
+            process.kill()  # its own handler of SIGTERM raises, and that may be lost where Python ignores exceptions
