@@ -27,7 +27,7 @@ class RolloutAgent(Agent):
     )
     normalize_advantage: bool = static(True, "shift and scale each rollout's advantages to mean 0 and variance 1")
     terminal_on_life_loss: bool = static(
-        False, "learn as if a lost life ended the episode, which goes on; the infos must have a number `lives`"
+        False, "learn as if a lost life ended the episode, which continues; the infos must have a number `lives`"
     )
     memory_width: int | None = static(None, "width of the layer that remembers; None: 64", "[1, inf)")
     sequence_length: int | None = static(

@@ -47,9 +47,7 @@ def rules(agent: Agent, env: Env, given: Container[str] = ()) -> list[Rule]:
         EnvironmentFault: if the environment breaks.
     """
     seen = probe(env)
-    found = [_observations(agent, env), _horizon(env, seen), _step(agent)]
-    if not agent.clip_reward:  # which takes the size of rewards away, too
-        found.insert(1, _rewards())
+    found = [_observations(agent, env), _rewards(agent), _horizon(env, seen), _step(agent)]
     memory = None if "network" in given else _memory(agent, seen)
     found.append(memory)
     if memory is None and not any(name in given for name in ("network", "rollout_length", "num_minibatches")):
@@ -75,8 +73,10 @@ def _observations(agent: Agent, env: Env) -> Rule | None:
     return Rule({"normalize_obs": True}, "numbers are observed") if numbers else None
 
 
-def _rewards() -> Rule:
+def _rewards(agent: Agent) -> Rule | None:
     """So are the units of rewards; the value function then sees returns of variance 1."""
+    if agent.clip_reward:  # which takes the size of rewards away, too
+        return None
     return Rule({"scale_reward": True}, "in whatever unit rewards are")
 
 

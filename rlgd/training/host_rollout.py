@@ -116,7 +116,7 @@ class HostRows:
         self.action[t], self.reward[t], self.mask[t] = action, step.reward, step.valid
         self.terminated[t], self.truncated[t] = step.terminated, step.truncated
         if self.life_lost is not None and step.life_lost is not None:
-            self.life_lost[t] = step.life_lost & step.valid
+            self.life_lost[t] = step.life_lost
         for n, obs in step.final_obs.items():
             self.final_obs[n].append(obs)
 

@@ -1,4 +1,4 @@
-"""Learning as if each lost life ended the episode, and from the signs of rewards; what is told stays as it is."""
+"""Learning as if each lost life ended the episode, and from the signs of rewards; what is reported stays as it is."""
 
 import dataclasses
 import sys
@@ -71,7 +71,7 @@ def collected(agent: Any, mode: AutoresetMode, **game: Any) -> tuple[Any, Any, A
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
-def test_rows_say_where_a_life_was_lost_and_the_game_goes_on(mode: AutoresetMode) -> None:
+def test_rows_say_where_a_life_was_lost_and_the_game_continues(mode: AutoresetMode) -> None:
     _, _, rollout = collected(AGENT.prepared(), mode)
     seen = rollout.obs[..., 0]
     real = np.ones(seen.shape, bool) if rollout.mask is None else np.asarray(rollout.mask)
@@ -93,7 +93,7 @@ def test_each_game_begins_with_its_own_lives(mode: AutoresetMode, game: Any, lim
 
 
 def test_the_return_ends_with_a_life() -> None:
-    """With lambda 1 the value target is the discounted return of the life, where the game's goes on."""
+    """With lambda 1 the value target is the discounted return of the life, while the game continues."""
     agent: Any = dataclasses.replace(AGENT, gae_lambda=1.0, gamma=0.5, clip_reward=True).prepared()
     env, state, rollout = collected(agent, AutoresetMode.SAME_STEP)
     target = experience(agent, env.spec, state, rollout).value_target.reshape(16, 2)
@@ -103,7 +103,7 @@ def test_the_return_ends_with_a_life() -> None:
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
-def test_what_is_told_and_evaluated_is_the_whole_game(vectorization: str, tmp_path: Path) -> None:
+def test_what_is_reported_and_evaluated_is_the_whole_game(vectorization: str, tmp_path: Path) -> None:
     agent = PPO(**SMALL, num_epochs=1, num_minibatches=1, clip_reward=True, terminal_on_life_loss=True)
     env = make(Lived, vectorization=vectorization)
     result = rlgd.train(agent, env, total_timesteps=128, run_dir=tmp_path / "run")
