@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax import Array
 
 from rlgd import spaces
 from rlgd.agents.base.agent import Agent
-from rlgd.envs.device.device_env import DeviceEnv, Timestep, select_envs
+from rlgd.envs.device.device_env import DeviceEnv, EnvState, Spare, Timestep, select_envs
 from rlgd.pytrees import LoopState, Obs, Rollout, View
 from rlgd.system.layout import layout
 from rlgd.training.rollout import (
@@ -27,6 +27,7 @@ from rlgd.training.rollout import (
 )
 
 UNROLLED_OPERATIONS = 1600  # in a turn of a rollout's loop
+LONG_RESET = 500  # operations: a reset with more is made only when an episode needs it
 
 
 def collect(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array) -> tuple[Rollout, LoopState]:
@@ -62,6 +63,45 @@ def _num_operations(program: Any) -> int:
     return len(program.eqns) + sum(_num_operations(part) for part in inner if hasattr(part, "eqns"))
 
 
+class _NextEpisodes(NamedTuple):
+    """The first states of the episodes that begin in a rollout.
+
+    Attributes:
+        spare: what the loop carries of them.
+        given: what each step of the loop reads of them, ``[T, ...]``.
+        begin: ``(over [N], current state and observation, spare, what this step reads)`` to the state and observation
+            with a new episode in each environment that is over, and the spare after that.
+    """
+
+    spare: Any
+    given: Any
+    begin: Callable[[Array, tuple[EnvState, Obs], Any, Any], tuple[tuple[EnvState, Obs], Any]]
+
+
+def _next_episodes(reset: Callable[[Array], tuple[EnvState, Obs]], keys: Array) -> _NextEpisodes:
+    """Short resets are made for all steps at once, before the loop: there they are cheapest, and have few kernels.
+
+    Of long ones (worlds, bodies in contact) this would need most of the time and the memory. They are made once for all
+    environments, and again when an environment needs a second one.
+
+    Args:
+        reset: from a key's numbers to the first states of all environments.
+        keys: the numbers of a key for each step, and of one more.
+    """
+    if _num_operations(jax.make_jaxpr(reset)(keys[-1]).jaxpr) <= LONG_RESET:
+
+        def begin_given(over: Array, current: Any, spare: Any, fresh: Any) -> Any:
+            return select_envs(over, fresh, current), spare
+
+        return _NextEpisodes((), jax.vmap(reset)(keys[:-1]), begin_given)
+
+    def begin_spare(over: Array, current: Any, spare: Spare, numbers: Array) -> Any:
+        return spare.begin_where(over, current, lambda: reset(numbers))
+
+    first = reset(keys[-1])
+    return _NextEpisodes(Spare(first, jnp.zeros(first[0].elapsed.shape, bool)), keys[:-1], begin_spare)
+
+
 def _row(view: View, action: Array, timestep: Timestep) -> dict[str, Any]:
     return {
         "obs": view.obs,
@@ -78,26 +118,30 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
     spec, actor = env.spec, loop.agent_state.actor
     num_final = most_truncations(spec, length)
     # Outside of the loop: keys take kernels of one thread.
-    act_keys, env_keys, reset_keys = (_keys(key, purpose, jnp.arange(length)) for purpose in (ACT, STEP, RESET))
+    act_keys, env_keys = (_keys(key, purpose, jnp.arange(length)) for purpose in (ACT, STEP))
     as_key = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(key))
-    fresh_states = jax.vmap(lambda numbers: env.reset(as_key(numbers), agent.num_envs))(reset_keys)
+    episodes = _next_episodes(
+        lambda numbers: env.reset(as_key(numbers), agent.num_envs), _keys(key, RESET, jnp.arange(length + 1))
+    )
 
     def step(carry: Any, row: Any) -> tuple[Any, Any]:
-        state, obs, first, memory, final_obs, num_truncated = carry
-        act_key, env_key, fresh = row
+        state, obs, first, memory, final_obs, num_truncated, spare = carry
+        act_key, env_key, given = row
         view = View(obs, first, env.action_mask(state))
         action, env_action, memory = choose_action(agent, spec, actor, memory, view, as_key(act_key))
-        state, timestep = env.step(as_key(env_key), state, env_action, fresh)
+        moved, timestep = env.step_without_reset(as_key(env_key), state, env_action)
         final_obs = _keep_final(final_obs, num_truncated, timestep)
         done = timestep.terminated | timestep.truncated
-        carry = (state, timestep.obs, done, memory, final_obs, num_truncated + timestep.truncated.astype(jnp.int32))
-        return carry, _row(view, action, timestep)
+        (state, obs), spare = episodes.begin(done, (moved, timestep.next_obs), spare, given)
+        num_truncated += timestep.truncated.astype(jnp.int32)
+        return (state, obs, done, memory, final_obs, num_truncated, spare), _row(view, action, timestep)
 
     final_obs = spaces.blank(spec.obs, num_final, agent.num_envs)
-    start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, jnp.zeros(loop.first.shape, jnp.int32))
-    given = (act_keys, env_keys, fresh_states)
+    num_truncated = jnp.zeros(loop.first.shape, jnp.int32)
+    start = (loop.env_state, loop.obs, loop.first, loop.memory, final_obs, num_truncated, episodes.spare)
+    given = (act_keys, env_keys, episodes.given)
     turn = _steps_in_a_turn(step, start, jax.tree.map(lambda x: x[0], given))
-    (state, obs, first, memory, final_obs, _), rows = jax.lax.scan(step, start, given, unroll=turn)
+    (state, obs, first, memory, final_obs, *_), rows = jax.lax.scan(step, start, given, unroll=turn)
     rollout = Rollout(**rows, mask=None, last_obs=obs, final_obs=final_obs, first=loop.first, memory=loop.memory)
     return rollout, dataclasses.replace(loop, env_state=state, obs=obs, first=first, memory=memory)
 

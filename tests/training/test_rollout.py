@@ -26,6 +26,7 @@ from rlgd.pytrees import Actor, Rollout, View
 from rlgd.spaces import Spec
 from rlgd.training import episodes
 from rlgd.training import loop as training
+from rlgd.training.device_rollout import LONG_RESET
 from rlgd.training.host_rollout import collect_on_host
 from rlgd.training.rollout import EPISODE_BLOCK
 from tests.support.probe_envs import (
@@ -43,6 +44,23 @@ from tests.support.probe_envs import (
 STEPS, LIMIT, N, T = (1, 3, 4, 5, 6, 7, 8), 4, 12, 15
 ENV = DeviceEnv(ScriptedOnDevice(STEPS, ACTIONS["discrete"]), "scripted", LIMIT)
 BOX_ENV = DeviceEnv(ScriptedOnDevice(STEPS, ACTIONS["box"]), "scripted", LIMIT)
+
+
+class LongReset(ScriptedOnDevice):
+    """The same, with more operations in a reset than a rollout repeats in every step; it notes when it was made."""
+
+    def __init__(self, steps: tuple[int, ...]) -> None:
+        super().__init__(steps, ACTIONS["discrete"])
+        self.resets: list[int] = []
+
+    def initial(self, rng: Array, params: Any = None) -> Place:
+        number = super().initial(rng).number
+        for _ in range(LONG_RESET):
+            number = 1 - (1 - number)
+        jax.debug.callback(lambda made: self.resets.append(int(made)), number)
+        return Place(number, jnp.zeros((), jnp.int32))
+
+
 FIXED = A2C(num_envs=N, rollout_length=T, hidden_sizes=())
 WHOLE = REINFORCE(num_envs=N, hidden_sizes=())
 
@@ -68,7 +86,10 @@ def on_host(agent: Agent, vector: HostVector, loop: Any, rollouts: int) -> list[
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
-@pytest.mark.parametrize(("env", "action"), [(ENV, "discrete"), (BOX_ENV, "box")])
+@pytest.mark.parametrize(
+    ("env", "action"),
+    [(ENV, "discrete"), (BOX_ENV, "box"), (DeviceEnv(LongReset(STEPS), "long reset", LIMIT), "discrete")],
+)
 def test_steps_on_the_host_equal_steps_on_the_device(env: DeviceEnv, action: str, mode: AutoresetMode) -> None:
     loop, expected = on_device(FIXED, env, rollouts=2)
     host = scripted(script_of(expected, STEPS), mode, LIMIT, action=action)
@@ -84,6 +105,16 @@ def test_steps_on_the_host_equal_steps_on_the_device(env: DeviceEnv, action: str
         padded = np.zeros_like(theirs.final_obs)
         padded[: len(ours.final_obs)] = ours.final_obs
         np.testing.assert_array_equal(padded, theirs.final_obs)
+
+
+def test_a_long_reset_is_made_when_an_episode_needs_it() -> None:
+    func_env = LongReset((5,) * 1000)  # all episodes are over after 5 steps: the second end in a rollout needs new ones
+    _, (rows,) = on_device(FIXED, DeviceEnv(func_env, "long reset", None), rollouts=1)
+    jax.effects_barrier()
+    assert len(func_env.resets) == 4 * N, "for the loop, for the rollout, and for its second and third ends"
+    numbers = np.asarray(rows.obs)[::5, :, 0].ravel().tolist()
+    assert len(set(numbers)) > 0.9 * len(numbers), "every episode begins in a state of its own"
+    assert set(numbers) | set(np.asarray(rows.last_obs)[:, 0].tolist()) <= set(func_env.resets)
 
 
 def test_whole_episodes_on_the_host_equal_those_on_the_device() -> None:
