@@ -1,10 +1,12 @@
-"""Settings by rule (`rlgd train --auto`) beside the presets, and beside Stable-Baselines3's defaults.
+"""Settings by rule (`rlgd train --auto`) beside the presets, and beside the defaults of others.
 
     rlgd reproduce classic && rlgd reproduce classic --auto && python benchmarks/auto.py presets
-    make .peers/.ready && python benchmarks/auto.py sb3 --peers .peers/bin/python --seeds 5
+    make .peers/.ready && python benchmarks/auto.py defaults --peers .peers/bin/python --seeds 5
 
-``presets`` reads the two tables in ``docs/``: a share of 1 is the preset's return, 0 that of random actions. ``sb3``
-trains in six environments in which no rule was developed; what is finished is kept in ``--results``.
+``presets`` reads the two tables in ``docs/``: a share of 1 is the preset's return, 0 that of random actions.
+``defaults`` trains in six environments in which no rule was developed: by rule, Stable-Baselines3's PPO as it is
+installed, and rlgd's PPO with the settings of CleanRL's programs (it is no package) and of rejax (whose programs
+are for environments in JAX). What is finished is kept in ``--results``.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 from speed import ONE_THREAD, run
 
@@ -37,11 +40,49 @@ TASKS: dict[str, tuple[int, dict[str, Any]]] = {
     "FrozenLake-v1": (100_000, {"map_name": "8x8"}),
     "Blackjack-v1": (100_000, {}),
 }
+CONTENDERS = {
+    "rlgd": "`rlgd train ppo --auto`",
+    "sb3": "Stable-Baselines3 2.9.2",
+    "cleanrl": "CleanRL's settings",
+    "rejax": "rejax 0.1.3's settings",
+}
+CLEANRL = {  # ppo.py
+    "num_envs": 4,
+    "rollout_length": 128,
+    "num_epochs": 4,
+    "num_minibatches": 4,
+    "learning_rate": 2.5e-4,
+    "ent_coef": 0.01,
+    "clip_value": True,
+    "epsilon": 1e-5,
+}
+CLEANRL_BOX = {  # ppo_continuous_action.py
+    "num_envs": 1,
+    "rollout_length": 2048,
+    "num_epochs": 10,
+    "num_minibatches": 32,
+    "learning_rate": 3e-4,
+    "clip_value": True,
+    "epsilon": 1e-5,
+    "normalize_obs": True,
+    "scale_reward": True,
+}
+REJAX = {
+    "num_envs": 64,
+    "rollout_length": 64,
+    "num_epochs": 8,
+    "num_minibatches": 16,
+    "learning_rate": 3e-4,
+    "ent_coef": 0.01,
+    "schedule": "constant",
+    "max_grad_norm": None,
+    "activation": "silu",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("beside", choices=("presets", "sb3"))
+    parser.add_argument("beside", choices=("presets", "defaults"))
     parser.add_argument("--peers", help="the Python that has Stable-Baselines3")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--results", type=Path, default=Path("runs/auto.jsonl"), help="a line for each trained run")
@@ -49,7 +90,7 @@ def main() -> None:
     if args.beside == "presets":
         beside_presets()
     else:
-        beside_sb3(args.peers, args.seeds, args.results)
+        beside_defaults(args.peers, args.seeds, args.results)
 
 
 def beside_presets() -> None:
@@ -71,24 +112,28 @@ def _returns(table: Path) -> dict[tuple[str, str], float]:
     return {(env, agent): float(x) for env, agent, x in re.findall(pattern, table.read_text(), re.MULTILINE)}
 
 
-def _random_return(env_id: str) -> float:
+def _random_return(env_id: str, **arguments: Any) -> float:
     """The mean return of random actions."""
-    space = gymnasium.make(env_id).action_space
+    space = gymnasium.make(env_id, **arguments).action_space
     space.seed(0)
-    return rlgd.evaluate(lambda obs: np.stack([space.sample() for _ in obs]), env_id, episodes=EPISODES).mean
+    env = rlgd.envs.make(env_id, backend="host", **arguments)
+    return rlgd.evaluate(lambda obs: np.stack([space.sample() for _ in range(_rows(obs))]), env, episodes=EPISODES).mean
 
 
-def beside_sb3(peers: str, seeds: int, results: Path) -> None:
-    """Train what is missing, and print the table."""
+def _rows(obs: Any) -> int:
+    return len(jax.tree.leaves(obs)[0])
+
+
+def beside_defaults(peers: str, seeds: int, results: Path) -> None:
+    """Train what is missing, and print the tables."""
     settings = RunConfig(rlgd.agents.PPO(), rlgd.envs.make("CartPole-v1"), RunSettings())
     jax_setup.set_up(settings, Computing("cpu", False, None, None))
     results.parent.mkdir(parents=True, exist_ok=True)
     results.touch()
     for seed in range(seeds):
         for env, (steps, arguments) in TASKS.items():
-            known = _read(results)
-            for who in ("sb3", "rlgd"):
-                if (who, env, seed) in known:
+            for who in CONTENDERS:
+                if (who, env, seed) in _read(results):
                     continue
                 first = 10_000 + 1_000 * seed
                 if who == "sb3":
@@ -96,23 +141,41 @@ def beside_sb3(peers: str, seeds: int, results: Path) -> None:
                     worker = str(Path(__file__).parent / "sb3_defaults_worker.py")
                     score = json.loads(run([peers, worker, *words], ONE_THREAD["sb3"]).splitlines()[-1])
                 else:
-                    score = _trained_by_rule(env, steps, arguments, seed, first)
+                    score = _trained(who, env, steps, arguments, seed, first)
                 line = {"who": who, "env": env, "seed": seed, "steps": steps, "return": score}
                 with results.open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 print(line, file=sys.stderr, flush=True)
-    known, rows = _read(results), []
+    known = _read(results)
+    pairs = [(env, who) for env in TASKS for who in CONTENDERS]
+    scores = {(env, who): np.array([known[who, env, seed] for seed in range(seeds)]) for env, who in pairs}
+    rows = []
     for env, (steps, arguments) in TASKS.items():
-        cells = [" ".join([env, *map(str, arguments.values())]), f"{steps:,}"]
-        for who in ("rlgd", "sb3"):
-            cells.append(confidence.in_words(confidence.interval([known[who, env, seed] for seed in range(seeds)])))
-        rows.append(cells)
-    print(markdown(["environment", "steps", "rlgd train ppo --auto", "Stable-Baselines3's PPO"], rows))
+        cells = [confidence.in_words(confidence.interval(scores[env, who])) for who in CONTENDERS]
+        rows.append([" ".join([env, *map(str, arguments.values())]), f"{steps:,}", *cells])
+    print(markdown(["environment", "steps", *CONTENDERS.values()], rows))
+    shares: dict[str, list[Any]] = {who: [] for who in CONTENDERS}
+    for env, (_, arguments) in TASKS.items():
+        random = _random_return(env, **arguments)
+        best = max(confidence.interval(scores[env, who]).value for who in CONTENDERS)
+        for who in CONTENDERS:
+            shares[who].append((scores[env, who] - random) / (best - random))
+    print("\n0 is the return of random actions, 1 the best interquartile mean of an environment:\n")
+    rows = [[CONTENDERS[who], _words(confidence.interval(*parts))] for who, parts in shares.items()]
+    print(markdown(["settings", "interquartile mean of all environments and seeds"], rows))
 
 
-def _trained_by_rule(env: str, steps: int, arguments: dict[str, Any], seed: int, first: int) -> float:
+def _words(interval: confidence.Interval) -> str:
+    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _trained(who: str, env: str, steps: int, arguments: dict[str, Any], seed: int, first: int) -> float:
     made = rlgd.envs.make(env, **arguments)
-    result = rlgd.train("ppo", made, auto=True, total_timesteps=steps, seed=seed, eval_episodes=1, measure_every=0)
+    choice: dict[str, Any] = {"auto": True}
+    if who != "rlgd":
+        box = isinstance(gymnasium.make(env, **arguments).action_space, gymnasium.spaces.Box)
+        choice = REJAX if who == "rejax" else CLEANRL_BOX if box else CLEANRL
+    result = rlgd.train("ppo", made, total_timesteps=steps, seed=seed, eval_episodes=1, measure_every=0, **choice)
     host = rlgd.envs.make(env, backend="host", **arguments)
     return rlgd.evaluate(result.policy, host, episodes=EPISODES, seed=first).mean
 

@@ -29,10 +29,10 @@ JOBS = "jobs"  # the folder of an engine's files, beside the runs
 class Options(EngineOptions):
     """Train a table of environments and agents from the presets, and set the scores beside published ones.
 
-    Suites: atari, box2d, classic, minatar, mujoco. The exit code is 1 if a published score is not reached.
+    Suites: atari, box2d, classic, craftax, minatar, mujoco, playground. The exit code is 1 if a published score is not reached.
     """
 
-    suite: str = positional("SUITE", "atari, box2d, classic, minatar or mujoco")
+    suite: str = positional("SUITE", "atari, box2d, classic, craftax, minatar, mujoco or playground")
     seeds: int | None = flag(None, "seeds of each row; the default is 20 on the device, 5 on the host")
     auto: bool = flag(False, "train with settings by rule, as `rlgd train --auto`, instead of the presets")
     only: tuple[str, ...] = flag((), "train only these rows", "ENV[:AGENT] ...")

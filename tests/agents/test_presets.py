@@ -12,6 +12,7 @@ from rlgd.agents import PPO, REGISTRY, make_agent, presets
 from rlgd.agents.presets import Preset
 from rlgd.cli import main, train
 from rlgd.envs.functional.registration import GAME_IDS
+from rlgd.envs.suites.catalog import SUITES
 from rlgd.errors import UsageError
 from rlgd.run import RunConfig, RunSettings
 from rlgd.run.cadence import cadence
@@ -25,8 +26,11 @@ def test_a_preset_that_ships_is_sound(preset: Preset) -> None:
         pytest.importorskip("ale_py")  # registers the games
         preset = preset._replace(env="ALE/Seaquest-v5")
         assert presets.find(preset.agent, preset.env) == preset
+    prefix = preset.env.partition(":")[0]
+    if prefix in SUITES:
+        pytest.importorskip(SUITES[prefix].module)
     agent = rlgd.agents.preset(preset.agent, preset.env)
-    assert preset.env in {*gymnasium.registry, *GAME_IDS.values()}
+    assert preset.env in {*gymnasium.registry, *GAME_IDS.values()} or prefix in SUITES
     assert envs.full_id(preset.env) == preset.env
     default = make_agent(preset.agent)
     for name, value in preset.settings.items():

@@ -1,5 +1,6 @@
 """The suites that ship."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rlgd.reproduction.runs import row_runs
 
 def test_the_shipped_suites_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert shipped_suites() == ["atari", "box2d", "classic", "minatar", "mujoco"]
+    assert shipped_suites() == ["atari", "box2d", "classic", "craftax", "minatar", "mujoco", "playground"]
     assert f"Suites: {', '.join(shipped_suites())}." in str(Options.__doc__)
     for name in shipped_suites():
         suite = read_suite(name)
@@ -20,6 +21,10 @@ def test_the_shipped_suites_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
         for row in suite.rows:
             assert row.published or row.agent == "npg", "only of NPG the sources have no scores"
             assert {score.source for score in row.published} <= suite.sources.keys()
+        if suite.module and importlib.util.find_spec(suite.module) is None:
+            with pytest.raises(UsageError, match=rf"{name} needs environments that are not installed: pip install"):
+                row_runs(suite, Path("runs"), None)
+            continue
         for runs in row_runs(suite, Path("runs"), None):
             assert runs.config is not None or runs.why_not.startswith(("no preset of", "unknown agent")), runs.why_not
 

@@ -86,8 +86,13 @@ def save(directory: Path, steps: int, loop: LoopState, about: dict[str, Any], co
 
 def _stored(tree: Any) -> dict[str, Any]:
     """The arrays as orbax takes them: with several processes it refuses those of JAX that one process alone has."""
-    arrays = named_leaves(tree)
+    arrays = {name: leaf for name, leaf in named_leaves(tree).items() if not _is_empty(leaf)}
     return {name: np.asarray(array) for name, array in arrays.items()} if are_several() else arrays
+
+
+def _is_empty(leaf: Any) -> bool:
+    """Whether an array has no elements, such as the contacts of a body that can touch nothing; orbax refuses these."""
+    return math.prod(leaf.shape) == 0
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -138,7 +143,9 @@ def restore_agent(directory: Path, steps: int, like: AgentState) -> AgentState:
 
 def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
     path = (directory / str(steps) / part).absolute()
-    wanted = named_leaves(like)
+    empty, wanted = {}, {}
+    for name, leaf in named_leaves(like).items():
+        (empty if _is_empty(leaf) else wanted)[name] = leaf
     size = sum(file.stat().st_size for _, file in files_of(path))
     if sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in wanted.values()) > max(ANY_SIZE, size * MAX_RATIO):
         raise as_damaged(directory, steps, f"{part} has {size:,} bytes, too few for the arrays of its configuration")
@@ -160,6 +167,8 @@ def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
         raise as_damaged(directory, steps, f"{part} cannot be read ({type(error).__name__})") from error
 
     def restored(name: str) -> Array:
+        if name in empty:
+            return jnp.zeros(empty[name].shape, empty[name].dtype)
         # By way of NumPy: arrays that orbax has put on a device are of another kind than those of a new run, and the
         # program that trains would be compiled a second time for what it returns.
         return jnp.asarray(np.asarray(named[on_disk[name]]))

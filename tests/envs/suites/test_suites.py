@@ -5,6 +5,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -366,13 +367,20 @@ def test_gymnax_has_no_masks() -> None:
 
 @pytest.mark.parametrize(
     "env_id",
-    [pytest.param("gymnax:Breakout-MinAtar", marks=slow), "jumanji:Tetris-v0", pytest.param("brax:fast", marks=slow)],
+    [
+        "jumanji:Tetris-v0",
+        pytest.param("gymnax:Breakout-MinAtar", marks=slow),
+        pytest.param("brax:fast", marks=slow),
+        pytest.param("craftax:Craftax-Classic-Symbolic-v1", marks=slow),
+        pytest.param("playground:CartpoleBalance", marks=slow),  # has arrays without elements
+    ],
 )
-def test_an_agent_trains(env_id: str) -> None:
+def test_an_agent_trains_and_goes_on_from_its_checkpoint(env_id: str, tmp_path: Path) -> None:
     made(env_id)
     agent = PPO(num_envs=4, rollout_length=8, hidden_sizes=(8,), num_minibatches=1, num_epochs=1)
-    result = rlgd.train(agent, env_id, total_timesteps=64)
+    result = rlgd.train(agent, env_id, total_timesteps=64, eval_episodes=1, run_dir=tmp_path / "run")
     assert result.steps == 64
+    assert rlgd.resume(tmp_path / "run", total_timesteps=128).steps == 128
 
 
 @pytest.mark.slow

@@ -50,6 +50,18 @@ def test_a_state_comes_back(loop: LoopState, tmp_path: Path) -> None:
     assert manifest.verified(tmp_path, 8).counters == {"rows": 1}
 
 
+def test_arrays_without_elements_come_back(loop: LoopState, tmp_path: Path) -> None:
+    """Orbax refuses them; the contacts of a body that touches nothing are such arrays."""
+    loop = dataclasses.replace(
+        loop, env_state=(loop.env_state, {"contacts": jnp.zeros((2, 0, 3)), "which": jnp.zeros(0, int)})
+    )
+    state.save(tmp_path, 8, loop, ABOUT, {})
+    assert_same(state.restore(tmp_path, 8, abstract(loop)), loop)
+    other = dataclasses.replace(loop, env_state=(*loop.env_state[:1], {"contacts": jnp.zeros((2, 1, 3)), "which": 0}))
+    with pytest.raises(StorageFault, match=r"contacts: checkpoint nothing, expected float32\[2, 1, 3\]"):
+        state.restore(tmp_path, 8, abstract(other))
+
+
 def test_a_checkpoint_of_the_same_step_is_replaced(loop: LoopState, tmp_path: Path) -> None:
     state.save(tmp_path, 8, loop, ABOUT, {})
     later = dataclasses.replace(loop, iteration=loop.iteration + 1)
