@@ -29,7 +29,8 @@ JOBS = "jobs"  # the folder of an engine's files, beside the runs
 class Options(EngineOptions):
     """Train a table of environments and agents from the presets, and set the scores beside published ones.
 
-    Suites: atari, box2d, classic, craftax, minatar, mujoco, playground. The exit code is 1 if a published score is not reached.
+    Suites: atari, box2d, classic, craftax, minatar, mujoco, playground. The exit code is 1 if a published score is not
+    reached.
     """
 
     suite: str = positional("SUITE", "atari, box2d, classic, craftax, minatar, mujoco or playground")

@@ -143,9 +143,9 @@ def restore_agent(directory: Path, steps: int, like: AgentState) -> AgentState:
 
 def _restore_part(directory: Path, steps: int, part: str, like: T) -> T:
     path = (directory / str(steps) / part).absolute()
-    empty, wanted = {}, {}
-    for name, leaf in named_leaves(like).items():
-        (empty if _is_empty(leaf) else wanted)[name] = leaf
+    leaves: dict[str, Any] = named_leaves(like)
+    empty = {name: leaf for name, leaf in leaves.items() if _is_empty(leaf)}
+    wanted = {name: leaf for name, leaf in leaves.items() if name not in empty}
     size = sum(file.stat().st_size for _, file in files_of(path))
     if sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in wanted.values()) > max(ANY_SIZE, size * MAX_RATIO):
         raise as_damaged(directory, steps, f"{part} has {size:,} bytes, too few for the arrays of its configuration")
