@@ -43,7 +43,8 @@ test-slow: $(VENV)/.dev
 
 # Suites of environments that are extras need other versions of some packages: they get an environment of their own.
 test-suites: $(SUITES)/.ready
-	$(SUITES)/bin/python -m pytest tests/envs/suites tests/envs/host $(ARGS)
+	$(SUITES)/bin/python -m pytest tests/envs/suites tests/envs/host tests/agents/test_presets.py \
+		tests/reproduction/test_suite.py $(ARGS)
 
 # Services that keep curves: MLflow needs other versions of some packages, and Comet is large.
 test-services: $(SERVICES)/.ready
