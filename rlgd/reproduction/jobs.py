@@ -44,6 +44,7 @@ class Job(NamedTuple):
     seed: int
     directory: Path
     started: bool
+    sampled: bool
 
     def config(self) -> RunConfig:
         """The configuration. It makes the environment here: the programs of one from another process compile again."""
@@ -57,7 +58,16 @@ OnJob: TypeAlias = Callable[[Job, str | None], None]
 def unfinished_jobs(rows: Iterable[RowRuns]) -> list[Job]:
     """The runs of some rows that are not finished and scored."""
     return [
-        Job(runs.row.name, runs.config.agent, runs.row.env, runs.total_timesteps, run.seed, run.directory, run.started)
+        Job(
+            runs.row.name,
+            runs.config.agent,
+            runs.row.env,
+            runs.total_timesteps,
+            run.seed,
+            run.directory,
+            run.started,
+            runs.row.sampled,
+        )
         for runs in rows
         if runs.config is not None
         for run in runs.seed_runs()
@@ -107,10 +117,11 @@ def _wait_for_others(job: Job, between: Callable[[], None]) -> None:
 
 
 def _score(job: Job, between: Callable[[], None]) -> None:
-    """Play whole episodes in Gymnasium with the greedy policy, and write the mean return to ``score.json``."""
+    """Play whole episodes, in Gymnasium where it has the environment, and write the mean return to ``score.json``."""
     seed = FIRST_EPISODES + BETWEEN_EPISODES * job.seed
     env = job.config().evaluation_env
-    mean = evaluate(load(job.directory), env, episodes=EPISODES, seed=seed, between=between).mean
+    policy = load(job.directory)
+    mean = evaluate(policy, env, episodes=EPISODES, seed=seed, deterministic=not job.sampled, between=between).mean
     steps = read_summary(job.directory)["steps"]
     path, score = job.directory / SCORE, {"steps": steps, "episodes": EPISODES, "seed": seed, "mean_return": mean}
     try:

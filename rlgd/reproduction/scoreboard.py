@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlgd import hyperparameters
+from rlgd.envs import DeviceEnv
 from rlgd.errors import StorageFault, UsageError
 from rlgd.maths import confidence
 from rlgd.maths.confidence import Interval, in_words
@@ -111,7 +112,7 @@ def forecast(rows: Sequence[RowRuns], jobs: Sequence[Job]) -> str:
         started = sum(job.started for job in mine)
         states = {"finished": runs.seeds - len(mine), "to resume": started, "to train": len(mine) - started}
         numbers = ", ".join(f"{number} {state}" for state, number in states.items() if number)
-        text = runs.why_not or f"{runs.total_timesteps:,} steps, {runs.seeds} seeds: {numbers}"
+        text = _reason(runs.why_not) or f"{runs.total_timesteps:,} steps, {runs.seeds} seeds: {numbers}"
         lines.append(f"  {runs.row.name:{width}}  {text}")
     steps = sum(job.total_timesteps for job in jobs)
     return "\n".join([*lines, f"to train: {len(jobs)} run{'s' * (len(jobs) != 1)}, {steps:,} steps"])
@@ -178,9 +179,9 @@ def page(suite: ScoreSuite, results: Sequence[RowResult], auto: bool = False) ->
     """The table, its sources and the settings, in Markdown."""
     used = {score.source for row in suite.rows for score in row.published}
     notes = [
-        f"rlgd: the mean return of the greedy policy over {EPISODES} episodes in Gymnasium, different episodes for "
-        f"each seed; interquartile mean over seeds with its {confidence.CONFIDENCE:.0%} bootstrap interval. Seconds: "
-        "of training, the median.",
+        f"rlgd: the mean return of {_whose(suite)} over {EPISODES} episodes {_where(results)}, different episodes for "
+        f"each seed; interquartile mean over seeds with its {confidence.CONFIDENCE:.0%} bootstrap interval. "
+        "Seconds: of training, the median.",
         *(f"{name}: {text}." for name, text in suite.sources.items() if name in used),
     ]
     parts = [
@@ -192,6 +193,20 @@ def page(suite: ScoreSuite, results: Sequence[RowResult], auto: bool = False) ->
         "\n".join(f"- {result.runs.row.env}, {result.runs.row.agent}: {_settings(result)}" for result in results),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _whose(suite: ScoreSuite) -> str:
+    """The policy that is scored."""
+    explores = [row.name for row in suite.rows if row.sampled]
+    return "the greedy policy" + (f" (in {', '.join(explores)}: of the policy as it explores)" if explores else "")
+
+
+def _where(results: Sequence[RowResult]) -> str:
+    """Where the suite's policies are scored: in Gymnasium, unless it does not have the environments."""
+    configs = [result.runs.config for result in results if result.runs.config is not None]
+    return (
+        "on the device" if any(isinstance(config.evaluation_env, DeviceEnv) for config in configs) else "in Gymnasium"
+    )
 
 
 def _versions_and_devices(results: Sequence[RowResult]) -> str:
@@ -208,12 +223,17 @@ def _versions_and_devices(results: Sequence[RowResult]) -> str:
 def _settings(result: RowResult) -> str:
     config = result.runs.config
     if config is None:
-        return f"not trained, {result.problem}"
+        return f"not trained, {_reason(result.problem)}"
     text = (
         ", ".join(f"{name}={value}" for name, value in hyperparameters.changed(config.agent).items())
         or "the agent's defaults"
     )
     return f"{text}{f'; not counted, {result.problem}' if result.problem else ''}"
+
+
+def _reason(problem: str) -> str:
+    """A message without what follows a semicolon, such as the long list of presets that there are."""
+    return problem.partition(";")[0]
 
 
 def records(results: Sequence[RowResult]) -> list[dict[str, Any]]:

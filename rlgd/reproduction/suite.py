@@ -36,6 +36,7 @@ class ScoreRow(NamedTuple):
         total_timesteps: the most environment steps that a run may take.
         least: the required score.
         published: scores of others; there may be none.
+        sampled: whether the score is that of the policy as it explores, instead of the greedy one.
     """
 
     env: str
@@ -43,6 +44,7 @@ class ScoreRow(NamedTuple):
     total_timesteps: int
     least: float
     published: tuple[Published, ...]
+    sampled: bool = False
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """Settings by rule, for an environment that nobody has tuned: from its spaces, its time limit and a short play.
 
 No rule is for one environment, and none reads a return. ``benchmarks/auto.py`` compares them with the presets, and with
-Stable-Baselines3's defaults.
+the defaults of others.
 """
 
 import math

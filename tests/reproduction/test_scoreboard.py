@@ -1,14 +1,16 @@
 """The table of results."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+import rlgd
 from rlgd.reproduction import scoreboard
 from rlgd.reproduction.runs import SeedRun
 from rlgd.reproduction.scoreboard import RowResult, row_result
-from rlgd.reproduction.suite import Published
-from tests.support.tiny_suite import runs_of
+from rlgd.reproduction.suite import Published, read_suite
+from tests.support.tiny_suite import runs_of, train
 
 
 def result(*scores: float) -> RowResult:
@@ -33,6 +35,23 @@ def test_a_row_of_the_table() -> None:
     assert (cells["worst"], cells["required"], cells["seeds reaching it"]) == ("4.0", "5", "1 of 2")
     assert cells["published"] == "nobody 500.25 ± 0 (1.5k, v0)"
     assert "| 1 of 2 | 4.0 " in scoreboard.table([result(4.0)])
+
+
+def test_a_row_may_be_scored_as_its_policy_explores() -> None:
+    suite = read_suite("tiny")
+    whole = scoreboard.page(suite, [result()])
+    assert "- rlgd: the mean return of the greedy policy over 100 episodes in Gymnasium, different" in whole
+    explores = suite._replace(rows=(suite.rows[0]._replace(sampled=True), *suite.rows[1:]))
+    page = scoreboard.page(explores, [result()])
+    assert "the greedy policy (in CartPole-v1:a2c: of the policy as it explores) over 100" in page
+    means = []
+    for sampled in (False, True):
+        runs = dataclasses.replace(runs_of(root=str(sampled), seeds=1), row=suite.rows[0]._replace(sampled=sampled))
+        assert train(runs) == [None]
+        policy = rlgd.load(runs.directory / "seed0")
+        means.append(rlgd.evaluate(policy, "CartPole-v1", seed=2_000_000, deterministic=not sampled).mean)
+        assert runs.seed_runs()[0].score == means[-1]
+    assert means[0] != means[1]
 
 
 def test_records_have_plain_values() -> None:

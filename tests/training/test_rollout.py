@@ -24,9 +24,8 @@ from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters
 from rlgd.pytrees import Actor, Rollout, View
 from rlgd.spaces import Spec
-from rlgd.training import episodes
+from rlgd.training import device_rollout, episodes
 from rlgd.training import loop as training
-from rlgd.training.device_rollout import LONG_RESET
 from rlgd.training.host_rollout import collect_on_host
 from rlgd.training.rollout import EPISODE_BLOCK
 from tests.support.probe_envs import (
@@ -55,7 +54,7 @@ class LongReset(ScriptedOnDevice):
 
     def initial(self, rng: Array, params: Any = None) -> Place:
         number = super().initial(rng).number
-        for _ in range(LONG_RESET):
+        for _ in range(device_rollout.LONG_RESET):
             number = 1 - (1 - number)
         jax.debug.callback(lambda made: self.resets.append(int(made)), number)
         return Place(number, jnp.zeros((), jnp.int32))
@@ -115,6 +114,21 @@ def test_a_long_reset_is_made_when_an_episode_needs_it() -> None:
     numbers = np.asarray(rows.obs)[::5, :, 0].ravel().tolist()
     assert len(set(numbers)) > 0.9 * len(numbers), "every episode begins in a state of its own"
     assert set(numbers) | set(np.asarray(rows.last_obs)[:, 0].tolist()) <= set(func_env.resets)
+
+
+def test_long_resets_are_the_same_side_by_side() -> None:
+    env = DeviceEnv(LongReset(STEPS), "long reset", LIMIT)
+    agent = FIXED.prepared()
+    seeds = jnp.arange(2)
+    loops = [initialize(agent, env, jax.random.key(seed)) for seed in range(2)]
+    together = jax.tree.map(lambda *x: jnp.stack(x), *loops)
+    rows, _ = jax.jit(jax.vmap(lambda loop, seed: device_rollout.collect(agent, env, loop, jax.random.key(seed))))(
+        together, seeds
+    )
+    for seed, loop in enumerate(loops):
+        alone, _ = collect(agent, env, loop, jax.random.key(seed))
+        np.testing.assert_array_equal(rows.obs[seed], alone.obs)
+        np.testing.assert_array_equal(rows.terminated[seed], alone.terminated)
 
 
 def test_whole_episodes_on_the_host_equal_those_on_the_device() -> None:

@@ -57,7 +57,9 @@ def test_arrays_without_elements_come_back(loop: LoopState, tmp_path: Path) -> N
     )
     state.save(tmp_path, 8, loop, ABOUT, {})
     assert_same(state.restore(tmp_path, 8, abstract(loop)), loop)
-    other = dataclasses.replace(loop, env_state=(*loop.env_state[:1], {"contacts": jnp.zeros((2, 1, 3)), "which": 0}))
+    other = dataclasses.replace(
+        loop, env_state=(*loop.env_state[:1], {"contacts": jnp.zeros((2, 1, 3)), "which": jnp.zeros(0, int)})
+    )
     with pytest.raises(StorageFault, match=r"contacts: checkpoint nothing, expected float32\[2, 1, 3\]"):
         state.restore(tmp_path, 8, abstract(other))
 
