@@ -17,6 +17,7 @@ from rlgd.reproduction.runs import RowRuns
 from rlgd.run import layout
 from rlgd.system.signals import PollSignal
 from tests.support.engine_jobs import DiesOnce, die
+from tests.support.scripts import ROOT
 from tests.support.tiny_suite import runs_of, scores, set_nothing_up, train
 
 ENGINES = {"slurm": EngineChoice("slurm", arguments={"cluster": "local"}), "dask": EngineChoice("dask")}
@@ -70,8 +71,9 @@ def test_a_worker_that_is_left_from_another_call_stops(content: str | None, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_run_whose_worker_is_killed_is_resumed(name: str, tmp_path: Path) -> None:
+def test_a_run_whose_worker_is_killed_is_resumed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip({"slurm": "submitit", "dask": "distributed"}[name])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # workers import this folder, and are started in another one
     here, there = runs_of(root="here"), runs_of(root="there")
     with ENGINES[name].executor(1, tmp_path / "jobs") as executor:
         assert train_on(executor, there, DiesOnce(tmp_path / "died")) == [None, None]
