@@ -123,7 +123,8 @@ def _score(job: Job, between: Callable[[], None]) -> None:
     policy = load(job.directory)
     mean = evaluate(policy, env, episodes=EPISODES, seed=seed, deterministic=not job.sampled, between=between).mean
     steps = read_summary(job.directory)["steps"]
-    path, score = job.directory / SCORE, {"steps": steps, "episodes": EPISODES, "seed": seed, "mean_return": mean}
+    path = job.directory / SCORE
+    score = {"steps": steps, "episodes": EPISODES, "seed": seed, "sampled": job.sampled, "mean_return": mean}
     try:
         replace(path, json.dumps(score, indent=2) + "\n")
     except OSError as error:

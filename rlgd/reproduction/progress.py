@@ -27,7 +27,7 @@ class JobsProgress:
 
     def ended(self, job: Job) -> None:
         """A run has ended."""
-        score, _ = read_score(job.directory)
+        score, _ = read_score(job.directory, job.sampled)
         if score is not None and (self._best is None or job.row != self._row or score > self._best.score):
             self._row, self._best = job.row, Best(f"{job.row} seed {job.seed}", score)
         self._done, self._steps, self._running = self._done + 1, self._steps + job.total_timesteps, 0

@@ -5,7 +5,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 from rlgd.agents import preset, presets, registered_name
 from rlgd.agents.base.agent import Agent
@@ -31,6 +31,7 @@ class _Score(TypedDict):
 
     steps: int
     mean_return: float
+    sampled: NotRequired[bool]
 
 
 class SeedRun(NamedTuple):
@@ -96,7 +97,7 @@ class RowRuns:
                 f"{directory} was trained with other settings than the present ones "
                 f"({'; '.join(map(str, others))}); remove it, or name another place by --run-dir."
             )
-        return SeedRun(seed, directory, has_checkpoint(directory), *read_score(directory))
+        return SeedRun(seed, directory, has_checkpoint(directory), *read_score(directory, self.row.sampled))
 
 
 def has_checkpoint(directory: Path) -> bool:
@@ -177,12 +178,15 @@ def _runs_of_row(row: ScoreRow, root: Path, seeds: int | None, auto: bool) -> Ro
     return RowRuns(row, directory, number, config)
 
 
-def read_score(directory: Path) -> tuple[float | None, float]:
-    """The score of a run (None if it has none yet), and its training seconds."""
+def read_score(directory: Path, sampled: bool) -> tuple[float | None, float]:
+    """The score of a run (None if it has none yet), and its training seconds.
+
+    A score of the greedy policy is none of a row that is scored with the policy as it explores (``sampled``).
+    """
     try:
         score = parse_json(read_text(directory / SCORE), _Score)
         summary = read_summary(directory)
-        if is_finished(directory, score["steps"]):
+        if is_finished(directory, score["steps"]) and score.get("sampled", False) == sampled:
             return score["mean_return"], float(summary["training_seconds"])
     except (OSError, ValueError, LookupError, TypeError):
         pass

@@ -120,7 +120,7 @@ def forecast(rows: Sequence[RowRuns], jobs: Sequence[Job]) -> str:
 
 def score_text(job: Job) -> str:
     """The score and the training seconds of a run that has ended, as text."""
-    score, seconds = read_score(job.directory)
+    score, seconds = read_score(job.directory, job.sampled)
     return f"{score:.1f} ({seconds:.0f} s)"
 
 

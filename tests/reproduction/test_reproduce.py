@@ -21,7 +21,7 @@ def rlgd(*argv: str) -> int:
 def test_the_command_trains_what_is_missing_and_writes_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert rlgd("--seeds", "2") == 1  # a row without a preset, and one that asks for too much
     out, err = capsys.readouterr()
-    assert "CartPole-v1:ppo                 no preset of ppo for CartPole-v1; it has none." in err
+    assert "CartPole-v1:ppo                 no preset of ppo for CartPole-v1\n" in err
     assert "to train: 4 runs, 1,536 steps" in err
     assert "  rlgd/CartPoleNoVelocity-v1:a2c seed 1: " in err
     assert "  4 / 4 runs  best " in err

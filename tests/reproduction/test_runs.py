@@ -31,9 +31,9 @@ def test_what_a_kill_left_is_completed(lost: str) -> None:
 
 
 def test_a_folder_without_a_score_has_none(tmp_path: Path) -> None:
-    assert read_score(tmp_path / "nowhere") == (None, 0.0)
+    assert read_score(tmp_path / "nowhere", sampled=False) == (None, 0.0)
     (tmp_path / SCORE).write_text("{")
-    assert read_score(tmp_path) == (None, 0.0)
+    assert read_score(tmp_path, sampled=False) == (None, 0.0)
 
 
 def test_an_extra_that_is_missing_is_named() -> None:

@@ -51,6 +51,8 @@ def test_a_row_may_be_scored_as_its_policy_explores() -> None:
         policy = rlgd.load(runs.directory / "seed0")
         means.append(rlgd.evaluate(policy, "CartPole-v1", seed=2_000_000, deterministic=not sampled).mean)
         assert runs.seed_runs()[0].score == means[-1]
+        other = dataclasses.replace(runs, row=suite.rows[0]._replace(sampled=not sampled))
+        assert other.seed_runs()[0].score is None, "a score of the other kind"
     assert means[0] != means[1]
 
 
