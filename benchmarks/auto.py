@@ -89,13 +89,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("beside", choices=("presets", "defaults"))
     parser.add_argument("--peers", help="the Python that has Stable-Baselines3")
+    parser.add_argument("--who", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="whose settings")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--results", type=Path, default=Path("runs/auto.jsonl"), help="a line for each trained run")
     args = parser.parse_args()
     if args.beside == "presets":
         beside_presets()
     else:
-        beside_defaults(args.peers, args.seeds, args.results)
+        beside_defaults(args.peers, args.who, args.seeds, args.results)
 
 
 def beside_presets() -> None:
@@ -129,7 +130,7 @@ def _rows(obs: Any) -> int:
     return len(jax.tree.leaves(obs)[0])
 
 
-def beside_defaults(peers: str, seeds: int, results: Path) -> None:
+def beside_defaults(peers: str, contenders: list[str], seeds: int, results: Path) -> None:
     """Train what is missing, and print the tables."""
     settings = RunConfig(rlgd.agents.PPO(), rlgd.envs.make("CartPole-v1"), RunSettings())
     jax_setup.set_up(settings, Computing("cpu", False, None, None))
@@ -137,7 +138,7 @@ def beside_defaults(peers: str, seeds: int, results: Path) -> None:
     results.touch()
     for seed in range(seeds):
         for env, (steps, arguments, _) in TASKS.items():
-            for who in CONTENDERS:
+            for who in contenders:
                 if (who, env, seed) in _read(results):
                     continue
                 first = 10_000 + 1_000 * seed
@@ -152,17 +153,17 @@ def beside_defaults(peers: str, seeds: int, results: Path) -> None:
                     file.write(json.dumps(line) + "\n")
                 print(line, file=sys.stderr, flush=True)
     known = _read(results)
-    pairs = [(env, who) for env in TASKS for who in CONTENDERS]
+    pairs = [(env, who) for env in TASKS for who in contenders]
     scores = {(env, who): np.array([known[who, env, seed] for seed in range(seeds)]) for env, who in pairs}
     rows = []
     for env, (steps, arguments, _) in TASKS.items():
-        cells = [confidence.in_words(confidence.interval(scores[env, who])) for who in CONTENDERS]
+        cells = [confidence.in_words(confidence.interval(scores[env, who])) for who in contenders]
         rows.append([" ".join([env, *map(str, arguments.values())]), f"{steps:,}", *cells])
-    print(markdown(["environment", "steps", *CONTENDERS.values()], rows))
-    shares: dict[str, list[Any]] = {who: [] for who in CONTENDERS}
+    print(markdown(["environment", "steps", *(CONTENDERS[who] for who in contenders)], rows))
+    shares: dict[str, list[Any]] = {who: [] for who in contenders}
     for env, (_, arguments, good) in TASKS.items():
         random = _random_return(env, RANDOM_EPISODES, **arguments)
-        for who in CONTENDERS:
+        for who in contenders:
             shares[who].append((scores[env, who] - random) / (good - random))
     print("\n0 is the return of random actions, 1 the return that TASKS names:\n")
     rows = [
