@@ -80,30 +80,33 @@ class _NextEpisodes(NamedTuple):
     begin: Callable[[Array, tuple[EnvState, Obs], Any, Any], tuple[tuple[EnvState, Obs], Any]]
 
 
-def _next_episodes(reset: Callable[[Array], tuple[EnvState, Obs]], keys: Array) -> _NextEpisodes:
+def _next_episodes(
+    reset: Callable[[Array], tuple[EnvState, Obs]], current: tuple[EnvState, Obs], keys: Array
+) -> _NextEpisodes:
     """Short resets are made for all steps at once, before the loop: there they are cheapest, and have few kernels.
 
-    Of long ones (worlds, bodies in contact) this would need most of the time and the memory. They are made once for all
-    environments, and again when an environment needs a second one. Under ``vmap``, as in a study, both branches of that
-    condition are computed in every step, so there the gain is memory alone.
+    Of long ones (worlds, bodies in contact) this would need most of the time and the memory. They are made for all
+    environments when an episode first ends, and again when an environment needs a second one. Under ``vmap``, as in a
+    study, both branches of that condition are computed in every step, so there the gain is memory alone.
 
     Args:
         reset: from a key's numbers to the first states of all environments.
-        keys: the numbers of a key for each step, and of one more.
+        current: states and observations of the environments before the rollout.
+        keys: the numbers of a key for each step.
     """
-    reset = jax.jit(reset, inline=True)  # traced once, and used three times
-    if not _is_long(reset, keys[-1]):
+    reset = jax.jit(reset, inline=True)  # traced once, and used twice
+    if not _is_long(reset, keys[0]):
 
         def begin_given(over: Array, current: Any, spare: Any, fresh: Any) -> Any:
             return select_envs(over, fresh, current), spare
 
-        return _NextEpisodes((), jax.vmap(reset)(keys[:-1]), begin_given)
+        return _NextEpisodes((), jax.vmap(reset)(keys), begin_given)
 
     def begin_spare(over: Array, current: Any, spare: Spare, numbers: Array) -> Any:
         return spare.begin_where(over, current, lambda: reset(numbers))
 
-    first = reset(keys[-1])
-    return _NextEpisodes(Spare(first, jnp.zeros(first[0].elapsed.shape, bool)), keys[:-1], begin_spare)
+    none_yet = Spare(current, jnp.ones(current[0].elapsed.shape, bool))
+    return _NextEpisodes(none_yet, keys, begin_spare)
 
 
 def _is_long(reset: Callable[[Array], tuple[EnvState, Obs]], key: Array) -> bool:
@@ -129,10 +132,10 @@ def _collect_steps(agent: Agent, env: DeviceEnv, loop: LoopState, key: Array, le
     spec, actor = env.spec, loop.agent_state.actor
     num_final = most_truncations(spec, length)
     # Outside of the loop: keys take kernels of one thread.
-    act_keys, env_keys = (_keys(key, purpose, jnp.arange(length)) for purpose in (ACT, STEP))
+    act_keys, env_keys, reset_keys = (_keys(key, purpose, jnp.arange(length)) for purpose in (ACT, STEP, RESET))
     as_key = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(key))
     episodes = _next_episodes(
-        lambda numbers: env.reset(as_key(numbers), agent.num_envs), _keys(key, RESET, jnp.arange(length + 1))
+        lambda numbers: env.reset(as_key(numbers), agent.num_envs), (loop.env_state, loop.obs), reset_keys
     )
 
     def step(carry: Any, row: Any) -> tuple[Any, Any]:

@@ -107,10 +107,10 @@ def test_steps_on_the_host_equal_steps_on_the_device(env: DeviceEnv, action: str
 
 
 def test_a_long_reset_is_made_when_an_episode_needs_it() -> None:
-    func_env = LongReset((5,) * 1000)  # all episodes are over after 5 steps: the second end in a rollout needs new ones
+    func_env = LongReset((5,) * 1000)  # all episodes are over after 5 steps
     _, (rows,) = on_device(FIXED, DeviceEnv(func_env, "long reset", None), rollouts=1)
     jax.effects_barrier()
-    assert len(func_env.resets) == 4 * N, "for the loop, for the rollout, and for its second and third ends"
+    assert len(func_env.resets) == 4 * N, "for the loop, and for each of the three ends"
     numbers = np.asarray(rows.obs)[::5, :, 0].ravel().tolist()
     assert len(set(numbers)) > 0.9 * len(numbers), "every episode begins in a state of its own"
     assert set(numbers) | set(np.asarray(rows.last_obs)[:, 0].tolist()) <= set(func_env.resets)

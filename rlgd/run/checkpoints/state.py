@@ -92,7 +92,7 @@ def _stored(tree: Any) -> dict[str, Any]:
 
 def _is_empty(leaf: Any) -> bool:
     """Whether an array has no elements, such as the contacts of a body that can touch nothing; orbax refuses these."""
-    return math.prod(leaf.shape) == 0
+    return bool(leaf.size == 0)
 
 
 def _checkpointer() -> ocp.Checkpointer:
