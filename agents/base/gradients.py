@@ -105,7 +105,9 @@ def policy_and_value_gradient(
             keys = dropout_keys(agent, key, number)
             return jax.grad(objective, has_aux=True)(params, block, share, keys)
 
-        return minibatches.weighted_sum(of_block, rows, rows.mask)
+        # Two networks that are computed as one have an axis for it; blocks, one more, would cost transposes.
+        is_one = params.policy is None or params.value is None
+        return minibatches.weighted_sum(of_block, rows, rows.mask, may_be_beside=is_one)
 
     return gradient
 

@@ -23,6 +23,8 @@ from rlgd.system.mesh import divided, everywhere, num_devices, num_shuffles
 T = TypeVar("T")
 Rows = TypeVar("Rows")
 ROWS_AT_ONCE = 2**21  # that are shuffled
+MOST_BESIDE = 128  # blocks whose sums are computed at a time
+MOST_NUMBERS = 2**22  # in the sums of all of them
 
 
 def shuffle(key: Array, size: int) -> Array:
@@ -188,34 +190,74 @@ def map_rows(function: Callable[[Any], Any], tree: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), result)
 
 
-def weighted_sum(function: Callable[[Any, Array, Array], T], tree: Any, weight: Array | None) -> T:
+def num_beside(rows: int, numbers: int) -> int:
+    """The number of equal blocks whose sums, each of so many ``numbers``, are computed at a time.
+
+    See ``Layout.beside_rows``.
+    """
+    least = layout().beside_rows
+    if least is None:
+        return 1
+    most = min(MOST_BESIDE, rows // least, MOST_NUMBERS // max(numbers, 1))
+    return next((blocks for blocks in range(most, 1, -1) if rows % blocks == 0), 1)
+
+
+def weighted_sum(
+    function: Callable[[Any, Array, Array], T], tree: Any, weight: Array | None, may_be_beside: bool = True
+) -> T:
     """The sum over blocks of ``function(block, share, number)``, where ``share`` is the block's share of all weight.
 
-    ``function`` returns a pytree of means over its block, times ``share``; the sum is then the mean over all rows.
+    ``function`` returns a pytree of means over its block, times ``share``; the sum is then the mean over all rows. The
+    blocks come one after another, or all at a time, as the layout has it.
 
     Args:
         function: of a block of rows, its share (a scalar) and its number (int32).
         tree: the rows.
         weight: ``[rows, ...]``, a mask or numbers; None: all rows weigh the same.
+        may_be_beside: False for functions that vmap makes slower.
 
     Raises:
         ValueError: if leading axes differ.
     """
     rows = num_rows((tree, weight))
-    blocks = num_blocks(rows)
+    whole = tree, jnp.ones(()), jnp.zeros((), jnp.int32)
+    beside = may_be_beside and layout().beside_rows is not None
+    if beside:
+        sums = jax.tree.leaves(jax.eval_shape(function, *whole))
+        blocks = num_beside(rows, sum(x.size for x in sums))
+    else:
+        blocks = num_blocks(rows)
     if blocks == 1:
-        return function(tree, jnp.ones(()), jnp.zeros((), jnp.int32))
+        return function(*whole)
     if weight is None:
         shares = jnp.full(blocks, 1 / blocks)
     else:
         cut = _cut(weight, blocks)
         per_block = jnp.sum(cut, axis=tuple(range(1, cut.ndim)), dtype=jax.dtypes.canonicalize_dtype(float))
         shares = per_block / jnp.maximum(jnp.sum(per_block), 1)
+    parts = (_cut(tree, blocks), shares, jnp.arange(blocks, dtype=jnp.int32))
+    return (_sum_beside if beside else _sum_in_turn)(function, parts)
+
+
+def _sum_in_turn(function: Callable[..., T], parts: Any) -> T:
+    """The sum of ``function`` over the leading axis of ``parts``, block by block."""
 
     def add(total: T, block: tuple[Any, Array, Array]) -> tuple[T, None]:
         return jax.tree.map(jnp.add, total, function(*block)), None
 
-    parts = (_cut(tree, blocks), shares, jnp.arange(blocks, dtype=jnp.int32))
     first = jax.tree.map(lambda x: x[0], parts)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, *first))
     return jax.lax.scan(add, zero, parts)[0]
+
+
+def _sum_beside(function: Callable[..., T], parts: Any) -> T:
+    """The same, of all blocks at a time, in one array: a GPU then adds up all numbers in one kernel."""
+    split: list[Callable[[Array], T]] = []
+
+    def joined(*block: Any) -> Array:
+        vector, splits = ravel_pytree(function(*block))
+        split[:] = [splits]
+        return vector
+
+    vectors = jax.vmap(joined)(*parts)
+    return split[0](jnp.sum(vectors, axis=0))

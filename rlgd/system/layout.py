@@ -18,6 +18,8 @@ class Layout(NamedTuple):
 
     Attributes:
         block_rows: at most this many rows are learned from at a time; None: all rows of a batch.
+        beside_rows: a long sum over rows is made of sums over blocks of at least this many, all at a time; None: it is
+            not. A GPU cuts long sums anyway, and then adds up the parts of each array in a kernel of its own.
         unroll: steps of the environments in one turn of a rollout's loop.
         doubling: whether linear recurrences, such as returns, take log2(T) passes over all rows instead of T steps.
         joins_params: whether the steps of an iteration keep all parameters of a network in one array.
@@ -26,6 +28,7 @@ class Layout(NamedTuple):
     """
 
     block_rows: int | None
+    beside_rows: int | None
     unroll: int
     doubling: bool
     joins_params: bool
@@ -33,20 +36,35 @@ class Layout(NamedTuple):
     convolves: bool
 
 
-CPU = Layout(block_rows=1024, unroll=1, doubling=False, joins_params=False, joins_networks=False, convolves=False)
-ACCELERATOR = Layout(block_rows=None, unroll=8, doubling=True, joins_params=True, joins_networks=True, convolves=True)
+CPU = Layout(
+    block_rows=1024,
+    beside_rows=None,
+    unroll=1,
+    doubling=False,
+    joins_params=False,
+    joins_networks=False,
+    convolves=False,
+)
+ACCELERATOR = Layout(
+    block_rows=None,
+    beside_rows=256,
+    unroll=8,
+    doubling=True,
+    joins_params=True,
+    joins_networks=True,
+    convolves=True,
+)
 PORTABLE = CPU._replace(convolves=True)  # of a policy that other programs read
 
 _asked: ContextVar[Layout | None] = ContextVar("layout", default=None)
 
 
 def layout() -> Layout:
-    """That of JAX's default backend; several devices take all rows at a time, so that each has its share."""
+    """That of JAX's default backend; several devices do not cut rows, so that each has its share."""
     if (asked := _asked.get()) is not None:
         return asked
-    if jax.default_backend() != "cpu":
-        return ACCELERATOR
-    return CPU if num_devices() == 1 else CPU._replace(block_rows=None)
+    one = CPU if jax.default_backend() == "cpu" else ACCELERATOR
+    return one if num_devices() == 1 else one._replace(block_rows=None, beside_rows=None)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from scipy import stats
 
 from rlgd.maths import minibatches
 from rlgd.maths.objectives import masked_mean
-from rlgd.system.layout import CPU, laid_out
+from rlgd.system.layout import ACCELERATOR, CPU, Layout, laid_out
 
 ROWS, COLUMNS = 24, 2
 
@@ -49,9 +49,12 @@ def test_minibatch_means_vary_as_those_of_a_random_sample(length: int, envs: int
         assert 0.8 < np.var(np.mean(values[minibatch], axis=1)) / expected < 1.3
 
 
+IN_TURN, BESIDE = CPU._replace(block_rows=8), ACCELERATOR._replace(beside_rows=8)
+
+
 @pytest.fixture
 def small_blocks() -> Iterator[None]:
-    with laid_out(CPU._replace(block_rows=8)):
+    with laid_out(IN_TURN):
         yield
 
 
@@ -82,8 +85,27 @@ def test_blocks_are_equal_and_fit_the_cache(rows: int, monkeypatch: pytest.Monke
 
 
 def test_blocks_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert minibatches.num_beside(65_536, 1000) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert minibatches.num_blocks(65_536) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "numbers", "blocks"),
+    [(511, 9, 1), (512, 9, 2), (520, 9, 2), (32_768, 9, 128), (2**20, 9, 128), (2**20, 2**20, 4), (2**20, 2**23, 1)],
+)
+def test_sums_beside_one_another_are_long_and_few(rows: int, numbers: int, blocks: int) -> None:
+    with laid_out(ACCELERATOR):
+        assert minibatches.num_beside(rows, numbers) == blocks
+        assert minibatches.num_beside(100_003, numbers) == 1  # a prime number has no equal parts
+
+
+def test_blocks_beside_one_another_are_told_apart() -> None:
+    with laid_out(BESIDE):
+        numbers = minibatches.weighted_sum(lambda rows, share, number: jax.nn.one_hot(number, 3), rows_of(), None)
+        whole = minibatches.weighted_sum(lambda rows, share, number: share, rows_of(), None, may_be_beside=False)
+    np.testing.assert_array_equal(numbers, np.ones(3))
+    assert whole == 1
 
 
 def rows_of(seed: int = 0) -> dict[str, Array]:
@@ -124,25 +146,27 @@ def gradient(rows: dict[str, Array], mask: Array | None) -> Any:
     return minibatches.weighted_sum(block, (rows, mask), mask)
 
 
-@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("layout", [IN_TURN, BESIDE], ids=["in turn", "beside"])
 @given(mask=st.none() | st.lists(st.booleans(), min_size=ROWS, max_size=ROWS))
-def test_weighted_sum_over_blocks_equals_the_whole(mask: list[bool] | None) -> None:
+def test_weighted_sum_over_blocks_equals_the_whole(layout: Layout, mask: list[bool] | None) -> None:
     given_mask = None if mask is None else jnp.array(mask)
-    in_blocks = jax.jit(gradient)(rows_of(), given_mask)
+    with laid_out(layout):
+        in_blocks = jax.jit(gradient)(rows_of(), given_mask)
     whole = jax.value_and_grad(objective, has_aux=True)(jnp.array([0.3, -0.2]), rows_of(), given_mask, jnp.ones(()))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), in_blocks, whole)
 
 
-@pytest.mark.usefixtures("small_blocks")
-def test_a_block_without_a_row_counts_for_nothing() -> None:
+@pytest.mark.parametrize("layout", [IN_TURN, BESIDE], ids=["in turn", "beside"])
+def test_a_block_without_a_row_counts_for_nothing(layout: Layout) -> None:
     mask = jnp.arange(ROWS) < 3
     rows = rows_of()
     rows["x"] = jnp.where(mask[:, None], rows["x"], jnp.nan)
     kept = jax.tree.map(lambda x: x[:3], rows)
     expected = masked_mean(jnp.sum(kept["x"], axis=1))
-    result = minibatches.weighted_sum(
-        lambda tree, share, number: share * masked_mean(jnp.sum(tree[0]["x"], axis=1), tree[1]), (rows, mask), mask
-    )
+    with laid_out(layout):
+        result = minibatches.weighted_sum(
+            lambda tree, share, number: share * masked_mean(jnp.sum(tree[0]["x"], axis=1), tree[1]), (rows, mask), mask
+        )
     np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from rlgd.maths import minibatches, natural_gradient
 from rlgd.maths.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical, TanhGaussian
 from rlgd.maths.natural_gradient import Solution
-from rlgd.system.layout import CPU, laid_out
+from rlgd.system.layout import ACCELERATOR, CPU, Layout, laid_out
 
 ROWS, INPUTS, OUTPUTS = 24, 3, 5
 NVEC = (2, 3)
@@ -126,11 +126,14 @@ def test_masked_rows_count_for_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_blocks_are_the_whole(masked: bool) -> None:
+@pytest.mark.parametrize(
+    "layout", [CPU._replace(block_rows=8), ACCELERATOR._replace(beside_rows=8)], ids=["in turn", "beside"]
+)
+def test_blocks_are_the_whole(layout: Layout, masked: bool) -> None:
     mask, x = jnp.arange(ROWS) % 5 > 1 if masked else None, problem()[1]
     whole = kl_and_product("gaussian", x, mask)
-    with laid_out(CPU._replace(block_rows=8)):
-        assert minibatches.num_blocks(ROWS) == 3
+    with laid_out(layout):
+        assert 3 in (minibatches.num_blocks(ROWS), minibatches.num_beside(ROWS, 1))
         in_blocks = kl_and_product("gaussian", x, mask)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), in_blocks, whole)
 
