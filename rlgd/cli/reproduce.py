@@ -58,8 +58,8 @@ def run(options: Options) -> int:
     """Train what is not finished, and write the table of what is."""
     _ = options.engine_choice  # a mistake in it is found first
     from rlgd.reproduction import jobs as jobs_module
+    from rlgd.reproduction import page, scoreboard, suite
     from rlgd.reproduction import runs as runs_module
-    from rlgd.reproduction import scoreboard, suite
 
     rows = suite.read_suite(options.suite)
     if options.workers is not None:
@@ -80,7 +80,7 @@ def run(options: Options) -> int:
     with runs_module.writing(root):
         _train(jobs_module.unfinished_jobs(wanted), root, set_up, options)
         results = [scoreboard.row_result(runs) for runs in all_runs]
-        scoreboard.write(table, rows, results, options.auto)
+        page.write(table, rows, results, options.auto)
     return _report([result for result in results if result.runs in wanted], table, root, options)
 
 
@@ -103,11 +103,11 @@ def _name(options: Options) -> str:
 
 def _table_file(root: Path, options: Options) -> Path:
     """Where the table is written, which is found out before hours of training."""
-    from rlgd.reproduction import scoreboard
+    from rlgd.reproduction import page
 
-    automatic = scoreboard.automatic(_name(options), root, in_docs=options.run_dir is None)
-    path = Path(options.out) if options.out else automatic
-    scoreboard.make_room(path)
+    default = page.default_path(_name(options), root, in_docs=options.run_dir is None)
+    path = Path(options.out) if options.out else default
+    page.make_room(path)
     return path
 
 

@@ -106,7 +106,8 @@ def compare(agent: Agent, env: DeviceEnv, state: AgentState, key: Array, samples
     """Draw ``samples`` estimates at the agent's parameters and compare them with the exact gradient of J.
 
     Args:
-        agent: its ``prepared()`` form; if its gamma differs from the problem's, that adds to the bias.
+        agent: its ``prepared()`` form. What it learns from differs from the problem's return if its gamma does, and if
+            it scales or clips rewards: that adds to the bias.
         env: made from a ``TabularMDP`` or an ``LQR``; its time limit must be the problem's horizon.
         state: the agent's; only its parameters and normalizers are used.
         key: of the samples.

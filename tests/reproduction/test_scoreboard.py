@@ -1,4 +1,4 @@
-"""The table of results."""
+"""The table of results, and its page."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import rlgd
-from rlgd.reproduction import scoreboard
+from rlgd.reproduction import page, scoreboard
 from rlgd.reproduction.runs import SeedRun
 from rlgd.reproduction.scoreboard import RowResult, row_result
 from rlgd.reproduction.suite import Published, read_suite
@@ -39,11 +39,11 @@ def test_a_row_of_the_table() -> None:
 
 def test_a_row_may_be_scored_as_its_policy_explores() -> None:
     suite = read_suite("tiny")
-    whole = scoreboard.page(suite, [result()])
+    whole = page.markdown(suite, [result()])
     assert "- rlgd: the mean return of the greedy policy over 100 episodes in Gymnasium, different" in whole
     explores = suite._replace(rows=(suite.rows[0]._replace(sampled=True), *suite.rows[1:]))
-    page = scoreboard.page(explores, [result()])
-    assert "the greedy policy (in CartPole-v1:a2c: of the policy as it explores) over 100" in page
+    explored = page.markdown(explores, [result()])
+    assert "the greedy policy (in CartPole-v1:a2c: of the policy as it explores) over 100" in explored
     means = []
     for sampled in (False, True):
         runs = dataclasses.replace(runs_of(root=str(sampled), seeds=1), row=suite.rows[0]._replace(sampled=sampled))
@@ -72,10 +72,10 @@ def test_a_row_that_cannot_be_trained_says_why() -> None:
 
 def test_where_the_table_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path("runs/reproduce/tiny")
-    assert scoreboard.automatic("tiny", root, True) == root / "reproduce-tiny.md"
-    monkeypatch.chdir(Path(scoreboard.__file__).resolve().parents[2])
-    assert scoreboard.automatic("tiny", root, True) == Path("docs/reproduce-tiny.md")
-    assert scoreboard.automatic("tiny", root, False) == root / "reproduce-tiny.md"
+    assert page.default_path("tiny", root, True) == root / "reproduce-tiny.md"
+    monkeypatch.chdir(Path(page.__file__).resolve().parents[2])
+    assert page.default_path("tiny", root, True) == Path("docs/reproduce-tiny.md")
+    assert page.default_path("tiny", root, False) == root / "reproduce-tiny.md"
 
 
 @pytest.mark.parametrize(
