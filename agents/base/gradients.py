@@ -1,4 +1,4 @@
-"""The gradient of what an agent climbs, summed over blocks of rows that fit the processor's cache."""
+"""The gradient of what an agent climbs, summed over blocks of rows as the processor likes them."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -107,7 +107,8 @@ def policy_and_value_gradient(
 
         # Two networks that are computed as one have an axis for it; blocks, one more, would cost transposes.
         is_one = params.policy is None or params.value is None
-        return minibatches.weighted_sum(of_block, rows, rows.mask, may_be_beside=is_one)
+        may_be_beside = is_one and not rows.features.images
+        return minibatches.weighted_sum(of_block, rows, rows.mask, may_be_beside)
 
     return gradient
 

@@ -143,7 +143,9 @@ def _natural_gradient(
 ) -> tuple[Solution, Metrics]:
     """Solve (F + cg_damping I) x = g: g is the gradient of the objective, F the Fisher matrix of the policy."""
     gradient, metrics = gradient_of(Params(policy, None), rows)
-    product = natural_gradient.fisher_product(_policy(agent, spec), policy, rows.features, rows.mask, agent.cg_damping)
+    product = natural_gradient.fisher_product(
+        _policy(agent, spec), policy, rows.features, rows.mask, agent.cg_damping, not rows.features.images
+    )
     solution = natural_gradient.conjugate_gradient(product, gradient.policy, agent.cg_iters)
     return solution, metrics | {
         "ascent/gradient_norm": global_norm(gradient.policy),
@@ -177,8 +179,9 @@ def _bounded_step(
         def of_block(block: Experience, share: Array, number: Array) -> Array:
             return share * objective(new, block, None)[0]
 
-        kl = natural_gradient.mean_kl(_policy(agent, spec), old, new, rows.features, rows.mask)
-        return kl, minibatches.weighted_sum(of_block, rows, rows.mask) - before
+        may_be_beside = not rows.features.images
+        kl = natural_gradient.mean_kl(_policy(agent, spec), old, new, rows.features, rows.mask, may_be_beside)
+        return kl, minibatches.weighted_sum(of_block, rows, rows.mask, may_be_beside) - before
 
     search = natural_gradient.line_search(
         old, whole, measured, agent.max_kl, agent.backtrack_coeff, agent.max_backtracks, agent.least_gain

@@ -1,4 +1,6 @@
-"""Rows of a rollout in blocks and minibatches: a shuffle without sorting, and sums over blocks that fit the cache.
+"""Rows of a rollout in blocks and minibatches: a shuffle without sorting, and sums over blocks.
+
+On a CPU the blocks fit its cache; on a GPU there are only some that are computed beside one another.
 
 In every tree of rows, all leaves have the rows as their leading axis.
 
@@ -7,6 +9,7 @@ all devices, which are copied to each; or, with ``--shuffle local``, each device
 minibatch then has as many rows of each device: a stratified sample, with the same mean as one that is drawn from all.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,8 +26,8 @@ from rlgd.system.mesh import divided, everywhere, num_devices, num_shuffles
 T = TypeVar("T")
 Rows = TypeVar("Rows")
 ROWS_AT_ONCE = 2**21  # that are shuffled
-MOST_BESIDE = 128  # blocks whose sums are computed at a time
-MOST_NUMBERS = 2**22  # in the sums of all of them
+MOST_BESIDE = 128  # blocks that are computed at a time
+MOST_NUMBERS = 2**22  # that are kept until they are added up: those of one block's sums times the number of blocks
 
 
 def shuffle(key: Array, size: int) -> Array:
@@ -190,10 +193,10 @@ def map_rows(function: Callable[[Any], Any], tree: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), result)
 
 
-def num_beside(rows: int, numbers: int) -> int:
-    """The number of equal blocks whose sums, each of so many ``numbers``, are computed at a time.
+def num_beside(rows: int, numbers: int = 1) -> int:
+    """The number of equal blocks that a sum of so many ``numbers`` is computed in at a time; 1: it is not cut.
 
-    See ``Layout.beside_rows``.
+    See ``Layout.beside_rows``. Sums of more than half of ``MOST_NUMBERS`` are never cut.
     """
     least = layout().beside_rows
     if least is None:
@@ -203,25 +206,26 @@ def num_beside(rows: int, numbers: int) -> int:
 
 
 def weighted_sum(
-    function: Callable[[Any, Array, Array], T], tree: Any, weight: Array | None, may_be_beside: bool = True
+    function: Callable[[Any, Array, Array], T], tree: Any, weight: Array | None, may_be_beside: bool = False
 ) -> T:
     """The sum over blocks of ``function(block, share, number)``, where ``share`` is the block's share of all weight.
 
-    ``function`` returns a pytree of means over its block, times ``share``; the sum is then the mean over all rows. The
-    blocks come one after another, or all at a time, as the layout has it.
+    ``function`` returns a pytree of means over its block, times ``share``; the sum is then the mean over all rows. On a
+    CPU the blocks come one after another; a GPU takes all rows as one block, or many blocks beside one another.
 
     Args:
         function: of a block of rows, its share (a scalar) and its number (int32).
         tree: the rows.
         weight: ``[rows, ...]``, a mask or numbers; None: all rows weigh the same.
-        may_be_beside: False for functions that vmap makes slower.
+        may_be_beside: a GPU may compute all blocks at a time, by vmap, and then add up all numbers in one kernel. Not
+            for convolutions, which would be grouped ones, nor for two networks that are computed as one.
 
     Raises:
         ValueError: if leading axes differ.
     """
     rows = num_rows((tree, weight))
     whole = tree, jnp.ones(()), jnp.zeros((), jnp.int32)
-    beside = may_be_beside and layout().beside_rows is not None
+    beside = may_be_beside and num_beside(rows) > 1
     if beside:
         sums = jax.tree.leaves(jax.eval_shape(function, *whole))
         blocks = num_beside(rows, sum(x.size for x in sums))
@@ -251,13 +255,14 @@ def _sum_in_turn(function: Callable[..., T], parts: Any) -> T:
 
 
 def _sum_beside(function: Callable[..., T], parts: Any) -> T:
-    """The same, of all blocks at a time, in one array: a GPU then adds up all numbers in one kernel."""
-    split: list[Callable[[Array], T]] = []
-
-    def joined(*block: Any) -> Array:
-        vector, splits = ravel_pytree(function(*block))
-        split[:] = [splits]
-        return vector
-
-    vectors = jax.vmap(joined)(*parts)
-    return split[0](jnp.sum(vectors, axis=0))
+    """The same, all blocks at a time; all numbers of a dtype are added up as one array."""
+    leaves, structure = jax.tree.flatten(jax.vmap(function)(*parts))
+    sums: list[Array | None] = [None] * len(leaves)
+    for dtype in {leaf.dtype for leaf in leaves}:
+        own = [number for number, leaf in enumerate(leaves) if leaf.dtype == dtype]
+        rows = jnp.concatenate([leaves[number].reshape(len(leaves[number]), -1) for number in own], axis=1)
+        total = jnp.sum(rows, axis=0, dtype=dtype)
+        ends = list(itertools.accumulate(leaves[number][0].size for number in own))
+        for number, part in zip(own, jnp.split(total, ends[:-1]), strict=True):
+            sums[number] = part.reshape(leaves[number].shape[1:])
+    return jax.tree.unflatten(structure, sums)

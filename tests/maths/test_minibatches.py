@@ -102,10 +102,24 @@ def test_sums_beside_one_another_are_long_and_few(rows: int, numbers: int, block
 
 def test_blocks_beside_one_another_are_told_apart() -> None:
     with laid_out(BESIDE):
-        numbers = minibatches.weighted_sum(lambda rows, share, number: jax.nn.one_hot(number, 3), rows_of(), None)
-        whole = minibatches.weighted_sum(lambda rows, share, number: share, rows_of(), None, may_be_beside=False)
+        numbers = minibatches.weighted_sum(lambda rows, share, number: jax.nn.one_hot(number, 3), rows_of(), None, True)
+        whole = minibatches.weighted_sum(lambda rows, share, number: share, rows_of(), None)
     np.testing.assert_array_equal(numbers, np.ones(3))
     assert whole == 1
+
+
+def test_sums_beside_one_another_keep_their_types() -> None:
+    """A count that is no float32 stays exact beside sums that are."""
+
+    def of_block(rows: dict[str, Array], share: Array, number: Array) -> dict[str, Array]:
+        count = jnp.where(number == 0, 2**24 + 1, 0)
+        return {"count": count, "mean": share * jnp.mean(rows["x"], axis=0), "half": share.astype(jnp.bfloat16)}
+
+    with laid_out(BESIDE):
+        sums = minibatches.weighted_sum(of_block, rows_of(), None, may_be_beside=True)
+    assert {name: x.dtype.name for name, x in sums.items()} == {"count": "int32", "mean": "float32", "half": "bfloat16"}
+    assert sums["count"] == 2**24 + 1
+    np.testing.assert_allclose(sums["mean"], np.mean(rows_of()["x"], axis=0), rtol=1e-5, atol=1e-6)
 
 
 def rows_of(seed: int = 0) -> dict[str, Array]:
@@ -143,7 +157,7 @@ def gradient(rows: dict[str, Array], mask: Array | None) -> Any:
     def block(tree: tuple[dict[str, Array], Array | None], share: Array, number: Array) -> Any:
         return jax.value_and_grad(objective, has_aux=True)(jnp.array([0.3, -0.2]), *tree, share)
 
-    return minibatches.weighted_sum(block, (rows, mask), mask)
+    return minibatches.weighted_sum(block, (rows, mask), mask, may_be_beside=True)
 
 
 @pytest.mark.parametrize("layout", [IN_TURN, BESIDE], ids=["in turn", "beside"])
@@ -165,7 +179,10 @@ def test_a_block_without_a_row_counts_for_nothing(layout: Layout) -> None:
     expected = masked_mean(jnp.sum(kept["x"], axis=1))
     with laid_out(layout):
         result = minibatches.weighted_sum(
-            lambda tree, share, number: share * masked_mean(jnp.sum(tree[0]["x"], axis=1), tree[1]), (rows, mask), mask
+            lambda tree, share, number: share * masked_mean(jnp.sum(tree[0]["x"], axis=1), tree[1]),
+            (rows, mask),
+            mask,
+            may_be_beside=True,
         )
     np.testing.assert_allclose(result, expected, rtol=1e-6)
 

@@ -110,9 +110,8 @@ def kl_and_product(name: str, x: Array, mask: Array | None) -> Any:
     @jax.jit
     def both(x: Array) -> Any:
         policy = POLICIES[name]
-        return natural_gradient.mean_kl(policy, params, other, x, mask), natural_gradient.fisher_product(
-            policy, params, x, mask
-        )(other)
+        product = natural_gradient.fisher_product(policy, params, x, mask, may_be_beside=True)
+        return natural_gradient.mean_kl(policy, params, other, x, mask, may_be_beside=True), product(other)
 
     return both(x)
 

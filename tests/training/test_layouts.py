@@ -12,6 +12,8 @@ from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
 from rlgd.agents.base.agent import Agent
 from rlgd.ascent import Ascent
 from rlgd.envs import DeviceEnv, make
+from rlgd.maths import minibatches
+from rlgd.system import layout as layouts
 from rlgd.system.layout import ACCELERATOR, CPU, Layout, laid_out
 from rlgd.training.measuring import measure_on_device
 from tests.support.marks import quick
@@ -54,8 +56,8 @@ def test_an_accelerators_layout_learns_the_same(name: str, env_id: str) -> None:
     assert isinstance(env, DeviceEnv)
     # Under dropout each block has a key of its own.
     small = CPU if AGENTS[name].dropout else CPU._replace(block_rows=8)
-    # Nothing of it is left out: a loop that is unrolled with a rest, joined arrays, and sums in parts.
-    other = ACCELERATOR._replace(unroll=3, beside_rows=None if AGENTS[name].dropout else 4)
+    # Nothing of it is left out: a loop that is unrolled with a rest, joined arrays, and sums of blocks.
+    other = ACCELERATOR._replace(unroll=3, beside_rows=4)
     (loop, metrics), (other_loop, other_metrics) = (after(AGENTS[name], env, layout) for layout in (small, other))
     close = functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-5)
     jax.tree.map(close, loop.agent_state, other_loop.agent_state)
@@ -64,3 +66,47 @@ def test_an_accelerators_layout_learns_the_same(name: str, env_id: str) -> None:
         if key in ("ascent/cg_iterations", "ascent/cg_residual"):
             continue  # rounding decides when the residual is small enough
         np.testing.assert_allclose(value, other_metrics[key], rtol=2e-2, atol=2e-4, err_msg=key)
+
+
+IMAGES = "minatar:Breakout-v1"
+
+
+@pytest.mark.parametrize(
+    ("agent", "env_id", "beside"),
+    [
+        (AGENTS["trpo"], "CartPole-v1", True),
+        (AGENTS["npg"], "Pendulum-v1", True),
+        (AGENTS["trpo"], IMAGES, False),
+        (AGENTS["ppo"], "CartPole-v1", False),
+        (AGENTS["a2c"], "CartPole-v1", False),
+        (PPO(**MANY, ascent=Ascent("kfac"), measure_every=0), "CartPole-v1", False),
+    ],
+    ids=["trpo", "npg", "trpo-images", "ppo", "a2c", "ppo-kfac"],
+)
+def test_blocks_are_beside_one_another_where_one_network_is_read(
+    agent: Agent, env_id: str, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two that are joined there would be transposes, with convolutions grouped ones, which a GPU makes slowly."""
+    seen: list[int] = []
+    num_beside = minibatches.num_beside
+
+    def spy(rows: int, numbers: int = 1) -> int:
+        seen.append(num_beside(rows, numbers))
+        return seen[-1]
+
+    monkeypatch.setattr(minibatches, "num_beside", spy)
+    env = make(env_id)
+    assert isinstance(env, DeviceEnv)
+    prepared = agent.prepared()
+    with laid_out(ACCELERATOR._replace(beside_rows=4)):
+        loop = jax.eval_shape(lambda key: training.initialize(prepared, env, key, 1000), jax.random.key(0))
+        jax.eval_shape(lambda loop: training.iterate(prepared, env, loop), loop)
+    assert any(blocks > 1 for blocks in seen) is beside
+    assert any(x.ndim > 2 for x in jax.tree.leaves(loop.agent_state.params)) is (env_id == IMAGES), "convolutions"
+
+
+def test_several_accelerators_do_not_cut_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert layouts.layout() == ACCELERATOR
+    monkeypatch.setattr(layouts, "num_devices", lambda: 2)
+    assert layouts.layout() == ACCELERATOR._replace(beside_rows=None)
