@@ -52,7 +52,16 @@ def raised() -> Iterator[None]:
         else:
             unraisable_hook(unraisable)
 
+    def show(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """What an extension module calls that is just being imported, before it raises an error of its own."""
+        nonlocal swallowed
+        if issubclass(kind, KeyboardInterrupt):
+            swallowed = True
+        else:
+            hook(kind, error, trace)
+
     unraisable_hook, sys.unraisablehook = sys.unraisablehook, report
+    hook, sys.excepthook = sys.excepthook, show
     _raised.clear()
     ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler  # as in a shell's background
     with _handled(dict.fromkeys(SIGNALS[ignored:], handle)):
@@ -64,7 +73,7 @@ def raised() -> Iterator[None]:
                 raise
             raise _interrupt() from error
         finally:
-            sys.unraisablehook = unraisable_hook
+            sys.unraisablehook, sys.excepthook = unraisable_hook, hook
         if swallowed and _raised:
             raise _interrupt()
 

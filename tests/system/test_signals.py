@@ -190,6 +190,29 @@ def fail_to_import(number: int | None) -> None:
         raise ImportError("without a signal")
 
 
+def test_a_signal_that_an_extension_prints_before_it_fails_is_not_shown() -> None:
+    """Numpy's ``import_array`` does so in every module that is built on it: PyErr_Print calls the hook."""
+    script = """
+import os, signal, sys, time
+from rlgd.system import signals
+
+hook = sys.excepthook
+try:
+    with signals.raised():
+        sys.excepthook(ValueError, ValueError("other faults are shown"), None)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except KeyboardInterrupt as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+            raise ImportError("numpy._core.multiarray failed to import") from None
+except signals.Terminated:
+    print("ended", sys.excepthook is hook)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("ended True\n", "ValueError: other faults are shown\n")
+
+
 INTERRUPTS = [(signal.SIGTERM, signals.Terminated), (signal.SIGINT, KeyboardInterrupt), (None, ImportError)]
 
 
