@@ -144,7 +144,12 @@ def _natural_gradient(
     """Solve (F + cg_damping I) x = g: g is the gradient of the objective, F the Fisher matrix of the policy."""
     gradient, metrics = gradient_of(Params(policy, None), rows)
     product = natural_gradient.fisher_product(
-        _policy(agent, spec), policy, rows.features, rows.mask, agent.cg_damping, not rows.features.images
+        _policy(agent, spec),
+        policy,
+        rows.features,
+        rows.mask,
+        agent.cg_damping,
+        may_be_beside=not rows.features.images,
     )
     solution = natural_gradient.conjugate_gradient(product, gradient.policy, agent.cg_iters)
     return solution, metrics | {

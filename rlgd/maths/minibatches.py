@@ -9,7 +9,6 @@ all devices, which are copied to each; or, with ``--shuffle local``, each device
 minibatch then has as many rows of each device: a stratified sample, with the same mean as one that is drawn from all.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -194,7 +193,7 @@ def map_rows(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def num_beside(rows: int, numbers: int = 1) -> int:
-    """The number of equal blocks that a sum of so many ``numbers`` is computed in at a time; 1: it is not cut.
+    """How many equal blocks are summed at a time, if each block's sum has ``numbers`` numbers; 1: no cut.
 
     See ``Layout.beside_rows``. Sums of more than half of ``MOST_NUMBERS`` are never cut.
     """
@@ -255,14 +254,10 @@ def _sum_in_turn(function: Callable[..., T], parts: Any) -> T:
 
 
 def _sum_beside(function: Callable[..., T], parts: Any) -> T:
-    """The same, all blocks at a time; all numbers of a dtype are added up as one array."""
-    leaves, structure = jax.tree.flatten(jax.vmap(function)(*parts))
-    sums: list[Array | None] = [None] * len(leaves)
-    for dtype in {leaf.dtype for leaf in leaves}:
-        own = [number for number, leaf in enumerate(leaves) if leaf.dtype == dtype]
-        rows = jnp.concatenate([leaves[number].reshape(len(leaves[number]), -1) for number in own], axis=1)
-        total = jnp.sum(rows, axis=0, dtype=dtype)
-        ends = list(itertools.accumulate(leaves[number][0].size for number in own))
-        for number, part in zip(own, jnp.split(total, ends[:-1]), strict=True):
-            sums[number] = part.reshape(leaves[number].shape[1:])
-    return jax.tree.unflatten(structure, sums)
+    """The same, all blocks at a time; where all numbers have one dtype, they are added up as one array."""
+    sums = jax.vmap(function)(*parts)
+    if len({x.dtype for x in jax.tree.leaves(sums)}) > 1:
+        return jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), sums)
+    split = ravel_pytree(jax.tree.map(lambda x: x[0], sums))[1]
+    total: T = split(jnp.sum(jax.vmap(lambda tree: ravel_pytree(tree)[0])(sums), axis=0))
+    return total
