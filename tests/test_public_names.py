@@ -65,7 +65,8 @@ PUBLIC = {
     """,
     "rlgd.models": """
         ACTIVATIONS ActionHead Attention BOX_DISTRIBUTIONS BOX_STDS CELLS INITIALIZATIONS NETWORKS Network
-        NetworkOutput Recurrence Torso action_head check convolve encode images network num_features
+        NetworkOutput Recurrence Torso action_head check convolve dot_general encode images network
+        num_features
     """,
     "rlgd.reproduction": """
         RowResult ScoreSuite read_suite shipped_suites

@@ -165,13 +165,20 @@ def by_time(rows: Array, num_envs: int) -> Array:
     return jnp.swapaxes(by_device, 0, 1).reshape(-1, num_envs, *rows.shape[1:])
 
 
-def num_blocks(rows: int) -> int:
-    """The number of equal blocks for this many rows, see ``Layout.block_rows``."""
+def num_blocks(rows: int, pixels: int = 0) -> int:
+    """The number of equal blocks for this many rows, whose images have so many numbers each, see ``Layout``."""
     most = layout().block_rows
+    if most is not None and pixels:
+        most = min(most, max(layout().block_pixels // pixels, 1))
     if most is None or rows <= most:
         return 1
     blocks = next(blocks for blocks in range(-(-rows // most), rows + 1) if rows % blocks == 0)
     return blocks if rows // blocks >= most // 8 else 1
+
+
+def _pixels(tree: Any) -> int:
+    """The numbers in all images of a row: in arrays ``[rows, ..., height, width, channels]``."""
+    return sum(math.prod(x.shape[1:]) for x in jax.tree.leaves(tree) if x.ndim > 3)
 
 
 def _cut(tree: T, blocks: int) -> T:
@@ -185,7 +192,7 @@ def map_rows(function: Callable[[Any], Any], tree: Any) -> Any:
         ValueError: if leading axes differ.
     """
     rows = num_rows(tree)
-    blocks = num_blocks(rows)
+    blocks = num_blocks(rows, _pixels(tree))
     if blocks == 1:
         return function(tree)
     result = jax.lax.map(function, _cut(tree, blocks))
@@ -229,7 +236,7 @@ def weighted_sum(
         sums = jax.tree.leaves(jax.eval_shape(function, *whole))
         blocks = num_beside(rows, sum(x.size for x in sums))
     else:
-        blocks = num_blocks(rows)
+        blocks = num_blocks(rows, _pixels(tree))
     if blocks == 1:
         return function(*whole)
     if weight is None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rlgd.models.networks import Network as Network
     from rlgd.models.networks import network as network
     from rlgd.models.own import Torso as Torso
+    from rlgd.models.products import dot_general as dot_general
     from rlgd.models.recurrent import CELLS as CELLS
     from rlgd.models.recurrent import Recurrence as Recurrence
     from rlgd.models.torsos import ACTIVATIONS as ACTIVATIONS
@@ -48,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy(
             "network",
         ),
         "rlgd.models.own": ("Torso",),
+        "rlgd.models.products": ("dot_general",),
         "rlgd.models.recurrent": (
             "CELLS",
             "Recurrence",

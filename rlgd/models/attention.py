@@ -8,6 +8,7 @@ from flax import linen
 from jax import Array
 
 from rlgd.models.initializers import INITIALIZATIONS
+from rlgd.models.products import Dense
 
 
 class Attention(NamedTuple):
@@ -57,7 +58,7 @@ class AttentionLayer(linen.Module):
         (width, window), heads = self.attention, self.attention.heads
         earlier, (num_envs, steps) = window - 1, first.shape
         initializer = INITIALIZATIONS[self.initialization](1.0)
-        embedded = linen.Dense(width, kernel_init=initializer, name="embedding")(x)
+        embedded = Dense(width, kernel_init=initializer, name="embedding")(x)
         past = memory.reshape(num_envs, earlier, width + 1)
         seen = jnp.concatenate([past[..., :width].astype(embedded.dtype), embedded], axis=1)
         # The number of each step's episode, counted from the one that the memory is of; -1 where nothing was seen.
@@ -67,7 +68,7 @@ class AttentionLayer(linen.Module):
         visible = episodes[:, places] == episode[..., None]
 
         def projected(name: str, inputs: Array, use_bias: bool = True) -> Array:
-            return linen.Dense(width, use_bias, kernel_init=initializer, name=name)(inputs)
+            return Dense(width, use_bias, kernel_init=initializer, name=name)(inputs)
 
         ages = self.param("ages", jax.nn.initializers.normal(0.02), (window, width)).astype(embedded.dtype)
         # A bias of the keys would add the same to all scores of a step, which changes no weight.

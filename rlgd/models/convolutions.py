@@ -1,25 +1,24 @@
 """Convolutions for networks that learn, laid out for the processor."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rlgd.models.products import matmul
 from rlgd.system.layout import layout
 
 AXES = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # of images, windows and results, as JAX writes them
-FEW_CHANNELS = 32  # a product of so narrow matrices costs less if all windows are copied side by side first
 
 
 def convolve(x: Array, kernel: Array, window_strides: Any, padding: Any, **options: Any) -> Array:
     """The convolution of images with windows, for ``linen.Conv(..., conv_general_dilated=convolve)``.
 
     XLA's CPU compiler takes the slowest way, some twenty times slower, for the gradient of a convolution in a loop
-    (https://github.com/jax-ml/jax/issues/12868), and all that learns is in one. So there it is a sum of products of
-    matrices, and so is its gradient. Windows that are not square, have gaps or groups, or move further in one direction
-    than in the other are left to XLA.
+    (https://github.com/jax-ml/jax/issues/12868), and all that learns is in one. So there it is a product of matrices,
+    and so is its gradient: all windows, each a row, times the kernel. Windows that are not square, have gaps or groups,
+    or move further in one direction than in the other are left to XLA.
 
     Args:
         x: ``[N, height, width, channels]``.
@@ -38,21 +37,13 @@ def convolve(x: Array, kernel: Array, window_strides: Any, padding: Any, **optio
     edges = [(0, 0, 0), *((before, after, 0) for before, after in padding), (0, 0, 0)]  # also negative ones
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
     rows, columns = ((length - side) // stride + 1 for length in x.shape[1:3])
-    windows = -(-side // stride)  # blocks that a window spans in each direction
-    blocks = _image_in_blocks(x, stride, rows + windows - 1, columns + windows - 1)
-    kernels = _kernel_in_blocks(kernel, stride, windows)
-    wide = x.dtype if x.dtype.itemsize > 2 else jnp.float32  # sums of 16-bit numbers would lose most of them
-
-    def product(part: Array, matrix: Array) -> Array:
-        return jnp.matmul(part.reshape(-1, part.shape[-1]), matrix, preferred_element_type=wide)
-
-    places = [(i, j) for i in range(windows) for j in range(windows)]
-    parts = [blocks[:, i : i + rows, j : j + columns] for i, j in places]
-    if blocks.shape[-1] < FEW_CHANNELS:
-        total = product(jnp.concatenate(parts, -1), kernels.reshape(-1, kernel.shape[-1]))
-    else:
-        total = functools.reduce(jnp.add, (product(part, kernels[at]) for part, at in zip(parts, places, strict=True)))
-    return total.reshape(x.shape[0], rows, columns, -1).astype(x.dtype)
+    spans = -(-side // stride)  # so many blocks in each direction
+    blocks = _image_in_blocks(x, stride, rows + spans - 1, columns + spans - 1)
+    windows = [blocks[:, i : i + rows, j : j + columns] for i in range(spans) for j in range(spans)]
+    matrix = _kernel_in_blocks(kernel, stride, spans).reshape(-1, kernel.shape[-1])
+    # Joined while the rows of a block have an axis: XLA writes them in one go then, many numbers at a time.
+    rows_of_windows = jnp.concatenate(windows, -2)
+    return matmul(rows_of_windows.reshape(*rows_of_windows.shape[:3], -1), matrix)
 
 
 def _is_plain(
@@ -76,7 +67,7 @@ def _is_plain(
 
 
 def _image_in_blocks(x: Array, side: int, rows: int, columns: int) -> Array:
-    """``[N, height, width, channels]`` cut to blocks, ``[N, rows, columns, side * side * channels]``.
+    """``[N, height, width, channels]`` cut to blocks, ``[N, rows, columns, side, side * channels]``.
 
     In them a window that moves by ``side`` pixels moves by one. What is missing at the end is 0.
     """
@@ -84,7 +75,7 @@ def _image_in_blocks(x: Array, side: int, rows: int, columns: int) -> Array:
     x = x[:, :height, :width]
     x = jnp.pad(x, ((0, 0), (0, height - x.shape[1]), (0, width - x.shape[2]), (0, 0)))
     cut = x.reshape(x.shape[0], rows, side, columns, side, x.shape[3])
-    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows, columns, -1)
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows, columns, side, -1)
 
 
 def _kernel_in_blocks(kernel: Array, side: int, windows: int) -> Array:

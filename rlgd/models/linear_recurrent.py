@@ -14,6 +14,7 @@ from jax import Array
 
 from rlgd.maths.recurrences import linear_recurrence
 from rlgd.models.initializers import INITIALIZATIONS
+from rlgd.models.products import Dense
 
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.9, 0.999  # of the LRU's first eigenvalues: they forget within 10 to 1,000 steps
 LARGEST_PHASE = math.pi / 10
@@ -56,7 +57,7 @@ class GatedLayer(linen.Module):
     @linen.compact
     def __call__(self, x: Array, first: Array, memory: Array) -> tuple[Array, Array]:
         initializer = INITIALIZATIONS[self.initialization](1.0)
-        factor, term = self.gates(linen.Dense(self.matrices * self.width, kernel_init=initializer)(x))
+        factor, term = self.gates(Dense(self.matrices * self.width, kernel_init=initializer)(x))
         memory = remembered(factor, term, first, memory)
         return memory, memory
 
@@ -84,7 +85,7 @@ class LRULayer(linen.Module):
 
         rate, phase = (jnp.exp(self.param(name, log)) for name, log in (("nu", log_rates), ("theta", log_phases)))
         log_gamma = self.param("log_gamma", lambda _: 0.5 * jnp.log(-jnp.expm1(-2 * rate)))
-        term = linen.Dense(2 * self.width, use_bias=False, kernel_init=initializer, name="B")(x)
+        term = Dense(2 * self.width, use_bias=False, kernel_init=initializer, name="B")(x)
         gamma, radius = (
             jnp.broadcast_to(jnp.tile(jnp.exp(log), 2).astype(term.dtype), term.shape) for log in (log_gamma, -rate)
         )
@@ -93,8 +94,8 @@ class LRULayer(linen.Module):
         angle = phase if first.ndim == 1 else jnp.arange(1, x.shape[1] + 1, dtype=phase.dtype)[:, None] * phase[None]
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         hidden = turned(remembered(radius, turned(gamma * term, cos, -sin), first, memory), cos, sin)
-        read = linen.Dense(self.width, use_bias=False, kernel_init=initializer, name="C")(hidden)
-        return read + linen.Dense(self.width, kernel_init=initializer, name="D")(x), hidden
+        read = Dense(self.width, use_bias=False, kernel_init=initializer, name="C")(hidden)
+        return read + Dense(self.width, kernel_init=initializer, name="D")(x), hidden
 
 
 def turned(x: Array, cos: Array, sin: Array) -> Array:

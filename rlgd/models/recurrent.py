@@ -14,6 +14,7 @@ from jax import Array
 
 from rlgd.models.initializers import INITIALIZATIONS
 from rlgd.models.linear_recurrent import GatedLayer, LRULayer, mingru, minlstm
+from rlgd.models.products import Dense
 
 
 class Recurrence(NamedTuple):
@@ -95,7 +96,7 @@ class RecurrentLayer(linen.Module):
             keys = jax.random.split(key, self.matrices)
             return jnp.concatenate([initializer(key, (width, width)) for key in keys], axis=-1)
 
-        inputs = linen.Dense(self.matrices * width, kernel_init=initializer)(x)  # of all steps at once
+        inputs = Dense(self.matrices * width, kernel_init=initializer)(x)  # of all steps at once
         kernel = self.param("recurrent_kernel", square_ones)
 
         def step(memory: Array, row: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:

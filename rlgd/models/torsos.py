@@ -11,6 +11,7 @@ from jax import Array
 from rlgd.models.attention import Attention, AttentionLayer, normalized
 from rlgd.models.convolutions import convolve
 from rlgd.models.initializers import HIDDEN_SCALES, INITIALIZATIONS, Initializer
+from rlgd.models.products import Dense
 from rlgd.models.recurrent import Recurrence
 from rlgd.pytrees import Features, Scalar
 
@@ -123,7 +124,7 @@ class MLP(linen.Module):
         *hidden, outputs = self.sizes
         initializer, scale = INITIALIZATIONS[self.initialization], HIDDEN_SCALES.get(self.initialization, 1.0)
         for layer, size in enumerate(hidden):
-            x = linen.Dense(size, kernel_init=initializer(scale))(x)
+            x = Dense(size, kernel_init=initializer(scale))(x)
             x = ACTIVATIONS[self.activation](normalized(x) if self.layer_norm else x)
             if rate is not None and key is not None:
                 x = dropped(x, rate, jax.random.fold_in(key, layer))
@@ -145,13 +146,13 @@ class SimBa(linen.Module):
     def __call__(self, x: Array, rate: Scalar | None = None, key: Array | None = None) -> NetworkOutput:
         *hidden, outputs = self.sizes
         initializer, scale = INITIALIZATIONS[self.initialization], HIDDEN_SCALES.get(self.initialization, 1.0)
-        x = linen.Dense(hidden[0], kernel_init=initializer(1.0))(x)
+        x = Dense(hidden[0], kernel_init=initializer(1.0))(x)
         for block, size in enumerate(hidden):
-            inner = linen.Dense(4 * size, kernel_init=initializer(scale))(normalized(x))
+            inner = Dense(4 * size, kernel_init=initializer(scale))(normalized(x))
             inner = ACTIVATIONS[self.activation](inner)
             if rate is not None and key is not None:
                 inner = dropped(inner, rate, jax.random.fold_in(key, block))
-            x = x + linen.Dense(size, kernel_init=initializer(1.0))(inner)
+            x = x + Dense(size, kernel_init=initializer(1.0))(inner)
         x = normalized(x)
         return NetworkOutput(OutputLayer(outputs, initializer(self.output_scale))(x), x)
 

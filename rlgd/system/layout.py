@@ -18,6 +18,7 @@ class Layout(NamedTuple):
 
     Attributes:
         block_rows: at most this many rows are learned from at a time; None: all rows of a batch.
+        block_pixels: nor more rows than have this many numbers in their images, of which every layer makes windows.
         beside_rows: a long sum over rows is made of sums over blocks of at least this many, all at a time; None: it is
             not. A GPU cuts long sums anyway, and then adds up the parts of each array in a kernel of its own.
         unroll: steps of the environments in one turn of a rollout's loop.
@@ -25,36 +26,43 @@ class Layout(NamedTuple):
         joins_params: whether the steps of an iteration keep all parameters of a network in one array.
         joins_networks: whether policy and value function are computed as one network with an axis more.
         convolves: whether images go through convolutions; else through products of matrices, which give the same.
+        transposes: whether the gradient of a layer's matrix is a product of rows that were transposed in memory before.
     """
 
     block_rows: int | None
+    block_pixels: int
     beside_rows: int | None
     unroll: int
     doubling: bool
     joins_params: bool
     joins_networks: bool
     convolves: bool
+    transposes: bool
 
 
 CPU = Layout(
     block_rows=1024,
+    block_pixels=2**20,
     beside_rows=None,
     unroll=1,
     doubling=False,
     joins_params=False,
     joins_networks=False,
     convolves=False,
+    transposes=True,
 )
 ACCELERATOR = Layout(
     block_rows=None,
+    block_pixels=2**20,
     beside_rows=256,
     unroll=8,
     doubling=True,
     joins_params=True,
     joins_networks=True,
     convolves=True,
+    transposes=False,
 )
-PORTABLE = CPU._replace(convolves=True)  # of a policy that other programs read
+PORTABLE = CPU._replace(convolves=True, transposes=False)  # of a policy that other programs read
 
 _asked: ContextVar[Layout | None] = ContextVar("layout", default=None)
 

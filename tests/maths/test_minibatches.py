@@ -84,6 +84,27 @@ def test_blocks_are_equal_and_fit_the_cache(rows: int, monkeypatch: pytest.Monke
         assert rows <= most or not any(rows % size == 0 for size in range(most // 8, most + 1))
 
 
+@pytest.mark.parametrize(
+    ("rows", "image", "most"),
+    [(256, (84, 84, 4), 37), (96, (2, 84, 84, 4), 18), (3072, (10, 10, 4), 1024), (8, (2000, 2000, 3), 1)],
+)
+def test_rows_with_large_images_are_taken_few_at_a_time(rows: int, image: tuple[int, ...], most: int) -> None:
+    """Convolutions make windows of all pixels, many times as many numbers, and those should fit the cache."""
+    seen: list[int] = []
+
+    def function(tree: Any) -> Array:
+        seen.append(len(tree["image"]))
+        return tree["number"]
+
+    tree = {"image": jax.ShapeDtypeStruct((rows, *image), jnp.uint8), "number": jax.ShapeDtypeStruct((rows,), float)}
+    with laid_out(CPU):
+        jax.eval_shape(lambda tree: minibatches.map_rows(function, tree), tree)
+        jax.eval_shape(lambda tree: minibatches.weighted_sum(lambda rows, *_: function(rows), tree, None), tree)
+    assert set(seen) == {max(size for size in range(1, most + 1) if rows % size == 0)}
+    with laid_out(ACCELERATOR):
+        assert minibatches.num_blocks(rows, math.prod(image)) == 1
+
+
 def test_blocks_are_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert minibatches.num_beside(65_536, 1000) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

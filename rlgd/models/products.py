@@ -1,0 +1,81 @@
+"""Products of rows and a matrix whose gradient is fast on a CPU."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+from jax import Array
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from rlgd.system.layout import layout
+
+FEW_COLUMNS = 32  # to read a factor that has fewer with a stride costs less than to copy it
+MUCH_WIDER = 4  # so does it beside a factor with so many times as many columns
+
+
+def matmul(x: Array, matrix: Array) -> Array:
+    """``x [..., K]`` times ``matrix [K, N]``: ``[..., N]``.
+
+    The gradient of the matrix is ``x^T g``, a sum over rows. XLA's CPU compiler reads both factors with a stride then,
+    and spends twice to three times as long as on the product itself. So where ``Layout.transposes`` the narrower one
+    comes first, in a copy that has the rows along it. Derivatives of all orders and ``vmap`` work.
+    """
+    if not layout().transposes or x.ndim < 2 or x.dtype != matrix.dtype or x.dtype.itemsize < 4:
+        return x @ matrix
+    return _of_one_matrix(x, matrix)
+
+
+def dot_general(x: Array, matrix: Array, dimension_numbers: Any, **options: Any) -> Array:
+    """``matmul`` for ``linen.Dense(..., dot_general=dot_general)``; other products are those of JAX."""
+    if dimension_numbers == (((x.ndim - 1,), (0,)), ((), ())) and matrix.ndim == 2 and set(options.values()) <= {None}:
+        return matmul(x, matrix)
+    return jax.lax.dot_general(x, matrix, dimension_numbers, **options)
+
+
+Dense = functools.partial(linen.Dense, dot_general=dot_general)
+
+_product = Primitive("rows_times_matrix")  # of [..., M, K] and [..., K, N], with equal leading axes
+
+
+def _of_one_matrix(x: Array, matrix: Array) -> Array:
+    """All rows ``[..., K]`` as those of one product."""
+    product: Array = _product.bind(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), matrix)
+    return product.reshape(*x.shape[:-1], matrix.shape[-1])
+
+
+def _transposed(x: Array) -> Array:
+    return jnp.swapaxes(x, -1, -2)
+
+
+def _gradient_of_rows(g: Array, _: Any, matrix: Array) -> Array:
+    return jnp.matmul(g, _transposed(matrix))
+
+
+def _gradient_of_matrix(g: Array, x: Array, _: Any) -> Array:
+    first, second = (x, g) if x.shape[-1] < g.shape[-1] else (g, x)
+    columns = _transposed(first)
+    if first.shape[-1] >= FEW_COLUMNS and second.shape[-1] < MUCH_WIDER * first.shape[-1]:
+        columns = jax.lax.optimization_barrier(columns)  # else XLA makes one product of both
+    gradient = jnp.matmul(columns, second)
+    # Without a barrier XLA swaps the factors to save the copy of the result, which is small.
+    return gradient if first is x else _transposed(jax.lax.optimization_barrier(gradient))
+
+
+def _batched(factors: tuple[Array, Array], axes: tuple[int | None, int | None]) -> tuple[Array, int]:
+    x, matrix = (a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(factors, axes, strict=True))
+    if None not in axes:
+        return _product.bind(x, matrix), 0
+    if axes[1] is None and matrix.ndim == 2:  # more rows
+        return _of_one_matrix(x, matrix), 0
+    return jax.vmap(jnp.matmul, tuple(None if axis is None else 0 for axis in axes))(x, matrix), 0
+
+
+_product.def_impl(jax.jit(jnp.matmul))
+_product.def_abstract_eval(lambda x, matrix: x.update(shape=(*x.shape[:-1], matrix.shape[-1]), weak_type=False))
+ad.defbilinear(_product, _gradient_of_rows, _gradient_of_matrix)
+batching.primitive_batchers[_product] = _batched
+mlir.register_lowering(_product, mlir.lower_fun(jnp.matmul, multiple_results=False))
