@@ -10,7 +10,7 @@ from rlgd.agents.base.one_step import OneStepAgent
 from rlgd.agents.base.variance_reduction import VarianceReduction, sum_within_episodes
 from rlgd.ascent.ascent import Ascent
 from rlgd.hyperparameters import hyperparameters, nested, static
-from rlgd.maths import minibatches, objectives
+from rlgd.maths import blocks, minibatches, objectives
 from rlgd.maths.distributions import Distribution
 from rlgd.pytrees import AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
@@ -58,7 +58,7 @@ class A2C(OneStepAgent):
             def log_prob(rows: tuple[Features, Array]) -> Array:
                 return self.distribution(spec, policy, rows[0]).log_prob(rows[1])
 
-            ratios = minibatches.map_rows(log_prob, (rows.features, rows.action)) - rows.log_prob
+            ratios = blocks.map_rows(log_prob, (rows.features, rows.action)) - rows.log_prob
             if rows.mask is not None:
                 ratios = jnp.where(rows.mask, ratios, 0)
             if self.is_recurrent:

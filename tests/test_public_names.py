@@ -61,7 +61,7 @@ PUBLIC = {
         FORMATS Graph Program Value each_number export export_run load_stablehlo
     """,
     "rlgd.maths": """
-        confidence distributions minibatches natural_gradient objectives returns running_statistics seeds
+        blocks confidence distributions minibatches natural_gradient objectives returns running_statistics seeds
     """,
     "rlgd.models": """
         ACTIVATIONS ActionHead Attention BOX_DISTRIBUTIONS BOX_STDS CELLS INITIALIZATIONS NETWORKS Network

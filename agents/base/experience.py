@@ -11,7 +11,7 @@ from jax import Array
 
 from rlgd.agents.base.actor_critic import RolloutAgent
 from rlgd.agents.base.agent import Agent
-from rlgd.maths import minibatches, natural_gradient, objectives, returns
+from rlgd.maths import blocks, minibatches, natural_gradient, objectives, returns
 from rlgd.maths.distributions import Distribution
 from rlgd.pytrees import Actor, AgentState, Features, Metrics, Params, Rollout
 from rlgd.spaces import Spec
@@ -103,7 +103,7 @@ def experience(agent: RolloutAgent, spec: Spec, state: AgentState, rollout: Roll
 
     rows, weight = _features(agent, spec, state, rollout), None
     action = _as_rows(agent)(rollout.action)
-    log_prob, value, remembered = minibatches.map_rows(evaluate, (rows, action))
+    log_prob, value, remembered = blocks.map_rows(evaluate, (rows, action))
     if rollout.actor != ():
         acted = _log_prob_of_actor(agent, spec, state, rollout, action)
         log_prob, weight = acted, objectives.importance_ratio(log_prob, acted)
@@ -142,7 +142,7 @@ def _log_prob_of_actor(agent: Agent, spec: Spec, state: AgentState, rollout: Rol
     def log_prob(rows: tuple[Features, Array]) -> Array:
         return agent.distribution(spec, actor.policy, rows[0]).log_prob(rows[1])
 
-    return minibatches.map_rows(log_prob, (rows, action))
+    return blocks.map_rows(log_prob, (rows, action))
 
 
 def _before_sequences(after: Array, start: Array, length: int) -> Array:

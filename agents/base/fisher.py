@@ -15,7 +15,7 @@ from jax import Array
 
 from rlgd.agents.base.agent import Agent
 from rlgd.ascent.fisher import Fisher, dense_layers
-from rlgd.maths import minibatches
+from rlgd.maths import blocks
 from rlgd.models.recording import recorded
 from rlgd.pytrees import Features, Params, Scalar
 from rlgd.spaces import Spec
@@ -36,7 +36,7 @@ class Weights(NamedTuple):
 
 def sum_over_rows(of_block: Callable[[Block, Array], Any], rows: Block) -> Any:
     """The sum over blocks as gradients have them."""
-    return minibatches.weighted_sum(lambda block, _, number: of_block(block, number), rows, rows[1])
+    return blocks.weighted_sum(lambda block, _, number: of_block(block, number), rows, rows[1], may_be_beside=False)
 
 
 def is_read(agent: Agent) -> bool:

@@ -8,7 +8,7 @@ from jax import Array
 
 from rlgd.agents.base.agent import Agent
 from rlgd.agents.base.experience import Experience
-from rlgd.maths import minibatches, objectives
+from rlgd.maths import blocks, objectives
 from rlgd.maths.distributions import Distribution
 from rlgd.pytrees import Metrics, Params, Scalar
 from rlgd.spaces import Spec
@@ -107,8 +107,7 @@ def policy_and_value_gradient(
 
         # Two networks that are computed as one have an axis for it; blocks, one more, would cost transposes.
         is_one = params.policy is None or params.value is None
-        may_be_beside = is_one and not rows.features.images
-        return minibatches.weighted_sum(of_block, rows, rows.mask, may_be_beside)
+        return blocks.weighted_sum(of_block, rows, rows.mask, may_be_beside=is_one)
 
     return gradient
 

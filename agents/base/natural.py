@@ -19,8 +19,9 @@ from rlgd.ascent.joined import form
 from rlgd.ascent.trees import global_norm
 from rlgd.errors import UsageError
 from rlgd.hyperparameters import hyperparameters, nested, static, traced
-from rlgd.maths import minibatches, natural_gradient, objectives
+from rlgd.maths import blocks, natural_gradient, objectives
 from rlgd.maths.distributions import Distribution
+from rlgd.maths.minibatches import epochs
 from rlgd.maths.natural_gradient import Solution
 from rlgd.models.own import SHARED
 from rlgd.pytrees import AgentState, Features, Metrics, Params, Rollout
@@ -143,14 +144,7 @@ def _natural_gradient(
 ) -> tuple[Solution, Metrics]:
     """Solve (F + cg_damping I) x = g: g is the gradient of the objective, F the Fisher matrix of the policy."""
     gradient, metrics = gradient_of(Params(policy, None), rows)
-    product = natural_gradient.fisher_product(
-        _policy(agent, spec),
-        policy,
-        rows.features,
-        rows.mask,
-        agent.cg_damping,
-        may_be_beside=not rows.features.images,
-    )
+    product = natural_gradient.fisher_product(_policy(agent, spec), policy, rows.features, rows.mask, agent.cg_damping)
     solution = natural_gradient.conjugate_gradient(product, gradient.policy, agent.cg_iters)
     return solution, metrics | {
         "ascent/gradient_norm": global_norm(gradient.policy),
@@ -184,9 +178,8 @@ def _bounded_step(
         def of_block(block: Experience, share: Array, number: Array) -> Array:
             return share * objective(new, block, None)[0]
 
-        may_be_beside = not rows.features.images
-        kl = natural_gradient.mean_kl(_policy(agent, spec), old, new, rows.features, rows.mask, may_be_beside)
-        return kl, minibatches.weighted_sum(of_block, rows, rows.mask, may_be_beside) - before
+        kl = natural_gradient.mean_kl(_policy(agent, spec), old, new, rows.features, rows.mask)
+        return kl, blocks.weighted_sum(of_block, rows, rows.mask) - before
 
     search = natural_gradient.line_search(
         old, whole, measured, agent.max_kl, agent.backtrack_coeff, agent.max_backtracks, agent.least_gain
@@ -217,7 +210,7 @@ def _fit_value(
         return step(agent.value_ascent, direction, opt_state, value), metrics
 
     carry = kept.join(state.params.value), kept.join_state(state.opt_state.value)
-    (value, opt_state), metrics = minibatches.epochs(
+    (value, opt_state), metrics = epochs(
         climb, carry, rows, agent.num_envs, key, agent.num_epochs, agent.num_minibatches
     )
     return kept.split(value), kept.split_state(opt_state), metrics

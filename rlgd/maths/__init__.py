@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rlgd.faces import lazy
 
 if TYPE_CHECKING:
+    from rlgd.maths import blocks as blocks
     from rlgd.maths import confidence as confidence
     from rlgd.maths import distributions as distributions
     from rlgd.maths import minibatches as minibatches
@@ -18,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {},
     submodules=(
+        "blocks",
         "confidence",
         "distributions",
         "minibatches",

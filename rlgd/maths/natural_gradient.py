@@ -14,7 +14,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from rlgd.ascent.trees import apply_step
-from rlgd.maths import minibatches, objectives
+from rlgd.maths import blocks, objectives
 from rlgd.maths.shapes import check_like
 from rlgd.pytrees import Scalar
 
@@ -22,12 +22,10 @@ T = TypeVar("T")
 PolicyFunction: TypeAlias = Callable[[Any, Any], Any]  # parameters and rows to a distribution
 
 
-def mean_kl(
-    policy: PolicyFunction, old: Any, new: Any, rows: Any, mask: Array | None = None, may_be_beside: bool = False
-) -> Array:
+def mean_kl(policy: PolicyFunction, old: Any, new: Any, rows: Any, mask: Array | None = None) -> Array:
     """KL(pi_old || pi_new) in nats, by its closed form, the mean over the mask's rows; a scalar.
 
-    Schulman et al. 2015, arXiv 1502.05477, eq. 12. ``may_be_beside`` is that of ``minibatches.weighted_sum``.
+    Schulman et al. 2015, arXiv 1502.05477, eq. 12.
 
     Raises:
         ValueError: if ``new`` is not like ``old``, or leading axes differ.
@@ -37,7 +35,7 @@ def mean_kl(
     def of_block(block: tuple[Any, Array | None], share: Array, number: Array) -> Array:
         return share * _kl_of_block(policy, old, new, block)
 
-    return minibatches.weighted_sum(of_block, (rows, mask), mask, may_be_beside)
+    return blocks.weighted_sum(of_block, (rows, mask), mask)
 
 
 def fisher_product(
@@ -46,15 +44,13 @@ def fisher_product(
     rows: Any,
     mask: Array | None = None,
     damping: Scalar = 0.0,
-    may_be_beside: bool = False,
 ) -> Callable[[T], T]:
     """The linear function v -> (F + damping I) v, of trees like ``params``.
 
         F = E[grad log pi(a|s) grad log pi(a|s)^T], a drawn from pi, s the mask's rows
 
     At the old parameters F is the Hessian of ``mean_kl``. The product with v is the derivative of the gradient along v:
-    forward over reverse (Pearlmutter 1994). The gradient is linearized once for all products. ``may_be_beside`` is that
-    of ``minibatches.weighted_sum``.
+    forward over reverse (Pearlmutter 1994). The gradient is linearized once for all products.
 
     Raises:
         ValueError: if leading axes differ.
@@ -64,9 +60,7 @@ def fisher_product(
         return jax.grad(lambda new: share * _kl_of_block(policy, params, new, block))(new)
 
     def gradient(new: T) -> T:
-        return minibatches.weighted_sum(
-            lambda block, share, _: of_block(new, block, share), (rows, mask), mask, may_be_beside
-        )
+        return blocks.weighted_sum(lambda block, share, _: of_block(new, block, share), (rows, mask), mask)
 
     _, derivative = jax.linearize(gradient, params)
 

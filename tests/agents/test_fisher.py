@@ -22,7 +22,7 @@ from rlgd.ascent import Ascent
 from rlgd.ascent.fisher import Fisher
 from rlgd.envs import DeviceEnv, make
 from rlgd.errors import UsageError
-from rlgd.maths import minibatches, natural_gradient
+from rlgd.maths import blocks, natural_gradient
 from rlgd.pytrees import Features, Params
 from rlgd.spaces import BoxSpec, DiscreteSpec, Spec
 from tests.support.marks import quick
@@ -145,7 +145,7 @@ def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = PPO(**SMALL, ascent=BY["kfac"])
     params, rows = agent.init(BOX, jax.random.key(0)).params, (at_rows(rows=32), jnp.arange(32) < 27)
     whole = estimates(agent, BOX, params, rows, Weights(), 4000)
-    monkeypatch.setattr(minibatches, "num_blocks", lambda rows, pixels: 4)
+    monkeypatch.setattr(blocks, "num_blocks", lambda rows, pixels: 4)
     parts = estimates(agent, BOX, params, rows, Weights(), 4000)
     for name, (inputs, outputs) in whole.factors.policy.items():
         np.testing.assert_allclose(inputs[0], parts.factors.policy[name][0][0], rtol=1e-5, atol=1e-6)

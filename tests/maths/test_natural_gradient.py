@@ -11,7 +11,7 @@ import pytest
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from rlgd.maths import minibatches, natural_gradient
+from rlgd.maths import blocks, natural_gradient
 from rlgd.maths.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical, TanhGaussian
 from rlgd.maths.natural_gradient import Solution
 from rlgd.system.layout import ACCELERATOR, CPU, Layout, laid_out
@@ -110,8 +110,8 @@ def kl_and_product(name: str, x: Array, mask: Array | None) -> Any:
     @jax.jit
     def both(x: Array) -> Any:
         policy = POLICIES[name]
-        product = natural_gradient.fisher_product(policy, params, x, mask, may_be_beside=True)
-        return natural_gradient.mean_kl(policy, params, other, x, mask, may_be_beside=True), product(other)
+        product = natural_gradient.fisher_product(policy, params, x, mask)
+        return natural_gradient.mean_kl(policy, params, other, x, mask), product(other)
 
     return both(x)
 
@@ -132,7 +132,7 @@ def test_blocks_are_the_whole(layout: Layout, masked: bool) -> None:
     mask, x = jnp.arange(ROWS) % 5 > 1 if masked else None, problem()[1]
     whole = kl_and_product("gaussian", x, mask)
     with laid_out(layout):
-        assert 3 in (minibatches.num_blocks(ROWS), minibatches.num_beside(ROWS, 1))
+        assert 3 in (blocks.num_blocks(ROWS), blocks.num_beside(ROWS, 1))
         in_blocks = kl_and_product("gaussian", x, mask)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), in_blocks, whole)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgd.maths import confidence, minibatches, natural_gradient, objectives, running_statistics, shapes
+from rlgd.maths import blocks, confidence, minibatches, natural_gradient, objectives, running_statistics, shapes
 from rlgd.maths.distributions import Bernoulli, Beta, Categorical, DiagGaussian, MultiCategorical, TanhGaussian
 
 ONES = jnp.ones
@@ -56,9 +56,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: minibatches.epochs(lambda carry, rows, n: (carry, rows), 0, ONES(10), 10, jax.random.key(0), 1, 3),
         "num_minibatches is 3, which does not divide 10 rows",
     ),
-    "rows": (lambda: minibatches.map_rows(lambda x: x, (ONES(4), ONES(5))), "leading axes have the lengths"),
-    "no rows": (lambda: minibatches.map_rows(lambda x: x, ()), "leading axes have the lengths []"),
-    "weight": (lambda: minibatches.weighted_sum(lambda x, s, n: x, ONES(4), ONES(5)), "leading axes have the lengths"),
+    "rows": (lambda: blocks.map_rows(lambda x: x, (ONES(4), ONES(5))), "leading axes have the lengths"),
+    "no rows": (lambda: blocks.map_rows(lambda x: x, ()), "leading axes have the lengths []"),
+    "weight": (lambda: blocks.weighted_sum(lambda x, s, n: x, ONES(4), ONES(5)), "leading axes have the lengths"),
     "kl": (
         lambda: natural_gradient.mean_kl(policy, LINEAR, {"w": ONES(2)}, ONES((4, 3))),
         "new has the shapes {'w': (2,)}; expected {'w': (3,)}",

@@ -12,7 +12,7 @@ from rlgd.agents import A2C, NPG, PPO, REINFORCE, TRPO
 from rlgd.agents.base.agent import Agent
 from rlgd.ascent import Ascent
 from rlgd.envs import DeviceEnv, make
-from rlgd.maths import minibatches
+from rlgd.maths import blocks
 from rlgd.system import layout as layouts
 from rlgd.system.layout import ACCELERATOR, CPU, Layout, laid_out
 from rlgd.training.measuring import measure_on_device
@@ -88,20 +88,20 @@ def test_blocks_are_beside_one_another_where_one_network_is_read(
 ) -> None:
     """With two that are joined there would be transposes, with convolutions grouped ones, which a GPU makes slowly."""
     seen: list[int] = []
-    num_beside = minibatches.num_beside
+    num_beside = blocks.num_beside
 
     def spy(rows: int, numbers: int = 1) -> int:
         seen.append(num_beside(rows, numbers))
         return seen[-1]
 
-    monkeypatch.setattr(minibatches, "num_beside", spy)
+    monkeypatch.setattr(blocks, "num_beside", spy)
     env = make(env_id)
     assert isinstance(env, DeviceEnv)
     prepared = agent.prepared()
     with laid_out(ACCELERATOR._replace(beside_rows=4)):
         loop = jax.eval_shape(lambda key: training.initialize(prepared, env, key, 1000), jax.random.key(0))
         jax.eval_shape(lambda loop: training.iterate(prepared, env, loop), loop)
-    assert any(blocks > 1 for blocks in seen) is beside
+    assert any(number > 1 for number in seen) is beside
     assert any(x.ndim > 2 for x in jax.tree.leaves(loop.agent_state.params)) is (env_id == IMAGES), "convolutions"
 
 
