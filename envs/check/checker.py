@@ -24,6 +24,7 @@ from rlgd.envs.check.vector import check_vector
 from rlgd.envs.check.worker import WorkerResult, check_in_worker
 from rlgd.envs.device.device_env import DeviceEnv
 from rlgd.envs.device.gym_vector import DeviceVectorEnv
+from rlgd.envs.host.maker import load_entry_point
 from rlgd.errors import UsageError, unknown, whole_number
 
 NUM_ENVS = 4
@@ -106,13 +107,18 @@ def _subject(source: Any, kwargs: dict[str, Any]) -> _Subject:
             "a VectorEnv, one of these, a FuncEnv, and what rlgd.envs.make gives for the device."
         )
     spec = _find(source)
-    make = functools.partial(gymnasium.make, spec, disable_env_checker=True, **kwargs)
+    make = functools.partial(_registered, spec, **kwargs)
     if spec.vector_entry_point is None:
         return _Subject(spec.id, make)
     make_native = functools.partial(gymnasium.make_vec, spec, NUM_ENVS, "vector_entry_point", **kwargs)
     if spec.entry_point is None:
         return _Subject(spec.id, make_native)
     return _Subject(spec.id, make, make_native=make_native)
+
+
+def _registered(spec: EnvSpec, **kwargs: Any) -> GymEnv:
+    load_entry_point(spec)
+    return gymnasium.make(spec, disable_env_checker=True, **kwargs)
 
 
 def _find(env_id: str) -> EnvSpec:

@@ -15,6 +15,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLi
 
 from rlgd.envs.aliases import NAMESPACE, GymEnv, Info
 from rlgd.envs.host.mujoco_tasks import TASKS
+from rlgd.envs.host.mujoco_warnings import show_mujoco_warnings
 from rlgd.envs.host.randomness import set_apart
 from rlgd.errors import UsageError
 from rlgd.plugins import look_here
@@ -61,6 +62,7 @@ class Maker:
     def _registered(self, spec: EnvSpec) -> GymEnv:
         arguments = {"disable_env_checker": True, **self.kwargs}
         load_namespace(spec.id)
+        load_entry_point(spec)
         if spec.namespace == ATARI:  # ale-py's own limit counts frames; ours counts steps of several frames
             return self._limited(_preprocessed(gymnasium.make(spec, **{"frameskip": 1, **arguments})))
         return gymnasium.make(spec, max_episode_steps=self.max_episode_steps, **arguments)
@@ -111,6 +113,13 @@ def load_namespace(env_id: str) -> None:
         except ImportError as error:
             raise UsageError(f"{env_id} needs ale-py ({error}): pip install 'rlgd[atari]'.") from error
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # otherwise each game prints its version
+
+
+def load_entry_point(spec: EnvSpec) -> None:
+    """Import what an environment is made with, if that is known by name; MuJoCo's warnings then go where ours go."""
+    if isinstance(spec.entry_point, str):
+        load_env_creator(spec.entry_point)
+    show_mujoco_warnings()
 
 
 def task_of(env_id: str) -> str | None:

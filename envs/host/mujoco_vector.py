@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rlgd.envs.aliases import Bools, GymEnv, Info
 from rlgd.envs.host.maker import task_of
 from rlgd.envs.host.mujoco_tasks import TASKS, Stepped
+from rlgd.envs.host.mujoco_warnings import show_mujoco_warnings
 from rlgd.errors import UsageError, unknown
 from rlgd.system.machine import num_cores
 
@@ -59,6 +60,7 @@ class MujocoVector(SyncVectorEnv):
             import mujoco
         except ImportError as error:
             raise UsageError(f"{env_id} needs MuJoCo ({error}): pip install 'rlgd[mujoco]'.") from error
+        show_mujoco_warnings()
 
         def make() -> GymEnv:
             return gymnasium.make(env_id, max_episode_steps=max_episode_steps, disable_env_checker=True, **kwargs)
