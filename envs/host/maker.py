@@ -15,8 +15,8 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLi
 
 from rlgd.envs.aliases import NAMESPACE, GymEnv, Info
 from rlgd.envs.host.mujoco_tasks import TASKS
-from rlgd.envs.host.mujoco_warnings import show_mujoco_warnings
 from rlgd.envs.host.randomness import set_apart
+from rlgd.envs.mujoco_warnings import show_mujoco_warnings
 from rlgd.errors import UsageError
 from rlgd.plugins import look_here
 

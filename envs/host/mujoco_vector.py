@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rlgd.envs.aliases import Bools, GymEnv, Info
 from rlgd.envs.host.maker import task_of
 from rlgd.envs.host.mujoco_tasks import TASKS, Stepped
-from rlgd.envs.host.mujoco_warnings import show_mujoco_warnings
+from rlgd.envs.mujoco_warnings import show_mujoco_warnings
 from rlgd.errors import UsageError, unknown
 from rlgd.system.machine import num_cores
 

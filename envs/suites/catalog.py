@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from rlgd.envs.mujoco_warnings import show_mujoco_warnings
 from rlgd.envs.suites.brax import load_brax, load_playground, playground_names
 from rlgd.envs.suites.craftax import NAMES, load_craftax
 from rlgd.envs.suites.gymnax import load_gymnax
@@ -92,6 +93,7 @@ def load(prefix: str, name: str) -> Loaded:
         module = importlib.import_module(suite.module)
     except ImportError as error:
         raise UsageError(f"{prefix}:{name} needs {suite.title}; {how_to_install(prefix)} ({error}).") from error
+    show_mujoco_warnings()
     known = set(suite.names(module))
     if name not in known:
         raise unknown(f"{suite.title} environment", name, known)
