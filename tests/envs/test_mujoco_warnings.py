@@ -38,11 +38,6 @@ def test_a_model_of_gymnasium_is_made_in_silence(vectorization: str, tmp_path: P
     assert printed(MADE.format(vectorization), tmp_path) == ""
 
 
-def test_a_suite_is_loaded_in_silence(tmp_path: Path) -> None:
-    pytest.importorskip("mujoco_playground")
-    assert "deprecated" not in printed("import rlgd.envs; rlgd.envs.make('playground:CheetahRun')", tmp_path)
-
-
 def test_a_check_leaves_no_file(tmp_path: Path) -> None:
     assert printed("from rlgd.envs.check.checker import check; check('HalfCheetah-v5', steps=20)", tmp_path) == ""
 

@@ -501,3 +501,11 @@ def test_no_suite_is_imported_before_it_is_used() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "rlgd" in loaded
     assert not {catalog.SUITES[prefix].module.split(".")[0] for prefix in OF_OTHERS} & set(loaded)
+
+
+def test_what_a_suite_says_of_its_models_leaves_no_file(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco_playground")
+    code = "import rlgd.envs; rlgd.envs.make('playground:CheetahRun')"  # its model has a deprecated attribute
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "deprecated" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
