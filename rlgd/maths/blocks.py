@@ -23,10 +23,13 @@ MOST_NUMBERS = 2**22  # that are kept until they are added up: those of one bloc
 
 
 def num_blocks(rows: int, pixels: int = 0) -> int:
-    """The number of equal blocks for this many rows, whose images have so many numbers each, see ``Layout``."""
+    """The number of equal blocks for this many rows, whose images have so many numbers each, see ``Layout``.
+
+    Rows whose number has no divisor in reach, such as a prime number, are one block.
+    """
     most = layout().block_rows
-    if most is not None and pixels:
-        most = min(most, max(layout().block_pixels // pixels, 1))
+    if most is not None and pixels and (most_pixels := layout().block_pixels) is not None:
+        most = min(most, max(most_pixels // pixels, 1))
     if most is None or rows <= most:
         return 1
     blocks = next(blocks for blocks in range(-(-rows // most), rows + 1) if rows % blocks == 0)

@@ -21,24 +21,40 @@ def matmul(x: Array, matrix: Array) -> Array:
     """``x [..., K]`` times ``matrix [K, N]``: ``[..., N]``.
 
     The gradient of the matrix is ``x^T g``, a sum over rows. XLA's CPU compiler reads both factors with a stride then,
-    and spends twice to three times as long as on the product itself. So where ``Layout.transposes`` the narrower one
-    comes first, in a copy that has the rows along it. Derivatives of all orders and ``vmap`` work.
+    the second one slowly, and spends up to three times as long as on the product itself. So where
+    ``Layout.transposes`` the narrower one comes first, and is copied with the rows along it where that costs less.
+    Derivatives of all orders and ``vmap`` work. What lies on several devices is left to JAX.
     """
-    if not layout().transposes or x.ndim < 2 or x.dtype != matrix.dtype or x.dtype.itemsize < 4:
+    fits = x.ndim > 1 and matrix.ndim == 2 and x.shape[-1] == matrix.shape[0] and x.dtype == matrix.dtype
+    if not (layout().transposes and fits and x.dtype.itemsize >= 4) or _is_on_a_mesh(x, matrix):
         return x @ matrix
     return _of_one_matrix(x, matrix)
 
 
-def dot_general(x: Array, matrix: Array, dimension_numbers: Any, **options: Any) -> Array:
+def dot_general(
+    x: Array,
+    matrix: Array,
+    dimension_numbers: Any,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    **options: Any,
+) -> Array:
     """``matmul`` for ``linen.Dense(..., dot_general=dot_general)``; other products are those of JAX."""
-    if dimension_numbers == (((x.ndim - 1,), (0,)), ((), ())) and matrix.ndim == 2 and set(options.values()) <= {None}:
+    is_plain = precision is None and preferred_element_type is None and not options and x.dtype == matrix.dtype
+    if is_plain and matrix.ndim == 2 and dimension_numbers == (((x.ndim - 1,), (0,)), ((), ())):
         return matmul(x, matrix)
-    return jax.lax.dot_general(x, matrix, dimension_numbers, **options)
+    return jax.lax.dot_general(x, matrix, dimension_numbers, precision, preferred_element_type, **options)
 
 
 Dense = functools.partial(linen.Dense, dot_general=dot_general)
 
 _product = Primitive("rows_times_matrix")  # of [..., M, K] and [..., K, N], with equal leading axes
+
+
+def _is_on_a_mesh(*arrays: Array) -> bool:
+    """Whether their types say how they are divided, which ours would have to say of the product too."""
+    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(array).sharding.mesh for array in arrays)]
+    return not all(mesh.empty for mesh in meshes)
 
 
 def _of_one_matrix(x: Array, matrix: Array) -> Array:

@@ -18,7 +18,7 @@ class Layout(NamedTuple):
 
     Attributes:
         block_rows: at most this many rows are learned from at a time; None: all rows of a batch.
-        block_pixels: nor more rows than have this many numbers in their images, of which every layer makes windows.
+        block_pixels: nor more rows than have so many numbers in their images, of which layers make windows; None: no limit.
         beside_rows: a long sum over rows is made of sums over blocks of at least this many, all at a time; None: it is
             not. A GPU cuts long sums anyway, and then adds up the parts of each array in a kernel of its own.
         unroll: steps of the environments in one turn of a rollout's loop.
@@ -26,11 +26,11 @@ class Layout(NamedTuple):
         joins_params: whether the steps of an iteration keep all parameters of a network in one array.
         joins_networks: whether policy and value function are computed as one network with an axis more.
         convolves: whether images go through convolutions; else through products of matrices, which give the same.
-        transposes: whether the gradient of a layer's matrix is a product of rows that were transposed in memory before.
+        transposes: whether the gradient of a layer's matrix is laid out by ``rlgd.models.products``.
     """
 
     block_rows: int | None
-    block_pixels: int
+    block_pixels: int | None
     beside_rows: int | None
     unroll: int
     doubling: bool
@@ -53,7 +53,7 @@ CPU = Layout(
 )
 ACCELERATOR = Layout(
     block_rows=None,
-    block_pixels=2**20,
+    block_pixels=None,
     beside_rows=256,
     unroll=8,
     doubling=True,
@@ -68,11 +68,13 @@ _asked: ContextVar[Layout | None] = ContextVar("layout", default=None)
 
 
 def layout() -> Layout:
-    """That of JAX's default backend; several devices do not cut rows, so that each has its share."""
+    """That of JAX's default backend; several devices neither cut rows nor join axes, so that each keeps its share."""
     if (asked := _asked.get()) is not None:
         return asked
     one = CPU if jax.default_backend() == "cpu" else ACCELERATOR
-    return one if num_devices() == 1 else one._replace(block_rows=None, beside_rows=None)
+    if num_devices() == 1:
+        return one
+    return one._replace(block_rows=None, block_pixels=None, beside_rows=None, transposes=False)
 
 
 @contextlib.contextmanager

@@ -51,3 +51,14 @@ def test_a_simulation_that_fails_says_so_once(tmp_path: Path) -> None:
 def test_a_handler_of_somebody_else_stays(tmp_path: Path) -> None:
     seen = 'import mujoco; heard = []; mujoco.set_mju_user_warning(lambda text: heard.append("heard"))\n'
     assert printed(f"{seen}{UNSTABLE}\nassert 'heard' in heard", tmp_path) == ""
+
+
+def test_a_stderr_that_refuses_does_not_end_the_process(tmp_path: Path) -> None:
+    """MuJoCo calls from C, where an exception of Python would abort."""
+    refusing = """
+import sys, types
+def refuse(text):
+    raise BrokenPipeError
+sys.stderr = types.SimpleNamespace(write=refuse)
+"""
+    assert printed(f"{refusing}{UNSTABLE}\nsys.stderr = None", tmp_path) == ""

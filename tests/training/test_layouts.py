@@ -110,3 +110,5 @@ def test_several_accelerators_do_not_cut_their_rows(monkeypatch: pytest.MonkeyPa
     assert layouts.layout() == ACCELERATOR
     monkeypatch.setattr(layouts, "num_devices", lambda: 2)
     assert layouts.layout() == ACCELERATOR._replace(beside_rows=None)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert layouts.layout() == CPU._replace(block_rows=None, block_pixels=None, transposes=False)
