@@ -166,7 +166,13 @@ def _ready(part: Any) -> Any:
 
 
 def is_known(env_id: str) -> bool:
-    """Whether an id out of a file can be made without importing a module that the user has not named."""
+    """Whether an id out of a file can be made without importing a module that the user has not named.
+
+    Raises:
+        UsageError: if it is a game of ale-py, which is imported for them, and that is not installed.
+    """
+    if ":" not in env_id:
+        load_namespace(env_id)
     ours = env_id in gymnasium.registry or env_id.partition(":")[0] in SUITES
     return ours or ENV.may_be_read(env_id)
 

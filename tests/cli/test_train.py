@@ -92,3 +92,15 @@ def test_divergence_ends_with_4(tmp_path: Path) -> None:
     assert done.returncode == 4, done.stderr
     assert "training diverged" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_on_a_game_of_atari_is_evaluated_and_resumed_by_its_name_alone(tmp_path: Path) -> None:
+    """ale-py registers its games when it is imported, which no other process has done for them."""
+    pytest.importorskip("ale_py")
+    small = ["--no-preset", "--network", "flat", "--max-episode-steps", "8", "--run-dir", "run"]
+    trained = rlgd("train", "a2c", "--env", "ALE/Pong-v5", *TINY, *small, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    evaluated = rlgd("eval", "run", "--episodes", "1", cwd=tmp_path)
+    assert "over 1 episodes in ALE/Pong-v5" in evaluated.stdout, evaluated.stderr
+    resumed = rlgd("resume", "run", "--total-timesteps", "320", "--json", cwd=tmp_path)
+    assert json.loads(resumed.stdout)["steps"] == 320, resumed.stderr

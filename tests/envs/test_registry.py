@@ -139,6 +139,14 @@ def test_make_works_right_after_import_rlgd() -> None:
     loaded_by("import rlgd; assert rlgd.envs.functional.CartPoleParams().gravity == 9.8")
 
 
+def test_an_id_out_of_a_file_imports_nothing_but_ale_py() -> None:
+    known = "from rlgd.envs.registry import is_known; assert is_known('CartPole-v1')"
+    loaded = loaded_by(f"{known}; assert not any(map(is_known, ['tarfile:Any-v0', 'ale_py:ALE/Pong-v5', 'Nope-v0']))")
+    assert not {"ale_py", "tarfile"} & loaded
+    pytest.importorskip("ale_py")
+    assert "ale_py" in loaded_by(f"{known}; assert is_known('ALE/Pong-v5') and not is_known('ALE/Nope-v5')")
+
+
 @pytest.mark.parametrize(
     "module",
     [
