@@ -23,7 +23,7 @@ MOST_NUMBERS = 2**22  # that are kept until they are added up: those of one bloc
 
 
 def num_blocks(rows: int, pixels: int = 0) -> int:
-    """The number of equal blocks for this many rows, whose images have so many numbers each, see ``Layout``.
+    """The number of equal blocks for this many rows, with this many numbers in the images of each, see ``Layout``.
 
     Rows whose number has no divisor in reach, such as a prime number, are one block.
     """

@@ -37,7 +37,7 @@ def convolve(x: Array, kernel: Array, window_strides: Any, padding: Any, **optio
     edges = [(0, 0, 0), *((before, after, 0) for before, after in padding), (0, 0, 0)]  # also negative ones
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
     rows, columns = ((length - side) // stride + 1 for length in x.shape[1:3])
-    spans = -(-side // stride)  # so many blocks in each direction
+    spans = -(-side // stride)  # blocks that a window spans in each direction
     blocks = _image_in_blocks(x, stride, rows + spans - 1, columns + spans - 1)
     windows = [blocks[:, i : i + rows, j : j + columns] for i in range(spans) for j in range(spans)]
     matrix = _kernel_in_blocks(kernel, stride, spans).reshape(-1, kernel.shape[-1])

@@ -13,8 +13,9 @@ from jax.interpreters import ad, batching, mlir
 
 from rlgd.system.layout import layout
 
-FEW_COLUMNS = 32  # to read a factor that has fewer with a stride costs less than to copy it
-MUCH_WIDER = 4  # so does it beside a factor with so many times as many columns
+# The narrower factor is copied unless it has fewer columns than this, or the other one has this many times its columns:
+# then reading it with a stride costs less.
+FEW_COLUMNS, MUCH_WIDER = 32, 4
 
 
 def matmul(x: Array, matrix: Array) -> Array:

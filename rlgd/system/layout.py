@@ -18,7 +18,7 @@ class Layout(NamedTuple):
 
     Attributes:
         block_rows: at most this many rows are learned from at a time; None: all rows of a batch.
-        block_pixels: nor more rows than have so many numbers in their images, of which layers make windows; None: any.
+        block_pixels: nor more rows than have this many numbers in their images, which layers cut to windows; None: any.
         beside_rows: a long sum over rows is made of sums over blocks of at least this many, all at a time; None: it is
             not. A GPU cuts long sums anyway, and then adds up the parts of each array in a kernel of its own.
         unroll: steps of the environments in one turn of a rollout's loop.

@@ -82,8 +82,12 @@ def typed(line: str, folder: Path) -> str:
 
 
 def _own(hiding: Path | None) -> dict[str, str]:
-    """The environment variables of the reader: those of the tests save time, and put rlgd on the path."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "PYTHON"))}
+    """The environment variables of the reader: those of the tests save time, and put rlgd on the path.
+
+    A ``make test ARGS=...`` around the tests hands its ARGS on, which would be those of the reader's ``make`` too.
+    """
+    not_theirs = ("JAX_", "XLA_", "PYTHON", "MAKE", "MFLAGS", "ARGS")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(not_theirs)}
     return own | {"PATH": os.defpath} | ({"PYTHONPATH": str(hiding)} if hiding else {})
 
 
